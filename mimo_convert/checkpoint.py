@@ -1,0 +1,285 @@
+"""A Hugging Face checkpoint: its config, its tokenizer files and its tensors, read a few rows at a time.
+
+The safetensors format (https://github.com/huggingface/safetensors) is small enough to check completely: every offset of
+every shard is verified before a weight is used. Tensors are read with `pread`, never mapped, so that no page of a 16 GB
+checkpoint stays in this process's memory.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quantize.errors import InputError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+MAX_HEADER_BYTES = 100_000_000  # the format's own bound
+DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+DTYPE_BYTES |= {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
+WEIGHT_DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # numpy has no bf16: its bits as uint16
+
+# What a conversion needs of a Hub repository; the rest (images, code, other formats) is not downloaded.
+HUB_FILES = ["*.safetensors", INDEX, "config.json", "tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where a tensor lies: `begin` is the absolute offset in `file`; `shape` is (rows, columns, …)."""
+
+    name: str
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+
+    @property
+    def n_rows(self) -> int:
+        return self.shape[0] if len(self.shape) > 1 else 1
+
+    @property
+    def row(self) -> int:
+        """Weights in a row: everything behind the first dimension, or all of a one-dimensional tensor."""
+        return prod(self.shape[1:]) if len(self.shape) > 1 else prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    def read_rows(self, first: int = 0, n: int | None = None) -> Array:
+        """Rows `first` … `first + n` as stored, without conversion: (n, row) of float32, float16, or bf16 as uint16.
+
+        Raises InputError where the file cannot be read or ends early.
+        """
+        n = self.n_rows - first if n is None else n
+        width = DTYPE_BYTES[self.dtype]
+        want = n * self.row * width
+        buffer = bytearray(want)
+        view = memoryview(buffer)
+        try:
+            fd = os.open(self.file, os.O_RDONLY)
+            try:
+                got, offset = 0, self.begin + first * self.row * width
+                while got < want:
+                    step = os.preadv(fd, [view[got:]], offset + got)
+                    if step == 0:
+                        break
+                    got += step
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise InputError(self.file, f"tensor {self.name} cannot be read: {error.strerror}") from error
+        if got < want:
+            raise InputError(self.file, f"tensor {self.name} ends {want - got} bytes early", todo="download it again")
+        return np.frombuffer(buffer, dtype=WEIGHT_DTYPES[self.dtype]).reshape(n, self.row)
+
+
+def as_float32(rows: Array) -> npt.NDArray[np.float32]:
+    """Stored rows (float32, float16, or bf16 as uint16) as float32, exactly."""
+    if rows.dtype == np.uint16:  # bf16 is the upper half of a float32
+        return (rows.astype(np.uint32) << 16).view(np.float32)
+    return rows.astype(np.float32, copy=False)
+
+
+class Config:
+    """A JSON object whose values are asked for by dotted key and type; a wrong or missing one is an InputError."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        self.path, self.values = path, values
+
+    def get(self, *keys: str, kind: type = int, default: Any = None) -> Any:
+        """The value of the first of `keys` that is there ("audio_config.group_size" looks inside)."""
+        for key in keys:
+            value: Any = self.values
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is None:
+                continue
+            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise InputError(self.path, f"{key} is {value!r}", expected=f"a value of type {kind.__name__}")
+            return value
+        if default is None:
+            raise InputError(self.path, f"{keys[0]} is missing", todo="complete config.json")
+        return default
+
+    def positive(self, *keys: str, default: Any = None) -> int:
+        """An int that must be at least 1."""
+        value = int(self.get(*keys, default=default))
+        if value < 1:
+            raise InputError(self.path, f"{keys[0]} is {value}", expected="a positive number")
+        return value
+
+    def must_be(self, key: str, *allowed: Any) -> None:
+        """What the conversion cannot express must not be asked for: `key`, where present, is one of `allowed`."""
+        value: Any = self.values
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None and value not in allowed:
+            choice = " or ".join(json.dumps(a) for a in allowed)
+            raise InputError(self.path, f"{key} is {json.dumps(value)}", expected=f"{choice}, all this family knows")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder whose headers were all found sound. `revision` is the Hub commit, where known."""
+
+    folder: Path
+    name: str
+    config: Config
+    tensors: Mapping[str, TensorInfo]
+    revision: str = ""
+
+    @cached_property
+    def shards(self) -> list[Path]:
+        return sorted({info.file for info in self.tensors.values()})
+
+
+def open_checkpoint(source: str) -> Checkpoint:
+    """Open a local folder, or download what is needed of a Hub id (`OWNER/NAME`, `OWNER/NAME@REVISION`).
+
+    Raises InputError for anything that is not a complete, well-formed checkpoint; no weight is read.
+    """
+    folder, name, revision = Path(source), Path(source).resolve().name, ""
+    if not folder.exists():
+        if source.count("/") != 1 or source.startswith((".", "/", "~")):
+            raise InputError(source, "no such folder", expected="a checkpoint folder, a Hub id OWNER/NAME, or tiny")
+        name = source.split("/")[1].split("@")[0]
+        folder, revision = _download(source)
+    if not folder.is_dir():
+        raise InputError(folder, "not a folder", expected="a folder with config.json and *.safetensors")
+    config = Config(folder / "config.json", read_json(folder / "config.json"))
+    return Checkpoint(folder, name, config, _tensors(folder), revision)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; InputError if it is missing, not JSON, or not an object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(path, "no such file", todo="a checkpoint folder must hold it") from error
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(path, f"not JSON ({error})", todo="download it again") from error
+    if not isinstance(value, dict):
+        raise InputError(path, f"holds a {type(value).__name__}", expected="a JSON object")
+    return value
+
+
+def _download(source: str) -> tuple[Path, str]:
+    import huggingface_hub as hub  # slow to import, and most runs are local
+
+    repo, _, revision = source.partition("@")
+    try:
+        folder = Path(hub.snapshot_download(repo, revision=revision or None, allow_patterns=HUB_FILES))
+    except Exception as error:  # the hub raises from several libraries; whatever it was, the user's answer is one line
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            source, f"cannot be downloaded: {reason}", todo="check the name and the network, or give a folder"
+        ) from error
+    return folder, folder.name
+
+
+def _tensors(folder: Path) -> dict[str, TensorInfo]:
+    index = folder / INDEX
+    if index.exists():
+        return _indexed_tensors(folder, index)
+    shards = [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("*.safetensors"))
+    if len(shards) != 1:
+        raise InputError(
+            folder,
+            f"{len(shards)} safetensors files and no {INDEX}",
+            expected=f"{SINGLE}, or shards with their index",
+            todo="download the checkpoint again",
+        )
+    return {info.name: info for info in _read_header(shards[0])}
+
+
+def _indexed_tensors(folder: Path, index: Path) -> dict[str, TensorInfo]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+        raise InputError(index, "weight_map is missing or malformed", expected="tensor name → file name")
+    shards: dict[str, Path] = {}
+    for file in sorted(set(weight_map.values())):
+        if Path(file).name != file or file in ("", ".", ".."):
+            raise InputError(index, f"names {file!r}, outside the checkpoint folder", expected="plain file names")
+        shards[file] = folder / file
+        if not shards[file].exists():
+            raise InputError(shards[file], f"missing shard, named by {INDEX}", todo="download it")
+    tensors: dict[str, TensorInfo] = {}
+    for file, path in shards.items():
+        for info in _read_header(path):
+            if weight_map.get(info.name) != file:
+                named = weight_map.get(info.name, "no file")
+                raise InputError(path, f"holds tensor {info.name}, for which {INDEX} names {named}")
+            tensors[info.name] = info
+    for name, file in weight_map.items():
+        if name not in tensors:
+            raise InputError(shards[file], f"missing tensor {name}, which {INDEX} promises", todo="download it again")
+    return tensors
+
+
+def _read_header(path: Path) -> Iterator[TensorInfo]:
+    """Every tensor of a shard, after its header was checked: bounded, JSON, no overlap, no gap, nothing past the end."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
+                raise InputError(
+                    path, f"truncated: {size} bytes, header says {length}", todo="download it again"
+                )
+            raw = file.read(length)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}") from error
+    try:
+        header = json.loads(raw)
+        if not isinstance(header, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise InputError(path, f"header is not JSON ({error})", todo="download it again") from error
+    header.pop("__metadata__", None)
+
+    tensors = [_read_entry(path, name, entry) for name, entry in header.items()]
+    end = 0
+    for info, begin, stop in sorted(tensors, key=lambda t: t[1:]):
+        if begin != end:
+            kind = "overlaps the one before" if begin < end else "leaves a gap before it"
+            raise InputError(path, f"tensor {info.name} {kind}: begins at {begin}", expected=f"{end}")
+        if stop - begin != info.nbytes:
+            shape = "×".join(map(str, info.shape))
+            raise InputError(
+                path,
+                f"tensor {info.name} has {stop - begin} bytes",
+                expected=f"{info.nbytes} for {info.dtype} {shape}",
+            )
+        end = stop
+    data = size - 8 - length
+    if end > data:
+        raise InputError(path, f"truncated: tensors reach to {end} of {data} bytes", todo="download it again")
+    if end < data:
+        raise InputError(path, f"{data - end} bytes that belong to no tensor", todo="download it again")
+    return iter([TensorInfo(i.name, path, i.dtype, i.shape, 8 + length + begin) for i, begin, _ in tensors])
+
+
+def _read_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+            raise ValueError
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(path, f"header entry of tensor {name} is malformed", todo="download it again") from error
+    if dtype not in DTYPE_BYTES:
+        raise InputError(path, f"tensor {name} has unsupported dtype {dtype}", expected=" or ".join(WEIGHT_DTYPES))
+    return TensorInfo(name, path, dtype, shape, 0), begin, end

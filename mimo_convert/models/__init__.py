@@ -1,0 +1,24 @@
+"""The model families. Adding one is adding a file here and its line below."""
+
+from ..checkpoint import Checkpoint
+from . import mimo_asr, mimo_tokenizer
+from .family import Family, Key, Source, Tensor
+
+FAMILIES: tuple[Family, ...] = (mimo_asr.FAMILY, mimo_tokenizer.FAMILY)
+
+__all__ = ["FAMILIES", "Family", "Key", "Source", "Tensor", "family_of"]
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """The family that config.json names in `architectures` or `model_type`; InputError if none is known."""
+    from quantize.errors import InputError
+
+    values = checkpoint.config.values
+    listed = values.get("architectures")
+    names = [*(listed if isinstance(listed, list) else []), values.get("model_type")]
+    for family in FAMILIES:
+        if any(name in family.architectures for name in names):
+            return family
+    found = ", ".join(str(name) for name in names if name) or "nothing"
+    known = ", ".join(name for family in FAMILIES for name in family.architectures)
+    raise InputError(checkpoint.config.path, f"names the architecture {found}", expected=f"one of {known}")

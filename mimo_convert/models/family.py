@@ -1,0 +1,67 @@
+"""What a model family is: data that says how its checkpoints become GGUF files. Each family is one file of this folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gguf import GGUFValueType
+
+from ..checkpoint import Config
+
+Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tensor of the checkpoint: its name and the shape the config promises."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the GGUF file: the rows of its `sources`, one below the other (one source unless fused)."""
+
+    name: str
+    role: str
+    sources: tuple[Source, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        first = self.sources[0].shape
+        return (sum(source.shape[0] for source in self.sources), *first[1:])
+
+
+@dataclass(frozen=True)
+class Key:
+    """A row of a family's metadata table: field of its dimensions ↔ key and type in the GGUF file.
+
+    A field that is a tuple of numbers is one key an element, `key.0`, `key.1`, …
+    """
+
+    field: str
+    key: str
+    type: GGUFValueType = GGUFValueType.UINT32
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family.
+
+    `architectures`: what config.json calls it, in `architectures` or `model_type`; `gguf`: what `general.architecture` says.
+    `dimensions` reads the family's dataclass of sizes from a config; `keys` writes the same to metadata and reads it back.
+    `tensors(dimensions, fuse_qkv)` lists every tensor of the file in order; `left_out` are patterns of checkpoint tensors
+    that are no part of it, each with the reason.
+    """
+
+    gguf: str
+    architectures: tuple[str, ...]
+    file_stem: str
+    dimensions: Callable[[Config], Any]
+    dimensions_type: type
+    keys: Sequence[Key]
+    tensors: Callable[[Any, bool], list[Tensor]]
+    left_out: Mapping[str, str]
+    has_vocabulary: bool
+    about: Mapping[str, Any]  # general.* entries that every file of the family carries

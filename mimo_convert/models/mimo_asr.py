@@ -1,0 +1,275 @@
+"""MiMo-V2.5-ASR and its siblings MiMo-Audio-7B: a Qwen2 language model that reads text and groups of audio codes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gguf import GGUFValueType
+
+from quantize.errors import InputError
+
+from ..checkpoint import Config
+from .family import Family, Key, Source, Tensor
+
+
+@dataclass(frozen=True)
+class BlockDims:
+    """Sizes of a stack of Qwen2 blocks: rows of `hidden_size`, `n_heads` queries of `head_dim` over `n_kv_heads`."""
+
+    n_layers: int
+    hidden_size: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    rope_theta: float
+    rms_norm_eps: float
+
+
+@dataclass(frozen=True)
+class SpeechLMDims:
+    """Every size of the speech LM. `input_*` is the transformer inside a group, `patch_*` the speech generator."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    max_position_embeddings: int
+    rope_theta: float
+    rms_norm_eps: float
+    channels: int
+    group_size: int
+    input_layers: int
+    input_dim: int
+    input_heads: int
+    input_head_dim: int
+    input_intermediate: int
+    input_rope_theta: float
+    out_hidden_size: int
+    speech_vocab: tuple[int, ...]
+    speech_zeroemb: tuple[int, ...]
+    delay_pattern: str
+    patch_layers: int
+    patch_dim: int
+    patch_heads: int
+    patch_head_dim: int
+    patch_intermediate: int
+
+    @property
+    def llm(self) -> BlockDims:
+        return BlockDims(
+            self.num_layers, self.hidden_size, self.num_heads, self.num_kv_heads, self.head_dim,
+            self.intermediate_size, self.rope_theta, self.rms_norm_eps,
+        )  # fmt: skip
+
+    @property
+    def input_local(self) -> BlockDims:
+        return BlockDims(
+            self.input_layers, self.input_dim, self.input_heads, self.input_heads, self.input_head_dim,
+            self.input_intermediate, self.input_rope_theta, self.rms_norm_eps,
+        )  # fmt: skip
+
+    @property
+    def patch(self) -> BlockDims:
+        return BlockDims(
+            self.patch_layers, self.patch_dim, self.patch_heads, self.patch_heads, self.patch_head_dim,
+            self.patch_intermediate, self.input_rope_theta, self.rms_norm_eps,
+        )  # fmt: skip
+
+
+# What the forward pass takes for granted; a config that says otherwise is another model.
+ASSUMED: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "attention_bias": (True,),
+    "tie_word_embeddings": (False,),
+    "rope_scaling": (),
+    "use_sliding_window": (False,),
+    "input_full_attention": (True,),
+    "partial_rotary_factor": (1.0,),
+    "audio_config.input_full_attention": (True,),
+    "audio_config.partial_rotary_factor": (1.0,),
+    "audio_config.add_post_norm": (True,),
+}
+
+
+def dimensions(config: Config) -> SpeechLMDims:
+    """The sizes in `config`: the nested audio_config's value, else the flat one, else what follows from the others.
+
+    Raises InputError for a missing or malformed value, or one that the family's forward pass cannot express.
+    """
+    for key, allowed in ASSUMED.items():
+        config.must_be(key, *allowed)
+
+    def audio(key: str, *flat: str, default: int | None = None) -> int:
+        return config.positive(f"audio_config.{key}", key, *flat, default=default)
+
+    hidden_size = config.positive("hidden_size")
+    num_heads = config.positive("num_attention_heads")
+    channels, group_size = audio("audio_channels"), audio("group_size")
+    rope_theta = float(config.get("rope_theta", kind=float))
+    input_dim = audio("input_local_dim")
+    input_heads = audio("input_local_attn_heads", "local_attn_heads")
+    patch_dim, patch_heads = audio("local_dim"), audio("local_attn_heads")
+    dims = SpeechLMDims(
+        hidden_size=hidden_size,
+        num_layers=config.positive("num_hidden_layers"),
+        num_heads=num_heads,
+        num_kv_heads=config.positive("num_key_value_heads"),
+        head_dim=config.positive("head_dim", default=max(1, hidden_size // num_heads)),
+        intermediate_size=config.positive("intermediate_size"),
+        vocab_size=config.positive("vocab_size"),
+        max_position_embeddings=config.positive("max_position_embeddings"),
+        rope_theta=rope_theta,
+        rms_norm_eps=float(config.get("rms_norm_eps", kind=float)),
+        channels=channels,
+        group_size=group_size,
+        input_layers=audio("input_local_layers"),
+        input_dim=input_dim,
+        input_heads=input_heads,
+        input_head_dim=audio("input_local_head_dim", default=max(1, input_dim // input_heads)),
+        input_intermediate=audio("input_local_intermediate_size", default=4 * input_dim),
+        input_rope_theta=float(config.get("audio_config.rope_theta", "rope_theta", kind=float)),
+        out_hidden_size=audio("out_hidden_size", default=hidden_size),
+        speech_vocab=_per_channel(config, "speech_vocab_size", channels),
+        speech_zeroemb=_per_channel(config, "speech_zeroemb_idx", channels),
+        delay_pattern=str(config.get("audio_config.delay_pattern", "delay_pattern", kind=str)),
+        patch_layers=audio("local_layers"),
+        patch_dim=patch_dim,
+        patch_heads=patch_heads,
+        patch_head_dim=audio("local_head_dim", default=max(1, patch_dim // patch_heads)),
+        patch_intermediate=audio("local_ffn_dim", default=4 * patch_dim),
+    )
+    for channel, (size, zero) in enumerate(zip(dims.speech_vocab, dims.speech_zeroemb, strict=True)):
+        if zero >= size:
+            raise InputError(config.path, f"speech_zeroemb_idx of channel {channel} is {zero}", expected=f"below {size}")
+    if dims.num_heads % dims.num_kv_heads:
+        raise InputError(
+            config.path,
+            f"num_key_value_heads is {dims.num_kv_heads}",
+            expected=f"a divisor of num_attention_heads, {dims.num_heads}",
+        )
+    return dims
+
+
+def _per_channel(config: Config, key: str, channels: int) -> tuple[int, ...]:
+    """Numbers joined by dashes, one a channel ("1025-1025-129"); a single number serves every channel."""
+    text = str(config.get(f"audio_config.{key}", key, kind=object))
+    parts = text.split("-")
+    if not all(part.isdigit() for part in parts) or len(parts) not in (1, channels):
+        raise InputError(config.path, f"{key} is {text!r}", expected=f"{channels} numbers joined by dashes")
+    return tuple(map(int, parts)) * (channels if len(parts) == 1 else 1)
+
+
+# Rows of one Qwen2 block: name in the checkpoint, name in the GGUF file, role, shape.
+def _block(source: str, name: str, d: BlockDims, fuse_qkv: bool) -> list[Tensor]:
+    q_rows, kv_rows = d.n_heads * d.head_dim, d.n_kv_heads * d.head_dim
+    qkv = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)]
+
+    def one(ours: str, theirs: str, role: str, *shape: int) -> Tensor:
+        return Tensor(f"{name}{ours}", role, (Source(f"{source}{theirs}", shape),))
+
+    def attention(kind: str, role: str, columns: tuple[int, ...]) -> list[Tensor]:
+        sources = [(c, Source(f"{source}self_attn.{c}_proj.{kind}", (rows, *columns))) for c, rows in qkv]
+        if fuse_qkv:
+            return [Tensor(f"{name}attn.qkv.{kind}", role, tuple(s for _, s in sources))]
+        return [Tensor(f"{name}attn.{c}.{kind}", role, (s,)) for c, s in sources]
+
+    return [
+        one("attn_norm.weight", "input_layernorm.weight", "norm", d.hidden_size),
+        *attention("weight", "matrix", (d.hidden_size,)),
+        *attention("bias", "bias", ()),
+        one("attn.o.weight", "self_attn.o_proj.weight", "matrix", d.hidden_size, q_rows),
+        one("ffn_norm.weight", "post_attention_layernorm.weight", "norm", d.hidden_size),
+        one("ffn.gate.weight", "mlp.gate_proj.weight", "matrix", d.intermediate_size, d.hidden_size),
+        one("ffn.up.weight", "mlp.up_proj.weight", "matrix", d.intermediate_size, d.hidden_size),
+        one("ffn.down.weight", "mlp.down_proj.weight", "matrix", d.hidden_size, d.intermediate_size),
+    ]
+
+
+def tensors(d: SpeechLMDims, fuse_qkv: bool) -> list[Tensor]:
+    """Every tensor of the file, in order. Only the language model's own blocks are ever fused."""
+
+    def one(ours: str, theirs: str, role: str, *shape: int) -> Tensor:
+        return Tensor(ours, role, (Source(theirs, shape),))
+
+    rows: list[Tensor] = [
+        one("llm.embed.weight", "model.embed_tokens.weight", "embedding", d.vocab_size, d.hidden_size),
+        one("llm.final_norm.weight", "model.norm.weight", "norm", d.hidden_size),
+        one("llm.lm_head.weight", "lm_head.weight", "head", d.vocab_size, d.hidden_size),
+    ]
+    for i in range(d.num_layers):
+        rows += _block(f"model.layers.{i}.", f"model.layers.{i}.", d.llm, fuse_qkv)
+    for i in range(d.input_layers):
+        rows += _block(f"input_local_transformer.layers.{i}.", f"audio.blk.{i}.", d.input_local, False)
+    rows += [
+        one("audio.norm.weight", "input_local_transformer.norm.weight", "norm", d.input_dim),
+        *(
+            one(f"audio.emb.{c}.weight", f"speech_embeddings.{c}.weight", "embedding", size, d.input_dim)
+            for c, size in enumerate(d.speech_vocab)
+        ),
+        one(
+            "audio.group_proj.weight", "speech_group_downcast.weight", "matrix",
+            d.out_hidden_size, d.group_size * d.input_dim,
+        ),
+        one("audio.hidden_proj.weight", "hidden_states_downcast.weight", "matrix", d.patch_dim, d.hidden_size),
+    ]  # fmt: skip
+    for i in range(d.patch_layers):
+        rows += _block(f"local_transformer.layers.{i}.", f"llm.blk.{i}.", d.patch, False)
+    rows += [
+        one("llm.norm.weight", "local_transformer.norm.weight", "norm", d.patch_dim),
+        *(
+            one(f"llm.codebook_head.{c}.weight", f"local_transformer_lm_heads.{c}.weight", "head", size, d.patch_dim)
+            for c, size in enumerate(d.speech_vocab)
+        ),
+    ]
+    return rows
+
+
+F32, STRING = GGUFValueType.FLOAT32, GGUFValueType.STRING
+
+FAMILY = Family(
+    gguf="mimo_asr",
+    architectures=("MiMoV2ASRForCausalLM", "MiMoAudioForCausalLM", "MiMoAudioModel"),
+    file_stem="mimo-asr",
+    dimensions=dimensions,
+    dimensions_type=SpeechLMDims,
+    keys=(
+        Key("hidden_size", "mimo_asr.llm.hidden_size"),
+        Key("num_layers", "mimo_asr.llm.num_layers"),
+        Key("num_heads", "mimo_asr.llm.num_heads"),
+        Key("num_kv_heads", "mimo_asr.llm.num_kv_heads"),
+        Key("head_dim", "mimo_asr.llm.head_dim"),
+        Key("intermediate_size", "mimo_asr.llm.intermediate_size"),
+        Key("vocab_size", "mimo_asr.llm.vocab_size"),
+        Key("max_position_embeddings", "mimo_asr.llm.max_position_embeddings"),
+        Key("rope_theta", "mimo_asr.llm.rope_theta", F32),
+        Key("rms_norm_eps", "mimo_asr.llm.rms_norm_eps", F32),
+        Key("channels", "mimo_asr.audio.channels"),
+        Key("group_size", "mimo_asr.audio.group_size"),
+        Key("input_layers", "mimo_asr.audio.input_layers"),
+        Key("input_dim", "mimo_asr.audio.input_dim"),
+        Key("input_heads", "mimo_asr.audio.input_heads"),
+        Key("input_head_dim", "mimo_asr.audio.input_head_dim"),
+        Key("input_intermediate", "mimo_asr.audio.input_intermediate"),
+        Key("input_rope_theta", "mimo_asr.audio.rope_theta", F32),
+        Key("out_hidden_size", "mimo_asr.audio.out_hidden_size"),
+        Key("speech_vocab", "mimo_asr.audio.speech_vocab"),
+        Key("speech_zeroemb", "mimo_asr.audio.speech_zeroemb"),
+        Key("delay_pattern", "mimo_asr.audio.delay_pattern", STRING),
+        Key("patch_layers", "mimo_asr.patch.num_layers"),
+        Key("patch_dim", "mimo_asr.patch.hidden_size"),
+        Key("patch_heads", "mimo_asr.patch.num_heads"),
+        Key("patch_head_dim", "mimo_asr.patch.head_dim"),
+        Key("patch_intermediate", "mimo_asr.patch.intermediate_size"),
+    ),
+    tensors=tensors,
+    left_out={},
+    has_vocabulary=True,
+    about={
+        "general.license": "mit",
+        "general.languages": ["en", "zh"],
+        "general.tags": ["automatic-speech-recognition", "audio"],
+    },
+)

@@ -1,0 +1,170 @@
+"""MiMo-Audio-Tokenizer: the encoder that turns a waveform into 8 channels of codes at 25 frames a second."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gguf import GGUFValueType
+
+from quantize.errors import InputError
+
+from ..checkpoint import Config
+from .family import Family, Key, Source, Tensor
+
+
+@dataclass(frozen=True)
+class AudioTokenizerDims:
+    """Every size of the encoder, and of the front end it was trained with."""
+
+    d_model: int
+    encoder_layers: int
+    encoder_heads: int
+    encoder_ffn_dim: int
+    skip_layer_id: int  # the output of this many blocks is added to the last one's
+    kernel_size: int
+    stride_size: int
+    avg_pooler: int
+    num_quantizers: int
+    codebook_size: tuple[int, ...]
+    n_mels: int
+    nfft: int
+    window_size: int
+    hop_length: int
+    sampling_rate: int
+    fmin: float
+    rope_theta: float
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.encoder_heads
+
+
+ASSUMED: dict[str, tuple[Any, ...]] = {
+    "ln_type": ("LayerNorm",),
+    "activation_function": ("gelu",),
+    "encoder_causal": (False,),
+    "encoder_attn_window_size": ([-1, -1],),
+    "scale_embedding": (False,),
+    "fmax": (),
+    "stride_size": (2,),
+}
+
+
+def dimensions(config: Config) -> AudioTokenizerDims:
+    """The encoder's sizes in `config`. Raises InputError for what is missing, malformed or not this family's."""
+    for key, allowed in ASSUMED.items():
+        config.must_be(key, *allowed)
+    num_quantizers = config.positive("num_quantizers")
+    codebook_size = config.get("codebook_size", kind=list)
+    if len(codebook_size) < num_quantizers or not all(type(n) is int and n > 0 for n in codebook_size):
+        raise InputError(config.path, f"codebook_size is {codebook_size}", expected=f"{num_quantizers} sizes")
+    dims = AudioTokenizerDims(
+        d_model=config.positive("d_model"),
+        encoder_layers=config.positive("encoder_layers"),
+        encoder_heads=config.positive("encoder_attention_heads"),
+        encoder_ffn_dim=config.positive("encoder_ffn_dim"),
+        skip_layer_id=config.positive("encoder_skip_layer_id"),
+        kernel_size=config.positive("kernel_size"),
+        stride_size=config.positive("stride_size"),
+        avg_pooler=config.positive("avg_pooler"),
+        num_quantizers=num_quantizers,
+        codebook_size=tuple(codebook_size[:num_quantizers]),
+        n_mels=config.positive("n_mels"),
+        nfft=config.positive("nfft"),
+        window_size=config.positive("window_size"),
+        hop_length=config.positive("hop_length"),
+        sampling_rate=config.positive("sampling_rate"),
+        fmin=float(config.get("fmin", kind=float, default=0.0)),
+        rope_theta=float(config.get("rope_theta", kind=float)),
+    )
+    if dims.d_model % dims.encoder_heads:
+        raise InputError(
+            config.path, f"encoder_attention_heads is {dims.encoder_heads}", expected=f"a divisor of {dims.d_model}"
+        )
+    if dims.skip_layer_id > dims.encoder_layers:
+        raise InputError(
+            config.path, f"encoder_skip_layer_id is {dims.skip_layer_id}", expected=f"at most {dims.encoder_layers}"
+        )
+    return dims
+
+
+def tensors(d: AudioTokenizerDims, fuse_qkv: bool) -> list[Tensor]:
+    """Every tensor of the file, in order. The encoder's keys have no bias; nothing here is ever fused."""
+
+    def one(ours: str, theirs: str, role: str, *shape: int) -> Tensor:
+        return Tensor(ours, role, (Source(theirs, shape),))
+
+    def norm(ours: str, theirs: str) -> list[Tensor]:
+        return [
+            one(f"{ours}.weight", f"{theirs}.weight", "norm", d.d_model),
+            one(f"{ours}.bias", f"{theirs}.bias", "bias", d.d_model),
+        ]
+
+    def linear(ours: str, theirs: str, n_out: int, n_in: int, *, bias: bool = True) -> list[Tensor]:
+        weight = one(f"{ours}.weight", f"{theirs}.weight", "matrix", n_out, n_in)
+        return [weight, one(f"{ours}.bias", f"{theirs}.bias", "bias", n_out)] if bias else [weight]
+
+    rows: list[Tensor] = []
+    for name, n_in in (("encoder.conv1", d.n_mels), ("encoder.conv2", d.d_model)):
+        rows += [
+            one(f"{name}.weight", f"{name}.weight", "convolution", d.d_model, n_in, d.kernel_size),
+            one(f"{name}.bias", f"{name}.bias", "bias", d.d_model),
+        ]
+    for i in range(d.encoder_layers):
+        ours, theirs = f"enc.blk.{i}", f"encoder.layers.{i}"
+        rows += [
+            *norm(f"{ours}.attn_norm", f"{theirs}.self_attn_layer_norm"),
+            *linear(f"{ours}.attn.q", f"{theirs}.self_attn.q_proj", d.d_model, d.d_model),
+            *linear(f"{ours}.attn.k", f"{theirs}.self_attn.k_proj", d.d_model, d.d_model, bias=False),
+            *linear(f"{ours}.attn.v", f"{theirs}.self_attn.v_proj", d.d_model, d.d_model),
+            *linear(f"{ours}.attn.o", f"{theirs}.self_attn.out_proj", d.d_model, d.d_model),
+            *norm(f"{ours}.ffn_norm", f"{theirs}.final_layer_norm"),
+            *linear(f"{ours}.fc1", f"{theirs}.fc1", d.encoder_ffn_dim, d.d_model),
+            *linear(f"{ours}.fc2", f"{theirs}.fc2", d.d_model, d.encoder_ffn_dim),
+        ]
+    pool = "encoder.down_sample_layer.0.weight"
+    rows += [
+        *norm("enc.norm", "encoder.layer_norm"),
+        one(pool, pool, "convolution", d.d_model, d.d_model, d.avg_pooler),
+        *norm("encoder.down_sample_norm", "encoder.down_sample_norm"),
+    ]
+    for i, size in enumerate(d.codebook_size):
+        level = f"vq.layers.{i}._codebook.embed"
+        rows.append(one(f"encoder.quant.{level}", f"encoder.quantizer.{level}", "codebook", size, d.d_model))
+    return rows
+
+
+F32 = GGUFValueType.FLOAT32
+
+FAMILY = Family(
+    gguf="mimo_tokenizer",
+    architectures=("mimo_audio_tokenizer",),
+    file_stem="mimo-tokenizer",
+    dimensions=dimensions,
+    dimensions_type=AudioTokenizerDims,
+    keys=(
+        Key("d_model", "mimo_tok.d_model"),
+        Key("encoder_layers", "mimo_tok.encoder_layers"),
+        Key("encoder_heads", "mimo_tok.encoder_heads"),
+        Key("encoder_ffn_dim", "mimo_tok.encoder_ffn_dim"),
+        Key("skip_layer_id", "mimo_tok.skip_layer_id"),
+        Key("kernel_size", "mimo_tok.kernel_size"),
+        Key("stride_size", "mimo_tok.stride_size"),
+        Key("avg_pooler", "mimo_tok.avg_pooler"),
+        Key("num_quantizers", "mimo_tok.num_quantizers"),
+        Key("codebook_size", "mimo_tok.codebook_size"),
+        Key("n_mels", "mimo_tok.n_mels"),
+        Key("nfft", "mimo_tok.nfft"),
+        Key("window_size", "mimo_tok.window_size"),
+        Key("hop_length", "mimo_tok.hop_length"),
+        Key("sampling_rate", "mimo_tok.sampling_rate"),
+        Key("fmin", "mimo_tok.fmin", F32),
+        Key("rope_theta", "mimo_tok.rope_theta", F32),
+    ),
+    tensors=tensors,
+    left_out={
+        r"decoder\..*": "speech synthesis; recognition needs the encoder alone",
+        r"encoder\.quantizer\.vq\.layers\.\d+\._codebook\.(embed_avg|cluster_size|inited)": "training buffers",
+    },
+    has_vocabulary=False,
+    about={"general.license": "mit", "general.tags": ["audio", "audio-tokenizer"]},
+)

@@ -1,0 +1,1 @@
+"""Top floor: proof. What was written is run and compared with what it came from."""
