@@ -132,12 +132,13 @@ class Config:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder whose headers were all found sound. `revision` is the Hub commit, where known."""
+    """A checkpoint folder whose headers were all found sound; `repo` and `revision` (the commit) if from the Hub."""
 
     folder: Path
     name: str
     config: Config
     tensors: Mapping[str, TensorInfo]
+    repo: str = ""
     revision: str = ""
 
     @cached_property
@@ -145,21 +146,24 @@ class Checkpoint:
         return sorted({info.file for info in self.tensors.values()})
 
 
-def open_checkpoint(source: str) -> Checkpoint:
+def open_checkpoint(source: str, name: str = "") -> Checkpoint:
     """Open a local folder, or download what is needed of a Hub id (`OWNER/NAME`, `OWNER/NAME@REVISION`).
 
-    Raises InputError for anything that is not a complete, well-formed checkpoint; no weight is read.
+    `name` is what the model is called; by default what the folder or the repository is. Raises InputError for anything
+    that is not a complete, well-formed checkpoint; no weight is read.
     """
-    folder, name, revision = Path(source), Path(source).resolve().name, ""
+    folder, repo, revision = Path(source), "", ""
     if not folder.exists():
         if source.count("/") != 1 or source.startswith((".", "/", "~")):
             raise InputError(source, "no such folder", expected="a checkpoint folder, a Hub id OWNER/NAME, or tiny")
-        name = source.split("/")[1].split("@")[0]
-        folder, revision = _download(source)
+        repo = source.partition("@")[0]
+        folder = _download(source)
+        revision = folder.name  # the cache keeps each snapshot under its commit
+        name = name or repo.split("/")[1]
     if not folder.is_dir():
         raise InputError(folder, "not a folder", expected="a folder with config.json and *.safetensors")
     config = Config(folder / "config.json", read_json(folder / "config.json"))
-    return Checkpoint(folder, name, config, _tensors(folder), revision)
+    return Checkpoint(folder, name or folder.resolve().name, config, _tensors(folder), repo, revision)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -177,18 +181,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _download(source: str) -> tuple[Path, str]:
+def _download(source: str) -> Path:
     import huggingface_hub as hub  # slow to import, and most runs are local
 
     repo, _, revision = source.partition("@")
     try:
-        folder = Path(hub.snapshot_download(repo, revision=revision or None, allow_patterns=HUB_FILES))
+        return Path(hub.snapshot_download(repo, revision=revision or None, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub raises from several libraries; whatever it was, the user's answer is one line
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             source, f"cannot be downloaded: {reason}", todo="check the name and the network, or give a folder"
         ) from error
-    return folder, folder.name
 
 
 def _tensors(folder: Path) -> dict[str, TensorInfo]:
@@ -231,15 +234,13 @@ def _indexed_tensors(folder: Path, index: Path) -> dict[str, TensorInfo]:
 
 
 def _read_header(path: Path) -> Iterator[TensorInfo]:
-    """Every tensor of a shard, after its header was checked: bounded, JSON, no overlap, no gap, nothing past the end."""
+    """Every tensor of a shard, its header checked: bounded, JSON, no overlap, no gap, nothing past the end."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
-                raise InputError(
-                    path, f"truncated: {size} bytes, header says {length}", todo="download it again"
-                )
+                raise InputError(path, f"truncated: {size} bytes, header says {length}", todo="download it again")
             raw = file.read(length)
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from error

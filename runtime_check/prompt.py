@@ -1,4 +1,4 @@
-"""Codes and a template become the prompt: (9, T) ids, row 0 text, rows 1..8 audio codes, T a multiple of the group size.
+"""Codes and a template become the prompt: (9, T) ids, row 0 text, rows 1..8 codes, T a multiple of the group size.
 
 Both sides build their prompt here, each with its own text tokenizer.
 """

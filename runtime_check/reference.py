@@ -1,4 +1,4 @@
-"""The same model in PyTorch, float32, straight from the safetensors checkpoint, one layer's weights in memory at a time.
+"""The same model in PyTorch, float32, from the safetensors checkpoint, one layer's weights in memory at a time.
 
 Written beside `audio.py`, `audio_tokenizer.py` and `speech_lm.py`, function for function and with the same stage names,
 from the published description of the model; shapes stand behind each step. Functions take their weights from a callable
@@ -91,7 +91,7 @@ def chunks(wave: Tensor, d: AudioTokenizerDims) -> list[Tensor]:
 
 
 def mel_filters(d: AudioTokenizerDims) -> Tensor:
-    """(nfft / 2 + 1, n_mels) triangles on the HTK mel scale, without area normalisation (torchaudio.melscale_fbanks)."""
+    """(nfft / 2 + 1, n_mels): HTK triangles without area normalisation (torchaudio.functional.melscale_fbanks)."""
     top = d.sampling_rate / 2
 
     def to_mel(hertz: float) -> float:

@@ -1,5 +1,7 @@
 """The model families. Adding one is adding a file here and its line below."""
 
+from quantize.errors import InputError
+
 from ..checkpoint import Checkpoint
 from . import mimo_asr, mimo_tokenizer
 from .family import Family, Key, Source, Tensor
@@ -11,8 +13,6 @@ __all__ = ["FAMILIES", "Family", "Key", "Source", "Tensor", "family_of"]
 
 def family_of(checkpoint: Checkpoint) -> Family:
     """The family that config.json names in `architectures` or `model_type`; InputError if none is known."""
-    from quantize.errors import InputError
-
     values = checkpoint.config.values
     listed = values.get("architectures")
     names = [*(listed if isinstance(listed, list) else []), values.get("model_type")]

@@ -143,7 +143,8 @@ def dimensions(config: Config) -> SpeechLMDims:
     )
     for channel, (size, zero) in enumerate(zip(dims.speech_vocab, dims.speech_zeroemb, strict=True)):
         if zero >= size:
-            raise InputError(config.path, f"speech_zeroemb_idx of channel {channel} is {zero}", expected=f"below {size}")
+            what = f"speech_zeroemb_idx of channel {channel} is {zero}"
+            raise InputError(config.path, what, expected=f"below {size}")
     if dims.num_heads % dims.num_kv_heads:
         raise InputError(
             config.path,
@@ -162,8 +163,8 @@ def _per_channel(config: Config, key: str, channels: int) -> tuple[int, ...]:
     return tuple(map(int, parts)) * (channels if len(parts) == 1 else 1)
 
 
-# Rows of one Qwen2 block: name in the checkpoint, name in the GGUF file, role, shape.
 def _block(source: str, name: str, d: BlockDims, fuse_qkv: bool) -> list[Tensor]:
+    """The tensors of one Qwen2 block, `source` and `name` its prefixes in the checkpoint and in the file."""
     q_rows, kv_rows = d.n_heads * d.head_dim, d.n_kv_heads * d.head_dim
     qkv = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)]
 
@@ -240,7 +241,7 @@ FAMILY = Family(
         Key("num_layers", "mimo_asr.llm.num_layers"),
         Key("num_heads", "mimo_asr.llm.num_heads"),
         Key("num_kv_heads", "mimo_asr.llm.num_kv_heads"),
-        Key("head_dim", "mimo_asr.llm.head_dim"),
+        Key("head_dim", "mimo_asr.llm.head_dim", default=128),
         Key("intermediate_size", "mimo_asr.llm.intermediate_size"),
         Key("vocab_size", "mimo_asr.llm.vocab_size"),
         Key("max_position_embeddings", "mimo_asr.llm.max_position_embeddings"),
@@ -253,16 +254,16 @@ FAMILY = Family(
         Key("input_heads", "mimo_asr.audio.input_heads"),
         Key("input_head_dim", "mimo_asr.audio.input_head_dim"),
         Key("input_intermediate", "mimo_asr.audio.input_intermediate"),
-        Key("input_rope_theta", "mimo_asr.audio.rope_theta", F32),
+        Key("input_rope_theta", "mimo_asr.audio.rope_theta", F32, 640000.0),
         Key("out_hidden_size", "mimo_asr.audio.out_hidden_size"),
         Key("speech_vocab", "mimo_asr.audio.speech_vocab"),
         Key("speech_zeroemb", "mimo_asr.audio.speech_zeroemb"),
-        Key("delay_pattern", "mimo_asr.audio.delay_pattern", STRING),
-        Key("patch_layers", "mimo_asr.patch.num_layers"),
-        Key("patch_dim", "mimo_asr.patch.hidden_size"),
-        Key("patch_heads", "mimo_asr.patch.num_heads"),
-        Key("patch_head_dim", "mimo_asr.patch.head_dim"),
-        Key("patch_intermediate", "mimo_asr.patch.intermediate_size"),
+        Key("delay_pattern", "mimo_asr.audio.delay_pattern", STRING, "0-1-2-3-4-5-6-7"),
+        Key("patch_layers", "mimo_asr.patch.num_layers", default=16),
+        Key("patch_dim", "mimo_asr.patch.hidden_size", default=1024),
+        Key("patch_heads", "mimo_asr.patch.num_heads", default=64),
+        Key("patch_head_dim", "mimo_asr.patch.head_dim", default=16),
+        Key("patch_intermediate", "mimo_asr.patch.intermediate_size", default=4096),
     ),
     tensors=tensors,
     left_out={},

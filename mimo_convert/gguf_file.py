@@ -1,0 +1,219 @@
+"""The only room that lays out or reads a GGUF file (v3, little-endian; ggml/docs/gguf.md).
+
+Headers are written by the `gguf` library. They are read here: every count, string, shape and offset is checked against
+the file's size before it is used, so that a damaged file is one clear line and never a crash.
+"""
+
+import io
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gguf import GGUF_DEFAULT_ALIGNMENT, GGUF_MAGIC, GGUFValueType, GGUFWriter
+from gguf.constants import GGMLQuantizationType
+from gguf.gguf_writer import WriterState
+
+from quantize.errors import InputError
+from quantize.types import BY_GGML, Type
+
+ALIGNMENT: int = GGUF_DEFAULT_ALIGNMENT
+VERSION = 3
+MAX_DIMENSIONS = 4  # of ggml
+
+
+class Entry(NamedTuple):
+    """A metadata entry; `type` is the element's type where `value` is a list."""
+
+    key: str
+    value: Any
+    type: GGUFValueType
+
+
+def align(offset: int) -> int:
+    """The next multiple of the alignment."""
+    return offset + -offset % ALIGNMENT
+
+
+def header_bytes(
+    architecture: str, metadata: Sequence[Entry], tensors: Sequence[tuple[str, tuple[int, ...], Type]]
+) -> bytes:
+    """Everything before the tensor data, padded to the alignment.
+
+    `tensors` are (name, shape as in PyTorch, type) in file order; their data must follow in that order, each aligned.
+    """
+    writer = GGUFWriter(None, architecture)
+    for key, value, type in metadata:
+        if isinstance(value, list):
+            writer.add_key_value(key, value, GGUFValueType.ARRAY, sub_type=type)
+        else:
+            writer.add_key_value(key, value, type)
+    for name, shape, tensor_type in tensors:
+        _add_tensor(writer, name, shape, tensor_type)
+    buffer = io.BytesIO()
+    writer.fout, writer.state = [buffer], WriterState.EMPTY  # into memory: the plan needs the size before the file is
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    header = buffer.getvalue()
+    return header.ljust(align(len(header)), b"\0")
+
+
+def _add_tensor(writer: GGUFWriter, name: str, shape: tuple[int, ...], type: Type) -> None:
+    from gguf.gguf_writer import TensorInfo
+
+    info = TensorInfo(shape, GGMLQuantizationType(type.ggml), type.nbytes(prod(shape)))
+    writer.tensors[-1][name] = info
+
+
+@dataclass(frozen=True)
+class GGUFTensor:
+    """Where a tensor lies: `begin` is the absolute offset in the file; `shape` as in PyTorch, rows first."""
+
+    name: str
+    type: Type
+    shape: tuple[int, ...]
+    begin: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.type.nbytes(prod(self.shape))
+
+
+@dataclass(frozen=True)
+class GGUFFile:
+    """A GGUF file whose whole header was found sound."""
+
+    path: Path
+    metadata: Mapping[str, Any]
+    tensors: Mapping[str, GGUFTensor]
+    size: int
+
+    @property
+    def architecture(self) -> str:
+        return str(self.metadata.get("general.architecture", ""))
+
+
+def read_gguf(path: Path) -> GGUFFile:
+    """Parse and check a GGUF file's header. Raises InputError for whatever is not a complete, well-formed file."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            return _Reader(path, size, file.read(min(size, 1 << 20))).parse(file)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}") from error
+
+
+_SCALARS = {
+    GGUFValueType.UINT8: "<B", GGUFValueType.INT8: "<b", GGUFValueType.UINT16: "<H", GGUFValueType.INT16: "<h",
+    GGUFValueType.UINT32: "<I", GGUFValueType.INT32: "<i", GGUFValueType.FLOAT32: "<f", GGUFValueType.BOOL: "<?",
+    GGUFValueType.UINT64: "<Q", GGUFValueType.INT64: "<q", GGUFValueType.FLOAT64: "<d",
+}  # fmt: skip
+_STRUCTS = {type: struct.Struct(code) for type, code in _SCALARS.items()}
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+
+
+class _Reader:
+    """A cursor over the header's bytes; whatever reaches past the end is an InputError."""
+
+    def __init__(self, path: Path, size: int, head: bytes) -> None:
+        self.path, self.size, self.data, self.at = path, size, head, 0
+
+    def parse(self, file: io.BufferedReader) -> GGUFFile:
+        if self.size < 24 or _U32.unpack_from(self.data)[0] != GGUF_MAGIC:
+            raise InputError(self.path, "not a GGUF file", expected="a file that begins with the bytes GGUF")
+        self.file = file
+        self.at = 4
+        version = self.number(_U32)
+        if version != VERSION:
+            raise InputError(self.path, f"GGUF version {version}", expected=f"{VERSION}, little-endian")
+        n_tensors, n_entries = self.number(_U64), self.number(_U64)
+        metadata: dict[str, Any] = {}
+        for _ in range(n_entries):
+            key = self.string()
+            if key in metadata:
+                raise InputError(self.path, f"key {key} stands twice")
+            metadata[key] = self.value(key, self.number(_U32))
+        if metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
+            raise InputError(self.path, f"general.alignment {metadata['general.alignment']}", expected=f"{ALIGNMENT}")
+        rows = [self.tensor_row() for _ in range(n_tensors)]
+        return GGUFFile(self.path, metadata, self.place(rows), self.size)
+
+    def need(self, n: int) -> int:
+        """Make `n` bytes from the cursor available, move behind them, and return where they begin."""
+        begin, end = self.at, self.at + n
+        if end > self.size:
+            raise InputError(
+                self.path, f"cut short: {self.size} bytes, its header reaches beyond", todo="copy or convert it again"
+            )
+        if end > len(self.data):
+            self.data += self.file.read(max(end - len(self.data), len(self.data)))
+        self.at = end
+        return begin
+
+    def number(self, kind: struct.Struct) -> Any:
+        return kind.unpack_from(self.data, self.need(kind.size))[0]
+
+    def string(self) -> str:
+        length = self.number(_U64)
+        begin = self.need(length)
+        try:
+            return self.data[begin : self.at].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(self.path, f"a string at byte {begin} is not UTF-8") from error
+
+    def value(self, key: str, type: int) -> Any:
+        if type in _STRUCTS:
+            return self.number(_STRUCTS[GGUFValueType(type)])
+        if type == GGUFValueType.STRING:
+            return self.string()
+        if type == GGUFValueType.ARRAY:
+            element, length = self.number(_U32), self.number(_U64)
+            if element in _STRUCTS:
+                kind = _SCALARS[GGUFValueType(element)][1:]
+                begin = self.need(length * _STRUCTS[GGUFValueType(element)].size)
+                return list(struct.unpack_from(f"<{length}{kind}", self.data, begin))
+            if element == GGUFValueType.STRING:
+                return [self.string() for _ in range(length)]
+        raise InputError(self.path, f"key {key} has the unknown value type {type}")
+
+    def tensor_row(self) -> tuple[str, Type, tuple[int, ...], int]:
+        name = self.string()
+        n_dimensions = self.number(_U32)
+        if not 1 <= n_dimensions <= MAX_DIMENSIONS:
+            raise InputError(self.path, f"tensor {name} has {n_dimensions} dimensions", expected="1 to 4")
+        shape = tuple(reversed([self.number(_U64) for _ in range(n_dimensions)]))
+        number, offset = self.number(_U32), self.number(_U64)
+        if number not in BY_GGML:
+            known = ", ".join(t.name for t in BY_GGML.values())
+            raise InputError(self.path, f"tensor {name} has ggml type {number}", expected=f"one of {known}")
+        type = BY_GGML[number]
+        if shape[-1] % type.block:
+            raise InputError(
+                self.path,
+                f"tensor {name} has rows of {shape[-1]}",
+                expected=f"a multiple of {type.block} for {type.name}",
+            )
+        return name, type, shape, offset
+
+    def place(self, rows: list[tuple[str, Type, tuple[int, ...], int]]) -> dict[str, GGUFTensor]:
+        """The tensors by name, after their data was found to lie end to end, aligned, and within the file."""
+        data_begin, expected = align(self.at), 0
+        tensors: dict[str, GGUFTensor] = {}
+        for name, type, shape, offset in rows:
+            if name in tensors:
+                raise InputError(self.path, f"tensor {name} stands twice")
+            if offset != expected:
+                raise InputError(self.path, f"tensor {name} lies at offset {offset}", expected=f"{expected}")
+            tensor = tensors[name] = GGUFTensor(name, type, shape, data_begin + offset)
+            if tensor.begin + tensor.nbytes > self.size:
+                raise InputError(
+                    self.path,
+                    f"cut short in tensor {name}: {self.size} bytes",
+                    expected=f"at least {tensor.begin + tensor.nbytes}",
+                    todo="copy or convert it again",
+                )
+            expected = align(offset + tensor.nbytes)
+        return tensors

@@ -1,0 +1,74 @@
+"""The ggml types a file can be written in, as one table.
+
+Numbers are those of ggml's `ggml_type` and `llama_ftype`; a test compares every row with ggml and with the `gguf`
+library.
+"""
+
+from dataclasses import dataclass
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Type:
+    """A row of the table: `block` weights are stored in `block_bytes` bytes.
+
+    `ggml` is its number in a tensor's header; `file_type` the number a file of this type gives as `general.file_type`
+    (of the k-quants the `_S` one: nothing is mixed in); `fallback` the type for rows that are not a multiple of
+    `block`, with F16 at the end of the chain.
+    """
+
+    name: str
+    ggml: int
+    file_type: int
+    block: int
+    block_bytes: int
+    fallback: str = "f16"
+
+    @property
+    def bits_per_weight(self) -> float:
+        return self.block_bytes * 8 / self.block
+
+    def nbytes(self, n_weights: int) -> int:
+        """Bytes of `n_weights`, which must be a multiple of `block`."""
+        return n_weights // self.block * self.block_bytes
+
+    @property
+    def holds_any_float(self) -> bool:
+        """Whether every finite float32 stays finite: all types but these two store F16 values or F16 scales."""
+        return self.name in ("f32", "bf16")
+
+
+TYPES: dict[str, Type] = {
+    row.name: row
+    for row in (
+        Type("f32", 0, 0, 1, 4),
+        Type("f16", 1, 1, 1, 2),
+        Type("bf16", 30, 32, 1, 2),
+        Type("q8_0", 8, 7, 32, 34),
+        Type("q6_k", 14, 18, 256, 210, fallback="q8_0"),
+        Type("q5_k", 13, 16, 256, 176, fallback="q5_0"),
+        Type("q4_k", 12, 14, 256, 144, fallback="q4_0"),
+        Type("q3_k", 11, 11, 256, 110, fallback="q4_0"),
+        Type("q2_k", 10, 10, 256, 84, fallback="q4_0"),
+        Type("q5_1", 7, 9, 32, 24),
+        Type("q5_0", 6, 8, 32, 22),
+        Type("q4_1", 3, 3, 32, 20),
+        Type("q4_0", 2, 2, 32, 18),
+        Type("iq4_nl", 20, 25, 32, 18),
+        Type("iq4_xs", 23, 30, 256, 136, fallback="iq4_nl"),
+    )
+}
+
+BY_GGML = {row.ggml: row for row in TYPES.values()}
+
+F32, F16 = TYPES["f32"], TYPES["f16"]
+BEYOND_F16 = 65520.0  # the least magnitude that rounds to infinity in F16 (IEEE 754, round to nearest even)
+
+
+def type_named(name: str) -> Type:
+    """The type called `name`, in any case; InputError names the known ones."""
+    try:
+        return TYPES[name.lower()]
+    except KeyError:
+        raise InputError(name, "unknown type", expected=f"one of {', '.join(TYPES)}") from None

@@ -1,0 +1,99 @@
+"""Sound file → mono wave at the model's rate → 30 s chunks → log-mel, in numpy, float32.
+
+The same front end as `reference.py`'s, without torch: the harness must prove a file where torch is not installed.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from mimo_convert.models.mimo_tokenizer import AudioTokenizerDims
+from quantize.errors import InputError
+
+Wave = npt.NDArray[np.float32]  # (samples,)
+CHUNK_SECONDS = 30
+BLOCK_SECONDS = 10  # resampled at once, so that memory does not grow with the clip
+
+
+def read_audio(path: Path) -> tuple[Wave, int]:
+    """Decode wav, flac, ogg or mp3 into the mean of its channels, (samples,), and its rate in Hz.
+
+    Raises InputError if the file is missing, not sound, empty, or holds a sample that is no number.
+    """
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        reason = "no such file" if not path.exists() else f"cannot be decoded as sound ({error})"
+        raise InputError(path, reason, expected="a wav, flac, ogg or mp3 file") from error
+    if not len(samples):
+        raise InputError(path, "holds no samples", expected="a sound of some length")
+    if not np.isfinite(samples).all():
+        raise InputError(path, "holds samples that are NaN or infinite")
+    return samples.mean(axis=1, dtype=np.float32), rate
+
+
+def resample(wave: Wave, rate: int, new_rate: int) -> Wave:
+    """(samples,) at `rate` → (ceil(samples × new_rate / rate),), windowed sinc as torchaudio's default.
+
+    Source: torchaudio.functional.resample, sinc_interp_hann, lowpass_filter_width 6, rolloff 0.99.
+    """
+    if rate == new_rate:
+        return wave
+    length = math.ceil(len(wave) * new_rate / rate)
+    divisor = math.gcd(rate, new_rate)
+    old, new = rate // divisor, new_rate // divisor
+    cutoff, zeros = min(old, new) * 0.99, 6
+    width = math.ceil(zeros * old / cutoff)
+    taps = np.arange(-width, width + old) / old  # (2 width + old,), float64
+    t = np.clip((-np.arange(new)[:, None] / new + taps) * cutoff, -zeros, zeros)
+    window = np.cos(t * np.pi / zeros / 2) ** 2
+    kernel = (np.sinc(t) * window * cutoff / old).astype(np.float32)  # (new, 2 width + old)
+    padded = np.pad(wave, (width, width + old))
+    spans = np.lib.stride_tricks.sliding_window_view(padded, 2 * width + old)[::old]
+    step = max(1, BLOCK_SECONDS * rate // old)
+    blocks = [spans[i : i + step] @ kernel.T for i in range(0, len(spans), step)]  # (blocks, new)
+    return np.concatenate(blocks).reshape(-1)[:length]
+
+
+def chunks(wave: Wave, d: AudioTokenizerDims) -> list[Wave]:
+    """Cut into 30 s; a last chunk shorter than a window joins the one before; a shorter clip is zero-padded to one."""
+    size = CHUNK_SECONDS * d.sampling_rate
+    parts = [wave[i : i + size] for i in range(0, max(len(wave), 1), size)]
+    if len(parts) > 1 and len(parts[-1]) < d.nfft:
+        parts[-2:] = [np.concatenate(parts[-2:])]
+    return [np.pad(part, (0, max(0, d.nfft - len(part)))) for part in parts]
+
+
+def mel_filters(d: AudioTokenizerDims) -> npt.NDArray[np.float32]:
+    """(nfft / 2 + 1, n_mels): HTK triangles without area normalisation (torchaudio.functional.melscale_fbanks)."""
+
+    def to_mel(hertz: float) -> float:
+        return 2595.0 * math.log10(1.0 + hertz / 700.0)
+
+    mels = np.linspace(to_mel(d.fmin), to_mel(d.sampling_rate / 2), d.n_mels + 2, dtype=np.float32)
+    edges = np.float32(700) * (np.float32(10) ** (mels / np.float32(2595)) - np.float32(1))
+    bins = np.linspace(0, d.sampling_rate // 2, d.nfft // 2 + 1, dtype=np.float32)
+    distance = edges[None] - bins[:, None]  # (bins, n_mels + 2)
+    width = edges[1:] - edges[:-1]
+    rising, falling = -distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]
+    return np.maximum(np.minimum(rising, falling), 0)
+
+
+def log_mel(wave: Wave, d: AudioTokenizerDims) -> npt.NDArray[np.float32]:
+    """(samples,) at the model's rate → (1 + samples // hop_length, n_mels): magnitudes, not powers."""
+    padded = np.pad(wave, d.nfft // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, d.nfft)[:: d.hop_length]  # (frames, nfft)
+    magnitude = np.abs(np.fft.rfft(frames * hann_window(d))).astype(np.float32)
+    return np.log(np.maximum(magnitude @ mel_filters(d), np.float32(1e-7)))
+
+
+def hann_window(d: AudioTokenizerDims) -> npt.NDArray[Any]:
+    """(nfft,): a periodic Hann window of `window_size`, centred."""
+    phase = np.arange(d.window_size) * (2 * np.pi / d.window_size)
+    window = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+    margin = d.nfft - d.window_size
+    return np.pad(window, (margin // 2, margin - margin // 2))

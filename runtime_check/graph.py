@@ -1,0 +1,281 @@
+"""A small vocabulary of layers over ggml: linear, norms, rotary embedding, attention, convolution.
+
+ggml writes a tensor's fastest dimension first: an array of shape (T, d) is a tensor with ne = (d, T). Shapes in this
+package are written as in numpy, slowest first, on both sides.
+
+Weights stay in the mapped file. A tensor that is read after the run is an output, because ggml reuses the memory of all
+others. A graph is planned once and may be run any number of times.
+"""
+
+import ctypes
+import mmap
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import ggml
+import numpy as np
+import numpy.typing as npt
+
+from mimo_convert.gguf_file import GGUFFile
+from mimo_convert.models.mimo_asr import BlockDims
+from quantize.errors import InputError
+from quantize.types import BY_GGML
+
+TensorPtr = Any  # ctypes pointer to a ggml_tensor
+Array = npt.NDArray[Any]
+
+MAX_NODES = 16384
+LAYER_NORM_EPS = 1e-5
+DTYPES = {np.dtype(np.float32): ggml.GGML_TYPE_F32, np.dtype(np.int32): ggml.GGML_TYPE_I32}
+DTYPES |= {np.dtype(np.float16): ggml.GGML_TYPE_F16, np.dtype(np.int64): ggml.GGML_TYPE_I64}
+
+# ggml-python 0.0.45 declares this result with a plain Python type, so ctypes would cut the pointer to 32 bits.
+_buffer_from_ptr = ggml.lib.ggml_backend_cpu_buffer_from_ptr
+_buffer_from_ptr.restype = ctypes.c_void_p
+_buffer_from_ptr.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def shape_of(tensor: TensorPtr) -> tuple[int, ...]:
+    """The shape of a ggml tensor, slowest dimension first, without leading ones."""
+    ne = [int(n) for n in tensor.contents.ne[:4]]
+    while len(ne) > 1 and ne[-1] == 1:
+        ne.pop()
+    return tuple(reversed(ne))
+
+
+def _new_context(n_tensors: int, extra: int = 0) -> Any:
+    size = ggml.ggml_tensor_overhead() * n_tensors + extra
+    context = ggml.ggml_init(ggml.ggml_init_params(mem_size=size, mem_buffer=None, no_alloc=True))
+    if not context:
+        raise MemoryError("ggml cannot make a context")
+    return context
+
+
+class Backend:
+    """ggml's CPU backend with a number of threads."""
+
+    def __init__(self, threads: int) -> None:
+        self.handle = ggml.ggml_backend_cpu_init()
+        ggml.ggml_backend_cpu_set_n_threads(self.handle, threads)
+        weakref.finalize(self, ggml.ggml_backend_free, self.handle)
+
+
+class Weights:
+    """The tensors of a GGUF file, in place in the mapped file: nothing is copied, and pages come as they are used."""
+
+    def __init__(self, file: GGUFFile) -> None:
+        self.path = file.path
+        with file.path.open("rb") as handle:
+            self.mapped = np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        base = self.mapped.ctypes.data
+        context = _new_context(len(file.tensors))
+        buffer = _buffer_from_ptr(base, len(self.mapped))
+        weakref.finalize(self, _free, context, buffer, self.mapped)
+        self.tensors: dict[str, TensorPtr] = {}
+        for name, entry in file.tensors.items():
+            ne = (ctypes.c_int64 * 4)(*reversed(entry.shape))
+            tensor = ggml.ggml_new_tensor(context, entry.type.ggml, len(entry.shape), ne)
+            ggml.ggml_backend_tensor_alloc(buffer, tensor, base + entry.begin)
+            self.tensors[name] = tensor
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def __getitem__(self, name: str) -> TensorPtr:
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise InputError(self.path, f"missing tensor {name}", todo="convert the checkpoint again") from None
+
+
+class State:
+    """Tensors that outlive a run, such as a KV cache; zero at the start."""
+
+    def __init__(self, backend: Backend, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        context = _new_context(len(shapes))
+        self.tensors = {
+            name: ggml.ggml_new_tensor(
+                context, ggml.GGML_TYPE_F32, len(shape), (ctypes.c_int64 * 4)(*reversed(shape))
+            )
+            for name, shape in shapes.items()
+        }
+        buffer = ggml.ggml_backend_alloc_ctx_tensors(context, backend.handle)
+        if not buffer:
+            raise MemoryError("ggml cannot allocate the KV cache")
+        ggml.ggml_backend_buffer_clear(buffer, 0)
+        weakref.finalize(self, _free, context, buffer)
+
+    def __getitem__(self, name: str) -> TensorPtr:
+        return self.tensors[name]
+
+
+def _free(context: Any, buffer: Any, *keep_alive: Any) -> None:
+    ggml.ggml_backend_buffer_free(buffer)
+    ggml.ggml_free(context)
+
+
+class Graph:
+    """A computation under construction, then ready to `run`.
+
+    With `widen`, F16 and BF16 weights are widened to F32 inside the graph. ggml otherwise rounds the *activations* of
+    such a product to the weights' type: 2⁻¹¹ of each for F16, enough to flip a code of the residual quantizer.
+    """
+
+    def __init__(self, backend: Backend, weights: Weights, *, widen: bool = False) -> None:
+        self.backend, self.weights, self.widen = backend, weights, widen
+        self.ctx = _new_context(2 * MAX_NODES, ggml.ggml_graph_overhead_custom(MAX_NODES, False))
+        self.graph = ggml.ggml_new_graph_custom(self.ctx, MAX_NODES, False)
+        buffer_type = ggml.ggml_backend_get_default_buffer_type(backend.handle)
+        self.allocator = ggml.ggml_gallocr_new(buffer_type)
+        weakref.finalize(self, ggml.ggml_free, self.ctx)
+        weakref.finalize(self, ggml.ggml_gallocr_free, self.allocator)
+        self.inputs: dict[str, TensorPtr] = {}
+        self.outputs: dict[str, TensorPtr] = {}
+        self.planned = False
+
+    # ── ends of the graph ────────────────────────────────────────────────────────────────────────────────────────
+
+    def input(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> TensorPtr:
+        ne = (ctypes.c_int64 * 4)(*reversed(shape))
+        tensor = ggml.ggml_new_tensor(self.ctx, DTYPES[np.dtype(dtype)], len(shape), ne)
+        ggml.ggml_set_input(tensor)
+        self.inputs[name] = tensor
+        return tensor
+
+    def output(self, name: str, tensor: TensorPtr) -> TensorPtr:
+        """Keep `tensor`, which must be no view of another, to be read after the run under `name`."""
+        ggml.ggml_set_output(tensor)
+        ggml.ggml_build_forward_expand(self.graph, tensor)
+        self.outputs[name] = tensor
+        return tensor
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the graph: every input by name → every output by name, in numpy shapes."""
+        if not self.planned:
+            if not ggml.ggml_gallocr_alloc_graph(self.allocator, self.graph):
+                raise MemoryError("ggml cannot allocate the graph")
+            self.planned = True
+        for name, tensor in self.inputs.items():
+            array = np.ascontiguousarray(inputs[name])
+            assert DTYPES[array.dtype] == tensor.contents.type, name
+            assert array.nbytes == ggml.ggml_nbytes(tensor), name
+            ggml.ggml_backend_tensor_set(tensor, array.ctypes.data, 0, array.nbytes)
+        status = ggml.ggml_backend_graph_compute(self.backend.handle, self.graph)
+        assert status == ggml.GGML_STATUS_SUCCESS, f"ggml status {status}"
+        return {name: self._read(tensor) for name, tensor in self.outputs.items()}
+
+    def _read(self, tensor: TensorPtr) -> Array:
+        dtype = np.int32 if tensor.contents.type == ggml.GGML_TYPE_I32 else np.float32
+        array = np.empty(shape_of(tensor), dtype)
+        ggml.ggml_backend_tensor_get(tensor, array.ctypes.data, 0, array.nbytes)
+        return array
+
+    # ── layers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def weight(self, name: str) -> TensorPtr:
+        tensor = self.weights[name]
+        if self.widen and BY_GGML[tensor.contents.type].name in ("f16", "bf16"):
+            return ggml.ggml_cast(self.ctx, tensor, ggml.GGML_TYPE_F32)
+        return tensor
+
+    def linear(self, x: TensorPtr, name: str) -> TensorPtr:
+        """(…, n_in) → (…, n_out), with the bias if the file has one."""
+        y = ggml.ggml_mul_mat(self.ctx, self.weight(f"{name}.weight"), x)
+        if f"{name}.bias" in self.weights:
+            y = ggml.ggml_add(self.ctx, y, self.weights[f"{name}.bias"])
+        return y
+
+    def rows(self, name: str, ids: TensorPtr) -> TensorPtr:
+        """Rows of a matrix by number: ids (n,) → (n, columns), float32 from any type."""
+        return ggml.ggml_get_rows(self.ctx, self.weights[f"{name}.weight"], ids)
+
+    def rms_norm(self, x: TensorPtr, name: str, eps: float) -> TensorPtr:
+        return ggml.ggml_mul(self.ctx, ggml.ggml_rms_norm(self.ctx, x, eps), self.weights[f"{name}.weight"])
+
+    def layer_norm(self, x: TensorPtr, name: str) -> TensorPtr:
+        x = ggml.ggml_mul(self.ctx, ggml.ggml_norm(self.ctx, x, LAYER_NORM_EPS), self.weights[f"{name}.weight"])
+        return ggml.ggml_add(self.ctx, x, self.weights[f"{name}.bias"])
+
+    def rope(self, x: TensorPtr, positions: TensorPtr, theta: float) -> TensorPtr:
+        """Rotary embedding, NeoX layout: x (T, n_heads, head_dim), positions (T,)."""
+        head_dim = shape_of(x)[-1]
+        return ggml.ggml_rope_ext(
+            self.ctx, x, positions, None, head_dim, ggml.GGML_ROPE_TYPE_NEOX, 0, theta, 1.0, 0.0, 1.0, 0.0, 0.0
+        )
+
+    def heads(self, x: TensorPtr, first: int, n_heads: int, head_dim: int) -> TensorPtr:
+        """Columns `first` … of x (T, columns), as (T, n_heads, head_dim), without a copy."""
+        t = x.contents
+        return ggml.ggml_view_3d(
+            self.ctx, x, head_dim, n_heads, t.ne[1], head_dim * t.nb[0], t.nb[1], first * t.nb[0]
+        )
+
+    def qkv(self, x: TensorPtr, name: str, n_heads: int, n_kv_heads: int, head_dim: int) -> list[TensorPtr]:
+        """Queries, keys and values of x (T, columns), each (T, heads, head_dim), from either layout of the file."""
+        counts = (n_heads, n_kv_heads, n_kv_heads)
+        if f"{name}.qkv.weight" in self.weights:
+            fused = self.linear(x, f"{name}.qkv")
+            firsts = (0, n_heads * head_dim, (n_heads + n_kv_heads) * head_dim)
+            return [self.heads(fused, first, n, head_dim) for first, n in zip(firsts, counts, strict=True)]
+        return [
+            self.heads(self.linear(x, f"{name}.{c}"), 0, n, head_dim) for c, n in zip("qkv", counts, strict=True)
+        ]
+
+    def attend(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, mask: TensorPtr | None) -> TensorPtr:
+        """q (…, T, n_heads, head_dim) over k, v (…, S, n_kv_heads, head_dim) → (… × T, n_heads × head_dim).
+
+        `mask`, float32 (T, S), is added to the scores. Products and softmax in float32.
+        """
+        _, n_tokens, n_heads, head_dim = ((1,) * 4 + shape_of(q))[-4:]
+        q, k = (ggml.ggml_permute(self.ctx, t, 0, 2, 1, 3) for t in (q, k))  # (…, heads, T, head_dim)
+        v = ggml.ggml_cont(self.ctx, ggml.ggml_permute(self.ctx, v, 1, 2, 0, 3))  # (…, n_kv_heads, head_dim, S)
+        scores = ggml.ggml_mul_mat(self.ctx, k, q)  # (…, n_heads, T, S)
+        weights = ggml.ggml_soft_max_ext(self.ctx, scores, mask, head_dim**-0.5, 0.0)
+        out = ggml.ggml_permute(self.ctx, ggml.ggml_mul_mat(self.ctx, v, weights), 0, 2, 1, 3)
+        batch = ggml.ggml_nelements(out) // (head_dim * n_heads)
+        return ggml.ggml_cont_2d(self.ctx, out, head_dim * n_heads, batch)
+
+    def remember(self, cache: TensorPtr, x: TensorPtr, rows: TensorPtr, n: int) -> TensorPtr:
+        """Write x (T, heads, head_dim) to the `rows` (T,) of a cache (S, row) → its first `n` rows, (n, heads, head_dim)."""
+        _, n_heads, head_dim = ((1,) * 3 + shape_of(x))[-3:]
+        flat = ggml.ggml_view_2d(self.ctx, x, n_heads * head_dim, x.contents.ne[2], x.contents.nb[2], 0)
+        written = ggml.ggml_set_rows(self.ctx, cache, flat, rows)
+        nb = written.contents.nb
+        return ggml.ggml_view_3d(self.ctx, written, head_dim, n_heads, n, head_dim * nb[0], nb[1], 0)
+
+    def row(self, x: TensorPtr, i: int) -> TensorPtr:
+        """Row `i` of x (T, columns), as (columns,)."""
+        return ggml.ggml_view_1d(self.ctx, x, x.contents.ne[0], i * x.contents.nb[1])
+
+    def reshape(self, x: TensorPtr, shape: tuple[int, ...]) -> TensorPtr:
+        return ggml.ggml_reshape_4d(self.ctx, x, *reversed((1,) * (4 - len(shape)) + shape))
+
+    def swiglu(self, x: TensorPtr, name: str) -> TensorPtr:
+        gate, up = self.linear(x, f"{name}.gate"), self.linear(x, f"{name}.up")
+        return self.linear(ggml.ggml_swiglu_split(self.ctx, gate, up), f"{name}.down")
+
+    def convolution(self, x: TensorPtr, name: str, *, stride: int = 1, padding: int = 0) -> TensorPtr:
+        """(T, n_in) → (T', n_out), in float32 throughout (`ggml_conv_1d` would round the activations to F16)."""
+        kernel = self.weights[f"{name}.weight"]  # (n_out, n_in, kernel_size)
+        n_out, n_in, size = shape_of(kernel)
+        time_last = ggml.ggml_cont(self.ctx, ggml.ggml_transpose(self.ctx, x))
+        windows = ggml.ggml_im2col(
+            self.ctx, kernel, time_last, stride, 0, padding, 0, 1, 0, False, ggml.GGML_TYPE_F32
+        )  # (T', n_in × kernel_size)
+        if kernel.contents.type != ggml.GGML_TYPE_F32:
+            kernel = ggml.ggml_cast(self.ctx, kernel, ggml.GGML_TYPE_F32)
+        y = ggml.ggml_mul_mat(self.ctx, ggml.ggml_reshape_2d(self.ctx, kernel, n_in * size, n_out), windows)
+        if f"{name}.bias" in self.weights:
+            y = ggml.ggml_add(self.ctx, y, self.weights[f"{name}.bias"])
+        return y
+
+    def add(self, a: TensorPtr, b: TensorPtr) -> TensorPtr:
+        return ggml.ggml_add(self.ctx, a, b)
+
+    def mul(self, a: TensorPtr, b: TensorPtr) -> TensorPtr:
+        return ggml.ggml_mul(self.ctx, a, b)
+
+    def gelu(self, x: TensorPtr) -> TensorPtr:
+        """The exact GELU, with erf."""
+        return ggml.ggml_gelu_erf(self.ctx, x)
