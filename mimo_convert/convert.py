@@ -62,21 +62,23 @@ def chunks(tensor: PlannedTensor) -> Iterator[Chunk]:
             n_before += n * source.row
 
 
-def convert(request: Request, out: Path, *, threads: int, force: bool = False) -> list[Path]:
-    """Write one file for each plan into the folder `out` and return their paths.
+def convert(request: Request, out: Path, *, threads: int, force: bool = False) -> list[Plan]:
+    """Write one file for each plan into the folder `out`; returns the plans as they were written.
 
     Files appear under their names only when they are complete and flushed. Raises InputError for a weight that is NaN
     or infinite, a file that is already there (unless `force`), a disk that is too small or fills, or a folder that
     cannot be written; then nothing is left behind.
     """
-    paths = [out / plan.file_name for plan in request.plans]
-    check_output(request.plans, out, force=force)
+    plans = list(request.plans)
+    check_output(plans, out, force=force)
     try:
-        _write(request.plans, paths, threads)
+        _write(plans, out, threads)
     except BeyondF16Error:  # rare, and never in the published model: find them all, plan again, begin again
-        beyond = find_beyond_f16(request.plans[0], threads)
-        _write([replan(request, plan, beyond) for plan in request.plans], paths, threads)
-    return paths
+        beyond_f16 = find_beyond_f16(plans[0], threads)
+        plans = [replan(request, plan, beyond_f16) for plan in plans]
+        check_output(plans, out, force=force)
+        _write(plans, out, threads)
+    return plans
 
 
 def replan(request: Request, plan: Plan, keep_f32: Collection[str]) -> Plan:
@@ -129,7 +131,8 @@ def find_beyond_f16(plan: Plan, threads: int) -> set[str]:
     return {name for name in _over_threads(look, todo, threads) if name is not None}
 
 
-def _write(plans: Sequence[Plan], paths: Sequence[Path], threads: int) -> None:
+def _write(plans: Sequence[Plan], out: Path, threads: int) -> None:
+    paths = [out / plan.file_name for plan in plans]
     parts = [path.with_name(path.name + ".part") for path in paths]
     with ExitStack() as cleanup:
         files: list[int] = []
@@ -142,10 +145,9 @@ def _write(plans: Sequence[Plan], paths: Sequence[Path], threads: int) -> None:
             _try(path, os.fsync, fd)
         for part, path in zip(parts, paths, strict=True):
             _try(path, os.replace, part, path)
-    for folder in {path.parent for path in paths}:  # the new names, too, must survive a power loss
-        fd = os.open(folder, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
+    fd = os.open(out, os.O_RDONLY)  # the new names, too, must survive a power loss
+    os.fsync(fd)
+    os.close(fd)
 
 
 def _create(part: Path, plan: Plan) -> int:

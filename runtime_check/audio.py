@@ -80,7 +80,7 @@ def mel_filters(d: AudioTokenizerDims) -> npt.NDArray[np.float32]:
     distance = edges[None] - bins[:, None]  # (bins, n_mels + 2)
     width = edges[1:] - edges[:-1]
     rising, falling = -distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]
-    return np.maximum(np.minimum(rising, falling), 0)
+    return np.maximum(np.minimum(rising, falling), np.float32(0)).astype(np.float32)
 
 
 def log_mel(wave: Wave, d: AudioTokenizerDims) -> npt.NDArray[np.float32]:
@@ -88,7 +88,8 @@ def log_mel(wave: Wave, d: AudioTokenizerDims) -> npt.NDArray[np.float32]:
     padded = np.pad(wave, d.nfft // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, d.nfft)[:: d.hop_length]  # (frames, nfft)
     magnitude = np.abs(np.fft.rfft(frames * hann_window(d))).astype(np.float32)
-    return np.log(np.maximum(magnitude @ mel_filters(d), np.float32(1e-7)))
+    mel = np.maximum(magnitude @ mel_filters(d), np.float32(1e-7))
+    return np.log(mel).astype(np.float32)
 
 
 def hann_window(d: AudioTokenizerDims) -> npt.NDArray[Any]:

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_convert.gguf_file import GGUFFile
-from mimo_convert.models.mimo_asr import BlockDims
 from quantize.errors import InputError
 from quantize.types import BY_GGML
 
@@ -27,8 +26,7 @@ Array = npt.NDArray[Any]
 
 MAX_NODES = 16384
 LAYER_NORM_EPS = 1e-5
-DTYPES = {np.dtype(np.float32): ggml.GGML_TYPE_F32, np.dtype(np.int32): ggml.GGML_TYPE_I32}
-DTYPES |= {np.dtype(np.float16): ggml.GGML_TYPE_F16, np.dtype(np.int64): ggml.GGML_TYPE_I64}
+DTYPES = {"float32": ggml.GGML_TYPE_F32, "int32": ggml.GGML_TYPE_I32, "int64": ggml.GGML_TYPE_I64}
 
 # ggml-python 0.0.45 declares this result with a plain Python type, so ctypes would cut the pointer to 32 bits.
 _buffer_from_ptr = ggml.lib.ggml_backend_cpu_buffer_from_ptr
@@ -95,9 +93,7 @@ class State:
     def __init__(self, backend: Backend, shapes: Mapping[str, tuple[int, ...]]) -> None:
         context = _new_context(len(shapes))
         self.tensors = {
-            name: ggml.ggml_new_tensor(
-                context, ggml.GGML_TYPE_F32, len(shape), (ctypes.c_int64 * 4)(*reversed(shape))
-            )
+            name: ggml.ggml_new_tensor(context, ggml.GGML_TYPE_F32, len(shape), (ctypes.c_int64 * 4)(*reversed(shape)))
             for name, shape in shapes.items()
         }
         buffer = ggml.ggml_backend_alloc_ctx_tensors(context, backend.handle)
@@ -138,7 +134,7 @@ class Graph:
 
     def input(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> TensorPtr:
         ne = (ctypes.c_int64 * 4)(*reversed(shape))
-        tensor = ggml.ggml_new_tensor(self.ctx, DTYPES[np.dtype(dtype)], len(shape), ne)
+        tensor = ggml.ggml_new_tensor(self.ctx, DTYPES[np.dtype(dtype).name], len(shape), ne)
         ggml.ggml_set_input(tensor)
         self.inputs[name] = tensor
         return tensor
@@ -158,7 +154,7 @@ class Graph:
             self.planned = True
         for name, tensor in self.inputs.items():
             array = np.ascontiguousarray(inputs[name])
-            assert DTYPES[array.dtype] == tensor.contents.type, name
+            assert DTYPES[array.dtype.name] == tensor.contents.type, name
             assert array.nbytes == ggml.ggml_nbytes(tensor), name
             ggml.ggml_backend_tensor_set(tensor, array.ctypes.data, 0, array.nbytes)
         status = ggml.ggml_backend_graph_compute(self.backend.handle, self.graph)
@@ -207,9 +203,7 @@ class Graph:
     def heads(self, x: TensorPtr, first: int, n_heads: int, head_dim: int) -> TensorPtr:
         """Columns `first` … of x (T, columns), as (T, n_heads, head_dim), without a copy."""
         t = x.contents
-        return ggml.ggml_view_3d(
-            self.ctx, x, head_dim, n_heads, t.ne[1], head_dim * t.nb[0], t.nb[1], first * t.nb[0]
-        )
+        return ggml.ggml_view_3d(self.ctx, x, head_dim, n_heads, t.ne[1], head_dim * t.nb[0], t.nb[1], first * t.nb[0])
 
     def qkv(self, x: TensorPtr, name: str, n_heads: int, n_kv_heads: int, head_dim: int) -> list[TensorPtr]:
         """Queries, keys and values of x (T, columns), each (T, heads, head_dim), from either layout of the file."""
@@ -218,16 +212,14 @@ class Graph:
             fused = self.linear(x, f"{name}.qkv")
             firsts = (0, n_heads * head_dim, (n_heads + n_kv_heads) * head_dim)
             return [self.heads(fused, first, n, head_dim) for first, n in zip(firsts, counts, strict=True)]
-        return [
-            self.heads(self.linear(x, f"{name}.{c}"), 0, n, head_dim) for c, n in zip("qkv", counts, strict=True)
-        ]
+        return [self.heads(self.linear(x, f"{name}.{c}"), 0, n, head_dim) for c, n in zip("qkv", counts, strict=True)]
 
     def attend(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, mask: TensorPtr | None) -> TensorPtr:
         """q (…, T, n_heads, head_dim) over k, v (…, S, n_kv_heads, head_dim) → (… × T, n_heads × head_dim).
 
         `mask`, float32 (T, S), is added to the scores. Products and softmax in float32.
         """
-        _, n_tokens, n_heads, head_dim = ((1,) * 4 + shape_of(q))[-4:]
+        head_dim, n_heads = q.contents.ne[0], q.contents.ne[1]
         q, k = (ggml.ggml_permute(self.ctx, t, 0, 2, 1, 3) for t in (q, k))  # (…, heads, T, head_dim)
         v = ggml.ggml_cont(self.ctx, ggml.ggml_permute(self.ctx, v, 1, 2, 0, 3))  # (…, n_kv_heads, head_dim, S)
         scores = ggml.ggml_mul_mat(self.ctx, k, q)  # (…, n_heads, T, S)
@@ -237,9 +229,9 @@ class Graph:
         return ggml.ggml_cont_2d(self.ctx, out, head_dim * n_heads, batch)
 
     def remember(self, cache: TensorPtr, x: TensorPtr, rows: TensorPtr, n: int) -> TensorPtr:
-        """Write x (T, heads, head_dim) to the `rows` (T,) of a cache (S, row) → its first `n` rows, (n, heads, head_dim)."""
-        _, n_heads, head_dim = ((1,) * 3 + shape_of(x))[-3:]
-        flat = ggml.ggml_view_2d(self.ctx, x, n_heads * head_dim, x.contents.ne[2], x.contents.nb[2], 0)
+        """Write x (T, heads, head_dim) to `rows` (T,) of a cache (S, row) → its first `n` rows, as x."""
+        head_dim, n_heads, n_tokens = x.contents.ne[:3]
+        flat = ggml.ggml_view_2d(self.ctx, x, n_heads * head_dim, n_tokens, x.contents.nb[2], 0)
         written = ggml.ggml_set_rows(self.ctx, cache, flat, rows)
         nb = written.contents.nb
         return ggml.ggml_view_3d(self.ctx, written, head_dim, n_heads, n, head_dim * nb[0], nb[1], 0)

@@ -9,13 +9,20 @@ import math
 from collections.abc import Iterator
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mimo_convert.checkpoint import Checkpoint, as_float32
+from mimo_convert.models import mimo_asr, mimo_tokenizer
 from mimo_convert.models.mimo_asr import BlockDims, SpeechLMDims
 from mimo_convert.models.mimo_tokenizer import AudioTokenizerDims
+
+from .activations import Activations, Origin
+from .prompt import Ids, build_prompt
+from .text_tokenizer import TextTokenizer
+from .transcribe import DEFAULT_LEVELS, Clip
 
 CHUNK_SECONDS = 30
 LAYER_NORM_EPS = 1e-5
@@ -272,3 +279,79 @@ def language_model(
         x = block(x, w, f"model.layers.{i}.", d.llm, positions, mask, cache, i)
         layers.append(x)
     return layers, rms_norm(x, w("model.norm.weight"), d.rms_norm_eps)
+
+
+# ── the whole line ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(
+    lm: Checkpoint | None, tokenizer: Checkpoint, clip: Clip, language: str = "english", max_new_tokens: int = 1
+) -> Activations:
+    """Every stage of both models on `clip`, and up to `max_new_tokens` greedy tokens.
+
+    Each token after the first is one more pass over the speech LM's shards. Without `lm`, only the other runs.
+    """
+    with torch.no_grad():
+        return _run(lm, tokenizer, clip, language, max_new_tokens)
+
+
+def _run(lm: Checkpoint | None, tokenizer: Checkpoint, clip: Clip, language: str, max_new_tokens: int) -> Activations:
+    n_levels = DEFAULT_LEVELS if lm is None else mimo_asr.dimensions(lm.config).channels
+    stages = encode(tokenizer, clip, n_levels)
+    transcript = ""
+    if lm is not None:
+        text = TextTokenizer.from_checkpoint(lm.folder)
+        codes = stages["tok_codes"].numpy().astype(np.int32)
+        ids = build_prompt(codes, text.encode, mimo_asr.dimensions(lm.config), language)
+        lm_stages, answer = answer_prompt(lm, ids, text, max_new_tokens)
+        stages |= lm_stages
+        transcript = text.transcript(answer)
+    names = [checkpoint.name for checkpoint in (lm, tokenizer) if checkpoint is not None]
+    origin = Origin(names, clip.path.name, clip.sha256, language, torch.__version__)
+    arrays = {name: x.numpy().astype(np.float32 if x.is_floating_point() else np.int32) for name, x in stages.items()}
+    return Activations(arrays, transcript, origin)
+
+
+def encode(checkpoint: Checkpoint, clip: Clip, n_levels: int) -> dict[str, Tensor]:
+    """Sound → the stages tok_mel … tok_codes, each chunk of 30 s on its own."""
+    d, w = mimo_tokenizer.dimensions(checkpoint.config), CheckpointWeights(checkpoint)
+    wave = resample(torch.from_numpy(clip.wave), clip.rate, d.sampling_rate)
+    runs = []
+    for chunk in chunks(wave, d):
+        mel = log_mel(chunk, d)
+        stages = {"tok_mel": mel, **encoder(mel, w, d)}
+        runs.append({**stages, "tok_codes": residual_codes(stages["tok_pool"], w, min(n_levels, d.num_quantizers))})
+    return {name: torch.cat([stages[name] for stages in runs]) for name in runs[0]}
+
+
+def answer_prompt(
+    checkpoint: Checkpoint, ids: Ids, text: TextTokenizer, max_new_tokens: int
+) -> tuple[dict[str, Tensor], list[int]]:
+    """Prompt ids (1 + channels, T) → the stages prompt_ids … greedy_ids, and the answer with its stop token."""
+    d, w = mimo_asr.dimensions(checkpoint.config), CheckpointWeights(checkpoint)
+    prompt = torch.from_numpy(ids).long()
+    words = prompt[0, :: d.group_size]  # (G,)
+    speech = words == text.encode("<|empty|>")[0]
+    codes = prompt[1:].T.reshape(-1, d.group_size, d.channels)  # (G, group_size, channels)
+
+    audio, embeds = audio_features(codes, speech, w, d), text_embeds(words, speech, w)
+    stages = {"prompt_ids": prompt, "prefill_audio_features": audio, "prefill_text_embeds": embeds}
+    stages["prefill_inputs_embeds"] = audio + embeds
+    cache: Cache = {}
+    layers, hidden = language_model(audio + embeds, w, d, cache)
+    stages |= {f"layer_{i:02d}": x for i, x in enumerate(layers)}
+    logits = lm_head(hidden[-1], w)
+    stages |= {"prefill_last_hidden": hidden[-1], "prefill_text_logits_step0": logits}
+
+    answer = [int(logits.argmax())]
+    while len(answer) < max_new_tokens and answer[-1] not in text.stops:
+        embeds = w.rows("model.embed_tokens.weight", torch.tensor(answer[-1:]))
+        _, hidden = language_model(embeds, w, d, cache, past=len(words) + len(answer) - 1)
+        answer.append(int(lm_head(hidden[-1], w).argmax()))
+    stages["greedy_ids"] = torch.tensor(answer)
+    return stages, answer
+
+
+def lm_head(hidden: Tensor, w: CheckpointWeights) -> Tensor:
+    """(hidden_size,) → logits (vocab_size,), the head's rows a bounded number at a time."""
+    return torch.cat([rows @ hidden for rows in w.row_blocks("lm_head.weight")])

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import ggml
 import numpy as np
 import numpy.typing as npt
 
@@ -29,7 +28,9 @@ class SpeechLM:
         self.d: SpeechLMDims = dimensions_of_file(mimo_asr.FAMILY, file.path, file.metadata)
         tokens = file.metadata.get("tokenizer.ggml.tokens", [])
         if "<|empty|>" not in tokens:
-            raise InputError(file.path, "key tokenizer.ggml.tokens lacks <|empty|>", todo="convert the checkpoint again")
+            raise InputError(
+                file.path, "key tokenizer.ggml.tokens lacks <|empty|>", todo="convert the checkpoint again"
+            )
         self.empty_id = tokens.index("<|empty|>")
         self.weights, self.backend = Weights(file), backend
 
@@ -51,7 +52,7 @@ class Context:
         self.size = self.n_past + n_more
         kv_row = d.num_kv_heads * d.head_dim
         names = [f"{c}{i}" for i in range(d.num_layers) for c in "kv"]
-        self.cache = State(lm.backend, {name: (self.size, kv_row) for name in names})
+        self.cache = State(lm.backend, dict.fromkeys(names, (self.size, kv_row)))
 
         g = Graph(lm.backend, lm.weights)
         embeds = inputs_embeds(g, self.n_past, d, keep_stages)
@@ -69,15 +70,14 @@ class Context:
         return self._step.run(inputs)[LOGITS]
 
     def greedy(self, n_tokens: int, stops: set[int]) -> Iterator[int]:
-        """The likeliest token, again and again: up to `n_tokens` of them, or one of `stops`, which comes last."""
-        logits = self.stages[LOGITS]
-        for i in range(n_tokens):
-            if i:
-                logits = self.step(token)
-            token = int(logits.argmax())
-            yield token
+        """The likeliest token, again and again: up to `n_tokens` while there is room, or until one of `stops`."""
+        token = int(self.stages[LOGITS].argmax())
+        yield token
+        for _ in range(min(n_tokens - 1, self.size - self.n_past)):
             if token in stops:
                 return
+            token = int(self.step(token).argmax())
+            yield token
 
 
 def places(first: int, n: int, n_kv: int) -> Stages:
@@ -105,7 +105,7 @@ def prompt_inputs(ids: Ids, empty_id: int, d: SpeechLMDims) -> Stages:
 
 
 def inputs_embeds(g: Graph, n_groups: int, d: SpeechLMDims, keep_stages: bool) -> TensorPtr:
-    """The prompt's G groups → (G, hidden_size): text embeds where a group is text, audio features where it is speech."""
+    """The prompt's G groups → (G, hidden_size): text embeds where a group is text, audio features where speech."""
     audio = audio_features(g, n_groups, d)
     text = g.mul(g.rows("llm.embed", g.input("text", (n_groups,), np.int32)), g.input("is_text", (n_groups, 1)))
     both = g.add(audio, text)
@@ -163,10 +163,8 @@ def language_model(g: Graph, x: TensorPtr, d: SpeechLMDims, cache: State, n_kv: 
     g.output(LOGITS, g.linear(last, "llm.lm_head"))
 
 
-def block(
-    g: Graph, x: TensorPtr, name: str, d: BlockDims, positions: TensorPtr, attention: Attention
-) -> TensorPtr:
-    """A Qwen2 block: (T, hidden_size) → the same; `attention` takes rotated (T, heads, head_dim) and joins the heads."""
+def block(g: Graph, x: TensorPtr, name: str, d: BlockDims, positions: TensorPtr, attention: Attention) -> TensorPtr:
+    """A Qwen2 block: (T, hidden_size) → the same; `attention` joins the heads of q, k and v, (T, heads, head_dim)."""
     h = g.rms_norm(x, f"{name}attn_norm", d.rms_norm_eps)
     q, k, v = g.qkv(h, f"{name}attn", d.n_heads, d.n_kv_heads, d.head_dim)
     h = attention(g.rope(q, positions, d.rope_theta), g.rope(k, positions, d.rope_theta), v)

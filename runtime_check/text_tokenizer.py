@@ -37,6 +37,8 @@ class TextTokenizer:
         for key, value in (("tokens", tokens), ("merges", merges)):
             if not isinstance(value, list) or not value:
                 raise InputError(file.path, f"key tokenizer.ggml.{key} is missing", todo="convert the checkpoint again")
+        assert isinstance(tokens, list)
+        assert isinstance(merges, list)
         types = types or infer_token_types(tokens)
         vocab = {text: id for id, text in enumerate(tokens) if types[id] == TokenType.NORMAL}
         pairs = [tuple(merge.split(" ")) for merge in merges]
@@ -45,14 +47,11 @@ class TextTokenizer:
         except Exception as error:  # the library raises plain Exception: a merge whose parts are not in the vocabulary
             raise InputError(file.path, f"key tokenizer.ggml.merges does not fit the tokens ({error})") from error
         tokenizer = Tokenizer(bpe)
-        added = (TokenType.CONTROL, TokenType.USER_DEFINED)
-        first = len(vocab)
-        extra = [(text, type) for text, type in zip(tokens, types, strict=True) if type in added]
-        if [tokens.index(text, first) for text, _ in extra] != list(range(first, first + len(extra))):
-            raise InputError(file.path, "key tokenizer.ggml.tokens: added tokens do not follow the vocabulary")
-        tokenizer.add_tokens(
-            [AddedToken(text, special=type == TokenType.CONTROL, normalized=False) for text, type in extra]
-        )
+        for id, (text, type) in enumerate(zip(tokens, types, strict=True)):
+            if type in (TokenType.CONTROL, TokenType.USER_DEFINED):
+                tokenizer.add_tokens([AddedToken(text, special=type == TokenType.CONTROL, normalized=False)])
+                if tokenizer.token_to_id(text) != id:
+                    raise InputError(file.path, f"key tokenizer.ggml.tokens: {text!r} has id {id}, out of sequence")
         return cls(with_qwen2_rules(tokenizer))
 
     @classmethod

@@ -17,7 +17,7 @@ from mimo_convert.models import mimo_asr, mimo_tokenizer
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-ADDED_TOKENS = (
+ADDED_TOKENS = (  # noqa: SIM905, a list of thirty strings reads worse
     "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
     "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|> "
     "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|> "
@@ -119,9 +119,7 @@ def write_vocabulary(folder: Path, n_tokens: int, *, seed: int = 0) -> Tokenizer
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    decoder = {
-        str(n_entries + i): {"content": t, "special": t not in NOT_SPECIAL} for i, t in enumerate(ADDED_TOKENS)
-    }
+    decoder = {str(n_entries + i): {"content": t, "special": t not in NOT_SPECIAL} for i, t in enumerate(ADDED_TOKENS)}
     config = {"added_tokens_decoder": decoder, "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return tokenizer

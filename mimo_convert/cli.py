@@ -1,0 +1,186 @@
+"""mimo-convert: parse, call, print. The one file of this floor that reaches up: it checks what it wrote."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from quantize.errors import InputError
+from quantize.types import TYPES, Type, type_named
+from runtime_check import bundled
+
+from .checkpoint import Checkpoint
+from .console import exit_status, one_line_errors, threads_option
+from .convert import Request, check_output, convert, find_beyond_f16, free_bytes, replan
+from .models import family_of, mimo_asr
+from .plan import Plan, make_plan
+from .vocabulary import read_vocabulary
+
+FILE = click.Path(path_type=Path)
+
+
+class TypeName(click.ParamType[Type]):
+    """A ggml type, in any case."""
+
+    name = "type"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Type:
+        try:
+            return value if isinstance(value, Type) else type_named(str(value))
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("model", default=bundled.MODEL)
+@click.option("--tokenizer", metavar="CKPT", help=f"The audio tokenizer's checkpoint.  [default: {bundled.TOKENIZER}]")
+@click.option(
+    "--outtype",
+    "outtypes",
+    type=TypeName(),
+    multiple=True,
+    default=["f16"],
+    show_default=True,
+    metavar="TYPE",
+    help=f"Type of the matrices; may repeat. One of {' '.join(TYPES)}.",
+)
+@click.option(
+    "--tokenizer-outtype",
+    type=TypeName(),
+    metavar="TYPE",
+    help="Type of the audio tokenizer's matrices.  [default: the first --outtype]",
+)
+@click.option(
+    "--fuse-qkv/--no-fuse-qkv",
+    default=False,
+    show_default=True,
+    help="Store Q, K and V of the language model's blocks as one tensor.",
+)
+@click.option("--out", type=FILE, metavar="DIR", help="Folder for the files.  [default: ./<model name>-GGUF]")
+@threads_option
+@click.option(
+    "--check/--no-check",
+    "checked",
+    default=True,
+    show_default=True,
+    help="Run the files and compare every stage with the reference.",
+)
+@click.option(
+    "--reference",
+    metavar="CKPT_OR_FILE",
+    help="What to compare with.  [default: MODEL itself, in PyTorch; for tiny the bundled file]",
+)
+@click.option(
+    "--audio", type=FILE, metavar="FILE", default=bundled.JFK, show_default="the JFK clip", help="The sound to run."
+)
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report here, too.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
+@click.option("--force", is_flag=True, help="Replace files that are already there.")
+@click.version_option(package_name="mimo-convert")
+@one_line_errors
+def main(
+    model: str, tokenizer: str | None, outtypes: tuple[Type, ...], tokenizer_outtype: Type | None, fuse_qkv: bool,
+    out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path, json_file: Path | None,
+    dry_run: bool, force: bool,
+) -> None:  # fmt: skip
+    """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
+
+    MODEL is a folder, a Hub id, or `tiny`, the self-test that comes with the package.
+
+    Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage.
+    """
+    types = list(dict.fromkeys(outtypes))
+    requests = make_requests(model, tokenizer, types, tokenizer_outtype or types[0], fuse_qkv)
+    out = out or Path(f"{requests[0].checkpoint.name}-GGUF")
+    if dry_run:
+        print_plans([plan for request in requests for plan in rehearse(request, threads)], out)
+        return
+
+    from runtime_check import proof, report  # late: neither --help nor --dry-run needs ggml
+
+    inputs = proof.prepare(reference or model, tokenizer, audio) if checked else None
+    check_output([plan for request in requests for plan in request.plans], out, force=force)
+    plans: list[Plan] = []
+    for request in requests:
+        written = convert(request, out, threads=threads, force=force)
+        print_written(written, out)
+        plans += written
+
+    checks = proof.prove(inputs, pairs_to_check(plans, out), threads) if inputs else []
+    for check in checks:
+        click.echo(report.as_text(check))
+    if json_file:
+        report.write_json(json_file, report.as_json("mimo-convert", checks, plans))
+    sys.exit(exit_status(check.passed for check in checks))
+
+
+def make_requests(
+    model: str, tokenizer: str | None, types: list[Type], tokenizer_type: Type, fuse_qkv: bool
+) -> list[Request]:
+    """What is to be converted: the speech LM in every type and its audio tokenizer, or an audio tokenizer alone."""
+    checkpoint = bundled.open_model(model)
+    if family_of(checkpoint) is not mimo_asr.FAMILY:
+        return [make_request(checkpoint, types, fuse_qkv)]
+    beside = bundled.open_tokenizer(tokenizer, model)
+    if family_of(beside) is mimo_asr.FAMILY:
+        raise InputError(beside.folder, "is a speech LM", expected="an audio tokenizer as --tokenizer")
+    return [make_request(checkpoint, types, fuse_qkv), make_request(beside, [tokenizer_type], fuse_qkv)]
+
+
+def make_request(checkpoint: Checkpoint, types: list[Type], fuse_qkv: bool) -> Request:
+    """One plan a type."""
+    family = family_of(checkpoint)
+    vocabulary = None
+    if family.has_vocabulary:
+        vocabulary = read_vocabulary(checkpoint.folder, family.dimensions(checkpoint.config).vocab_size)
+    plans = [make_plan(checkpoint, family, vocabulary, type, fuse_qkv=fuse_qkv) for type in types]
+    return Request(checkpoint, vocabulary, plans)
+
+
+def rehearse(request: Request, threads: int) -> list[Plan]:
+    """The plans as a conversion would end up with them: every weight is read, to find those beyond F16's range."""
+    beyond_f16 = find_beyond_f16(request.plans[0], threads)
+    return [replan(request, plan, beyond_f16) for plan in request.plans]
+
+
+def pairs_to_check(plans: list[Plan], out: Path) -> list[tuple[Path | None, Path]]:
+    """Each speech LM with the audio tokenizer that was written last; or each audio tokenizer alone."""
+    paths = [out / plan.file_name for plan in plans]
+    lms = [path for plan, path in zip(plans, paths, strict=True) if plan.family is mimo_asr.FAMILY]
+    return [(lm, paths[-1]) for lm in lms] or [(None, path) for path in paths]
+
+
+def print_plans(plans: list[Plan], out: Path) -> None:
+    """Every tensor with its type, shape and bytes; then each file's totals, and the disk's."""
+    for plan in plans:
+        click.echo(f"{plan.file_name}")
+        width = max(len(tensor.name) for tensor in plan.tensors)
+        for tensor in plan.tensors:
+            shape = "×".join(map(str, tensor.shape))
+            line = f"  {tensor.name:<{width}}  {tensor.type.name:<6}  {shape:>13}  {tensor.nbytes:>13,}  {tensor.note}"
+            click.echo(line.rstrip())
+        click.echo(f"  {describe(plan)}\n")
+    total, free = sum(plan.size for plan in plans), free_bytes(out)
+    click.echo(f"{total:,} bytes to write to {out}; {free:,} bytes free{'' if free > total else ': NOT ENOUGH'}")
+
+
+def print_written(plans: list[Plan], out: Path) -> None:
+    for plan in plans:
+        click.echo(f"{out / plan.file_name}: {describe(plan)}")
+
+
+def describe(plan: Plan) -> str:
+    """A file in a line: tensors by type, size, bits per weight, and what is notable."""
+    types = Counter(tensor.type.name for tensor in plan.tensors)
+    parts = [
+        f"{len(plan.tensors)} tensors ({', '.join(f'{n} {type}' for type, n in types.most_common())})",
+        f"{plan.n_weights:,} weights",
+        f"{plan.size:,} bytes",
+        f"{plan.bits_per_weight:.2f} bits per weight",
+    ]
+    for note, n in Counter(tensor.note for tensor in plan.tensors if tensor.note).items():
+        parts.append(f"{n} × {note}")
+    for reason, n in Counter(plan.left_out.values()).items():
+        parts.append(f"left out {n} tensors: {reason}")
+    return "; ".join(parts)

@@ -1,0 +1,63 @@
+"""What a run of the model leaves behind: every stage by name, and what it was made from; storable without torch."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from quantize.errors import InputError
+
+Stages = dict[str, npt.NDArray[Any]]
+FORMAT = "mimo-check reference 1"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What activations were made from. `audio_sha256` is of the sound file's bytes."""
+
+    checkpoints: list[str]
+    audio: str
+    audio_sha256: str
+    language: str
+    torch: str = ""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Stages as in docs/stages.md, with `prompt_ids`, `tok_codes` and `greedy_ids`; and the transcript they spell."""
+
+    stages: Stages
+    transcript: str
+    origin: Origin
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, under its name only when complete. Raises InputError if it cannot be written."""
+        metadata = {"format": FORMAT, "transcript": self.transcript, "origin": json.dumps(asdict(self.origin))}
+        part = path.with_name(path.name + ".part")
+        try:
+            save_file({name: np.ascontiguousarray(x) for name, x in self.stages.items()}, part, metadata)
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            part.unlink(missing_ok=True)
+            raise InputError(path, f"cannot be written: {error}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> "Activations":
+        """Read what `save` wrote. Raises InputError for any other file."""
+        try:
+            with safe_open(path, "numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise InputError(
+                        path, "holds no reference activations", expected="a file that `mimo-check reference` wrote"
+                    )
+                stages = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+            return cls(stages, metadata["transcript"], Origin(**json.loads(metadata["origin"])))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(path, f"cannot be read as reference activations ({error})") from error

@@ -1,0 +1,131 @@
+"""One check: run the files on a clip, compare every stage with the reference, and say what was found."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import jiwer
+
+from mimo_convert.gguf_file import GGUFFile
+from quantize.errors import InputError
+
+from .activations import Activations
+from .bundled import JFK_SHA256, JFK_TEXT
+from .compare import CODES, Comparison, compare
+from .transcribe import Clip, Harness
+
+HASH_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A GGUF file as the report shows it; `type` is the type that most weights of its matrices have."""
+
+    path: Path
+    size: int
+    sha256: str
+    type: str
+    bits_per_weight: float
+    tensor_types: dict[str, int]
+    layout: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result. `comparison` is None without a reference; `word_error_rate` where no text is expected."""
+
+    speech_lm: FileFacts | None
+    audio_tokenizer: FileFacts
+    clip: Clip
+    run: Activations
+    reference: Activations | None
+    comparison: Comparison | None
+    expected_text: str | None
+    word_error_rate: float | None
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether every gate was reached; None if there was no reference to compare with."""
+        return None if self.comparison is None else self.comparison.passed
+
+
+def check(
+    lm_path: Path | None,
+    tokenizer_path: Path,
+    clip: Clip,
+    reference: Activations | None,
+    *,
+    language: str,
+    max_new_tokens: int,
+    threads: int,
+    expected_text: str | None = None,
+) -> Check:
+    """Run the files on `clip` and compare. Raises InputError for files, or a reference, that do not belong together."""
+    if reference is not None:
+        check_reference(reference, clip, language, whole=lm_path is not None)
+    harness = Harness(lm_path, tokenizer_path, threads)
+    run = harness.run(clip, language, max_new_tokens, keep_stages=True)
+    lm = None if harness.lm_file is None else file_facts(harness.lm_file)
+    tokenizer = file_facts(harness.tokenizer_file)
+
+    comparison = None
+    if reference is not None:
+        ours = dict(run.stages)
+        if lm is not None:  # later stages without the noise of earlier ones: the same codes on both sides
+            ours |= harness.lm_stages(reference.stages[CODES], language)
+        stages = reference.stages if lm else {k: v for k, v in reference.stages.items() if k.startswith("tok_")}
+        comparison = compare(ours, stages, lm.type if lm else "", tokenizer.type)
+
+    if expected_text is None and clip.sha256 == JFK_SHA256:
+        expected_text = JFK_TEXT
+    errors = None if expected_text is None or lm is None else word_error_rate(expected_text, run.transcript)
+    return Check(lm, tokenizer, clip, run, reference, comparison, expected_text, errors)
+
+
+def check_reference(reference: Activations, clip: Clip, language: str, *, whole: bool) -> None:
+    """Whether `reference` was made from this clip, in this language, with a speech LM if one is to be compared."""
+    origin = reference.origin
+    if origin.audio_sha256 != clip.sha256:
+        raise InputError(
+            clip.path, "is not the sound that the reference was made from", expected=origin.audio,
+            todo="give that file as --audio, or make a reference with `mimo-check reference`",
+        )  # fmt: skip
+    if whole and "prompt_ids" not in reference.stages:
+        raise InputError("reference", "was made from an audio tokenizer alone", expected="one of both models")
+    if whole and origin.language != language:
+        raise InputError(
+            "--language", f"{language}, the reference was made with {origin.language}", todo="give that one"
+        )
+
+
+def file_facts(file: GGUFFile) -> FileFacts:
+    """What a report says of a file; reads it once, for the hash."""
+    tensors = file.tensors.values()
+    matrices: Counter[str] = Counter()
+    for tensor in tensors:
+        if len(tensor.shape) == 2 and tensor.name.endswith(".weight"):  # codebooks are named otherwise, and always F32
+            matrices[tensor.type.name] += prod(tensor.shape)
+    digest = hashlib.sha256()
+    with file.path.open("rb") as stream:
+        while block := stream.read(HASH_BLOCK):
+            digest.update(block)
+    return FileFacts(
+        path=file.path,
+        size=file.size,
+        sha256=digest.hexdigest(),
+        type=matrices.most_common(1)[0][0],
+        bits_per_weight=sum(t.nbytes for t in tensors) * 8 / sum(prod(t.shape) for t in tensors),
+        tensor_types=dict(Counter(t.type.name for t in tensors).most_common()),
+        layout="fused" if any(".attn.qkv." in name for name in file.tensors) else "separate",
+    )
+
+
+def word_error_rate(expected: str, transcript: str) -> float:
+    """Words wrong, missing or too many, by the words expected; case and punctuation do not count."""
+    words = jiwer.Compose(
+        [jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces(), jiwer.Strip(),
+         jiwer.ReduceToListOfListOfWords()]
+    )  # fmt: skip
+    return float(jiwer.wer(expected, transcript, reference_transform=words, hypothesis_transform=words))

@@ -1,0 +1,111 @@
+"""Two runs → the cosine of every stage, judged by the gates."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .activations import Stages
+from .gates import GATES, Gate
+
+CODES, PROMPT, LOGITS = "tok_codes", "prompt_ids", "prefill_text_logits_step0"
+NOT_COSINES = (CODES, PROMPT, "greedy_ids")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A stage over the positions that were compared. `problem` says why it fails, "" if it passes."""
+
+    name: str
+    shape: tuple[int, ...]
+    compared: int
+    cos_mean: float
+    cos_min: float
+    gate: Gate
+    problem: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that was compared. What was not there to compare (a tokenizer alone has no prompt) is None."""
+
+    stages: list[StageResult]
+    code_agreement: float
+    code_gate: float
+    prompt_equal: bool | None
+    first_token: tuple[int, int] | None  # ours, the reference's
+    reasons: list[str]  # every failed gate, in words
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+
+def cosines(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Cosine of each row in float64: (n,). A row that is zero on both sides is not compared; on one side it is 0."""
+    a, b = (np.atleast_2d(x).astype(np.float64) for x in (ours, theirs))
+    norms = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    there = (norms[0] > 0) | (norms[1] > 0)
+    product = (norms[0] * norms[1])[there]
+    dots = np.einsum("ij,ij->i", a[there], b[there])
+    return np.divide(dots, product, out=np.zeros_like(dots), where=product > 0)
+
+
+def compare(ours: Stages, theirs: Stages, lm_type: str, tokenizer_type: str) -> Comparison:
+    """Compare our stages with the reference's, whose speech LM stages were fed the same codes.
+
+    `lm_type` and `tokenizer_type` choose the rows of the gates' table.
+    """
+    stages = []
+    for name, reference in theirs.items():
+        if name not in NOT_COSINES:
+            gates = GATES[tokenizer_type if name.startswith("tok_") else lm_type]
+            stages.append(compare_stage(name, ours.get(name), reference, gates.of(name)))
+    reasons = [stage.problem for stage in stages if stage.problem]
+
+    code_gate = GATES[tokenizer_type].code_agreement
+    agreement = code_agreement(ours[CODES], theirs[CODES])
+    if agreement < code_gate:
+        reasons.append(f"{CODES}: {agreement:.2%} of the codes are equal, at least {code_gate:.2%} must be")
+
+    prompt_equal = first_token = None
+    if PROMPT in theirs:
+        prompt_equal = bool(np.array_equal(ours[PROMPT], theirs[PROMPT]))
+        if not prompt_equal:
+            reasons.append(f"{PROMPT}: {describe_difference(ours[PROMPT], theirs[PROMPT])}")
+        first_token = int(ours[LOGITS].argmax()), int(theirs[LOGITS].argmax())
+        if GATES[lm_type].first_token and first_token[0] != first_token[1]:
+            reasons.append(f"{LOGITS}: the first token is {first_token[0]}, the reference's is {first_token[1]}")
+    return Comparison(stages, agreement, code_gate, prompt_equal, first_token, reasons)
+
+
+def compare_stage(name: str, ours: npt.NDArray[Any] | None, theirs: npt.NDArray[Any], gate: Gate) -> StageResult:
+    if ours is None or ours.shape != theirs.shape:
+        found = "missing" if ours is None else f"of shape {ours.shape}"
+        problem = f"{name}: {found}, the reference has {theirs.shape}"
+        return StageResult(name, theirs.shape, 0, 0.0, 0.0, gate, problem)
+    cos = cosines(ours, theirs)
+    if not np.isfinite(cos).all():
+        return StageResult(name, theirs.shape, len(cos), 0.0, 0.0, gate, f"{name}: holds NaN or infinity")
+    mean, least = (float(cos.mean()), float(cos.min())) if len(cos) else (1.0, 1.0)
+    below = [
+        f"{label} {value:.6f} is below {wanted} by {wanted - value:.6f}"
+        for label, value, wanted in (("cos_mean", mean, gate.cos_mean), ("cos_min", least, gate.cos_min))
+        if value < wanted
+    ]
+    return StageResult(name, theirs.shape, len(cos), mean, least, gate, f"{name}: {', '.join(below)}" if below else "")
+
+
+def code_agreement(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
+    """Share of equal codes; codes of another shape share nothing."""
+    return float((ours == theirs).mean()) if ours.shape == theirs.shape else 0.0
+
+
+def describe_difference(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> str:
+    """Where two prompts differ first, in words."""
+    if ours.shape != theirs.shape:
+        return f"shape {ours.shape}, the reference's is {theirs.shape}"
+    row, position = np.argwhere(ours != theirs)[0]
+    where = "text" if row == 0 else f"channel {row - 1}"
+    return f"{where} at position {position} is {ours[row, position]}, the reference's is {theirs[row, position]}"
