@@ -22,6 +22,7 @@ from quantize.errors import InputError
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 MAX_HEADER_BYTES = 100_000_000  # the format's own bound
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 DTYPE_BYTES |= {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
 WEIGHT_DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # numpy has no bf16: its bits as uint16
@@ -104,20 +105,22 @@ class Config:
                 value = value.get(part) if isinstance(value, Mapping) else None
             if value is None:
                 continue
-            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < FLOAT32_MAX:
                 value = float(value)
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                 raise InputError(self.path, f"{key} is {value!r}", expected=f"a value of type {kind.__name__}")
+            if isinstance(value, float) and not abs(value) <= FLOAT32_MAX:
+                raise InputError(self.path, f"{key} is {value!r}", expected="a number that float32 can hold")
             return value
         if default is None:
             raise InputError(self.path, f"{keys[0]} is missing", todo="complete config.json")
         return default
 
     def positive(self, *keys: str, default: Any = None) -> int:
-        """An int that must be at least 1."""
+        """An int that must be at least 1, and fits in 31 bits."""
         value = int(self.get(*keys, default=default))
-        if value < 1:
-            raise InputError(self.path, f"{keys[0]} is {value}", expected="a positive number")
+        if not 1 <= value < 1 << 31:
+            raise InputError(self.path, f"{keys[0]} is {value}", expected="a positive number below 2^31")
         return value
 
     def must_be(self, key: str, *allowed: Any) -> None:
@@ -174,7 +177,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(path, "no such file", todo="a checkpoint folder must hold it") from error
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(path, f"not JSON ({error})", todo="download it again") from error
     if not isinstance(value, dict):
         raise InputError(path, f"holds a {type(value).__name__}", expected="a JSON object")
@@ -248,7 +251,7 @@ def _read_header(path: Path) -> Iterator[TensorInfo]:
         header = json.loads(raw)
         if not isinstance(header, dict):
             raise ValueError("not an object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(path, f"header is not JSON ({error})", todo="download it again") from error
     header.pop("__metadata__", None)
 
@@ -277,10 +280,11 @@ def _read_header(path: Path) -> Iterator[TensorInfo]:
 def _read_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+        if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)) or prod(shape) >= 1 << 63:
             raise ValueError
+        known = dtype in DTYPE_BYTES
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(path, f"header entry of tensor {name} is malformed", todo="download it again") from error
-    if dtype not in DTYPE_BYTES:
+    if not known:
         raise InputError(path, f"tensor {name} has unsupported dtype {dtype}", expected=" or ".join(WEIGHT_DTYPES))
     return TensorInfo(name, path, dtype, shape, 0), begin, end

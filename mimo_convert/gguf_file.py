@@ -22,6 +22,7 @@ from quantize.types import BY_GGML, Type
 ALIGNMENT: int = GGUF_DEFAULT_ALIGNMENT
 VERSION = 3
 MAX_DIMENSIONS = 4  # of ggml
+MAX_HEADER_BYTES = 100_000_000  # of a header that is not damaged; the published models' are under 10 MB
 
 
 class Entry(NamedTuple):
@@ -148,13 +149,16 @@ class _Reader:
             raise InputError(
                 self.path, f"cut short: {self.size} bytes, its header reaches beyond", todo="copy or convert it again"
             )
+        if end > MAX_HEADER_BYTES:
+            raise InputError(self.path, f"damaged: its header claims {end} bytes", todo="copy or convert it again")
         if end > len(self.data):
             self.data += self.file.read(max(end - len(self.data), len(self.data)))
         self.at = end
         return begin
 
     def number(self, kind: struct.Struct) -> Any:
-        return kind.unpack_from(self.data, self.need(kind.size))[0]
+        begin = self.need(kind.size)
+        return kind.unpack_from(self.data, begin)[0]
 
     def string(self) -> str:
         length = self.number(_U64)

@@ -5,7 +5,7 @@ that begin with `#`; every rule here is one of those mistakes made impossible.
 """
 
 import json
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from quantize.errors import InputError
 from .checkpoint import read_json
 
 AGAIN = "download the tokenizer files again"
+SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say half a character; UTF-8 cannot
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
     vocabulary larger than that; an id missing or given twice; a merge whose parts or result are not in the vocabulary;
     merges that do not reach every token, as when some were lost; an end-of-text token that is not there.
     """
-    source = folder / "tokenizer.json"
+    source = merges_source = folder / "tokenizer.json"
     if source.exists():
         vocab, merges, added = _from_tokenizer_json(source)
     elif (folder / "vocab.json").exists():
-        source = folder / "vocab.json"
+        source, merges_source = folder / "vocab.json", folder / "merges.txt"
         vocab, merges, added = _from_vocab_and_merges(folder)
     else:
         raise InputError(folder, "no tokenizer files", expected="tokenizer.json, or vocab.json and merges.txt")
@@ -59,6 +60,8 @@ def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
     for text, id, type in entries:
         if not isinstance(id, int) or id < 0:
             raise InputError(source, f"token {text!r} has the id {id!r}", expected="a number from 0")
+        if SURROGATE.search(text):
+            raise InputError(source, f"token {text!r} is not valid text", todo=AGAIN)
         if id >= vocab_size:
             raise InputError(
                 source, f"token {text!r} has id {id}", expected=f"below vocab_size {vocab_size} of config.json"
@@ -72,7 +75,7 @@ def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
         raise InputError(
             source, f"no token has id {tokens.index(None)}", expected=f"every id below {n_used}", todo=AGAIN
         )
-    _check_merges(source, vocab, merges)
+    _check_merges(merges_source, vocab, merges)
 
     padded = [text if text is not None else f"[PAD{id}]" for id, text in enumerate(tokens)]
     ids = {text: id for id, text in enumerate(padded)}
@@ -108,10 +111,12 @@ Added = dict[int, tuple[str, bool]]  # id → text, special
 def _from_tokenizer_json(path: Path) -> tuple[dict[str, int], list[str], Added]:
     values = read_json(path)
     model = values.get("model")
-    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         raise InputError(path, "holds no BPE model", expected="model.vocab and model.merges")
-    merges = [_merge(path, merge) for merge in model.get("merges", [])]
-    return model["vocab"], merges, _added(path, ((e.get("id"), e) for e in values.get("added_tokens", [])))
+    vocab, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(vocab, dict) or not isinstance(merges, list):
+        raise InputError(path, "its BPE model is incomplete", expected="model.vocab and model.merges")
+    return vocab, [_merge(path, merge) for merge in merges], _added(path, values.get("added_tokens", []))
 
 
 def _from_vocab_and_merges(folder: Path) -> tuple[dict[str, int], list[str], Added]:
@@ -126,10 +131,10 @@ def _from_vocab_and_merges(folder: Path) -> tuple[dict[str, int], list[str], Add
 
     config = folder / "tokenizer_config.json"
     decoder = read_json(config).get("added_tokens_decoder", {}) if config.exists() else {}
-    added = _added(config, decoder.items())
+    added = _added(config, decoder)
     if not added and (folder / "added_tokens.json").exists():
         path = folder / "added_tokens.json"
-        added = _added(path, ((id, {"content": text, "special": True}) for text, id in read_json(path).items()))
+        added = _added(path, [{"id": id, "content": text} for text, id in read_json(path).items()])
     return read_json(folder / "vocab.json"), merges, added
 
 
@@ -141,9 +146,11 @@ def _merge(path: Path, merge: Any) -> str:
     return " ".join(parts)
 
 
-def _added(path: Path, entries: Iterable[tuple[Any, Any]]) -> Added:
+def _added(path: Path, entries: Any) -> Added:
+    """Added tokens by id, from a list of entries with ids or from id → entry."""
     try:
-        return {int(id): (str(entry["content"]), bool(entry.get("special", True))) for id, entry in entries}
+        pairs = entries.items() if isinstance(entries, dict) else [(entry["id"], entry) for entry in entries]
+        return {int(id): (str(entry["content"]), bool(entry.get("special", True))) for id, entry in pairs}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(path, "its added tokens are malformed", todo="download it again") from error
 
@@ -153,7 +160,7 @@ def _special_id(folder: Path, ids: dict[str, int], key: str) -> int:
     path = folder / "tokenizer_config.json"
     value = read_json(path).get(key) if path.exists() else None
     text = value.get("content") if isinstance(value, dict) else value
-    text = text or "<|endoftext|>"
+    text = str(text or "<|endoftext|>")
     if text not in ids:
         raise InputError(path, f"{key} is {text!r}, which is not in the vocabulary")
     return ids[text]

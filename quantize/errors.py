@@ -15,4 +15,4 @@ class InputError(Exception):
             line += f"; expected {expected}"
         if todo:
             line += f"; {todo}"
-        super().__init__(line)
+        super().__init__(" ".join(line.splitlines()))  # a name in a damaged file may hold line breaks

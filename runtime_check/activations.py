@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from quantize.errors import InputError
+
+from .files import write_whole
 
 Stages = dict[str, npt.NDArray[Any]]
 FORMAT = "mimo-check reference 1"
@@ -38,14 +40,13 @@ class Activations:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, under its name only when complete. Raises InputError if it cannot be written."""
-        metadata = {"format": FORMAT, "transcript": self.transcript, "origin": json.dumps(asdict(self.origin))}
-        part = path.with_name(path.name + ".part")
-        try:
-            save_file({name: np.ascontiguousarray(x) for name, x in self.stages.items()}, part, metadata)
-            part.replace(path)
-        except (OSError, SafetensorError) as error:
-            part.unlink(missing_ok=True)
-            raise InputError(path, f"cannot be written: {error}") from error
+        metadata = {
+            "format": FORMAT,
+            "stages": json.dumps(list(self.stages)),  # the format itself sorts tensors by name
+            "transcript": self.transcript,
+            "origin": json.dumps(asdict(self.origin)),
+        }
+        write_whole(path, save({name: np.ascontiguousarray(x) for name, x in self.stages.items()}, metadata))
 
     @classmethod
     def load(cls, path: Path) -> "Activations":
@@ -57,7 +58,7 @@ class Activations:
                     raise InputError(
                         path, "holds no reference activations", expected="a file that `mimo-check reference` wrote"
                     )
-                stages = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+                stages = {name: file.get_tensor(name) for name in json.loads(metadata["stages"])}
             return cls(stages, metadata["transcript"], Origin(**json.loads(metadata["origin"])))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(path, f"cannot be read as reference activations ({error})") from error

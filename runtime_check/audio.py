@@ -69,18 +69,29 @@ def chunks(wave: Wave, d: AudioTokenizerDims) -> list[Wave]:
 
 
 def mel_filters(d: AudioTokenizerDims) -> npt.NDArray[np.float32]:
-    """(nfft / 2 + 1, n_mels): HTK triangles without area normalisation (torchaudio.functional.melscale_fbanks)."""
+    """(nfft / 2 + 1, n_mels): HTK triangles without area normalisation (torchaudio.functional.melscale_fbanks).
+
+    Bit for bit what PyTorch computes in float32, which the model was trained with.
+    """
 
     def to_mel(hertz: float) -> float:
         return 2595.0 * math.log10(1.0 + hertz / 700.0)
 
-    mels = np.linspace(to_mel(d.fmin), to_mel(d.sampling_rate / 2), d.n_mels + 2, dtype=np.float32)
-    edges = np.float32(700) * (np.float32(10) ** (mels / np.float32(2595)) - np.float32(1))
+    mels = linspace(to_mel(d.fmin), to_mel(d.sampling_rate / 2), d.n_mels + 2)
+    powers = (10.0 ** (mels / np.float32(2595)).astype(np.float64)).astype(np.float32)
+    edges = np.float32(700) * (powers - np.float32(1))
     bins = np.linspace(0, d.sampling_rate // 2, d.nfft // 2 + 1, dtype=np.float32)
     distance = edges[None] - bins[:, None]  # (bins, n_mels + 2)
     width = edges[1:] - edges[:-1]
     rising, falling = -distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]
     return np.maximum(np.minimum(rising, falling), np.float32(0)).astype(np.float32)
+
+
+def linspace(start: float, stop: float, n: int) -> npt.NDArray[np.float32]:
+    """`torch.linspace`: the step rounded to float32, then one rounding a value, counted from the nearer end."""
+    first, last = np.float32(start), np.float32(stop)
+    step, i = np.float64((last - first) / np.float32(n - 1)), np.arange(n)
+    return np.where(i < n // 2, first + step * i, last - step * (n - 1 - i)).astype(np.float32)
 
 
 def log_mel(wave: Wave, d: AudioTokenizerDims) -> npt.NDArray[np.float32]:

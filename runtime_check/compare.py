@@ -64,7 +64,7 @@ def compare(ours: Stages, theirs: Stages, lm_type: str, tokenizer_type: str) -> 
             stages.append(compare_stage(name, ours.get(name), reference, gates.of(name)))
     reasons = [stage.problem for stage in stages if stage.problem]
 
-    code_gate = GATES[tokenizer_type].code_agreement
+    code_gate = GATES[tokenizer_type].codes
     agreement = code_agreement(ours[CODES], theirs[CODES])
     if agreement < code_gate:
         reasons.append(f"{CODES}: {agreement:.2%} of the codes are equal, at least {code_gate:.2%} must be")
@@ -85,9 +85,9 @@ def compare_stage(name: str, ours: npt.NDArray[Any] | None, theirs: npt.NDArray[
         found = "missing" if ours is None else f"of shape {ours.shape}"
         problem = f"{name}: {found}, the reference has {theirs.shape}"
         return StageResult(name, theirs.shape, 0, 0.0, 0.0, gate, problem)
+    if not np.isfinite(ours).all():
+        return StageResult(name, theirs.shape, 0, 0.0, 0.0, gate, f"{name}: holds NaN or infinity")
     cos = cosines(ours, theirs)
-    if not np.isfinite(cos).all():
-        return StageResult(name, theirs.shape, len(cos), 0.0, 0.0, gate, f"{name}: holds NaN or infinity")
     mean, least = (float(cos.mean()), float(cos.min())) if len(cos) else (1.0, 1.0)
     below = [
         f"{label} {value:.6f} is below {wanted} by {wanted - value:.6f}"

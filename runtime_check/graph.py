@@ -25,6 +25,7 @@ TensorPtr = Any  # ctypes pointer to a ggml_tensor
 Array = npt.NDArray[Any]
 
 MAX_NODES = 16384
+WORK_FOR_THREADS = 64_000_000  # below, a graph is done before a second thread has met it at the first barrier
 LAYER_NORM_EPS = 1e-5
 DTYPES = {"float32": ggml.GGML_TYPE_F32, "int32": ggml.GGML_TYPE_I32, "int64": ggml.GGML_TYPE_I64}
 
@@ -54,8 +55,7 @@ class Backend:
     """ggml's CPU backend with a number of threads."""
 
     def __init__(self, threads: int) -> None:
-        self.handle = ggml.ggml_backend_cpu_init()
-        ggml.ggml_backend_cpu_set_n_threads(self.handle, threads)
+        self.handle, self.threads = ggml.ggml_backend_cpu_init(), threads
         weakref.finalize(self, ggml.ggml_backend_free, self.handle)
 
 
@@ -129,6 +129,7 @@ class Graph:
         self.inputs: dict[str, TensorPtr] = {}
         self.outputs: dict[str, TensorPtr] = {}
         self.planned = False
+        self.work = 0  # weights' bytes × rows they are multiplied with
 
     # ── ends of the graph ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,6 +158,8 @@ class Graph:
             assert DTYPES[array.dtype.name] == tensor.contents.type, name
             assert array.nbytes == ggml.ggml_nbytes(tensor), name
             ggml.ggml_backend_tensor_set(tensor, array.ctypes.data, 0, array.nbytes)
+        threads = self.backend.threads if self.work > WORK_FOR_THREADS else 1
+        ggml.ggml_backend_cpu_set_n_threads(self.backend.handle, threads)
         status = ggml.ggml_backend_graph_compute(self.backend.handle, self.graph)
         assert status == ggml.GGML_STATUS_SUCCESS, f"ggml status {status}"
         return {name: self._read(tensor) for name, tensor in self.outputs.items()}
@@ -177,10 +180,12 @@ class Graph:
 
     def linear(self, x: TensorPtr, name: str) -> TensorPtr:
         """(…, n_in) → (…, n_out), with the bias if the file has one."""
-        y = ggml.ggml_mul_mat(self.ctx, self.weight(f"{name}.weight"), x)
-        if f"{name}.bias" in self.weights:
-            y = ggml.ggml_add(self.ctx, y, self.weights[f"{name}.bias"])
-        return y
+        return self._multiply(self.weight(f"{name}.weight"), x, f"{name}.bias")
+
+    def _multiply(self, weight: TensorPtr, x: TensorPtr, bias: str) -> TensorPtr:
+        self.work += ggml.ggml_nbytes(weight) * ggml.ggml_nrows(x)
+        y = ggml.ggml_mul_mat(self.ctx, weight, x)
+        return ggml.ggml_add(self.ctx, y, self.weights[bias]) if bias in self.weights else y
 
     def rows(self, name: str, ids: TensorPtr) -> TensorPtr:
         """Rows of a matrix by number: ids (n,) → (n, columns), float32 from any type."""
@@ -257,10 +262,7 @@ class Graph:
         )  # (T', n_in × kernel_size)
         if kernel.contents.type != ggml.GGML_TYPE_F32:
             kernel = ggml.ggml_cast(self.ctx, kernel, ggml.GGML_TYPE_F32)
-        y = ggml.ggml_mul_mat(self.ctx, ggml.ggml_reshape_2d(self.ctx, kernel, n_in * size, n_out), windows)
-        if f"{name}.bias" in self.weights:
-            y = ggml.ggml_add(self.ctx, y, self.weights[f"{name}.bias"])
-        return y
+        return self._multiply(ggml.ggml_reshape_2d(self.ctx, kernel, n_in * size, n_out), windows, f"{name}.bias")
 
     def add(self, a: TensorPtr, b: TensorPtr) -> TensorPtr:
         return ggml.ggml_add(self.ctx, a, b)

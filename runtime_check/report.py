@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mimo_convert.plan import KEPT_F32, Plan
-from quantize.errors import InputError
 
 from .check import Check, FileFacts
+from .files import write_whole
 
 SCHEMA = "mimo-check report 1"
 PACKAGES = ("mimo-convert", "ggml-python", "gguf", "numpy", "tokenizers", "torch")
@@ -110,12 +110,7 @@ def _file(facts: FileFacts) -> dict[str, Any]:
 
 def write_json(path: Path, report: dict[str, Any]) -> None:
     """Write the report, under its name only when complete. Raises InputError if it cannot be."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise InputError(path, f"cannot be written: {error.strerror}") from error
+    write_whole(path, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 # ── for a person ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -158,7 +158,7 @@ def _per_channel(config: Config, key: str, channels: int) -> tuple[int, ...]:
     """Numbers joined by dashes, one a channel ("1025-1025-129"); a single number serves every channel."""
     text = str(config.get(f"audio_config.{key}", key, kind=object))
     parts = text.split("-")
-    if not all(part.isdigit() for part in parts) or len(parts) not in (1, channels):
+    if not all(part.isdecimal() and len(part) < 10 for part in parts) or len(parts) not in (1, channels):
         raise InputError(config.path, f"{key} is {text!r}", expected=f"{channels} numbers joined by dashes")
     return tuple(map(int, parts)) * (channels if len(parts) == 1 else 1)
 

@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make demo` and `make test`. `make bench` is for what is too slow for them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint format bench clean
+
+demo: .venv/package
+	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
+
+test: .venv/extras lint
+	$(BIN)/pytest
+
+lint: .venv/extras
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/extras
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/extras
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv demo
+
+.venv/package: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	touch $@
+
+.venv/extras: .venv/package
+	$(PIP) --editable '.[reference,test]'
+	touch $@

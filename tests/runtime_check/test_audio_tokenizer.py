@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from mimo_convert.checkpoint import Checkpoint
+from mimo_convert.gguf_file import read_gguf
+from runtime_check import audio, reference
+from runtime_check.audio_tokenizer import AudioTokenizer
+from runtime_check.compare import code_agreement, cosines
+from runtime_check.graph import Backend
+from runtime_check.transcribe import Clip
+
+from .conftest import Converter
+
+
+@pytest.mark.parametrize(("outtype", "least_agreement"), [("f32", 0.999), ("f16", 0.995), ("bf16", 0.995)])
+def test_every_stage_equals_pytorch(
+    converted: Converter, tokenizer_checkpoint: Checkpoint, jfk: Clip, outtype: str, least_agreement: float
+) -> None:
+    tokenizer = AudioTokenizer(read_gguf(converted(outtype)[1]), Backend(2))
+    ours = tokenizer.encode(audio.resample(jfk.wave, jfk.rate, 24_000), 8)
+    theirs = reference.run(None, tokenizer_checkpoint, jfk).stages
+    assert set(ours) == set(theirs)
+    for name, stage in theirs.items():
+        assert ours[name].shape == stage.shape, name
+        if name != "tok_codes":
+            assert cosines(ours[name], stage).min() >= 0.9999, name
+    assert code_agreement(ours["tok_codes"], theirs["tok_codes"]) >= least_agreement
+
+
+def test_a_code_is_the_nearest_row_of_what_the_levels_before_left(
+    converted: Converter, tokenizer_checkpoint: Checkpoint, jfk: Clip
+) -> None:
+    tokenizer = AudioTokenizer(read_gguf(converted("f32")[1]), Backend(2))
+    stages = tokenizer.encode(audio.resample(jfk.wave, jfk.rate, 24_000)[:48_000], 20)
+    rest = stages["tok_pool"].astype(np.float64)
+    for level in range(20):
+        info = tokenizer_checkpoint.tensors[f"encoder.quantizer.vq.layers.{level}._codebook.embed"]
+        rows = (info.read_rows().astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        distances = ((rest[:, None] - rows[None]) ** 2).sum(-1)
+        chosen = distances[np.arange(len(rest)), stages["tok_codes"][:, level]]
+        assert (chosen <= distances.min(axis=1) * (1 + 1e-5)).all()
+        rest -= rows[stages["tok_codes"][:, level]]
+
+
+def test_chunks_are_encoded_each_on_its_own(converted: Converter, jfk: Clip) -> None:
+    tokenizer = AudioTokenizer(read_gguf(converted()[1]), Backend(2))
+    wave = np.tile(audio.resample(jfk.wave, jfk.rate, 24_000), 3)[:750_000]  # 31.25 s
+    whole = tokenizer.encode(wave, 8)
+    parts = [tokenizer.encode(part, 8) for part in (wave[:720_000], wave[720_000:])]
+    assert len(whole["tok_codes"]) == 751 + 32
+    for name, stage in whole.items():
+        np.testing.assert_array_equal(stage, np.concatenate([part[name] for part in parts]), err_msg=name)
+
+
+@pytest.mark.parametrize("samples", [1, 960, 961, 24_000, 24_239, 24_240])
+def test_clips_of_every_length_have_the_references_shapes(
+    converted: Converter, tokenizer_checkpoint: Checkpoint, jfk: Clip, samples: int
+) -> None:
+    clip = Clip(jfk.path, jfk.wave[:samples], 24_000, "")
+    ours = AudioTokenizer(read_gguf(converted()[1]), Backend(1)).encode(clip.wave, 8)
+    theirs = reference.run(None, tokenizer_checkpoint, clip).stages
+    assert {name: x.shape for name, x in ours.items()} == {name: x.shape for name, x in theirs.items()}

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mimo_convert.checkpoint import Checkpoint, open_checkpoint
+from mimo_convert.cli import make_request
+from mimo_convert.convert import convert
+from mimo_convert.gguf_file import read_gguf
+from quantize.types import TYPES
+from runtime_check import reference
+from runtime_check.compare import cosines
+from runtime_check.graph import Backend
+from runtime_check.prompt import Ids, build_prompt
+from runtime_check.speech_lm import LOGITS, SpeechLM
+from runtime_check.text_tokenizer import TextTokenizer
+
+from ..synthetic import REAL_VOCAB_SIZE, write_speech_lm
+from .conftest import Converter
+
+N_TOKENS = 8
+
+
+def prompt(lm: SpeechLM, text: TextTokenizer, n_frames: int = 30) -> Ids:
+    rng = np.random.default_rng(0)
+    codes = np.stack([rng.integers(0, zero + 1, n_frames) for zero in lm.d.speech_zeroemb], axis=1)  # some at zeroemb
+    return build_prompt(codes.astype(np.int32), text.encode, lm.d)
+
+
+def compare_with_pytorch(path: Path, checkpoint: Checkpoint, least: float) -> None:
+    """Every stage and eight greedy tokens of the file at `path` against its checkpoint."""
+    file = read_gguf(path)
+    lm, text, theirs = SpeechLM(file, Backend(2)), TextTokenizer.from_gguf(file), TextTokenizer.from_checkpoint(
+        checkpoint.folder
+    )  # fmt: skip
+    ids = prompt(lm, text)
+    np.testing.assert_array_equal(ids, prompt(lm, theirs))
+    context = lm.prefill(ids, N_TOKENS, keep_stages=True)
+    with torch.no_grad():
+        stages, answer = reference.answer_prompt(checkpoint, ids, theirs, N_TOKENS)
+    assert set(stages) - set(context.stages) == {"prompt_ids", "greedy_ids"}
+    for name, ours in context.stages.items():
+        assert ours.shape == tuple(stages[name].shape), name
+        assert cosines(ours, stages[name].numpy()).min() >= least, name
+    assert list(context.greedy(N_TOKENS, text.stops)) == answer
+
+
+@pytest.mark.parametrize("fuse_qkv", [False, True], ids=["separate", "fused"])
+@pytest.mark.parametrize(("outtype", "least"), [("f32", 0.999999), ("f16", 0.9999), ("bf16", 0.999)])
+def test_every_stage_equals_pytorch(
+    converted: Converter, lm_checkpoint: Checkpoint, outtype: str, least: float, fuse_qkv: bool
+) -> None:
+    compare_with_pytorch(converted(outtype, fuse_qkv)[0], lm_checkpoint, least)
+
+
+@pytest.mark.parametrize("outtype", list(TYPES))
+def test_both_layouts_give_the_same_logits(converted: Converter, outtype: str) -> None:
+    logits = []
+    for fuse_qkv in (False, True):
+        file = read_gguf(converted(outtype, fuse_qkv)[0])
+        lm = SpeechLM(file, Backend(2))
+        logits.append(lm.prefill(prompt(lm, TextTokenizer.from_gguf(file)), 1).stages[LOGITS])
+    np.testing.assert_array_equal(*logits)
+
+
+def test_real_vocabulary_size(tmp_path: Path) -> None:
+    """151,680 tokens, 151,387 merges, 96 of which begin with `#`: the sizes that published files got wrong."""
+    checkpoint = open_checkpoint(str(write_speech_lm(tmp_path / "lm", vocab_size=REAL_VOCAB_SIZE)))
+    for fuse_qkv in (False, True):
+        out = tmp_path / f"out-{fuse_qkv}"
+        [plan] = convert(make_request(checkpoint, [TYPES["f16"]], fuse_qkv), out, threads=2)
+        metadata = read_gguf(out / plan.file_name).metadata
+        merges = metadata["tokenizer.ggml.merges"]
+        assert len(metadata["tokenizer.ggml.tokens"]) == 151_680
+        assert len(merges) == 151_387
+        assert sum(merge.startswith("#") for merge in merges) == 96
+        compare_with_pytorch(out / plan.file_name, checkpoint, 0.9999)
+
+
+def test_a_cached_step_equals_the_whole_pass(converted: Converter) -> None:
+    """Feeding the answer as part of the prompt gives the logits that decoding step by step gave."""
+    file = read_gguf(converted("f32")[0])
+    lm, text = SpeechLM(file, Backend(2)), TextTokenizer.from_gguf(file)
+    ids = prompt(lm, text)
+    context = lm.prefill(ids, N_TOKENS)
+    tokens = list(context.greedy(N_TOKENS, set()))
+    last = context.step(tokens[-1])
+    groups = np.tile(ids[:, :4], N_TOKENS)  # a text group, whose channels are all at zeroemb
+    groups[0, ::4] = tokens
+    whole = lm.prefill(np.concatenate([ids, groups], axis=1), 1).stages[LOGITS]
+    np.testing.assert_allclose(last, whole, atol=1e-4)
+
+
+def test_answers_end_at_a_stop_token_and_at_the_end_of_the_room(converted: Converter) -> None:
+    file = read_gguf(converted()[0])
+    lm, text = SpeechLM(file, Backend(2)), TextTokenizer.from_gguf(file)
+    ids = prompt(lm, text)
+    free = list(lm.prefill(ids, 20).greedy(20, set()))
+    assert len(free) == 20
+    stop = next(token for i, token in enumerate(free) if i and token not in free[:i])
+    assert list(lm.prefill(ids, 20).greedy(20, {stop})) == free[: free.index(stop) + 1]
+    assert list(lm.prefill(ids, 5).greedy(20, set())) == free[:6]
+
+
+def test_codes_at_zeroemb_and_outside_of_speech_add_nothing(converted: Converter) -> None:
+    file = read_gguf(converted("f32")[0])
+    lm, text = SpeechLM(file, Backend(2)), TextTokenizer.from_gguf(file)
+    ids = prompt(lm, text)
+    before = lm.prefill(ids, 1, keep_stages=True).stages
+    ids[1:, :4] = 5  # codes in the first group, which is text
+    after = lm.prefill(ids, 1, keep_stages=True).stages
+    np.testing.assert_array_equal(before[LOGITS], after[LOGITS])
+    speech = ids[0, ::4] == lm.empty_id
+    assert not before["prefill_audio_features"][~speech].any()
+    assert not before["prefill_text_embeds"][speech].any()
+    assert before["prefill_audio_features"][speech].any(axis=1).all()

@@ -1,0 +1,82 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from mimo_convert.checkpoint import Checkpoint
+from mimo_convert.gguf_file import GGUFFile, read_gguf
+from quantize.errors import InputError
+from runtime_check.text_tokenizer import TextTokenizer
+
+from .conftest import Converter
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text("etaoinsh #:ab!\n 0'd", max_size=60)
+
+
+@pytest.fixture(scope="module")
+def file(converted: Converter) -> GGUFFile:
+    return read_gguf(converted()[0])
+
+
+@pytest.fixture(scope="module")
+def tokenizers(file: GGUFFile, lm_checkpoint: Checkpoint) -> tuple[TextTokenizer, Tokenizer]:
+    return TextTokenizer.from_gguf(file), Tokenizer.from_file(str(lm_checkpoint.folder / "tokenizer.json"))
+
+
+@given(text=TEXTS)
+@settings(deadline=None, max_examples=300)
+def test_the_files_own_vocabulary_gives_the_checkpoints_ids(
+    tokenizers: tuple[TextTokenizer, Tokenizer], text: str
+) -> None:
+    ours, theirs = tokenizers
+    assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
+
+
+def test_special_tokens_are_one_id(tokenizers: tuple[TextTokenizer, Tokenizer]) -> None:
+    ours, theirs = tokenizers
+    for token in ("<|im_start|>", "<|empty|>", "<tool_call>", "<|eot|>"):
+        assert ours.encode(f"x{token}y") == theirs.encode(f"x{token}y", add_special_tokens=False).ids
+        assert len(ours.encode(token)) == 1
+
+
+def test_vocab_and_merges_files_give_the_same_ids(lm_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((lm_checkpoint.folder / name).read_bytes())
+    text = "## #:a the tea<|im_end|>\n<think>"
+    ours, theirs = TextTokenizer.from_checkpoint(tmp_path), TextTokenizer.from_checkpoint(lm_checkpoint.folder)
+    assert ours.encode(text) == theirs.encode(text)
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40).filter(lambda t: t == t.strip()))
+@settings(deadline=None)
+def test_a_transcript_is_the_text_that_its_ids_spell(tokenizers: tuple[TextTokenizer, Tokenizer], text: str) -> None:
+    ours, _ = tokenizers
+    [stop] = ours.encode("<|im_end|>")
+    normalized = ours.tokenizer.normalizer.normalize_str(text)
+    assert ours.transcript([*ours.encode(text), stop]) == normalized.strip()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("tokenizer.ggml.model", "llama", "tokenizer.ggml.model is 'llama'"),
+        ("tokenizer.ggml.tokens", None, "tokenizer.ggml.tokens is missing"),
+        ("tokenizer.ggml.merges", [], "tokenizer.ggml.merges is missing"),
+        ("tokenizer.ggml.merges", ["zz qq"], "tokenizer.ggml.merges does not fit the tokens"),
+    ],
+)
+def test_a_broken_vocabulary_is_refused_by_its_key(file: GGUFFile, key: str, value: Any, message: str) -> None:
+    broken = dataclasses.replace(file, metadata={**file.metadata, key: value})
+    with pytest.raises(InputError, match=message):
+        TextTokenizer.from_gguf(broken)
+
+
+def test_a_file_without_token_types_reads_the_same(file: GGUFFile) -> None:
+    metadata = {key: value for key, value in file.metadata.items() if key != "tokenizer.ggml.token_type"}
+    older = TextTokenizer.from_gguf(dataclasses.replace(file, metadata=metadata))
+    text = "<|im_start|>user\nthe tea ## <|im_end|>"
+    assert older.encode(text) == TextTokenizer.from_gguf(file).encode(text)
