@@ -156,7 +156,7 @@ def open_checkpoint(source: str, name: str = "") -> Checkpoint:
     that is not a complete, well-formed checkpoint; no weight is read.
     """
     folder, repo, revision = Path(source), "", ""
-    if not folder.exists():
+    if not os.path.exists(folder):  # unlike Path.exists, no error for a name too long
         if source.count("/") != 1 or source.startswith((".", "/", "~")):
             raise InputError(source, "no such folder", expected="a checkpoint folder, a Hub id OWNER/NAME, or tiny")
         repo = source.partition("@")[0]
@@ -166,7 +166,8 @@ def open_checkpoint(source: str, name: str = "") -> Checkpoint:
     if not folder.is_dir():
         raise InputError(folder, "not a folder", expected="a folder with config.json and *.safetensors")
     config = Config(folder / "config.json", read_json(folder / "config.json"))
-    return Checkpoint(folder, name or folder.resolve().name, config, _tensors(folder), repo, revision)
+    name = (name or folder.resolve().name).encode(errors="replace").decode()  # a folder's name need not be UTF-8
+    return Checkpoint(folder, name, config, _tensors(folder), repo, revision)
 
 
 def read_json(path: Path) -> dict[str, Any]:

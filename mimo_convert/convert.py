@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,7 +108,7 @@ def check_output(plans: Sequence[Plan], out: Path, *, force: bool) -> None:
 
 def free_bytes(folder: Path) -> int:
     """Free bytes on the disk that holds `folder`, or will."""
-    while not folder.exists():
+    while not os.path.exists(folder):
         folder = folder.resolve().parent
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
@@ -137,7 +137,7 @@ def _write(plans: Sequence[Plan], out: Path, threads: int) -> None:
     with ExitStack() as cleanup:
         files: list[int] = []
         for plan, part in zip(plans, parts, strict=True):
-            cleanup.callback(part.unlink, missing_ok=True)
+            cleanup.callback(_discard, part)
             files.append(_create(part, plan))
             cleanup.callback(os.close, files[-1])
         _write_tensors(plans, files, paths, threads)
@@ -148,6 +148,11 @@ def _write(plans: Sequence[Plan], out: Path, threads: int) -> None:
     fd = os.open(out, os.O_RDONLY)  # the new names, too, must survive a power loss
     os.fsync(fd)
     os.close(fd)
+
+
+def _discard(part: Path) -> None:
+    with suppress(OSError):  # it was renamed, or never made: the error that matters is another
+        part.unlink()
 
 
 def _create(part: Path, plan: Plan) -> int:

@@ -1,0 +1,37 @@
+"""What tests share: small random checkpoints of both families, and how hypothesis runs."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from .synthetic import write_audio_tokenizer, write_speech_lm
+
+# The same examples on every run, so that a red gate is a change's doing; no test fails for being slow.
+settings.register_profile("house", deadline=None, derandomize=True, database=None, max_examples=40)
+settings.load_profile("house")
+
+# Small enough to convert in milliseconds. Rows of 256 take every type; those of 128, 192 and 48 take each step of the
+# chains of fallbacks.
+SMALL_LM = {
+    "vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 32, "intermediate_size": 512, "input_local_layers": 1, "input_local_dim": 48, "local_layers": 1,
+    "local_dim": 128, "local_ffn_dim": 256, "speech_vocab_size": "33-33-17-17-17-17-17-17",
+    "speech_zeroemb_idx": "32-32-16-16-16-16-16-16",
+}  # fmt: skip
+SMALL_TOKENIZER = {
+    "d_model": 64, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 256, "n_mels": 16,
+    "num_quantizers": 3, "codebook_size": [32, 16, 16],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def small_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A speech LM's checkpoint in two shards. Shared: copy it before changing anything."""
+    return write_speech_lm(tmp_path_factory.mktemp("checkpoints") / "small-lm", **SMALL_LM)
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audio tokenizer's checkpoint. Shared: copy it before changing anything."""
+    return write_audio_tokenizer(tmp_path_factory.mktemp("checkpoints") / "small-tokenizer", **SMALL_TOKENIZER)

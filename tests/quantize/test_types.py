@@ -1,0 +1,82 @@
+"""The table of types, row by row, against ggml and the `gguf` library."""
+
+import ggml
+import gguf
+import pytest
+
+from quantize.errors import InputError
+from quantize.types import BEYOND_F16, BY_GGML, TYPES, type_named
+
+# The command line's promise, from the issue; everything else about a type is compared with ggml.
+PROMISED = (  # noqa: SIM905
+    "f32 f16 bf16 q8_0 q6_k q5_k q4_k q3_k q2_k q5_1 q5_0 q4_1 q4_0 iq4_nl iq4_xs"
+).split()
+
+
+def test_the_fifteen_types_are_the_promised_ones() -> None:
+    assert list(TYPES) == PROMISED
+    assert len(BY_GGML) == len(PROMISED)
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_type_is_what_ggml_says(name: str) -> None:
+    type = TYPES[name]
+    assert ggml.ggml_type_name(type.ggml).decode().lower() == name
+    assert type.block == ggml.ggml_blck_size(type.ggml)
+    assert type.block_bytes == ggml.ggml_type_size(type.ggml)
+    assert type.nbytes(7 * 256) == 7 * ggml.ggml_row_size(type.ggml, 256)
+    assert type.bits_per_weight == type.nbytes(256) * 8 / 256
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_type_is_what_the_gguf_library_says(name: str) -> None:
+    type = TYPES[name]
+    assert gguf.GGMLQuantizationType(type.ggml).name == name.upper()
+    assert gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(type.ggml)] == (type.block, type.block_bytes)
+    file_type = gguf.LlamaFileType(type.file_type).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    assert file_type.removesuffix("_S") == name.upper()
+
+
+@pytest.mark.parametrize(
+    ("name", "chain"),
+    [
+        ("q2_k", ["q4_0", "f16"]),
+        ("q3_k", ["q4_0", "f16"]),
+        ("q4_k", ["q4_0", "f16"]),
+        ("q5_k", ["q5_0", "f16"]),
+        ("q6_k", ["q8_0", "f16"]),
+        ("iq4_xs", ["iq4_nl", "f16"]),
+        ("q8_0", ["f16"]),
+        ("q4_1", ["f16"]),
+        ("iq4_nl", ["f16"]),
+    ],
+)
+def test_fallbacks_are_those_of_the_contract(name: str, chain: list[str]) -> None:
+    found = []
+    while name != "f16":
+        found.append(name := TYPES[name].fallback)
+    assert found == chain
+
+
+@pytest.mark.parametrize("spelling", ["q4_k", "Q4_K", "q4_K", "IQ4_xs", "BF16"])
+def test_names_are_found_in_any_case(spelling: str) -> None:
+    assert type_named(spelling).name == spelling.lower()
+
+
+def test_an_unknown_name_is_answered_with_all_known_ones() -> None:
+    with pytest.raises(InputError, match=r"^q9_z: unknown type; expected one of") as caught:
+        type_named("q9_z")
+    assert all(name in str(caught.value) for name in PROMISED)
+
+
+def test_the_bound_of_f16_is_where_torch_overflows() -> None:
+    torch = pytest.importorskip("torch")
+    below = torch.nextafter(torch.tensor(BEYOND_F16), torch.tensor(0.0))
+    assert torch.tensor(BEYOND_F16).to(torch.float16).isinf()
+    assert below.to(torch.float16) == 65504
+
+
+def test_an_error_is_one_line_whatever_a_file_is_called() -> None:
+    error = InputError("a\nb", "tensor c\r\nd\u2028e", expected="f\x0bg", todo="h")
+    assert len(str(error).splitlines()) == 1
+    assert str(error) == "a b: tensor c d e; expected f g; h"
