@@ -40,10 +40,8 @@ def measure(model: str, tokenizer: str, out: Path) -> list[str]:
     heads = [stage.removeprefix("prefill_").removesuffix("_step0") for stage in STAGES]
     lines = [f"| type | {' | '.join(heads)} | codes | first token | words |", "| --- |" * (len(heads) + 4)]
     for type in TYPES.values():
-        paths = [
-            out / convert(make_request(checkpoint, [type], False), out, threads=default_threads())[0].file_name
-            for checkpoint in (lm, audio_tokenizer)
-        ]
+        requests = [make_request(checkpoint, [type], False) for checkpoint in (lm, audio_tokenizer)]
+        paths = [out / plan.file_name for plan in convert(requests, out, threads=default_threads())]
         result = check(
             *paths, clip, expected, language="english", max_new_tokens=64, threads=default_threads(),
             expected_text=expected.transcript,

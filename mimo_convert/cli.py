@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from quantize.errors import InputError
-from quantize.types import TYPES, Type, type_named
+from quantize.types import TYPES, Type
 from runtime_check import bundled
 
 from .checkpoint import Checkpoint
 from .console import exit_status, one_line_errors, threads_option
-from .convert import Request, check_output, convert, find_beyond_f16, free_bytes, replan
+from .convert import Request, convert, free_bytes, replan
 from .models import family_of, mimo_asr
 from .plan import Plan, make_plan
 from .vocabulary import read_vocabulary
@@ -20,16 +20,7 @@ from .vocabulary import read_vocabulary
 FILE = click.Path(path_type=Path)
 
 
-class TypeName(click.ParamType[Type]):
-    """A ggml type, in any case."""
-
-    name = "type"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Type:
-        try:
-            return value if isinstance(value, Type) else type_named(str(value))
-        except InputError as error:
-            self.fail(str(error), param, ctx)
+TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,7 +29,7 @@ class TypeName(click.ParamType[Type]):
 @click.option(
     "--outtype",
     "outtypes",
-    type=TypeName(),
+    type=TYPE_NAME,
     multiple=True,
     default=["f16"],
     show_default=True,
@@ -47,7 +38,7 @@ class TypeName(click.ParamType[Type]):
 )
 @click.option(
     "--tokenizer-outtype",
-    type=TypeName(),
+    type=TYPE_NAME,
     metavar="TYPE",
     help="Type of the audio tokenizer's matrices.  [default: the first --outtype]",
 )
@@ -80,7 +71,7 @@ class TypeName(click.ParamType[Type]):
 @click.version_option(package_name="mimo-convert")
 @one_line_errors
 def main(
-    model: str, tokenizer: str | None, outtypes: tuple[Type, ...], tokenizer_outtype: Type | None, fuse_qkv: bool,
+    model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path, json_file: Path | None,
     dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
@@ -90,23 +81,21 @@ def main(
 
     Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage.
     """
-    types = list(dict.fromkeys(outtypes))
-    requests = make_requests(model, tokenizer, types, tokenizer_outtype or types[0], fuse_qkv)
+    types = [TYPES[name] for name in dict.fromkeys(outtypes)]
+    tokenizer_type = TYPES[tokenizer_outtype] if tokenizer_outtype else types[0]
+    requests = make_requests(model, tokenizer, types, tokenizer_type, fuse_qkv)
     out = out or Path(f"{requests[0].checkpoint.name}-GGUF")
     if dry_run:
-        print_plans([plan for request in requests for plan in rehearse(request, threads)], out)
+        # as a conversion would end up with them: every weight is read, to find those beyond F16's range
+        print_plans([plan for request in requests for plan in replan(request, threads).plans], out)
         return
 
     from runtime_check import proof, report  # late: neither --help nor --dry-run needs ggml
 
     inputs = proof.prepare(reference or model, tokenizer, audio) if checked else None
-    check_output([plan for request in requests for plan in request.plans], out, force=force)
-    plans: list[Plan] = []
-    for request in requests:
-        written = convert(request, out, threads=threads, force=force)
-        print_written(written, out)
-        plans += written
-
+    plans = convert(requests, out, threads=threads, force=force)
+    for plan in plans:
+        click.echo(f"{out / plan.file_name}: {describe(plan)}")
     checks = proof.prove(inputs, pairs_to_check(plans, out), threads) if inputs else []
     for check in checks:
         click.echo(report.as_text(check))
@@ -138,12 +127,6 @@ def make_request(checkpoint: Checkpoint, types: list[Type], fuse_qkv: bool) -> R
     return Request(checkpoint, vocabulary, plans)
 
 
-def rehearse(request: Request, threads: int) -> list[Plan]:
-    """The plans as a conversion would end up with them: every weight is read, to find those beyond F16's range."""
-    beyond_f16 = find_beyond_f16(request.plans[0], threads)
-    return [replan(request, plan, beyond_f16) for plan in request.plans]
-
-
 def pairs_to_check(plans: list[Plan], out: Path) -> list[tuple[Path | None, Path]]:
     """Each speech LM with the audio tokenizer that was written last; or each audio tokenizer alone."""
     paths = [out / plan.file_name for plan in plans]
@@ -163,11 +146,6 @@ def print_plans(plans: list[Plan], out: Path) -> None:
         click.echo(f"  {describe(plan)}\n")
     total, free = sum(plan.size for plan in plans), free_bytes(out)
     click.echo(f"{total:,} bytes to write to {out}; {free:,} bytes free{'' if free > total else ': NOT ENOUGH'}")
-
-
-def print_written(plans: list[Plan], out: Path) -> None:
-    for plan in plans:
-        click.echo(f"{out / plan.file_name}: {describe(plan)}")
 
 
 def describe(plan: Plan) -> str:

@@ -6,7 +6,7 @@ never depend on it. Several plans of one checkpoint are written in one pass over
 
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -62,30 +62,45 @@ def chunks(tensor: PlannedTensor) -> Iterator[Chunk]:
             n_before += n * source.row
 
 
-def convert(request: Request, out: Path, *, threads: int, force: bool = False) -> list[Plan]:
-    """Write one file for each plan into the folder `out`; returns the plans as they were written.
+def convert(requests: Sequence[Request], out: Path, *, threads: int, force: bool = False) -> list[Plan]:
+    """Write one file for each plan of each request into the folder `out`; returns the plans as they were written.
 
-    Files appear under their names only when they are complete and flushed. Raises InputError for a weight that is NaN
-    or infinite, a file that is already there (unless `force`), a disk that is too small or fills, or a folder that
-    cannot be written; then nothing is left behind.
+    All files appear under their names together, when all are complete and flushed. Raises InputError for a weight that
+    is NaN or infinite, a file that is already there (unless `force`), a disk that is too small or fills, or a folder
+    that cannot be written; then nothing is left behind.
     """
-    plans = list(request.plans)
-    check_output(plans, out, force=force)
+    is_new = not os.path.exists(out)
+    check_output([plan for request in requests for plan in request.plans], out, force=force)
     try:
-        _write(plans, out, threads)
-    except BeyondF16Error:  # rare, and never in the published model: find them all, plan again, begin again
-        beyond_f16 = find_beyond_f16(plans[0], threads)
-        plans = [replan(request, plan, beyond_f16) for plan in plans]
-        check_output(plans, out, force=force)
-        _write(plans, out, threads)
-    return plans
+        with ExitStack() as stack:
+            parts: list[PartFile] = []
+            for request in requests:
+                parts += _write(request, out, threads, stack)
+            for part in parts:
+                part.flush()
+            for part in parts:
+                part.publish()
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # not empty: somebody else's
+                out.rmdir()
+        raise
+    fd = os.open(out, os.O_RDONLY)  # the new names, too, must survive a power loss
+    os.fsync(fd)
+    os.close(fd)
+    return [part.plan for part in parts]
 
 
-def replan(request: Request, plan: Plan, keep_f32: Collection[str]) -> Plan:
-    """The same plan with the tensors `keep_f32` in F32."""
-    return make_plan(
-        request.checkpoint, plan.family, request.vocabulary, plan.outtype, fuse_qkv=plan.fuse_qkv, keep_f32=keep_f32
-    )
+def replan(request: Request, threads: int) -> Request:
+    """The same request, with every tensor that holds a weight beyond F16's range in F32: reads all weights."""
+    keep_f32 = find_beyond_f16(request.plans[0], threads)
+    plans = [
+        make_plan(
+            request.checkpoint, plan.family, request.vocabulary, plan.outtype, fuse_qkv=plan.fuse_qkv, keep_f32=keep_f32
+        )
+        for plan in request.plans
+    ]
+    return Request(request.checkpoint, request.vocabulary, plans)
 
 
 def check_output(plans: Sequence[Plan], out: Path, *, force: bool) -> None:
@@ -121,78 +136,93 @@ def find_beyond_f16(plan: Plan, threads: int) -> set[str]:
     """
 
     def look(chunk: Chunk) -> str | None:
-        return (
-            chunk.tensor
-            if _peak(chunk, as_float32(chunk.source.read_rows(chunk.first, chunk.n))) >= BEYOND_F16
-            else None
-        )
+        peak = _peak(chunk, as_float32(chunk.source.read_rows(chunk.first, chunk.n)))
+        return chunk.tensor if peak >= BEYOND_F16 else None
 
     todo = (chunk for tensor in plan.tensors for chunk in chunks(tensor))
     return {name for name in _over_threads(look, todo, threads) if name is not None}
 
 
-def _write(plans: Sequence[Plan], out: Path, threads: int) -> None:
-    paths = [out / plan.file_name for plan in plans]
-    parts = [path.with_name(path.name + ".part") for path in paths]
-    with ExitStack() as cleanup:
-        files: list[int] = []
-        for plan, part in zip(plans, parts, strict=True):
-            cleanup.callback(_discard, part)
-            files.append(_create(part, plan))
-            cleanup.callback(os.close, files[-1])
-        _write_tensors(plans, files, paths, threads)
-        for fd, path in zip(files, paths, strict=True):
-            _try(path, os.fsync, fd)
-        for part, path in zip(parts, paths, strict=True):
-            _try(path, os.replace, part, path)
-    fd = os.open(out, os.O_RDONLY)  # the new names, too, must survive a power loss
-    os.fsync(fd)
-    os.close(fd)
+class PartFile:
+    """`NAME.part`: `create` makes it with room for all of a plan, `publish` names it NAME.
 
+    A context manager: whatever was not published when it is left, however far it came, disappears.
+    """
 
-def _discard(part: Path) -> None:
-    with suppress(OSError):  # it was renamed, or never made: the error that matters is another
-        part.unlink()
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.path, self.plan, self.part = path, plan, path.with_name(path.name + ".part")
+        self.fd: int | None = None
 
+    def __enter__(self) -> "PartFile":
+        return self
 
-def _create(part: Path, plan: Plan) -> int:
-    """A new file with room for all of `plan`, its header written."""
-    fd: int = _try(part, os.open, part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
+    def __exit__(self, *error: object) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+        with suppress(OSError):  # it was published, or never made
+            self.part.unlink()
+
+    def create(self) -> None:
+        self.fd = self._try(os.open, self.part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         if hasattr(os, "posix_fallocate"):  # a disk that is too full says so now, not at the end
-            _try(part, os.posix_fallocate, fd, 0, plan.size)
+            self._try(os.posix_fallocate, self.fd, 0, self.plan.size)
         else:
-            _try(part, os.truncate, fd, plan.size)
-        _pwrite(part, fd, plan.header, 0)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+            self._try(os.truncate, self.fd, self.plan.size)
+        self.write(self.plan.header, 0)
+
+    def write(self, data: Any, offset: int) -> None:
+        view = memoryview(data).cast("B")
+        while view:
+            written = self._try(os.pwrite, self.fd, view, offset)
+            view, offset = view[written:], offset + written
+
+    def flush(self) -> None:
+        self._try(os.fsync, self.fd)
+
+    def publish(self) -> None:
+        self._try(os.replace, self.part, self.path)
+
+    def _try(self, call: Any, *arguments: Any) -> Any:
+        """`call`, whose failure is the disk's or the folder's: InputError with the file's name."""
+        try:
+            return call(*arguments)
+        except OSError as error:
+            what = f"cannot be written: {error.strerror}"
+            raise InputError(error.filename2 or self.part, what, todo="nothing was left behind") from error
 
 
-def _write_tensors(plans: Sequence[Plan], files: Sequence[int], paths: Sequence[Path], threads: int) -> None:
-    total = sum(source.nbytes for tensor in plans[0].tensors for source in tensor.sources)
+def _write(request: Request, out: Path, threads: int, stack: ExitStack) -> list[PartFile]:
+    """The files of one request, complete but not yet published; `stack` disposes of them."""
+    parts = [stack.enter_context(PartFile(out / plan.file_name, plan)) for plan in request.plans]
+    try:
+        for part in parts:
+            part.create()
+        _write_tensors(parts, threads)
+    except BeyondF16Error:  # rare, and never in the published model: find them all, plan again, begin again
+        return _write(replan(request, threads), out, threads, stack)
+    return parts
+
+
+def _write_tensors(parts: Sequence[PartFile], threads: int) -> None:
+    lock = threading.Lock()
+    tensors = list(zip(*(part.plan.tensors for part in parts), strict=True))
+    total = sum(source.nbytes for targets in tensors for source in targets[0].sources)
     with tqdm(total=total, unit="B", unit_scale=True, disable=None, dynamic_ncols=True) as progress:
-        lock = threading.Lock()
 
-        def work(job: tuple[Chunk, list[PlannedTensor]]) -> None:
+        def work(job: tuple[Chunk, tuple[PlannedTensor, ...]]) -> None:
             chunk, targets = job
             rows = as_float32(chunk.source.read_rows(chunk.first, chunk.n))
             peak = _peak(chunk, rows)
-            for plan, target, fd, path in zip(plans, targets, files, paths, strict=True):
+            for part, target in zip(parts, targets, strict=True):
                 if peak >= BEYOND_F16 and not target.type.holds_any_float:
                     raise BeyondF16Error(target.name)
-                offset = len(plan.header) + target.offset + target.type.nbytes(chunk.n_before)
-                _pwrite(path, fd, quantize_rows(rows, target.type), offset)
+                offset = len(part.plan.header) + target.offset + target.type.nbytes(chunk.n_before)
+                part.write(quantize_rows(rows, target.type), offset)
             with lock:
                 progress.set_postfix_str(chunk.tensor, refresh=False)
                 progress.update(chunk.n * chunk.source.row * DTYPE_BYTES[chunk.source.dtype])
 
-        jobs = (
-            (chunk, list(targets))
-            for targets in zip(*(plan.tensors for plan in plans), strict=True)
-            for chunk in chunks(targets[0])
-        )
+        jobs = ((chunk, targets) for targets in tensors for chunk in chunks(targets[0]))
         for _ in _over_threads(work, jobs, threads):
             pass
 
@@ -224,18 +254,3 @@ def _peak(chunk: Chunk, rows: npt.NDArray[np.float32]) -> float:
             todo="the checkpoint is damaged: download it again",
         )  # fmt: skip
     return peak
-
-
-def _pwrite(path: Path, fd: int, data: Any, offset: int) -> None:
-    view = memoryview(data).cast("B")
-    while view:
-        written = _try(path, os.pwrite, fd, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def _try(path: Path, call: Any, *arguments: Any) -> Any:
-    """`call`, whose failure is the disk's or the folder's: InputError with the file's name."""
-    try:
-        return call(*arguments)
-    except OSError as error:
-        raise InputError(path, f"cannot be written: {error.strerror}", todo="nothing was left behind") from error

@@ -166,7 +166,7 @@ def _metadata(
         entries.append(Entry("general.base_model.0.repo_url", f"https://huggingface.co/{checkpoint.repo}", string))
     if checkpoint.revision:
         entries.append(Entry("general.base_model.0.version", checkpoint.revision, string))
-    for field, key, type, _ in family.keys:
+    for field, key, type, *_ in family.keys:
         value = getattr(dims, field)
         if isinstance(value, tuple):
             entries += [Entry(f"{key}.{i}", element, type) for i, element in enumerate(value)]

@@ -6,8 +6,6 @@ library.
 
 from dataclasses import dataclass
 
-from .errors import InputError
-
 
 @dataclass(frozen=True)
 class Type:
@@ -64,11 +62,3 @@ BY_GGML = {row.ggml: row for row in TYPES.values()}
 
 F32, F16 = TYPES["f32"], TYPES["f16"]
 BEYOND_F16 = 65520.0  # the least magnitude that rounds to infinity in F16 (IEEE 754, round to nearest even)
-
-
-def type_named(name: str) -> Type:
-    """The type called `name`, in any case; InputError names the known ones."""
-    try:
-        return TYPES[name.lower()]
-    except KeyError:
-        raise InputError(name, "unknown type", expected=f"one of {', '.join(TYPES)}") from None

@@ -1,8 +1,8 @@
 """What a model family is: data that says how its checkpoints become GGUF files. Each is one file of this folder."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,12 +42,14 @@ class Key(NamedTuple):
 
     A field that is a tuple of numbers is one key an element, `key.0`, `key.1`, …. `default` is what a file without the
     key means: files of older tools lack the keys that ours adds, and their readers assume the published model.
+    `length` names the field that says how many elements a tuple has.
     """
 
     field: str
     key: str
     type: GGUFValueType = GGUFValueType.UINT32
     default: Any = None
+    length: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,20 @@ def dimensions_of_file(family: Family, path: Path, metadata: Mapping[str, Any]) 
     Raises InputError for a key that is missing or of the wrong type.
     """
     values = {}
-    for field, key, type, default in family.keys:
+    for field, key, type, default, _ in family.keys:
         kind = PYTHON_TYPES[type]
         found = metadata.get(key, default)
         if found is None and f"{key}.0" in metadata:
-            keys = takewhile(metadata.__contains__, (f"{key}.{i}" for i in count()))
+            keys = itertools.takewhile(metadata.__contains__, (f"{key}.{i}" for i in itertools.count()))
             found = tuple(metadata[element] for element in keys)
         for value in found if isinstance(found, tuple) else (found,):
             if not isinstance(value, kind) or isinstance(value, bool):
                 what = "is missing" if value is None else f"is {value!r}"
                 raise InputError(path, f"key {key} {what}", expected=f"a value of type {kind.__name__}")
         values[field] = found
+    for field, key, *_, length in family.keys:
+        if length and len(values[field]) != values[length]:
+            raise InputError(
+                path, f"keys {key}.N: {len(values[field])} of them", expected=f"{values[length]} ({length})"
+            )
     return family.dimensions_type(**values)

@@ -151,7 +151,7 @@ FAMILY = Family(
         Key("stride_size", "mimo_tok.stride_size"),
         Key("avg_pooler", "mimo_tok.avg_pooler"),
         Key("num_quantizers", "mimo_tok.num_quantizers"),
-        Key("codebook_size", "mimo_tok.codebook_size"),
+        Key("codebook_size", "mimo_tok.codebook_size", length="num_quantizers"),
         Key("n_mels", "mimo_tok.n_mels", default=128),
         Key("nfft", "mimo_tok.nfft", default=960),
         Key("window_size", "mimo_tok.window_size", default=960),

@@ -391,16 +391,13 @@ def test_a_speech_lm_is_no_audio_tokenizer(small_lm: Path, lm: Path, tmp_path: P
     check_one_line(result, lm, "is a speech LM; expected an audio tokenizer as --tokenizer")
 
 
-def test_nan_in_the_audio_tokenizer_leaves_the_finished_speech_lm_alone(
-    small_lm: Path, tokenizer: Path, tmp_path: Path
-) -> None:
+def test_nan_in_the_audio_tokenizer_leaves_neither_file(small_lm: Path, tokenizer: Path, tmp_path: Path) -> None:
     name = "encoder.quantizer.vq.layers.0._codebook.embed"
     set_weight(tokenizer, name, 7, float("nan"))
     result = invoke(small_lm, "--tokenizer", tokenizer, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: {tokenizer / 'model.safetensors'}: tensor {name} holds NaN in row 7; ")
-    assert names(tmp_path / "out") == ["mimo-asr-f16.gguf"]
-    assert gguf_metadata(tmp_path / "out" / "mimo-asr-f16.gguf")["general.architecture"] == "mimo_asr"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("source", ["no/such/folder", "../nowhere", "nowhere", "/nowhere/at-all", "x" * 300])
@@ -427,8 +424,8 @@ def test_an_output_folder_below_a_file_is_one_line(small_lm: Path, small_tokeniz
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--outtype", "q9_z"], "q9_z: unknown type; expected one of f32, f16, bf16, q8_0"),
-        (["--tokenizer-outtype", "int8"], "int8: unknown type; expected one of f32, f16, bf16, q8_0"),
+        (["--outtype", "q9_z"], "'q9_z' is not one of 'f32', 'f16', 'bf16', 'q8_0'"),
+        (["--tokenizer-outtype", "int8"], "'int8' is not one of 'f32', 'f16', 'bf16', 'q8_0'"),
         (["--threads", "0"], "0 is not in the range"),
         (["--frobnicate"], "No such option"),
     ],

@@ -240,7 +240,7 @@ def test_an_unknown_architecture_is_answered_with_the_known_ones(config: dict[st
 def test_sizes_survive_the_way_through_a_files_metadata(family: Any) -> None:
     dims = family.dimensions(Config(Path("config.json"), REAL_NESTED if family.has_vocabulary else REAL_TOKENIZER))
     metadata: dict[str, Any] = {}
-    for field, key, _, _ in family.keys:
+    for field, key, *_ in family.keys:
         value = asdict(dims)[field]
         metadata |= {f"{key}.{i}": n for i, n in enumerate(value)} if isinstance(value, tuple) else {key: value}
     assert dimensions_of_file(family, Path("x.gguf"), metadata) == dims

@@ -43,10 +43,11 @@ def converted(
         key = (outtype, fuse_qkv)
         if key not in made:
             out = tmp_path_factory.mktemp("gguf")
-            plans = [
-                convert(make_request(checkpoint, [TYPES[outtype]], fuse_qkv), out, threads=2)[0]
+            requests = [
+                make_request(checkpoint, [TYPES[outtype]], fuse_qkv)
                 for checkpoint in (lm_checkpoint, tokenizer_checkpoint)
             ]
+            plans = convert(requests, out, threads=2)
             made[key] = (out / plans[0].file_name, out / plans[1].file_name)
         return made[key]
 

@@ -69,7 +69,7 @@ def test_real_vocabulary_size(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(str(write_speech_lm(tmp_path / "lm", vocab_size=REAL_VOCAB_SIZE)))
     for fuse_qkv in (False, True):
         out = tmp_path / f"out-{fuse_qkv}"
-        [plan] = convert(make_request(checkpoint, [TYPES["f16"]], fuse_qkv), out, threads=2)
+        [plan] = convert([make_request(checkpoint, [TYPES["f16"]], fuse_qkv)], out, threads=2)
         metadata = read_gguf(out / plan.file_name).metadata
         merges = metadata["tokenizer.ggml.merges"]
         assert len(metadata["tokenizer.ggml.tokens"]) == 151_680
