@@ -38,7 +38,7 @@ def measure(model: str, tokenizer: str, out: Path) -> list[str]:
     lm, audio_tokenizer = bundled.open_model(model), bundled.open_tokenizer(tokenizer, model)
     expected = reference.run(lm, audio_tokenizer, clip, "english", max_new_tokens=64)
     heads = [stage.removeprefix("prefill_").removesuffix("_step0") for stage in STAGES]
-    lines = [f"| type | {' | '.join(heads)} | codes | first token | words |", "| --- |" * (len(heads) + 4)]
+    lines = [f"| type | {' | '.join(heads)} | codes | first token | transcript |", "|" + " --- |" * (len(heads) + 4)]
     for type in TYPES.values():
         requests = [make_request(checkpoint, [type], False) for checkpoint in (lm, audio_tokenizer)]
         paths = [out / plan.file_name for plan in convert(requests, out, threads=default_threads())]
@@ -64,7 +64,7 @@ def row(name: str, result: Check, expected: Activations) -> str:
     cells += [
         f"{comparison.code_agreement:.1%}",
         "equal" if ours == theirs else "differs",
-        "equal" if equal else "differ",
+        "equal" if equal else "differs",
     ]
     return f"| {' | '.join(cells)} |"
 
