@@ -11,6 +11,7 @@ from typing import Any
 from mimo_convert.plan import KEPT_F32, Plan
 
 from .check import Check, FileFacts
+from .compare import CODES, PROMPT, Comparison
 from .files import write_whole
 
 SCHEMA = "mimo-check report 1"
@@ -118,10 +119,11 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
 
 def as_text(check: Check) -> str:
     """One check as a table, ending in PASS, FAIL with every reason, or NOT COMPARED."""
-    lines = [_file_line(facts) for facts in (check.speech_lm, check.audio_tokenizer) if facts]
+    lines = [_file_line(check.speech_lm, f", {check.speech_lm.layout} QKV")] if check.speech_lm else []
+    lines.append(_file_line(check.audio_tokenizer, ""))
     lines.append(f"{check.clip.path.name}  {check.clip.seconds:.1f} s, language {check.run.origin.language}")
     if check.comparison:
-        lines += ["", *_stage_lines(check), ""]
+        lines += ["", *_stage_lines(check.comparison), ""]
     else:
         lines.append("")
     if check.speech_lm:
@@ -133,32 +135,33 @@ def as_text(check: Check) -> str:
     return "\n".join([*lines, *_verdict(check)])
 
 
-def _file_line(facts: FileFacts) -> str:
+def _file_line(facts: FileFacts, layout: str) -> str:
     return (
-        f"{facts.path.name}  {facts.type}, {facts.layout} QKV, {facts.size:,} bytes, "
-        f"{facts.bits_per_weight:.2f} bits per weight, sha256 {facts.sha256[:16]}…"
+        f"{facts.path.name}  {facts.type}{layout}, {facts.size:,} bytes, {facts.bits_per_weight:.2f} bits per weight, "
+        f"sha256 {facts.sha256[:16]}…"
     )
 
 
-def _stage_lines(check: Check) -> list[str]:
-    comparison = check.comparison
-    assert comparison is not None
-    row = "{:<26} {:>12} {:>10} {:>10}  {:>15}  {}".format
-    lines = [row("stage", "shape", "cos mean", "cos min", "gates", "")]
+def _stage_lines(comparison: Comparison) -> list[str]:
+    """A row for each stage, in the order of the run: audio tokenizer, codes, prompt, speech LM, first token."""
+    row = "{:<26} {:>9}  {:>9} {:>9}  {:>13}  {}".format
+    tokenizer: list[str] = []
+    lm: list[str] = []
     for stage in comparison.stages:
         shape = "×".join(map(str, stage.shape))
-        gates = f"{stage.gate.cos_mean:g} / {stage.gate.cos_min:g}"
+        gates = f"{stage.gate.cos_mean:.3f} / {stage.gate.cos_min:.3f}"
         verdict = "FAIL" if stage.problem else "ok"
-        lines.append(row(stage.name, shape, f"{stage.cos_mean:.6f}", f"{stage.cos_min:.6f}", gates, verdict))
+        cells = stage.name, shape, f"{stage.cos_mean:.6f}", f"{stage.cos_min:.6f}", gates, verdict
+        (tokenizer if stage.name.startswith("tok_") else lm).append(row(*cells))
     equal, gate = comparison.code_agreement, comparison.code_gate
-    lines.append(row("tok_codes", "equal", f"{equal:.2%}", "", f"{gate:.1%}", "ok" if equal >= gate else "FAIL"))
+    tokenizer.append(row(CODES, "equal", f"{equal:.2%}", "", f"{gate:.1%}", "ok" if equal >= gate else "FAIL"))
     if comparison.prompt_equal is not None:
-        lines.append(row("prompt_ids", "equal" if comparison.prompt_equal else "differ", "", "", "equal",
-                         "ok" if comparison.prompt_equal else "FAIL"))  # fmt: skip
+        found, verdict = ("equal", "ok") if comparison.prompt_equal else ("differ", "FAIL")
+        lm.insert(0, row(PROMPT, found, "", "", "equal", verdict))
     if comparison.first_token:
         ours, theirs = comparison.first_token
-        lines.append(row("first token", ours, "", "", f"{theirs}", "ok" if ours == theirs else "differs"))
-    return lines
+        lm.append(row("first token", ours, "", "", theirs, "ok" if ours == theirs else "differs"))
+    return [row("stage", "shape", "cos mean", "cos min", "gates", "").rstrip(), *tokenizer, *lm]
 
 
 def _timing_line(timings: dict[str, float]) -> str:
