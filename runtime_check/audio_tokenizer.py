@@ -1,14 +1,14 @@
 """The audio tokenizer's encoder and residual quantizer on ggml: log-mel → codes."""
 
+from pathlib import Path
 from typing import Any
 
 import ggml
 import numpy as np
 import numpy.typing as npt
 
-from mimo_convert.gguf_file import GGUFFile
+from mimo_convert.model_file import open_model_file
 from mimo_convert.models import mimo_tokenizer
-from mimo_convert.models.family import dimensions_of_file
 from mimo_convert.models.mimo_tokenizer import AudioTokenizerDims
 
 from . import audio
@@ -20,9 +20,11 @@ Stages = dict[str, npt.NDArray[Any]]
 class AudioTokenizer:
     """A `mimo_tokenizer` GGUF file, ready to turn sound into codes."""
 
-    def __init__(self, file: GGUFFile, backend: Backend) -> None:
-        self.d: AudioTokenizerDims = dimensions_of_file(mimo_tokenizer.FAMILY, file.path, file.metadata)
-        self.weights, self.backend = Weights(file), backend
+    d: AudioTokenizerDims
+
+    def __init__(self, path: Path, backend: Backend) -> None:
+        self.file, self.d = open_model_file(path, mimo_tokenizer.FAMILY)
+        self.weights, self.backend = Weights(self.file), backend
 
     def encode(self, wave: audio.Wave, n_levels: int) -> Stages:
         """(samples,) at the model's rate → the stages tok_mel … tok_codes, each chunk of 30 s on its own."""

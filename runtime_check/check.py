@@ -14,7 +14,7 @@ from quantize.errors import InputError
 from .activations import Activations
 from .bundled import JFK_SHA256, JFK_TEXT
 from .compare import CODES, Comparison, compare
-from .transcribe import Clip, Harness
+from .transcribe import Clip, Harness, read_prompt
 
 HASH_BLOCK = 1 << 24
 
@@ -67,14 +67,14 @@ def check(
         check_reference(reference, clip, language, whole=lm_path is not None)
     harness = Harness(lm_path, tokenizer_path, threads)
     run = harness.run(clip, language, max_new_tokens, keep_stages=True)
-    lm = None if harness.lm_file is None else file_facts(harness.lm_file)
-    tokenizer = file_facts(harness.tokenizer_file)
+    lm = file_facts(harness.lm.file) if harness.lm else None
+    tokenizer = file_facts(harness.tokenizer.file)
 
     comparison = None
     if reference is not None:
         ours = dict(run.stages)
-        if lm is not None:  # later stages without the noise of earlier ones: the same codes on both sides
-            ours |= harness.lm_stages(reference.stages[CODES], language)
+        if harness.lm:  # later stages without the noise of earlier ones: the same codes on both sides
+            ours |= read_prompt(harness.lm, reference.stages[CODES], language, 1, keep_stages=True)[1]
         stages = reference.stages if lm else {k: v for k, v in reference.stages.items() if k.startswith("tok_")}
         comparison = compare(ours, stages, lm.type if lm else "", tokenizer.type)
 

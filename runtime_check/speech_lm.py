@@ -1,18 +1,18 @@
 """The speech LM on ggml: prompt ids → every stage of the prefill, then one token a step from a KV cache."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mimo_convert.gguf_file import GGUFFile
+from mimo_convert.model_file import open_model_file
 from mimo_convert.models import mimo_asr
-from mimo_convert.models.family import dimensions_of_file
 from mimo_convert.models.mimo_asr import BlockDims, SpeechLMDims
-from quantize.errors import InputError
 
 from .graph import Backend, Graph, State, TensorPtr, Weights
+from .text_tokenizer import TextTokenizer
 
 Ids = npt.NDArray[np.int32]
 Stages = dict[str, npt.NDArray[Any]]
@@ -24,15 +24,13 @@ LAST_HIDDEN, LOGITS = "prefill_last_hidden", "prefill_text_logits_step0"
 class SpeechLM:
     """A `mimo_asr` GGUF file, ready to read a prompt and to answer."""
 
-    def __init__(self, file: GGUFFile, backend: Backend) -> None:
-        self.d: SpeechLMDims = dimensions_of_file(mimo_asr.FAMILY, file.path, file.metadata)
-        tokens = file.metadata.get("tokenizer.ggml.tokens", [])
-        if "<|empty|>" not in tokens:
-            raise InputError(
-                file.path, "key tokenizer.ggml.tokens lacks <|empty|>", todo="convert the checkpoint again"
-            )
-        self.empty_id = tokens.index("<|empty|>")
-        self.weights, self.backend = Weights(file), backend
+    d: SpeechLMDims
+
+    def __init__(self, path: Path, backend: Backend) -> None:
+        self.file, self.d = open_model_file(path, mimo_asr.FAMILY)
+        self.weights, self.backend = Weights(self.file), backend
+        self.text = TextTokenizer.from_gguf(self.file, self.d.vocab_size)
+        self.empty_id = self.text.id_of("<|empty|>")
 
     def prefill(self, ids: Ids, n_more: int, *, keep_stages: bool = False) -> "Context":
         """Read the prompt `ids`, (1 + channels, T); the context has room for `n_more` tokens behind it."""

@@ -19,6 +19,7 @@ from .prompt import STOP_TOKENS, clean_transcript
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+NEEDED = ("<|im_start|>", "<|im_end|>", "<|sosp|>", "<|eosp|>", "<|empty|>")  # without these there is no prompt
 
 
 class TextTokenizer:
@@ -28,7 +29,7 @@ class TextTokenizer:
         self.tokenizer = tokenizer
 
     @classmethod
-    def from_gguf(cls, file: GGUFFile) -> "TextTokenizer":
+    def from_gguf(cls, file: GGUFFile, vocab_size: int) -> "TextTokenizer":
         """Built from the file's own vocabulary. Raises InputError if that is missing or does not hold together."""
         keys = ("model", "tokens", "token_type", "merges")
         model, tokens, types, merges = (file.metadata.get(f"tokenizer.ggml.{key}") for key in keys)
@@ -40,6 +41,12 @@ class TextTokenizer:
         assert isinstance(tokens, list)
         assert isinstance(merges, list)
         types = types or infer_token_types(tokens)
+        for key, found in (("tokens", tokens), ("token_type", types)):
+            if len(found) != vocab_size:
+                raise InputError(file.path, f"key tokenizer.ggml.{key} has {len(found)}", expected=f"{vocab_size}")
+        for token in NEEDED:
+            if token not in tokens:
+                raise InputError(file.path, f"key tokenizer.ggml.tokens lacks {token}", todo="convert it again")
         vocab = {text: id for id, text in enumerate(tokens) if types[id] == TokenType.NORMAL}
         pairs = [tuple(merge.split(" ")) for merge in merges]
         try:
@@ -64,6 +71,12 @@ class TextTokenizer:
         entries = [decoder[id] for id in sorted(decoder, key=int)]
         tokenizer.add_tokens([AddedToken(e["content"], special=e["special"], normalized=False) for e in entries])
         return cls(with_qwen2_rules(tokenizer))
+
+    def id_of(self, token: str) -> int:
+        """The id of a special token that is known to be there."""
+        id = self.tokenizer.token_to_id(token)
+        assert id is not None, token
+        return id
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, nothing added."""

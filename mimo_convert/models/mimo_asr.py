@@ -1,5 +1,6 @@
 """MiMo-V2.5-ASR and its siblings MiMo-Audio-7B: a Qwen2 language model that reads text and groups of audio codes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,17 +142,23 @@ def dimensions(config: Config) -> SpeechLMDims:
         patch_head_dim=audio("local_head_dim", default=max(1, patch_dim // patch_heads)),
         patch_intermediate=audio("local_ffn_dim", default=4 * patch_dim),
     )
-    for channel, (size, zero) in enumerate(zip(dims.speech_vocab, dims.speech_zeroemb, strict=True)):
-        if zero >= size:
-            what = f"speech_zeroemb_idx of channel {channel} is {zero}"
-            raise InputError(config.path, what, expected=f"below {size}")
-    if dims.num_heads % dims.num_kv_heads:
-        raise InputError(
-            config.path,
-            f"num_key_value_heads is {dims.num_kv_heads}",
-            expected=f"a divisor of num_attention_heads, {dims.num_heads}",
-        )
+    for what, expected in conflicts(dims):
+        raise InputError(config.path, what, expected=expected)
     return dims
+
+
+def conflicts(d: SpeechLMDims) -> Iterator[tuple[str, str]]:
+    """What in the sizes contradicts itself, by the config's names: (what is, what should be)."""
+    for channel, (size, zero) in enumerate(zip(d.speech_vocab, d.speech_zeroemb, strict=True)):
+        if zero >= size:
+            yield f"speech_zeroemb_idx of channel {channel} is {zero}", f"below {size}"
+    if d.num_heads % d.num_kv_heads:
+        yield f"num_key_value_heads is {d.num_kv_heads}", f"a divisor of num_attention_heads, {d.num_heads}"
+    for name in ("head_dim", "input_head_dim", "patch_head_dim"):
+        if getattr(d, name) % 2:
+            yield f"{name} is {getattr(d, name)}", "an even number, for the rotary embedding"
+    if d.out_hidden_size != d.hidden_size:
+        yield f"out_hidden_size is {d.out_hidden_size}", f"hidden_size, {d.hidden_size}"
 
 
 def _per_channel(config: Config, key: str, channels: int) -> tuple[int, ...]:
@@ -189,43 +196,32 @@ def _block(source: str, name: str, d: BlockDims, fuse_qkv: bool) -> list[Tensor]
     ]
 
 
-def tensors(d: SpeechLMDims, fuse_qkv: bool) -> list[Tensor]:
+def tensors(d: SpeechLMDims, fuse_qkv: bool) -> Iterator[Tensor]:
     """Every tensor of the file, in order. Only the language model's own blocks are ever fused."""
 
     def one(ours: str, theirs: str, role: str, *shape: int) -> Tensor:
         return Tensor(ours, role, (Source(theirs, shape),))
 
-    rows: list[Tensor] = [
-        one("llm.embed.weight", "model.embed_tokens.weight", "embedding", d.vocab_size, d.hidden_size),
-        one("llm.final_norm.weight", "model.norm.weight", "norm", d.hidden_size),
-        one("llm.lm_head.weight", "lm_head.weight", "head", d.vocab_size, d.hidden_size),
-    ]
+    yield one("llm.embed.weight", "model.embed_tokens.weight", "embedding", d.vocab_size, d.hidden_size)
+    yield one("llm.final_norm.weight", "model.norm.weight", "norm", d.hidden_size)
+    yield one("llm.lm_head.weight", "lm_head.weight", "head", d.vocab_size, d.hidden_size)
     for i in range(d.num_layers):
-        rows += _block(f"model.layers.{i}.", f"model.layers.{i}.", d.llm, fuse_qkv)
+        yield from _block(f"model.layers.{i}.", f"model.layers.{i}.", d.llm, fuse_qkv)
+
     for i in range(d.input_layers):
-        rows += _block(f"input_local_transformer.layers.{i}.", f"audio.blk.{i}.", d.input_local, False)
-    rows += [
-        one("audio.norm.weight", "input_local_transformer.norm.weight", "norm", d.input_dim),
-        *(
-            one(f"audio.emb.{c}.weight", f"speech_embeddings.{c}.weight", "embedding", size, d.input_dim)
-            for c, size in enumerate(d.speech_vocab)
-        ),
-        one(
-            "audio.group_proj.weight", "speech_group_downcast.weight", "matrix",
-            d.out_hidden_size, d.group_size * d.input_dim,
-        ),
-        one("audio.hidden_proj.weight", "hidden_states_downcast.weight", "matrix", d.patch_dim, d.hidden_size),
-    ]  # fmt: skip
+        yield from _block(f"input_local_transformer.layers.{i}.", f"audio.blk.{i}.", d.input_local, False)
+    yield one("audio.norm.weight", "input_local_transformer.norm.weight", "norm", d.input_dim)
+    for c, size in enumerate(d.speech_vocab):
+        yield one(f"audio.emb.{c}.weight", f"speech_embeddings.{c}.weight", "embedding", size, d.input_dim)
+    group = d.group_size * d.input_dim
+    yield one("audio.group_proj.weight", "speech_group_downcast.weight", "matrix", d.out_hidden_size, group)
+    yield one("audio.hidden_proj.weight", "hidden_states_downcast.weight", "matrix", d.patch_dim, d.hidden_size)
+
     for i in range(d.patch_layers):
-        rows += _block(f"local_transformer.layers.{i}.", f"llm.blk.{i}.", d.patch, False)
-    rows += [
-        one("llm.norm.weight", "local_transformer.norm.weight", "norm", d.patch_dim),
-        *(
-            one(f"llm.codebook_head.{c}.weight", f"local_transformer_lm_heads.{c}.weight", "head", size, d.patch_dim)
-            for c, size in enumerate(d.speech_vocab)
-        ),
-    ]
-    return rows
+        yield from _block(f"local_transformer.layers.{i}.", f"llm.blk.{i}.", d.patch, False)
+    yield one("llm.norm.weight", "local_transformer.norm.weight", "norm", d.patch_dim)
+    for c, size in enumerate(d.speech_vocab):
+        yield one(f"llm.codebook_head.{c}.weight", f"local_transformer_lm_heads.{c}.weight", "head", size, d.patch_dim)
 
 
 F32, STRING = GGUFValueType.FLOAT32, GGUFValueType.STRING
@@ -265,6 +261,7 @@ FAMILY = Family(
         Key("patch_head_dim", "mimo_asr.patch.head_dim", default=16),
         Key("patch_intermediate", "mimo_asr.patch.intermediate_size", default=4096),
     ),
+    conflicts=conflicts,
     tensors=tensors,
     left_out={},
     has_vocabulary=True,

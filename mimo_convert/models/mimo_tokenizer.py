@@ -1,5 +1,6 @@
 """MiMo-Audio-Tokenizer: the encoder that turns a waveform into 8 channels of codes at 25 frames a second."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,18 +77,24 @@ def dimensions(config: Config) -> AudioTokenizerDims:
         fmin=float(config.get("fmin", kind=float, default=0.0)),
         rope_theta=float(config.get("rope_theta", kind=float)),
     )
-    if dims.d_model % dims.encoder_heads:
-        raise InputError(
-            config.path, f"encoder_attention_heads is {dims.encoder_heads}", expected=f"a divisor of {dims.d_model}"
-        )
-    if dims.skip_layer_id > dims.encoder_layers:
-        raise InputError(
-            config.path, f"encoder_skip_layer_id is {dims.skip_layer_id}", expected=f"at most {dims.encoder_layers}"
-        )
+    for what, expected in conflicts(dims):
+        raise InputError(config.path, what, expected=expected)
     return dims
 
 
-def tensors(d: AudioTokenizerDims, fuse_qkv: bool) -> list[Tensor]:
+def conflicts(d: AudioTokenizerDims) -> Iterator[tuple[str, str]]:
+    """What in the sizes contradicts itself, by the config's names: (what is, what should be)."""
+    if d.d_model % d.encoder_heads:
+        yield f"encoder_attention_heads is {d.encoder_heads}", f"a divisor of {d.d_model}"
+    if d.head_dim % 2:
+        yield f"d_model is {d.d_model}", f"an even number for each of {d.encoder_heads} heads"
+    if d.skip_layer_id > d.encoder_layers:
+        yield f"encoder_skip_layer_id is {d.skip_layer_id}", f"at most {d.encoder_layers}"
+    if d.window_size > d.nfft:
+        yield f"window_size is {d.window_size}", f"at most nfft, {d.nfft}"
+
+
+def tensors(d: AudioTokenizerDims, fuse_qkv: bool) -> Iterator[Tensor]:
     """Every tensor of the file, in order. The encoder's keys have no bias; nothing here is ever fused."""
 
     def one(ours: str, theirs: str, role: str, *shape: int) -> Tensor:
@@ -103,34 +110,26 @@ def tensors(d: AudioTokenizerDims, fuse_qkv: bool) -> list[Tensor]:
         weight = one(f"{ours}.weight", f"{theirs}.weight", "matrix", n_out, n_in)
         return [weight, one(f"{ours}.bias", f"{theirs}.bias", "bias", n_out)] if bias else [weight]
 
-    rows: list[Tensor] = []
     for name, n_in in (("encoder.conv1", d.n_mels), ("encoder.conv2", d.d_model)):
-        rows += [
-            one(f"{name}.weight", f"{name}.weight", "convolution", d.d_model, n_in, d.kernel_size),
-            one(f"{name}.bias", f"{name}.bias", "bias", d.d_model),
-        ]
+        yield one(f"{name}.weight", f"{name}.weight", "convolution", d.d_model, n_in, d.kernel_size)
+        yield one(f"{name}.bias", f"{name}.bias", "bias", d.d_model)
     for i in range(d.encoder_layers):
         ours, theirs = f"enc.blk.{i}", f"encoder.layers.{i}"
-        rows += [
-            *norm(f"{ours}.attn_norm", f"{theirs}.self_attn_layer_norm"),
-            *linear(f"{ours}.attn.q", f"{theirs}.self_attn.q_proj", d.d_model, d.d_model),
-            *linear(f"{ours}.attn.k", f"{theirs}.self_attn.k_proj", d.d_model, d.d_model, bias=False),
-            *linear(f"{ours}.attn.v", f"{theirs}.self_attn.v_proj", d.d_model, d.d_model),
-            *linear(f"{ours}.attn.o", f"{theirs}.self_attn.out_proj", d.d_model, d.d_model),
-            *norm(f"{ours}.ffn_norm", f"{theirs}.final_layer_norm"),
-            *linear(f"{ours}.fc1", f"{theirs}.fc1", d.encoder_ffn_dim, d.d_model),
-            *linear(f"{ours}.fc2", f"{theirs}.fc2", d.d_model, d.encoder_ffn_dim),
-        ]
+        yield from norm(f"{ours}.attn_norm", f"{theirs}.self_attn_layer_norm")
+        yield from linear(f"{ours}.attn.q", f"{theirs}.self_attn.q_proj", d.d_model, d.d_model)
+        yield from linear(f"{ours}.attn.k", f"{theirs}.self_attn.k_proj", d.d_model, d.d_model, bias=False)
+        yield from linear(f"{ours}.attn.v", f"{theirs}.self_attn.v_proj", d.d_model, d.d_model)
+        yield from linear(f"{ours}.attn.o", f"{theirs}.self_attn.out_proj", d.d_model, d.d_model)
+        yield from norm(f"{ours}.ffn_norm", f"{theirs}.final_layer_norm")
+        yield from linear(f"{ours}.fc1", f"{theirs}.fc1", d.encoder_ffn_dim, d.d_model)
+        yield from linear(f"{ours}.fc2", f"{theirs}.fc2", d.d_model, d.encoder_ffn_dim)
+    yield from norm("enc.norm", "encoder.layer_norm")
     pool = "encoder.down_sample_layer.0.weight"
-    rows += [
-        *norm("enc.norm", "encoder.layer_norm"),
-        one(pool, pool, "convolution", d.d_model, d.d_model, d.avg_pooler),
-        *norm("encoder.down_sample_norm", "encoder.down_sample_norm"),
-    ]
+    yield one(pool, pool, "convolution", d.d_model, d.d_model, d.avg_pooler)
+    yield from norm("encoder.down_sample_norm", "encoder.down_sample_norm")
     for i, size in enumerate(d.codebook_size):
         level = f"vq.layers.{i}._codebook.embed"
-        rows.append(one(f"encoder.quant.{level}", f"encoder.quantizer.{level}", "codebook", size, d.d_model))
-    return rows
+        yield one(f"encoder.quant.{level}", f"encoder.quantizer.{level}", "codebook", size, d.d_model)
 
 
 F32 = GGUFValueType.FLOAT32
@@ -160,6 +159,7 @@ FAMILY = Family(
         Key("fmin", "mimo_tok.fmin", F32, 0.0),
         Key("rope_theta", "mimo_tok.rope_theta", F32, 10000.0),
     ),
+    conflicts=conflicts,
     tensors=tensors,
     left_out={
         r"decoder\..*": "speech synthesis; recognition needs the encoder alone",

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mimo_convert.checkpoint import Checkpoint, Config
+from mimo_convert.model_file import dimensions_of_file
 from mimo_convert.models import FAMILIES, family_of, mimo_asr, mimo_tokenizer
-from mimo_convert.models.family import dimensions_of_file
 from quantize.errors import InputError
 
 from .. import contract
@@ -137,7 +137,7 @@ def test_a_flat_config_gives_the_same_sizes_as_a_nested_one() -> None:
         ("input_local_dim", 512, "input_dim", 512), ("input_local_attn_heads", 8, "input_heads", 8),
         ("input_local_head_dim", 32, "input_head_dim", 32),
         ("input_local_intermediate_size", 77, "input_intermediate", 77),
-        ("out_hidden_size", 2048, "out_hidden_size", 2048), ("rope_theta", 10000, "input_rope_theta", 10000.0),
+        ("rope_theta", 10000, "input_rope_theta", 10000.0),
         ("speech_vocab_size", "2000", "speech_vocab", (2000,) * 8), ("delay_pattern", "0-1", "delay_pattern", "0-1"),
     ],
 )  # fmt: skip

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from mimo_convert.checkpoint import Checkpoint
-from mimo_convert.gguf_file import read_gguf
 from runtime_check import audio, reference
 from runtime_check.audio_tokenizer import AudioTokenizer
 from runtime_check.compare import code_agreement, cosines
@@ -16,7 +15,7 @@ from .conftest import Converter
 def test_every_stage_equals_pytorch(
     converted: Converter, tokenizer_checkpoint: Checkpoint, jfk: Clip, outtype: str, least_agreement: float
 ) -> None:
-    tokenizer = AudioTokenizer(read_gguf(converted(outtype)[1]), Backend(2))
+    tokenizer = AudioTokenizer(converted(outtype)[1], Backend(2))
     ours = tokenizer.encode(audio.resample(jfk.wave, jfk.rate, 24_000), 8)
     theirs = reference.run(None, tokenizer_checkpoint, jfk).stages
     assert set(ours) == set(theirs)
@@ -30,7 +29,7 @@ def test_every_stage_equals_pytorch(
 def test_a_code_is_the_nearest_row_of_what_the_levels_before_left(
     converted: Converter, tokenizer_checkpoint: Checkpoint, jfk: Clip
 ) -> None:
-    tokenizer = AudioTokenizer(read_gguf(converted("f32")[1]), Backend(2))
+    tokenizer = AudioTokenizer(converted("f32")[1], Backend(2))
     stages = tokenizer.encode(audio.resample(jfk.wave, jfk.rate, 24_000)[:48_000], 20)
     rest = stages["tok_pool"].astype(np.float64)
     for level in range(20):
@@ -43,7 +42,7 @@ def test_a_code_is_the_nearest_row_of_what_the_levels_before_left(
 
 
 def test_chunks_are_encoded_each_on_its_own(converted: Converter, jfk: Clip) -> None:
-    tokenizer = AudioTokenizer(read_gguf(converted()[1]), Backend(2))
+    tokenizer = AudioTokenizer(converted()[1], Backend(2))
     wave = np.tile(audio.resample(jfk.wave, jfk.rate, 24_000), 3)[:750_000]  # 31.25 s
     whole = tokenizer.encode(wave, 8)
     parts = [tokenizer.encode(part, 8) for part in (wave[:720_000], wave[720_000:])]
@@ -57,6 +56,6 @@ def test_clips_of_every_length_have_the_references_shapes(
     converted: Converter, tokenizer_checkpoint: Checkpoint, jfk: Clip, samples: int
 ) -> None:
     clip = Clip(jfk.path, jfk.wave[:samples], 24_000, "")
-    ours = AudioTokenizer(read_gguf(converted()[1]), Backend(1)).encode(clip.wave, 8)
+    ours = AudioTokenizer(converted()[1], Backend(1)).encode(clip.wave, 8)
     theirs = reference.run(None, tokenizer_checkpoint, clip).stages
     assert {name: x.shape for name, x in ours.items()} == {name: x.shape for name, x in theirs.items()}

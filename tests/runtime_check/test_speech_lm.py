@@ -28,12 +28,10 @@ def prompt(lm: SpeechLM, text: TextTokenizer, n_frames: int = 30) -> Ids:
     return build_prompt(codes.astype(np.int32), text.encode, lm.d)
 
 
-def compare_with_pytorch(path: Path, checkpoint: Checkpoint, least: float) -> None:
-    """Every stage and eight greedy tokens of the file at `path` against its checkpoint."""
-    file = read_gguf(path)
-    lm, text, theirs = SpeechLM(file, Backend(2)), TextTokenizer.from_gguf(file), TextTokenizer.from_checkpoint(
-        checkpoint.folder
-    )  # fmt: skip
+def compare_with_pytorch(path: Path, checkpoint: Checkpoint, least: float) -> np.ndarray:
+    """Every stage and eight greedy tokens of the file at `path` against its checkpoint; returns the logits."""
+    lm, theirs = SpeechLM(path, Backend(2)), TextTokenizer.from_checkpoint(checkpoint.folder)
+    text = lm.text
     ids = prompt(lm, text)
     np.testing.assert_array_equal(ids, prompt(lm, theirs))
     context = lm.prefill(ids, N_TOKENS, keep_stages=True)
@@ -44,6 +42,7 @@ def compare_with_pytorch(path: Path, checkpoint: Checkpoint, least: float) -> No
         assert ours.shape == tuple(stages[name].shape), name
         assert cosines(ours, stages[name].numpy()).min() >= least, name
     assert list(context.greedy(N_TOKENS, text.stops)) == answer
+    return context.stages[LOGITS]
 
 
 @pytest.mark.parametrize("fuse_qkv", [False, True], ids=["separate", "fused"])
@@ -58,15 +57,15 @@ def test_every_stage_equals_pytorch(
 def test_both_layouts_give_the_same_logits(converted: Converter, outtype: str) -> None:
     logits = []
     for fuse_qkv in (False, True):
-        file = read_gguf(converted(outtype, fuse_qkv)[0])
-        lm = SpeechLM(file, Backend(2))
-        logits.append(lm.prefill(prompt(lm, TextTokenizer.from_gguf(file)), 1).stages[LOGITS])
+        lm = SpeechLM(converted(outtype, fuse_qkv)[0], Backend(2))
+        logits.append(lm.prefill(prompt(lm, lm.text), 1).stages[LOGITS])
     np.testing.assert_array_equal(*logits)
 
 
 def test_real_vocabulary_size(tmp_path: Path) -> None:
     """151,680 tokens, 151,387 merges, 96 of which begin with `#`: the sizes that published files got wrong."""
     checkpoint = open_checkpoint(str(write_speech_lm(tmp_path / "lm", vocab_size=REAL_VOCAB_SIZE)))
+    logits = []
     for fuse_qkv in (False, True):
         out = tmp_path / f"out-{fuse_qkv}"
         [plan] = convert([make_request(checkpoint, [TYPES["f16"]], fuse_qkv)], out, threads=2)
@@ -75,13 +74,14 @@ def test_real_vocabulary_size(tmp_path: Path) -> None:
         assert len(metadata["tokenizer.ggml.tokens"]) == 151_680
         assert len(merges) == 151_387
         assert sum(merge.startswith("#") for merge in merges) == 96
-        compare_with_pytorch(out / plan.file_name, checkpoint, 0.9999)
+        logits.append(compare_with_pytorch(out / plan.file_name, checkpoint, 0.9999))
+    np.testing.assert_array_equal(*logits)
 
 
 def test_a_cached_step_equals_the_whole_pass(converted: Converter) -> None:
     """Feeding the answer as part of the prompt gives the logits that decoding step by step gave."""
-    file = read_gguf(converted("f32")[0])
-    lm, text = SpeechLM(file, Backend(2)), TextTokenizer.from_gguf(file)
+    lm = SpeechLM(converted("f32")[0], Backend(2))
+    text = lm.text
     ids = prompt(lm, text)
     context = lm.prefill(ids, N_TOKENS)
     tokens = list(context.greedy(N_TOKENS, set()))
@@ -93,8 +93,8 @@ def test_a_cached_step_equals_the_whole_pass(converted: Converter) -> None:
 
 
 def test_answers_end_at_a_stop_token_and_at_the_end_of_the_room(converted: Converter) -> None:
-    file = read_gguf(converted()[0])
-    lm, text = SpeechLM(file, Backend(2)), TextTokenizer.from_gguf(file)
+    lm = SpeechLM(converted()[0], Backend(2))
+    text = lm.text
     ids = prompt(lm, text)
     free = list(lm.prefill(ids, 20).greedy(20, set()))
     assert len(free) == 20
@@ -104,8 +104,8 @@ def test_answers_end_at_a_stop_token_and_at_the_end_of_the_room(converted: Conve
 
 
 def test_codes_at_zeroemb_and_outside_of_speech_add_nothing(converted: Converter) -> None:
-    file = read_gguf(converted("f32")[0])
-    lm, text = SpeechLM(file, Backend(2)), TextTokenizer.from_gguf(file)
+    lm = SpeechLM(converted("f32")[0], Backend(2))
+    text = lm.text
     ids = prompt(lm, text)
     before = lm.prefill(ids, 1, keep_stages=True).stages
     ids[1:, :4] = 5  # codes in the first group, which is text

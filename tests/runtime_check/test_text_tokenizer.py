@@ -12,8 +12,10 @@ from mimo_convert.gguf_file import GGUFFile, read_gguf
 from quantize.errors import InputError
 from runtime_check.text_tokenizer import TextTokenizer
 
+from ..synthetic import ASR_CONFIG
 from .conftest import Converter
 
+VOCAB_SIZE = ASR_CONFIG["vocab_size"]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text("etaoinsh #:ab!\n 0'd", max_size=60)
 
 
@@ -24,7 +26,7 @@ def file(converted: Converter) -> GGUFFile:
 
 @pytest.fixture(scope="module")
 def tokenizers(file: GGUFFile, lm_checkpoint: Checkpoint) -> tuple[TextTokenizer, Tokenizer]:
-    return TextTokenizer.from_gguf(file), Tokenizer.from_file(str(lm_checkpoint.folder / "tokenizer.json"))
+    return TextTokenizer.from_gguf(file, VOCAB_SIZE), Tokenizer.from_file(str(lm_checkpoint.folder / "tokenizer.json"))
 
 
 @given(text=TEXTS)
@@ -66,17 +68,19 @@ def test_a_transcript_is_the_text_that_its_ids_spell(tokenizers: tuple[TextToken
         ("tokenizer.ggml.model", "llama", "tokenizer.ggml.model is 'llama'"),
         ("tokenizer.ggml.tokens", None, "tokenizer.ggml.tokens is missing"),
         ("tokenizer.ggml.merges", [], "tokenizer.ggml.merges is missing"),
+        ("tokenizer.ggml.tokens", ["a"] * 1279, "tokenizer.ggml.tokens has 1279; expected 1280"),
+        ("tokenizer.ggml.tokens", ["a"] * 1280, r"tokenizer.ggml.tokens lacks <\|im_start\|>"),
         ("tokenizer.ggml.merges", ["zz qq"], "tokenizer.ggml.merges does not fit the tokens"),
     ],
 )
 def test_a_broken_vocabulary_is_refused_by_its_key(file: GGUFFile, key: str, value: Any, message: str) -> None:
     broken = dataclasses.replace(file, metadata={**file.metadata, key: value})
     with pytest.raises(InputError, match=message):
-        TextTokenizer.from_gguf(broken)
+        TextTokenizer.from_gguf(broken, VOCAB_SIZE)
 
 
 def test_a_file_without_token_types_reads_the_same(file: GGUFFile) -> None:
     metadata = {key: value for key, value in file.metadata.items() if key != "tokenizer.ggml.token_type"}
-    older = TextTokenizer.from_gguf(dataclasses.replace(file, metadata=metadata))
+    older = TextTokenizer.from_gguf(dataclasses.replace(file, metadata=metadata), VOCAB_SIZE)
     text = "<|im_start|>user\nthe tea ## <|im_end|>"
-    assert older.encode(text) == TextTokenizer.from_gguf(file).encode(text)
+    assert older.encode(text) == TextTokenizer.from_gguf(file, VOCAB_SIZE).encode(text)

@@ -1,0 +1,78 @@
+"""A GGUF file of a known family: its sizes agree with each other, and every tensor is there in the shape they promise.
+
+ggml ends the process when a graph meets a tensor of an unexpected shape, so nothing is run before it was opened here.
+"""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFValueType
+
+from quantize.errors import InputError
+from quantize.recipes import ROLE_TYPES
+from quantize.types import F32
+
+from .gguf_file import GGUFFile, read_gguf
+from .models import Family
+
+PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFValueType.STRING: str}
+AGAIN = "convert the checkpoint again"
+
+
+def open_model_file(path: Path, family: Family) -> tuple[GGUFFile, Any]:
+    """The file, and the family's dataclass of sizes. Raises InputError for a file that cannot be run."""
+    file = read_gguf(path)
+    if file.architecture != family.gguf:
+        raise InputError(
+            path, f"key general.architecture is {file.architecture!r}", expected=f"{family.gguf!r}",
+            todo="give the other file",
+        )  # fmt: skip
+    dims = dimensions_of_file(family, path, file.metadata)
+    for what, expected in family.conflicts(dims):
+        raise InputError(path, f"its sizes contradict each other: {what}", expected=expected, todo=AGAIN)
+    check_tensors(file, family, dims)
+    return file, dims
+
+
+def dimensions_of_file(family: Family, path: Path, metadata: Mapping[str, Any]) -> Any:
+    """The family's dataclass of sizes, read back from a GGUF file's metadata.
+
+    Raises InputError for a key that is missing, of the wrong type, or a size below 1.
+    """
+    values = {}
+    for field, key, type, default, _ in family.keys:
+        kind = PYTHON_TYPES[type]
+        found = metadata.get(key, default)
+        if found is None and f"{key}.0" in metadata:
+            keys = itertools.takewhile(metadata.__contains__, (f"{key}.{i}" for i in itertools.count()))
+            found = tuple(metadata[element] for element in keys)
+        for value in found if isinstance(found, tuple) else (found,):
+            if not isinstance(value, kind) or isinstance(value, bool):
+                what = "is missing" if value is None else f"is {value!r}"
+                raise InputError(path, f"key {key} {what}", expected=f"a value of type {kind.__name__}")
+            if isinstance(value, int) and value < 1:
+                raise InputError(path, f"key {key} is {value}", expected="a positive number")
+        values[field] = found
+    for field, key, *_, length in family.keys:
+        if length and len(values[field]) != values[length]:
+            raise InputError(
+                path, f"keys {key}.N: {len(values[field])} of them", expected=f"{values[length]} ({length})"
+            )
+    return family.dimensions_type(**values)
+
+
+def check_tensors(file: GGUFFile, family: Family, dims: Any) -> None:
+    """Every tensor of the family is there, in its shape, and F32 where the runtime takes that for granted."""
+    fused = any(".attn.qkv." in name for name in file.tensors)
+    for tensor in family.tensors(dims, fused):
+        found = file.tensors.get(tensor.name)
+        if found is None:
+            raise InputError(file.path, f"missing tensor {tensor.name}", expected=f"shape {tensor.shape}", todo=AGAIN)
+        if found.shape != tensor.shape:
+            raise InputError(
+                file.path, f"tensor {tensor.name} has shape {found.shape}", expected=f"{tensor.shape}", todo=AGAIN
+            )
+        if ROLE_TYPES[tensor.role] is F32 and found.type is not F32:
+            raise InputError(file.path, f"tensor {tensor.name} is {found.type.name}", expected="f32", todo=AGAIN)

@@ -1,0 +1,99 @@
+"""Whatever ggml would end the process for is one line before a graph is built."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mimo_convert.cli import main as mimo_convert
+from mimo_convert.gguf_file import GGUFFile, GGUFTensor, read_gguf
+from mimo_convert.model_file import check_tensors, dimensions_of_file, open_model_file
+from mimo_convert.models import mimo_asr, mimo_tokenizer
+from quantize.errors import InputError
+from quantize.types import TYPES
+from runtime_check.cli import main as mimo_check
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tiny")
+    result = CliRunner().invoke(mimo_convert, ["tiny", "--fuse-qkv", "--no-check", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def lm(tiny: Path) -> GGUFFile:
+    return read_gguf(tiny / "mimo-asr-f16.gguf")
+
+
+@pytest.mark.parametrize("fuse", ["--fuse-qkv", "--no-fuse-qkv"])
+def test_what_was_converted_opens(tmp_path: Path, fuse: str) -> None:
+    CliRunner().invoke(mimo_convert, ["tiny", fuse, "--no-check", "--out", str(tmp_path)])
+    _, dims = open_model_file(tmp_path / "mimo-asr-f16.gguf", mimo_asr.FAMILY)
+    assert (dims.hidden_size, dims.num_layers, dims.vocab_size) == (256, 2, 1024)
+    _, dims = open_model_file(tmp_path / "mimo-tokenizer-f16.gguf", mimo_tokenizer.FAMILY)
+    assert (dims.d_model, dims.num_quantizers) == (256, 20)
+
+
+def test_the_other_familys_file_is_refused(tiny: Path) -> None:
+    with pytest.raises(InputError, match=r"key general\.architecture is 'mimo_tokenizer'; expected 'mimo_asr'"):
+        open_model_file(tiny / "mimo-tokenizer-f16.gguf", mimo_asr.FAMILY)
+
+
+QKV, NORM = "model.layers.1.attn.qkv.weight", "llm.final_norm.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (QKV, None, f"missing tensor {QKV}; expected shape (512, 256)"),
+        (QKV, {"shape": (256, 512)}, f"tensor {QKV} has shape (256, 512); expected (512, 256)"),
+        (NORM, {"type": TYPES["f16"]}, f"tensor {NORM} is f16; expected f32"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(
+    lm: GGUFFile, name: str, change: dict[str, Any] | None, message: str
+) -> None:
+    tensors: dict[str, GGUFTensor] = dict(lm.tensors)
+    tensor = tensors.pop(name)
+    if change:
+        tensors[name] = dataclasses.replace(tensor, **change)
+    dims = dimensions_of_file(mimo_asr.FAMILY, lm.path, lm.metadata)
+    with pytest.raises(InputError) as error:
+        check_tensors(dataclasses.replace(lm, tensors=tensors), mimo_asr.FAMILY, dims)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "mimo_asr.llm.num_heads",
+            3,
+            "tensor model.layers.0.attn.qkv.weight has shape (512, 256); expected (640, 256)",
+        ),
+        ("mimo_asr.llm.num_kv_heads", 4, "contradict each other: num_key_value_heads is 4"),
+        ("mimo_asr.llm.num_layers", 0, "key mimo_asr.llm.num_layers is 0; expected a positive number"),
+        ("mimo_asr.llm.num_layers", 2**32 - 1, "missing tensor model.layers.2.attn_norm.weight"),
+        ("mimo_asr.llm.vocab_size", 1023, "tensor llm.embed.weight has shape (1024, 256); expected (1023, 256)"),
+        ("mimo_asr.audio.channels", 7, "keys mimo_asr.audio.speech_vocab.N: 8 of them; expected 7 (channels)"),
+        ("mimo_asr.audio.group_size", 5, "tensor audio.group_proj.weight has shape (256, 1024); expected (256, 1280)"),
+        ("mimo_asr.audio.input_heads", 3, "tensor audio.blk.0.attn.q.weight has shape (256, 256); expected (192, 256)"),
+    ],
+)
+def test_a_file_whose_metadata_lies_is_one_line(
+    tiny: Path, lm: GGUFFile, tmp_path: Path, key: str, value: int, message: str
+) -> None:
+    """A number of the header overwritten in place, and the file run as a user runs it."""
+    data = lm.path.read_bytes()
+    place = data.index(key.encode()) + len(key) + 4  # behind the key stands its type, then the number
+    path = tmp_path / "mimo-asr-f16.gguf"
+    path.write_bytes(data[:place] + value.to_bytes(4, "little") + data[place + 4 :])
+    result = CliRunner().invoke(mimo_check, [str(path), "--tokenizer", str(tiny / "mimo-tokenizer-f16.gguf")])
+    assert result.exit_code == 2, result.output
+    [line] = result.stderr.strip().splitlines()
+    assert line.startswith(f"error: {path}: ")
+    assert message in line
