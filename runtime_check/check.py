@@ -61,12 +61,16 @@ def check(
     max_new_tokens: int,
     threads: int,
     expected_text: str | None = None,
+    keep_stages: bool = False,
 ) -> Check:
-    """Run the files on `clip` and compare. Raises InputError for files, or a reference, that do not belong together."""
+    """Run the files on `clip` and compare. Raises InputError for files, or a reference, that do not belong together.
+
+    Without a reference the run holds every stage only if `keep_stages`.
+    """
     if reference is not None:
         check_reference(reference, clip, language, whole=lm_path is not None)
     harness = Harness(lm_path, tokenizer_path, threads)
-    run = harness.run(clip, language, max_new_tokens, keep_stages=True)
+    run = harness.run(clip, language, max_new_tokens, keep_stages=keep_stages or reference is not None)
     lm = file_facts(harness.lm.file) if harness.lm else None
     tokenizer = file_facts(harness.tokenizer.file)
 

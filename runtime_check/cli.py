@@ -96,7 +96,7 @@ def check_file(
     alone = read_gguf(file).architecture == mimo_tokenizer.FAMILY.gguf
     pair = (None, file) if alone else (file, tokenizer or find_tokenizer(file))
     inputs = prepare(reference, reference_tokenizer, audio, language)
-    [check] = prove(inputs, [pair], threads, max_new_tokens, text)
+    [check] = prove(inputs, [pair], threads, max_new_tokens, text, keep_stages=dump is not None)
     if dump:
         write_stages(dump, check.run.stages)
     click.echo(report.as_text(check))

@@ -32,7 +32,7 @@ def prepare(reference: str | None, tokenizer: str | None, audio: Path, language:
 
 def prove(
     inputs: Inputs, pairs: Sequence[tuple[Path | None, Path]], threads: int, max_new_tokens: int = MAX_NEW_TOKENS,
-    expected_text: str | None = None,
+    expected_text: str | None = None, keep_stages: bool = False,
 ) -> list[Check]:  # fmt: skip
     """Check each pair of a speech LM (None: the audio tokenizer alone) and an audio tokenizer."""
     clip, language = inputs.clip, inputs.language
@@ -41,6 +41,7 @@ def prove(
         check(
             lm, tokenizer, clip, reference,
             language=language, max_new_tokens=max_new_tokens, threads=threads, expected_text=expected_text,
+            keep_stages=keep_stages,
         )
         for lm, tokenizer in pairs
     ]  # fmt: skip
