@@ -4,9 +4,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from mimo_convert.cli import make_request
 from mimo_convert.console import default_threads
-from mimo_convert.convert import convert
+from mimo_convert.convert import convert, make_request
 from quantize.types import TYPES
 from runtime_check import bundled, reference
 from runtime_check.activations import Activations

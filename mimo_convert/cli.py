@@ -9,13 +9,12 @@ import click
 from quantize.errors import InputError
 from quantize.types import TYPES, Type
 from runtime_check import bundled
+from runtime_check.files import check_can_write
 
-from .checkpoint import Checkpoint
 from .console import exit_status, one_line_errors, threads_option
-from .convert import Request, convert, free_bytes, replan
+from .convert import Request, convert, free_bytes, make_request, replan
 from .models import family_of, mimo_asr
-from .plan import Plan, make_plan
-from .vocabulary import read_vocabulary
+from .plan import Plan
 
 FILE = click.Path(path_type=Path)
 
@@ -81,16 +80,19 @@ def main(
 
     Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage.
     """
+    check_can_write(json_file)
     types = [TYPES[name] for name in dict.fromkeys(outtypes)]
-    tokenizer_type = TYPES[tokenizer_outtype] if tokenizer_outtype else types[0]
-    requests = make_requests(model, tokenizer, types, tokenizer_type, fuse_qkv)
+    requests = make_requests(model, tokenizer, types, TYPES.get(tokenizer_outtype or ""), fuse_qkv)
     out = out or Path(f"{requests[0].checkpoint.name}-GGUF")
-    if dry_run:
-        # as a conversion would end up with them: every weight is read, to find those beyond F16's range
-        print_plans([plan for request in requests for plan in replan(request, threads).plans], out)
-        return
+    from runtime_check import proof, report  # late: --help needs no ggml
 
-    from runtime_check import proof, report  # late: neither --help nor --dry-run needs ggml
+    if dry_run:
+        # as a conversion would end up with them: every weight is read, to find those too large for their type
+        plans = [plan for request in requests for plan in replan(request, threads).plans]
+        print_plans(plans, out)
+        if json_file:
+            report.write_json(json_file, report.as_json("mimo-convert", [], plans))
+        return
 
     inputs = proof.prepare(reference or model, tokenizer, audio) if checked else None
     plans = convert(requests, out, threads=threads, force=force)
@@ -105,26 +107,20 @@ def main(
 
 
 def make_requests(
-    model: str, tokenizer: str | None, types: list[Type], tokenizer_type: Type, fuse_qkv: bool
+    model: str, tokenizer: str | None, types: list[Type], tokenizer_type: Type | None, fuse_qkv: bool
 ) -> list[Request]:
     """What is to be converted: the speech LM in every type and its audio tokenizer, or an audio tokenizer alone."""
     checkpoint = bundled.open_model(model)
     if family_of(checkpoint) is not mimo_asr.FAMILY:
-        return [make_request(checkpoint, types, fuse_qkv)]
+        if tokenizer:
+            raise InputError(
+                "--tokenizer", f"{tokenizer}, but {model} is itself an audio tokenizer", todo="leave it out"
+            )
+        return [make_request(checkpoint, [tokenizer_type] if tokenizer_type else types, fuse_qkv)]
     beside = bundled.open_tokenizer(tokenizer, model)
     if family_of(beside) is mimo_asr.FAMILY:
         raise InputError(beside.folder, "is a speech LM", expected="an audio tokenizer as --tokenizer")
-    return [make_request(checkpoint, types, fuse_qkv), make_request(beside, [tokenizer_type], fuse_qkv)]
-
-
-def make_request(checkpoint: Checkpoint, types: list[Type], fuse_qkv: bool) -> Request:
-    """One plan a type."""
-    family = family_of(checkpoint)
-    vocabulary = None
-    if family.has_vocabulary:
-        vocabulary = read_vocabulary(checkpoint.folder, family.dimensions(checkpoint.config).vocab_size)
-    plans = [make_plan(checkpoint, family, vocabulary, type, fuse_qkv=fuse_qkv) for type in types]
-    return Request(checkpoint, vocabulary, plans)
+    return [make_request(checkpoint, types, fuse_qkv), make_request(beside, [tokenizer_type or types[0]], fuse_qkv)]
 
 
 def pairs_to_check(plans: list[Plan], out: Path) -> list[tuple[Path | None, Path]]:

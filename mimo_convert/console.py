@@ -24,7 +24,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             click.echo(f"error: {error}", err=True)
             sys.exit(BAD_INPUT)
         except KeyboardInterrupt:
-            click.echo("interrupted: nothing was left behind", err=True)
+            click.echo("interrupted: no unfinished file was left behind", err=True)
             sys.exit(INTERRUPTED)
 
     return wrapped

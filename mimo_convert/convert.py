@@ -5,7 +5,6 @@ never depend on it. Several plans of one checkpoint are written in one pass over
 """
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
@@ -19,17 +18,18 @@ from tqdm import tqdm
 
 from quantize.errors import InputError
 from quantize.kernels import quantize_rows
-from quantize.types import BEYOND_F16
+from quantize.types import F16, Type
 
 from .checkpoint import DTYPE_BYTES, Checkpoint, TensorInfo, as_float32
+from .models import family_of
 from .plan import Plan, PlannedTensor, make_plan
-from .vocabulary import Vocabulary
+from .vocabulary import Vocabulary, read_vocabulary
 
 CHUNK_WEIGHTS = 2_000_000  # 8 MB as float32; small enough for the last-level cache, large enough to drown call costs
 
 
-class BeyondF16Error(Exception):
-    """A finite weight has no finite F16 value; the plan must keep its tensor in F32."""
+class OverflowingWeightError(Exception):
+    """A finite weight has no finite value in its type; the plan must keep its tensor in F32."""
 
 
 class Chunk(NamedTuple):
@@ -51,6 +51,17 @@ class Request:
     plans: Sequence[Plan]
 
 
+def make_request(checkpoint: Checkpoint, types: Sequence[Type], fuse_qkv: bool) -> Request:
+    """One plan a type. Raises InputError for whatever in the checkpoint is not as its family's should be."""
+    family = family_of(checkpoint)
+    vocabulary = None
+    if family.has_vocabulary:
+        vocab_size = family.dimensions(checkpoint.config).vocab_size
+        vocabulary = read_vocabulary(checkpoint.folder, vocab_size, family.needed_tokens)
+    plans = [make_plan(checkpoint, family, vocabulary, type, fuse_qkv=fuse_qkv) for type in types]
+    return Request(checkpoint, vocabulary, plans)
+
+
 def chunks(tensor: PlannedTensor) -> Iterator[Chunk]:
     """The rows of `tensor`, source by source, in runs of bounded size."""
     n_before = 0
@@ -69,9 +80,9 @@ def convert(requests: Sequence[Request], out: Path, *, threads: int, force: bool
     is NaN or infinite, a file that is already there (unless `force`), a disk that is too small or fills, or a folder
     that cannot be written; then nothing is left behind.
     """
-    is_new = not os.path.exists(out)
-    check_output([plan for request in requests for plan in request.plans], out, force=force)
+    new_folders = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]
     try:
+        check_output([plan for request in requests for plan in request.plans], out, force=force)
         with ExitStack() as stack:
             parts: list[PartFile] = []
             for request in requests:
@@ -81,9 +92,9 @@ def convert(requests: Sequence[Request], out: Path, *, threads: int, force: bool
             for part in parts:
                 part.publish()
     except BaseException:
-        if is_new:
-            with suppress(OSError):  # not empty: somebody else's
-                out.rmdir()
+        with suppress(OSError):  # never made, or not empty: somebody else's
+            for folder in new_folders:
+                folder.rmdir()
         raise
     fd = os.open(out, os.O_RDONLY)  # the new names, too, must survive a power loss
     os.fsync(fd)
@@ -92,11 +103,11 @@ def convert(requests: Sequence[Request], out: Path, *, threads: int, force: bool
 
 
 def replan(request: Request, threads: int) -> Request:
-    """The same request, with every tensor that holds a weight beyond F16's range in F32: reads all weights."""
-    keep_f32 = find_beyond_f16(request.plans[0], threads)
+    """The same request, with every tensor in F32 that holds a weight too large for its type: reads all weights."""
+    peaks = find_peaks(request.plans[0], threads)
     plans = [
         make_plan(
-            request.checkpoint, plan.family, request.vocabulary, plan.outtype, fuse_qkv=plan.fuse_qkv, keep_f32=keep_f32
+            request.checkpoint, plan.family, request.vocabulary, plan.outtype, fuse_qkv=plan.fuse_qkv, peaks=peaks
         )
         for plan in request.plans
     ]
@@ -112,8 +123,11 @@ def check_output(plans: Sequence[Plan], out: Path, *, force: bool) -> None:
     if not os.access(out, os.W_OK):
         raise InputError(out, "is not writable", todo="choose another --out")
     for plan in plans:
-        if (out / plan.file_name).exists() and not force:
-            raise InputError(out / plan.file_name, "is already there and was kept", todo="--force replaces it")
+        path = out / plan.file_name
+        if path.exists() and not path.is_file():
+            raise InputError(path, "is there, and is no file", todo="remove it, or choose another --out")
+        if path.exists() and not force:
+            raise InputError(path, "is already there and was kept", todo="--force replaces it")
     needed, free = sum(plan.size for plan in plans), free_bytes(out)
     if needed > free:
         raise InputError(
@@ -129,18 +143,35 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def find_beyond_f16(plan: Plan, threads: int) -> set[str]:
-    """The names of the tensors that hold a weight beyond F16's range.
+def find_peaks(plan: Plan, threads: int) -> dict[str, float]:
+    """The greatest magnitude in each tensor that holds one beyond F16's range.
 
     Reads every weight, so it also finds what can be in no file: raises InputError for NaN and infinity.
     """
+    peaks: dict[str, float] = {}
+    with progress_bar([plan]) as progress:
 
-    def look(chunk: Chunk) -> str | None:
-        peak = _peak(chunk, as_float32(chunk.source.read_rows(chunk.first, chunk.n)))
-        return chunk.tensor if peak >= BEYOND_F16 else None
+        def look(chunk: Chunk) -> tuple[Chunk, float]:
+            return chunk, _peak(chunk, as_float32(chunk.source.read_rows(chunk.first, chunk.n)))
 
-    todo = (chunk for tensor in plan.tensors for chunk in chunks(tensor))
-    return {name for name in _over_threads(look, todo, threads) if name is not None}
+        todo = (chunk for tensor in plan.tensors for chunk in chunks(tensor))
+        for chunk, peak in _over_threads(look, todo, threads):
+            advance(progress, chunk)
+            if peak >= F16.overflow:
+                peaks[chunk.tensor] = max(peak, peaks.get(chunk.tensor, 0.0))
+    return peaks
+
+
+def progress_bar(plans: Sequence[Plan]) -> Any:
+    """Over the bytes to read; shows the tensor, bytes a second and the time left, on a terminal alone."""
+    total = sum(source.nbytes for tensor in plans[0].tensors for source in tensor.sources)
+    return tqdm(total=total, unit="B", unit_scale=True, disable=None, dynamic_ncols=True)
+
+
+def advance(progress: Any, chunk: Chunk) -> None:
+    """Count a chunk that is done."""
+    progress.set_postfix_str(chunk.tensor, refresh=False)
+    progress.update(chunk.n * chunk.source.row * DTYPE_BYTES[chunk.source.dtype])
 
 
 class PartFile:
@@ -163,6 +194,7 @@ class PartFile:
             self.part.unlink()
 
     def create(self) -> None:
+        """Make the file with room for the whole plan, and write its header."""
         self.fd = self._try(os.open, self.part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         if hasattr(os, "posix_fallocate"):  # a disk that is too full says so now, not at the end
             self._try(os.posix_fallocate, self.fd, 0, self.plan.size)
@@ -171,15 +203,18 @@ class PartFile:
         self.write(self.plan.header, 0)
 
     def write(self, data: Any, offset: int) -> None:
+        """Write a buffer at a place; threads may do so at once."""
         view = memoryview(data).cast("B")
         while view:
             written = self._try(os.pwrite, self.fd, view, offset)
             view, offset = view[written:], offset + written
 
     def flush(self) -> None:
+        """See the bytes onto the disk."""
         self._try(os.fsync, self.fd)
 
     def publish(self) -> None:
+        """Give the file its name."""
         self._try(os.replace, self.part, self.path)
 
     def _try(self, call: Any, *arguments: Any) -> Any:
@@ -198,33 +233,29 @@ def _write(request: Request, out: Path, threads: int, stack: ExitStack) -> list[
         for part in parts:
             part.create()
         _write_tensors(parts, threads)
-    except BeyondF16Error:  # rare, and never in the published model: find them all, plan again, begin again
+    except OverflowingWeightError:  # rare, and never in the published model: find them all, plan again, begin again
         return _write(replan(request, threads), out, threads, stack)
     return parts
 
 
 def _write_tensors(parts: Sequence[PartFile], threads: int) -> None:
-    lock = threading.Lock()
-    tensors = list(zip(*(part.plan.tensors for part in parts), strict=True))
-    total = sum(source.nbytes for targets in tensors for source in targets[0].sources)
-    with tqdm(total=total, unit="B", unit_scale=True, disable=None, dynamic_ncols=True) as progress:
+    with progress_bar([part.plan for part in parts]) as progress:
 
-        def work(job: tuple[Chunk, tuple[PlannedTensor, ...]]) -> None:
+        def work(job: tuple[Chunk, tuple[PlannedTensor, ...]]) -> Chunk:
             chunk, targets = job
             rows = as_float32(chunk.source.read_rows(chunk.first, chunk.n))
             peak = _peak(chunk, rows)
             for part, target in zip(parts, targets, strict=True):
-                if peak >= BEYOND_F16 and not target.type.holds_any_float:
-                    raise BeyondF16Error(target.name)
+                if peak >= target.type.overflow:
+                    raise OverflowingWeightError(target.name)
                 offset = len(part.plan.header) + target.offset + target.type.nbytes(chunk.n_before)
                 part.write(quantize_rows(rows, target.type), offset)
-            with lock:
-                progress.set_postfix_str(chunk.tensor, refresh=False)
-                progress.update(chunk.n * chunk.source.row * DTYPE_BYTES[chunk.source.dtype])
+            return chunk
 
+        tensors = zip(*(part.plan.tensors for part in parts), strict=True)
         jobs = ((chunk, targets) for targets in tensors for chunk in chunks(targets[0]))
-        for _ in _over_threads(work, jobs, threads):
-            pass
+        for chunk in _over_threads(work, jobs, threads):
+            advance(progress, chunk)
 
 
 def _over_threads(work: Any, jobs: Iterator[Any], threads: int) -> Iterator[Any]:

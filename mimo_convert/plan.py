@@ -4,7 +4,7 @@ A plan is data: the dry run, the disk check, the conversion, its progress and th
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -22,7 +22,7 @@ from .models import Family
 from .vocabulary import Vocabulary
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
-KEPT_F32 = "holds weights beyond F16's range: kept in f32"
+KEPT_F32 = "holds weights that would become infinite: kept in f32"
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def make_plan(
     outtype: Type,
     *,
     fuse_qkv: bool = False,
-    keep_f32: Collection[str] = (),
+    peaks: Mapping[str, float] | None = None,
 ) -> Plan:
-    """The plan for one output file; `keep_f32` names tensors whose weights exceed F16's range.
+    """The plan for one output file; `peaks` gives the greatest magnitude in tensors where that may exceed their type.
 
     Raises InputError if a tensor of the checkpoint is missing, misshapen, of a dtype that holds no weights, or neither
     used nor on the family's list of things left out.
@@ -97,7 +97,7 @@ def make_plan(
     for tensor in family.tensors(dims, fuse_qkv):
         sources = tuple(_bind(checkpoint, source.name, source.shape) for source in tensor.sources)
         type, note = choose_type(tensor.role, tensor.shape[-1], outtype)
-        if tensor.name in keep_f32 and not type.holds_any_float:
+        if (peaks or {}).get(tensor.name, 0.0) >= type.overflow:
             type, note = F32, KEPT_F32
         planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, type, sources, offset, note)
         tensors.append(planned)

@@ -4,8 +4,10 @@ Published GGUF files of this model have shipped with a truncated vocabulary, wit
 that begin with `#`; every rule here is one of those mistakes made impossible.
 """
 
+import hashlib
 import json
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,16 +33,22 @@ class Vocabulary:
     padding_token_id: int
 
     @property
-    def n_padding(self) -> int:
-        return self.token_types.count(TokenType.UNUSED)
+    def sha256(self) -> str:
+        return vocabulary_sha256(self.tokens, self.merges)
 
 
-def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
+def vocabulary_sha256(tokens: Sequence[str], merges: Sequence[str]) -> str:
+    """What tells two vocabularies apart: the hash of every token and merge, in order."""
+    return hashlib.sha256("\n".join([*tokens, "", *merges]).encode()).hexdigest()
+
+
+def read_vocabulary(folder: Path, vocab_size: int, needed: Sequence[str] = ()) -> Vocabulary:
     """The vocabulary of a checkpoint folder, from tokenizer.json or else vocab.json + merges.txt.
 
     Ids that no entry uses become `[PAD<id>]` of type UNUSED, up to exactly `vocab_size` tokens. Raises InputError for a
     vocabulary larger than that; an id missing or given twice; a merge whose parts or result are not in the vocabulary;
-    merges that do not reach every token, as when some were lost; an end-of-text token that is not there.
+    merges that do not reach every token, as when some were lost; a token of `needed`, which the model's prompt is made
+    of, that is no added token; an end-of-text token that is not there.
     """
     source = merges_source = folder / "tokenizer.json"
     if source.exists():
@@ -75,7 +83,10 @@ def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
         raise InputError(
             source, f"no token has id {tokens.index(None)}", expected=f"every id below {n_used}", todo=AGAIN
         )
-    _check_merges(merges_source, vocab, merges)
+    check_merges(merges_source, vocab, merges)
+    for token in needed:
+        if token not in {text for text, _ in added.values()}:
+            raise InputError(source, f"{token} is no added token, and the prompt needs it", todo=AGAIN)
 
     padded = [text if text is not None else f"[PAD{id}]" for id, text in enumerate(tokens)]
     ids = {text: id for id, text in enumerate(padded)}
@@ -86,7 +97,7 @@ def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
     return Vocabulary(padded, types, merges, eos, pad)
 
 
-def _check_merges(source: Path, vocab: dict[str, int], merges: list[str]) -> None:
+def check_merges(source: object, vocab: Collection[str], merges: Sequence[str], todo: str = AGAIN) -> None:
     """Every merge joins two known tokens to a third, and every token longer than a byte is what some merge gives."""
     reachable = set()
     for rank, merge in enumerate(merges):
@@ -94,14 +105,14 @@ def _check_merges(source: Path, vocab: dict[str, int], merges: list[str]) -> Non
         for part in (left, right, left + right):
             if part not in vocab:
                 raise InputError(
-                    source, f"merge {rank} ({merge!r}) needs {part!r}, which is not in the vocabulary", todo=AGAIN
+                    source, f"merge {rank} ({merge!r}) needs {part!r}, which is not in the vocabulary", todo=todo
                 )
         reachable.add(left + right)
     lost = [text for text in vocab if len(text) > 1 and text not in reachable]
     if lost:
         raise InputError(
             source, f"{len(lost)} tokens are the result of no merge, {lost[0]!r} first",
-            expected=f"{len(merges) + len(lost)} merges, found {len(merges)}", todo=AGAIN,
+            expected=f"{len(merges) + len(lost)} merges, found {len(merges)}", todo=todo,
         )  # fmt: skip
 
 

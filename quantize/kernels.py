@@ -1,7 +1,6 @@
 """Rows of floats → blocks of a ggml type, by ggml's own quantizers."""
 
 import ctypes
-from typing import Any
 
 import ggml
 import numpy as np
@@ -33,15 +32,4 @@ def quantize_rows(rows: npt.NDArray[np.float32], type: Type) -> Bytes:
         None,
     )
     assert written == out.nbytes, f"ggml wrote {written} of {out.nbytes} bytes of {type.name}"
-    return out
-
-
-def dequantize_rows(data: npt.NDArray[Any], type: Type, row: int) -> npt.NDArray[np.float32]:
-    """(n, row bytes) uint8 → (n, row) float32, by ggml."""
-    data = np.ascontiguousarray(data).view(np.uint8)
-    if type is F32:
-        return data.view(np.float32)
-    out = np.empty((len(data), row), np.float32)
-    to_float = ggml.ggml_get_type_traits(type.ggml).contents.to_float
-    to_float(data.ctypes.data_as(ctypes.c_void_p), out.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), len(data) * row)
     return out

@@ -4,7 +4,11 @@ Numbers are those of ggml's `ggml_type` and `llama_ftype`; a test compares every
 library.
 """
 
+import math
 from dataclasses import dataclass
+
+# Half a step above the largest finite value, where rounding to nearest gives infinity.
+OVERFLOW = {"f16": 65520.0, "bf16": (2 - 2**-8) * 2.0**127, "f32": math.inf}
 
 
 @dataclass(frozen=True)
@@ -12,7 +16,7 @@ class Type:
     """A row of the table: `block` weights are stored in `block_bytes` bytes.
 
     `ggml` is its number in a tensor's header; `file_type` the number a file of this type gives as `general.file_type`
-    (of the k-quants the `_S` one: nothing is mixed in); `fallback` the type for rows that are not a multiple of
+    (of Q3_K, Q4_K and Q5_K the `_S` one: nothing is mixed in); `fallback` the type for rows that are not a multiple of
     `block`, with F16 at the end of the chain.
     """
 
@@ -32,9 +36,9 @@ class Type:
         return n_weights // self.block * self.block_bytes
 
     @property
-    def holds_any_float(self) -> bool:
-        """Whether every finite float32 stays finite: all types but these two store F16 values or F16 scales."""
-        return self.name in ("f32", "bf16")
+    def overflow(self) -> float:
+        """The least magnitude of a weight that may not be finite any more: block types have F16 scales."""
+        return OVERFLOW.get(self.name, OVERFLOW["f16"])
 
 
 TYPES: dict[str, Type] = {
@@ -61,4 +65,3 @@ TYPES: dict[str, Type] = {
 BY_GGML = {row.ggml: row for row in TYPES.values()}
 
 F32, F16 = TYPES["f32"], TYPES["f16"]
-BEYOND_F16 = 65520.0  # the least magnitude that rounds to infinity in F16 (IEEE 754, round to nearest even)

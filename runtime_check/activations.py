@@ -26,6 +26,7 @@ class Origin:
     audio: str
     audio_sha256: str
     language: str
+    vocabulary_sha256: str = ""
     torch: str = ""
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from mimo_convert.models.mimo_tokenizer import AudioTokenizerDims
+from mimo_convert.models.mimo_tokenizer import SAMPLING_RATES, AudioTokenizerDims
 from quantize.errors import InputError
 
 Wave = npt.NDArray[np.float32]  # (samples,)
 CHUNK_SECONDS = 30
-BLOCK_SECONDS = 10  # resampled at once, so that memory does not grow with the clip
+BLOCK = 1 << 16  # samples resampled at once, so that memory does not grow with the clip
+LOUDEST = 1e6  # far beyond any scale that sound is stored in; float files can hold more
 
 
 def read_audio(path: Path) -> tuple[Wave, int]:
@@ -31,8 +32,10 @@ def read_audio(path: Path) -> tuple[Wave, int]:
         raise InputError(path, reason, expected="a wav, flac, ogg or mp3 file") from error
     if not len(samples):
         raise InputError(path, "holds no samples", expected="a sound of some length")
-    if not np.isfinite(samples).all():
-        raise InputError(path, "holds samples that are NaN or infinite")
+    if not np.abs(samples).max() <= LOUDEST:  # a comparison that NaN fails, too
+        raise InputError(path, "holds samples that are no sound", expected=f"numbers of at most {LOUDEST:g}")
+    if rate not in SAMPLING_RATES:
+        raise InputError(path, f"has {rate} samples a second", expected=f"{SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}")
     return samples.mean(axis=1, dtype=np.float32), rate
 
 
@@ -48,15 +51,19 @@ def resample(wave: Wave, rate: int, new_rate: int) -> Wave:
     old, new = rate // divisor, new_rate // divisor
     cutoff, zeros = min(old, new) * 0.99, 6
     width = math.ceil(zeros * old / cutoff)
-    taps = np.arange(-width, width + old) / old  # (2 width + old,), float64
-    t = np.clip((-np.arange(new)[:, None] / new + taps) * cutoff, -zeros, zeros)
+    first = np.arange(new) * old // new  # (new,): of each phase's taps, the others are zero
+    taps = first[:, None] + np.arange(2 * width + 2)
+    t = np.clip(((taps - width) / old - np.arange(new)[:, None] / new) * cutoff, -zeros, zeros)
     window = np.cos(t * np.pi / zeros / 2) ** 2
-    kernel = (np.sinc(t) * window * cutoff / old).astype(np.float32)  # (new, 2 width + old)
-    padded = np.pad(wave, (width, width + old))
-    spans = np.lib.stride_tricks.sliding_window_view(padded, 2 * width + old)[::old]
-    step = max(1, BLOCK_SECONDS * rate // old)
-    blocks = [spans[i : i + step] @ kernel.T for i in range(0, len(spans), step)]  # (blocks, new)
-    return np.concatenate(blocks).reshape(-1)[:length]
+    kernel = (np.sinc(t) * window * cutoff / old).astype(np.float32)  # (new, 2 width + 2)
+    padded = np.pad(wave, (width, width + old + 2))
+    spans = np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 2)
+    out = np.empty(length, np.float32)
+    for begin in range(0, length, BLOCK):
+        positions = np.arange(begin, min(begin + BLOCK, length))
+        starts = positions // new * old + first[positions % new]
+        out[positions] = np.einsum("ij,ij->i", spans[starts], kernel[positions % new])
+    return out
 
 
 def chunks(wave: Wave, d: AudioTokenizerDims) -> list[Wave]:

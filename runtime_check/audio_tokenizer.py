@@ -1,7 +1,6 @@
 """The audio tokenizer's encoder and residual quantizer on ggml: log-mel → codes."""
 
 from pathlib import Path
-from typing import Any
 
 import ggml
 import numpy as np
@@ -12,9 +11,8 @@ from mimo_convert.models import mimo_tokenizer
 from mimo_convert.models.mimo_tokenizer import AudioTokenizerDims
 
 from . import audio
+from .activations import Stages
 from .graph import Backend, Graph, TensorPtr, Weights
-
-Stages = dict[str, npt.NDArray[Any]]
 
 
 class AudioTokenizer:

@@ -77,10 +77,12 @@ def check(
     comparison = None
     if reference is not None:
         ours = dict(run.stages)
+        check_stages(reference, run)
         if harness.lm:  # later stages without the noise of earlier ones: the same codes on both sides
             ours |= read_prompt(harness.lm, reference.stages[CODES], language, 1, keep_stages=True)[1]
-        stages = reference.stages if lm else {k: v for k, v in reference.stages.items() if k.startswith("tok_")}
-        comparison = compare(ours, stages, lm.type if lm else "", tokenizer.type)
+        hashes = run.origin.vocabulary_sha256, reference.origin.vocabulary_sha256
+        vocabulary_equal = hashes[0] == hashes[1] if lm else None
+        comparison = compare(ours, reference.stages, lm.type if lm else "", tokenizer.type, vocabulary_equal)
 
     if expected_text is None and clip.sha256 == JFK_SHA256:
         expected_text = JFK_TEXT
@@ -101,6 +103,15 @@ def check_reference(reference: Activations, clip: Clip, language: str, *, whole:
     if whole and origin.language != language:
         raise InputError(
             "--language", f"{language}, the reference was made with {origin.language}", todo="give that one"
+        )
+
+
+def check_stages(reference: Activations, run: Activations) -> None:
+    """Whether `reference` holds every stage of `run`, so that nothing passes because it was not compared."""
+    missing = [name for name in run.stages if name != "greedy_ids" and name not in reference.stages]
+    if missing:
+        raise InputError(
+            "reference", f"lacks the stages {', '.join(missing)}", todo="make it again with `mimo-check reference`"
         )
 
 

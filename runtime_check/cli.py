@@ -13,6 +13,7 @@ from quantize.errors import InputError
 
 from . import bundled, report
 from .activations import Stages
+from .files import check_can_write
 from .prompt import LANGUAGE_TAGS
 from .proof import MAX_NEW_TOKENS, prepare, prove
 from .references import choose_language, open_reference
@@ -93,6 +94,8 @@ def check_file(
 
     An audio tokenizer's file in the place of LM.gguf is checked alone.
     """
+    check_can_write(json_file)
+    make_folder(dump)
     alone = read_gguf(file).architecture == mimo_tokenizer.FAMILY.gguf
     pair = (None, file) if alone else (file, tokenizer or find_tokenizer(file))
     inputs = prepare(reference, reference_tokenizer, audio, language)
@@ -123,6 +126,7 @@ def make_reference(
     model: str, tokenizer: str | None, audio: Path, language: str | None, max_new_tokens: int, output: Path
 ) -> None:  # fmt: skip
     """Run MODEL in PyTorch, fp32, and store every stage, for later checks without torch."""
+    check_can_write(output)
     clip = read_clip(audio)
     activations = open_reference(model, tokenizer).activations(
         clip, choose_language(language, None, clip), max_new_tokens
@@ -149,8 +153,16 @@ def find_tokenizer(lm: Path) -> Path:
 def write_stages(folder: Path, stages: Stages) -> None:
     """Every stage as `<stage>.npy`. Raises InputError if the folder cannot be written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, array in stages.items():
             np.save(folder / f"{name}.npy", array)
+    except OSError as error:
+        raise InputError(folder, f"cannot be written: {error.strerror}", todo="choose another --dump") from error
+
+
+def make_folder(folder: Path | None) -> None:
+    """Make the folder, if one is wanted, before long work. Raises InputError if it cannot be."""
+    try:
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(folder, f"cannot be written: {error.strerror}", todo="choose another --dump") from error

@@ -33,6 +33,7 @@ class Comparison:
     stages: list[StageResult]
     code_agreement: float
     code_gate: float
+    vocabulary_equal: bool | None
     prompt_equal: bool | None
     first_token: tuple[int, int] | None  # ours, the reference's
     reasons: list[str]  # every failed gate, in words
@@ -52,16 +53,18 @@ def cosines(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[np.
     return np.divide(dots, product, out=np.zeros_like(dots), where=product > 0)
 
 
-def compare(ours: Stages, theirs: Stages, lm_type: str, tokenizer_type: str) -> Comparison:
+def compare(
+    ours: Stages, theirs: Stages, lm_type: str, tokenizer_type: str, vocabulary_equal: bool | None = None
+) -> Comparison:
     """Compare our stages with the reference's, whose speech LM stages were fed the same codes.
 
-    `lm_type` and `tokenizer_type` choose the rows of the gates' table.
+    `lm_type` and `tokenizer_type` choose the rows of the gates' table. `theirs` has every stage that `ours` has.
     """
     stages = []
-    for name, reference in theirs.items():
+    for name, stage in ours.items():
         if name not in NOT_COSINES:
             gates = GATES[tokenizer_type if name.startswith("tok_") else lm_type]
-            stages.append(compare_stage(name, ours.get(name), reference, gates.of(name)))
+            stages.append(compare_stage(name, stage, theirs[name], gates.of(name)))
     reasons = [stage.problem for stage in stages if stage.problem]
 
     code_gate = GATES[tokenizer_type].codes
@@ -69,23 +72,25 @@ def compare(ours: Stages, theirs: Stages, lm_type: str, tokenizer_type: str) -> 
     if agreement < code_gate:
         reasons.append(f"{CODES}: {agreement:.2%} of the codes are equal, at least {code_gate:.2%} must be")
 
+    if vocabulary_equal is False:
+        reasons.append("vocabulary: its tokens or merges are not the reference's")
     prompt_equal = first_token = None
-    if PROMPT in theirs:
+    if PROMPT in ours:
         prompt_equal = bool(np.array_equal(ours[PROMPT], theirs[PROMPT]))
         if not prompt_equal:
             reasons.append(f"{PROMPT}: {describe_difference(ours[PROMPT], theirs[PROMPT])}")
         first_token = int(ours[LOGITS].argmax()), int(theirs[LOGITS].argmax())
         if GATES[lm_type].first_token and first_token[0] != first_token[1]:
             reasons.append(f"{LOGITS}: the first token is {first_token[0]}, the reference's is {first_token[1]}")
-    return Comparison(stages, agreement, code_gate, prompt_equal, first_token, reasons)
+    return Comparison(stages, agreement, code_gate, vocabulary_equal, prompt_equal, first_token, reasons)
 
 
-def compare_stage(name: str, ours: npt.NDArray[Any] | None, theirs: npt.NDArray[Any], gate: Gate) -> StageResult:
-    if ours is None or ours.shape != theirs.shape:
-        found = "missing" if ours is None else f"of shape {ours.shape}"
-        problem = f"{name}: {found}, the reference has {theirs.shape}"
+def compare_stage(name: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any], gate: Gate) -> StageResult:
+    """One stage. It has a problem if it is below its gate, of another shape, or not finite on either side."""
+    if ours.shape != theirs.shape:
+        problem = f"{name}: of shape {ours.shape}, the reference has {theirs.shape}"
         return StageResult(name, theirs.shape, 0, 0.0, 0.0, gate, problem)
-    if not np.isfinite(ours).all():
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return StageResult(name, theirs.shape, 0, 0.0, 0.0, gate, f"{name}: holds NaN or infinity")
     cos = cosines(ours, theirs)
     mean, least = (float(cos.mean()), float(cos.min())) if len(cos) else (1.0, 1.0)

@@ -37,13 +37,17 @@ def build_prompt(codes: npt.NDArray[Any], encode: Encode, d: SpeechLMDims, langu
         _text_groups(encode("<think>\n\n</think>\n" + LANGUAGE_TAGS[language]), d),
     ]
     ids = np.concatenate(text, axis=1)
-    groups = ids.shape[1] // d.group_size
-    if groups >= d.max_position_embeddings:
+    check_room(ids.shape[1] // d.group_size, d)
+    return ids
+
+
+def check_room(n_groups: int, d: SpeechLMDims) -> None:
+    """Whether a prompt of so many groups leaves room for an answer. Raises InputError."""
+    if n_groups >= d.max_position_embeddings:
         raise InputError(
-            "audio", f"needs a prompt of {groups} positions", expected=f"fewer than {d.max_position_embeddings}",
+            "audio", f"needs a prompt of {n_groups} positions", expected=f"fewer than {d.max_position_embeddings}",
             todo="use a shorter clip",
         )  # fmt: skip
-    return ids
 
 
 def _text_groups(tokens: Sequence[int], d: SpeechLMDims) -> Ids:
@@ -58,6 +62,8 @@ def _audio_groups(codes: npt.NDArray[Any], encode: Encode, d: SpeechLMDims) -> I
     """`<|sosp|>`, one `<|empty|>` for each group of code frames, `<|eosp|>`."""
     if codes.ndim != 2 or codes.shape[1] != d.channels or not len(codes):
         raise InputError("codes", f"shape {codes.shape}", expected=f"(frames, {d.channels})")
+    if codes.dtype.kind not in "iu" or codes.min() < 0 or (codes > np.array(d.speech_zeroemb)).any():
+        raise InputError("codes", "some are no codes of this model", expected=f"whole numbers up to {d.speech_zeroemb}")
     missing = -len(codes) % d.group_size
     frames = np.concatenate([codes, np.repeat(codes[-1:], missing, axis=0)])
     empty = encode("<|empty|>") * (len(frames) // d.group_size)

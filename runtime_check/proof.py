@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantize.errors import InputError
+
 from .check import Check, check
 from .references import Reference, choose_language, find_reference
 from .transcribe import Clip, read_clip
@@ -35,6 +37,8 @@ def prove(
     expected_text: str | None = None, keep_stages: bool = False,
 ) -> list[Check]:  # fmt: skip
     """Check each pair of a speech LM (None: the audio tokenizer alone) and an audio tokenizer."""
+    if expected_text is not None and not any(c.isalnum() for c in expected_text):
+        raise InputError("--text", f"{expected_text!r} has no words")
     clip, language = inputs.clip, inputs.language
     reference = inputs.reference.activations(clip, language) if inputs.reference else None
     return [

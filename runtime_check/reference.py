@@ -18,6 +18,7 @@ from mimo_convert.checkpoint import Checkpoint, as_float32
 from mimo_convert.models import mimo_asr, mimo_tokenizer
 from mimo_convert.models.mimo_asr import BlockDims, SpeechLMDims
 from mimo_convert.models.mimo_tokenizer import AudioTokenizerDims
+from quantize.errors import InputError
 
 from .activations import Activations, Origin
 from .prompt import Ids, build_prompt
@@ -27,6 +28,7 @@ from .transcribe import DEFAULT_LEVELS, Clip
 CHUNK_SECONDS = 30
 LAYER_NORM_EPS = 1e-5
 HEAD_ROWS_AT_ONCE = 16384
+LARGEST_KERNEL = 10_000_000  # of the resampler, in taps
 
 
 class Weights(Protocol):
@@ -69,13 +71,16 @@ class CheckpointWeights:
 def resample(wave: Tensor, rate: int, new_rate: int) -> Tensor:
     """(samples,) at `rate` → (ceil(samples × new_rate / rate),), windowed sinc as torchaudio's default.
 
-    Source: torchaudio.functional.resample, sinc_interp_hann, lowpass_filter_width 6, rolloff 0.99.
+    Source: torchaudio.functional.resample, sinc_interp_hann, lowpass_filter_width 6, rolloff 0.99. Its kernel holds
+    every phase of the ratio: raises InputError for two rates with almost no common divisor, such as 44101 and 24000.
     """
     if rate == new_rate:
         return wave
     length = math.ceil(len(wave) * new_rate / rate)
     divisor = math.gcd(rate, new_rate)
     old, new = rate // divisor, new_rate // divisor
+    if old * new > LARGEST_KERNEL:
+        raise InputError("audio", f"has {rate} samples a second", expected="a common rate", todo="resample it to 16000")
     cutoff, zeros = min(old, new) * 0.99, 6
     width = math.ceil(zeros * old / cutoff)
     taps = torch.arange(-width, width + old, dtype=torch.float64) / old  # (2 width + old,)
@@ -300,14 +305,22 @@ def _run(lm: Checkpoint | None, tokenizer: Checkpoint, clip: Clip, language: str
     stages = encode(tokenizer, clip, n_levels)
     transcript = ""
     if lm is not None:
-        text = TextTokenizer.from_checkpoint(lm.folder)
+        d = mimo_asr.dimensions(lm.config)
+        text = TextTokenizer.from_checkpoint(lm.folder, d.vocab_size)
         codes = stages["tok_codes"].numpy().astype(np.int32)
-        ids = build_prompt(codes, text.encode, mimo_asr.dimensions(lm.config), language)
+        ids = build_prompt(codes, text.encode, d, language)
         lm_stages, answer = answer_prompt(lm, ids, text, max_new_tokens)
         stages |= lm_stages
         transcript = text.transcript(answer)
     names = [checkpoint.name for checkpoint in (lm, tokenizer) if checkpoint is not None]
-    origin = Origin(names, clip.path.name, clip.sha256, language, torch.__version__)
+    for name, stage in stages.items():
+        if not stage.isfinite().all():
+            raise InputError(
+                " and ".join(names),
+                f"stage {name} holds NaN or infinity",
+                todo="the checkpoint is damaged: download it again",
+            )
+    origin = Origin(names, clip.path.name, clip.sha256, language, text.sha256 if lm else "", torch.__version__)
     arrays = {name: x.numpy().astype(np.float32 if x.is_floating_point() else np.int32) for name, x in stages.items()}
     return Activations(arrays, transcript, origin)
 

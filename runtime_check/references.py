@@ -5,11 +5,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mimo_convert.checkpoint import Checkpoint
+from mimo_convert.convert import make_request
 from mimo_convert.models import family_of, mimo_asr
 from quantize.errors import InputError
+from quantize.types import F32
 
 from . import bundled
 from .activations import Activations
+from .prompt import LANGUAGE_TAGS
 from .transcribe import Clip
 
 
@@ -56,13 +59,21 @@ def open_reference(source: str, tokenizer: str | None) -> Reference:
             source, "is a checkpoint, and comparing with one takes PyTorch, which is not installed",
             todo="pip install 'mimo-convert[reference]', or give a stored --reference, or --no-check",
         )  # fmt: skip
-    model = bundled.open_model(source)
+    model = checked(bundled.open_model(source))
     if family_of(model) is not mimo_asr.FAMILY:
         return Reference(tokenizer=model)
-    return Reference(lm=model, tokenizer=bundled.open_tokenizer(tokenizer, source))
+    return Reference(lm=model, tokenizer=checked(bundled.open_tokenizer(tokenizer, source)))
+
+
+def checked(checkpoint: Checkpoint) -> Checkpoint:
+    """The same checkpoint, if it could be converted: every tensor there, the vocabulary whole."""
+    make_request(checkpoint, [F32], fuse_qkv=False)
+    return checkpoint
 
 
 def choose_language(asked: str | None, reference: Reference | None, clip: Clip) -> str:
     """The language of the prompt: as asked, else the stored reference's, else English for JFK, else automatic."""
     bound = reference.language if reference else None
+    if bound and bound not in LANGUAGE_TAGS:
+        raise InputError("reference", f"was made with the language {bound!r}", expected=" or ".join(LANGUAGE_TAGS))
     return asked or bound or ("english" if clip.sha256 == bundled.JFK_SHA256 else "auto")

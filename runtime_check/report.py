@@ -71,6 +71,7 @@ def _check(check: Check) -> dict[str, Any]:
         "reference": None,
         "stages": [],
         "codes": None,
+        "vocabulary_equal": None,
         "prompt_equal": None,
         "first_token": None,
         "transcript": run.transcript,
@@ -96,6 +97,7 @@ def _check(check: Check) -> dict[str, Any]:
             "agreement": comparison.code_agreement, "gate": comparison.code_gate,
             "passed": comparison.code_agreement >= comparison.code_gate,
         }  # fmt: skip
+        result["vocabulary_equal"] = comparison.vocabulary_equal
         result["prompt_equal"] = comparison.prompt_equal
         if comparison.first_token:
             result["first_token"] = dict(zip(("ours", "reference"), comparison.first_token, strict=True))
@@ -155,9 +157,10 @@ def _stage_lines(comparison: Comparison) -> list[str]:
         (tokenizer if stage.name.startswith("tok_") else lm).append(row(*cells))
     equal, gate = comparison.code_agreement, comparison.code_gate
     tokenizer.append(row(CODES, "equal", f"{equal:.2%}", "", f"{gate:.1%}", "ok" if equal >= gate else "FAIL"))
-    if comparison.prompt_equal is not None:
-        found, verdict = ("equal", "ok") if comparison.prompt_equal else ("differ", "FAIL")
-        lm.insert(0, row(PROMPT, found, "", "", "equal", verdict))
+    for name, is_equal in ((PROMPT, comparison.prompt_equal), ("vocabulary", comparison.vocabulary_equal)):
+        if is_equal is not None:
+            found, verdict = ("equal", "ok") if is_equal else ("differs", "FAIL")
+            lm.insert(0, row(name, found, "", "", "equal", verdict))
     if comparison.first_token:
         ours, theirs = comparison.first_token
         lm.append(row("first token", ours, "", "", theirs, "ok" if ours == theirs else "differs"))

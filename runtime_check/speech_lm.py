@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +10,11 @@ from mimo_convert.model_file import open_model_file
 from mimo_convert.models import mimo_asr
 from mimo_convert.models.mimo_asr import BlockDims, SpeechLMDims
 
+from .activations import Stages
 from .graph import Backend, Graph, State, TensorPtr, Weights
+from .prompt import Ids
 from .text_tokenizer import TextTokenizer
 
-Ids = npt.NDArray[np.int32]
-Stages = dict[str, npt.NDArray[Any]]
 Attention = Callable[[TensorPtr, TensorPtr, TensorPtr], TensorPtr]
 
 LAST_HIDDEN, LOGITS = "prefill_last_hidden", "prefill_text_logits_step0"

@@ -9,8 +9,9 @@ from gguf import TokenType
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from mimo_convert.checkpoint import read_json
 from mimo_convert.gguf_file import GGUFFile
+from mimo_convert.models import mimo_asr
+from mimo_convert.vocabulary import check_merges, read_vocabulary, vocabulary_sha256
 from quantize.errors import InputError
 
 from .prompt import STOP_TOKENS, clean_transcript
@@ -19,14 +20,15 @@ from .prompt import STOP_TOKENS, clean_transcript
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-NEEDED = ("<|im_start|>", "<|im_end|>", "<|sosp|>", "<|eosp|>", "<|empty|>")  # without these there is no prompt
+AGAIN = "convert the checkpoint again"
+ADDED = (TokenType.CONTROL, TokenType.USER_DEFINED)
 
 
 class TextTokenizer:
-    """Text ↔ token ids."""
+    """Text ↔ token ids. `sha256` is the vocabulary's: of every token and merge."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, sha256: str) -> None:
+        self.tokenizer, self.sha256 = tokenizer, sha256
 
     @classmethod
     def from_gguf(cls, file: GGUFFile, vocab_size: int) -> "TextTokenizer":
@@ -44,10 +46,13 @@ class TextTokenizer:
         for key, found in (("tokens", tokens), ("token_type", types)):
             if len(found) != vocab_size:
                 raise InputError(file.path, f"key tokenizer.ggml.{key} has {len(found)}", expected=f"{vocab_size}")
-        for token in NEEDED:
-            if token not in tokens:
-                raise InputError(file.path, f"key tokenizer.ggml.tokens lacks {token}", todo="convert it again")
+        for key, values in (("tokens", tokens), ("merges", merges)):
+            if not all(isinstance(value, str) for value in values):
+                raise InputError(file.path, f"key tokenizer.ggml.{key} holds something else than strings")
         vocab = {text: id for id, text in enumerate(tokens) if types[id] == TokenType.NORMAL}
+        if any(merge.count(" ") != 1 for merge in merges):
+            raise InputError(file.path, "key tokenizer.ggml.merges holds one that is not two parts", todo=AGAIN)
+        check_merges(f"{file.path}: key tokenizer.ggml.merges", vocab, merges, AGAIN)
         pairs = [tuple(merge.split(" ")) for merge in merges]
         try:
             bpe = BPE(vocab=vocab, merges=pairs)
@@ -55,22 +60,33 @@ class TextTokenizer:
             raise InputError(file.path, f"key tokenizer.ggml.merges does not fit the tokens ({error})") from error
         tokenizer = Tokenizer(bpe)
         for id, (text, type) in enumerate(zip(tokens, types, strict=True)):
-            if type in (TokenType.CONTROL, TokenType.USER_DEFINED):
+            if type in ADDED:
                 tokenizer.add_tokens([AddedToken(text, special=type == TokenType.CONTROL, normalized=False)])
                 if tokenizer.token_to_id(text) != id:
                     raise InputError(file.path, f"key tokenizer.ggml.tokens: {text!r} has id {id}, out of sequence")
-        return cls(with_qwen2_rules(tokenizer))
+        for token in mimo_asr.FAMILY.needed_tokens:
+            if tokenizer.encode(token, add_special_tokens=False).ids != [tokenizer.token_to_id(token)]:
+                what = f"key tokenizer.ggml.tokens: {token} is no added token"
+                raise InputError(file.path, what, expected="one, for the prompt", todo=AGAIN)
+        return cls(with_qwen2_rules(tokenizer), vocabulary_sha256(tokens, merges))
 
     @classmethod
-    def from_checkpoint(cls, folder: Path) -> "TextTokenizer":
-        """Read by the `tokenizers` library from tokenizer.json, else from vocab.json + merges.txt."""
-        if (folder / "tokenizer.json").exists():
-            return cls(Tokenizer.from_file(str(folder / "tokenizer.json")))
-        tokenizer = Tokenizer(BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
-        decoder = read_json(folder / "tokenizer_config.json")["added_tokens_decoder"]
-        entries = [decoder[id] for id in sorted(decoder, key=int)]
-        tokenizer.add_tokens([AddedToken(e["content"], special=e["special"], normalized=False) for e in entries])
-        return cls(with_qwen2_rules(tokenizer))
+    def from_checkpoint(cls, folder: Path, vocab_size: int) -> "TextTokenizer":
+        """Read by the `tokenizers` library from tokenizer.json, else from vocab.json + merges.txt.
+
+        Raises InputError for files that the library refuses.
+        """
+        vocabulary = read_vocabulary(folder, vocab_size, mimo_asr.FAMILY.needed_tokens)
+        try:
+            if (folder / "tokenizer.json").exists():
+                return cls(Tokenizer.from_file(str(folder / "tokenizer.json")), vocabulary.sha256)
+            tokenizer = Tokenizer(BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+        except Exception as error:  # the library raises nothing more particular
+            raise InputError(folder, f"its tokenizer files cannot be used ({error})", todo=AGAIN) from error
+        for text, type in zip(vocabulary.tokens, vocabulary.token_types, strict=True):
+            if type in ADDED:
+                tokenizer.add_tokens([AddedToken(text, special=type == TokenType.CONTROL, normalized=False)])
+        return cls(with_qwen2_rules(tokenizer), vocabulary.sha256)
 
     def id_of(self, token: str) -> int:
         """The id of a special token that is known to be there."""
@@ -89,6 +105,7 @@ class TextTokenizer:
 
     @property
     def stops(self) -> set[int]:
+        """The ids that end an answer."""
         return {id for id in map(self.tokenizer.token_to_id, STOP_TOKENS) if id is not None}
 
 

@@ -16,7 +16,7 @@ from . import audio
 from .activations import Activations, Origin, Stages
 from .audio_tokenizer import AudioTokenizer
 from .graph import Backend
-from .prompt import build_prompt
+from .prompt import build_prompt, check_room
 from .speech_lm import Context, SpeechLM
 
 DEFAULT_LEVELS = 8  # of the residual quantizer that recognition uses, where no speech LM says how many
@@ -64,6 +64,8 @@ class Harness:
         """Transcribe `clip`, greedily, up to `max_new_tokens`; without a speech LM, only encode it."""
         n_levels = self.lm.d.channels if self.lm else DEFAULT_LEVELS
         with self._timed("tokenize_s"):
+            if self.lm:  # a clip too long is known before it is encoded
+                check_room(int(clip.seconds * self.tokenizer.d.frames_per_second) // self.lm.d.group_size, self.lm.d)
             wave = audio.resample(clip.wave, clip.rate, self.tokenizer.d.sampling_rate)
             stages = self.tokenizer.encode(wave, min(n_levels, self.tokenizer.d.num_quantizers))
         transcript = ""
@@ -74,12 +76,13 @@ class Harness:
                 )
             with self._timed("decode_s"):
                 answer = list(context.greedy(max_new_tokens, self.lm.text.stops))
-            # the first token comes with the prefill
-            self.timings["ms_per_token"] = self.timings.pop("decode_s") * 1000 / max(1, len(answer) - 1)
+            seconds = self.timings.pop("decode_s")
+            if len(answer) > 1:  # the first token comes with the prefill
+                self.timings["ms_per_token"] = seconds * 1000 / (len(answer) - 1)
             stages |= lm_stages | {"greedy_ids": np.array(answer, np.int32)}
             transcript = self.lm.text.transcript(answer)
         files = [str(model.file.path) for model in (self.lm, self.tokenizer) if model]
-        origin = Origin(files, str(clip.path), clip.sha256, language)
+        origin = Origin(files, str(clip.path), clip.sha256, language, self.lm.text.sha256 if self.lm else "")
         return Activations(stages, transcript, origin, dict(self.timings))
 
 

@@ -508,7 +508,10 @@ def code_versions(
 
 def transcribe(codes: Tensor, folder: Path) -> str:
     """What the speech LM in `folder` hears in codes (frames, channels), greedily, in 64 tokens at most."""
-    checkpoint, text_tokenizer = open_checkpoint(str(folder)), TextTokenizer.from_checkpoint(folder)
+    checkpoint, text_tokenizer = (
+        open_checkpoint(str(folder)),
+        TextTokenizer.from_checkpoint(folder, ASR_CONFIG["vocab_size"]),
+    )
     ids = build_prompt(codes.numpy(), text_tokenizer.encode, mimo_asr.dimensions(checkpoint.config))
     _, answer = reference.answer_prompt(checkpoint, ids, text_tokenizer, 64)
     return text_tokenizer.transcript(answer)
@@ -580,7 +583,7 @@ def main() -> None:
     save_audio_tokenizer(train_audio_tokenizer(clips, tok_dims, lm_dims.channels, rng), out / "tokenizer")
 
     codes = code_versions(clips, out / "tokenizer", tok_dims, lm_dims.channels, rng)
-    prompts = Prompts(TextTokenizer(text_tokenizer), lm_dims)
+    prompts = Prompts(TextTokenizer(text_tokenizer, sha256=""), lm_dims)
     save_asr(train_speech_lm(clips, codes, prompts, rng), out / "asr")
 
     transcripts = [transcribe(of_clip[-1], out / "asr") for of_clip in codes]

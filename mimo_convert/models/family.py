@@ -67,4 +67,5 @@ class Family:
     tensors: Callable[[Any, bool], Iterator[Tensor]]
     left_out: Mapping[str, str]
     has_vocabulary: bool
+    needed_tokens: tuple[str, ...]  # what the prompt is made of, beside plain text
     about: Mapping[str, Any]  # general.* entries that every file of the family carries

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from gguf import GGUFValueType
@@ -150,10 +151,15 @@ def dimensions(config: Config) -> SpeechLMDims:
 def conflicts(d: SpeechLMDims) -> Iterator[tuple[str, str]]:
     """What in the sizes contradicts itself, by the config's names: (what is, what should be)."""
     for channel, (size, zero) in enumerate(zip(d.speech_vocab, d.speech_zeroemb, strict=True)):
-        if zero >= size:
-            yield f"speech_zeroemb_idx of channel {channel} is {zero}", f"below {size}"
+        if not 0 < zero < size:
+            yield f"speech_zeroemb_idx of channel {channel} is {zero}", f"from 1, and below {size}"
     if d.num_heads % d.num_kv_heads:
         yield f"num_key_value_heads is {d.num_kv_heads}", f"a divisor of num_attention_heads, {d.num_heads}"
+    if not (isfinite(d.rms_norm_eps) and d.rms_norm_eps >= 0):
+        yield f"rms_norm_eps is {d.rms_norm_eps}", "a number from 0"
+    for name in ("rope_theta", "input_rope_theta"):
+        if not (isfinite(getattr(d, name)) and getattr(d, name) > 0):
+            yield f"{name} is {getattr(d, name)}", "a positive number"
     for name in ("head_dim", "input_head_dim", "patch_head_dim"):
         if getattr(d, name) % 2:
             yield f"{name} is {getattr(d, name)}", "an even number, for the rotary embedding"
@@ -265,6 +271,7 @@ FAMILY = Family(
     tensors=tensors,
     left_out={},
     has_vocabulary=True,
+    needed_tokens=("<|im_start|>", "<|im_end|>", "<|sosp|>", "<|eosp|>", "<|empty|>"),
     about={
         "general.license": "mit",
         "general.languages": ["en", "zh"],

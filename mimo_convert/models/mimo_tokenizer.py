@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from gguf import GGUFValueType
@@ -10,6 +11,8 @@ from quantize.errors import InputError
 
 from ..checkpoint import Config
 from .family import Family, Key, Source, Tensor
+
+SAMPLING_RATES = range(1_000, 768_001)  # in Hz; beyond is no sound
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class AudioTokenizerDims:
     @property
     def head_dim(self) -> int:
         return self.d_model // self.encoder_heads
+
+    @property
+    def frames_per_second(self) -> float:
+        """Codes of each channel for a second of sound."""
+        return self.sampling_rate / (self.hop_length * self.stride_size * self.avg_pooler)
 
 
 ASSUMED: dict[str, tuple[Any, ...]] = {
@@ -90,6 +98,14 @@ def conflicts(d: AudioTokenizerDims) -> Iterator[tuple[str, str]]:
         yield f"d_model is {d.d_model}", f"an even number for each of {d.encoder_heads} heads"
     if d.skip_layer_id > d.encoder_layers:
         yield f"encoder_skip_layer_id is {d.skip_layer_id}", f"at most {d.encoder_layers}"
+    if not (isfinite(d.rope_theta) and d.rope_theta > 0):
+        yield f"rope_theta is {d.rope_theta}", "a positive number"
+    if not 0 <= d.fmin < d.sampling_rate / 2:
+        yield f"fmin is {d.fmin}", f"from 0, and below half of sampling_rate {d.sampling_rate}"
+    if d.sampling_rate not in SAMPLING_RATES:
+        yield f"sampling_rate is {d.sampling_rate}", f"{SAMPLING_RATES.start} to {SAMPLING_RATES.stop - 1}"
+    if d.nfft > d.sampling_rate:
+        yield f"nfft is {d.nfft}", f"at most a second, {d.sampling_rate}"
     if d.window_size > d.nfft:
         yield f"window_size is {d.window_size}", f"at most nfft, {d.nfft}"
 
@@ -166,5 +182,6 @@ FAMILY = Family(
         r"encoder\.quantizer\.vq\.layers\.\d+\._codebook\.(embed_avg|cluster_size|inited)": "training buffers",
     },
     has_vocabulary=False,
+    needed_tokens=(),
     about={"general.license": "mit", "general.tags": ["audio", "audio-tokenizer"]},
 )

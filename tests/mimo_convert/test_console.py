@@ -20,7 +20,7 @@ def test_the_exit_status_is_1_only_for_a_check_that_failed(passed: list[bool | N
     ("error", "status", "stderr"),
     [
         (InputError("x.gguf", "is odd", expected="even", todo="ask"), 2, "error: x.gguf: is odd; expected even; ask\n"),
-        (KeyboardInterrupt(), 130, "interrupted: nothing was left behind\n"),
+        (KeyboardInterrupt(), 130, "interrupted: no unfinished file was left behind\n"),
     ],
 )
 def test_what_a_user_can_cause_is_one_line(error: BaseException, status: int, stderr: str) -> None:

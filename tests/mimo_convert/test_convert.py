@@ -20,8 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from mimo_convert import convert as module
-from mimo_convert.cli import make_request
-from mimo_convert.convert import convert
+from mimo_convert.convert import convert, make_request
 from quantize.errors import InputError
 from quantize.types import TYPES
 from runtime_check import bundled
@@ -271,7 +270,7 @@ def test_a_folder_under_the_files_name_is_an_error_and_not_a_crash(
     small_tokenizer: Path, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match=rf"{name}: cannot be written: Is a directory"):
+    with pytest.raises(InputError, match=rf"{name}: (cannot be written: Is a directory|is there, and is no file)"):
         run(small_tokenizer, tmp_path, "f16", force=True)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -284,7 +283,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path
     grow_ffn(folder, ffn)
     with pytest.raises(InputError, match=r"out: [\d,]+ bytes are free; expected [\d,]+ for 1 files; make room"):
         run(folder, tmp_path / "out", "f32")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def grow_ffn(folder: Path, ffn: int) -> None:
@@ -363,5 +362,5 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
-    assert (process.returncode, stderr) == (130, "interrupted: nothing was left behind\n")
+    assert (process.returncode, stderr) == (130, "interrupted: no unfinished file was left behind\n")
     assert not out.exists(), list(out.iterdir())

@@ -179,7 +179,7 @@ def test_what_a_config_leaves_out_follows_from_the_rest(config: dict[str, Any], 
         ({"speech_vocab_size": "1025-129"}, "speech_vocab_size is '1025-129'; expected 8 numbers joined by dashes"),
         ({"speech_vocab_size": "²"}, "speech_vocab_size is '²'; expected 8 numbers joined by dashes"),
         ({"speech_vocab_size": "1" * 12}, f"speech_vocab_size is '{'1' * 12}'; expected 8 numbers"),
-        ({"speech_zeroemb_idx": "1025"}, "speech_zeroemb_idx of channel 0 is 1025; expected below 1025"),
+        ({"speech_zeroemb_idx": "1025"}, "speech_zeroemb_idx of channel 0 is 1025; expected from 1, and below 1025"),
     ],
 )
 def test_a_speech_lm_config_that_cannot_be_converted_is_named(config: dict[str, Any], says: str) -> None:

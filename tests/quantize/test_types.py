@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quantize.errors import InputError
-from quantize.types import BEYOND_F16, BY_GGML, TYPES
+from quantize.types import BY_GGML, TYPES
 
 # The command line's promise, from the issue; everything else about a type is compared with ggml.
 PROMISED = (  # noqa: SIM905
@@ -59,10 +59,13 @@ def test_fallbacks_are_those_of_the_contract(name: str, chain: list[str]) -> Non
     assert found == chain
 
 
-def test_the_bound_of_f16_is_where_torch_overflows() -> None:
-    below = torch.nextafter(torch.tensor(BEYOND_F16), torch.tensor(0.0))
-    assert torch.tensor(BEYOND_F16).to(torch.float16).isinf()
-    assert below.to(torch.float16) == 65504
+@pytest.mark.parametrize(("name", "dtype"), [("f16", torch.float16), ("bf16", torch.bfloat16)])
+def test_the_bound_is_where_torch_overflows(name: str, dtype: torch.dtype) -> None:
+    bound = torch.tensor(TYPES[name].overflow, dtype=torch.float32)
+    below = torch.nextafter(bound, torch.tensor(0.0))
+    assert bound.to(dtype).isinf()
+    assert below.to(dtype) == torch.finfo(dtype).max
+    assert all(TYPES[block].overflow == 65520 for block in TYPES if TYPES[block].block > 1)
 
 
 def test_an_error_is_one_line_whatever_a_file_is_called() -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from mimo_convert.checkpoint import Checkpoint, open_checkpoint
-from mimo_convert.cli import make_request
-from mimo_convert.convert import convert
+from mimo_convert.convert import convert, make_request
 from quantize.types import TYPES
 from runtime_check import bundled
 from runtime_check.transcribe import Clip, read_clip

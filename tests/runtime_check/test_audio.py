@@ -47,7 +47,9 @@ def test_every_format_decodes_to_the_mean_of_its_channels(tmp_path: Path, suffix
         (b"", "cannot be decoded as sound"),
         (b"RIFF but not really", "cannot be decoded as sound"),
         ("no samples", "holds no samples"),
-        ("NaN", "NaN or infinite"),
+        ("NaN", "holds samples that are no sound"),
+        ("1e38", "holds samples that are no sound"),
+        ("rate", "has 800 samples a second; expected 1000 to 768000"),
     ],
 )
 def test_bad_sound_is_one_clear_error(tmp_path: Path, content: bytes | str | None, message: str) -> None:
@@ -55,14 +57,14 @@ def test_bad_sound_is_one_clear_error(tmp_path: Path, content: bytes | str | Non
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content:
-        samples = np.full(100, np.nan, np.float32) if content == "NaN" else np.zeros(0, np.float32)
-        soundfile.write(path, samples, 16_000, subtype="FLOAT")
+        samples = {"no samples": [], "rate": [0.0]}[content] if content in ("no samples", "rate") else [float(content)]
+        soundfile.write(path, np.array(samples, np.float32), 800 if content == "rate" else 16_000, subtype="FLOAT")
     with pytest.raises(InputError, match=message) as error:
         audio.read_audio(path)
     assert str(path) in str(error.value)
 
 
-@given(rate=st.sampled_from([8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000]), n=st.integers(1, 3000))
+@given(rate=st.sampled_from([8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000]), n=st.integers(1, 3000))
 @settings(deadline=None, max_examples=40)
 def test_resampler_equals_pytorch(rate: int, n: int) -> None:
     wave = np.random.default_rng(n).standard_normal(n).astype(np.float32)
@@ -81,8 +83,16 @@ def test_resampled_tone_keeps_its_pitch_and_loudness() -> None:
 def test_long_clips_resample_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     wave = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
     whole = audio.resample(wave, 16_000, 24_000)
-    monkeypatch.setattr(audio, "BLOCK_SECONDS", 1)
-    np.testing.assert_allclose(audio.resample(wave, 16_000, 24_000), whole, atol=1e-6)
+    monkeypatch.setattr(audio, "BLOCK", 1000)
+    np.testing.assert_array_equal(audio.resample(wave, 16_000, 24_000), whole)
+
+
+def test_rates_without_a_common_divisor_resample_all_the_same() -> None:
+    tone = np.sin(2 * np.pi * 1000 * np.arange(44_101) / 44_101).astype(np.float32)
+    expected = np.sin(2 * np.pi * 1000 * np.arange(24_000) / 24_000)
+    np.testing.assert_allclose(audio.resample(tone, 44_101, 24_000)[100:-100], expected[100:-100], atol=2e-3)
+    with pytest.raises(InputError, match="audio: has 44101 samples a second"):
+        reference.resample(torch.from_numpy(tone), 44_101, 24_000)
 
 
 def test_log_mel_equals_pytorch(jfk: tuple[audio.Wave, int]) -> None:

@@ -134,7 +134,7 @@ def test_dump_writes_every_stage_in_its_documented_shape(tiny: Path, tmp_path: P
 
 
 def test_a_failed_gate_exits_1_and_says_which_and_how_far(tiny: Path, tmp_path: Path) -> None:
-    """A Q2_K file that claims to be judged as F16: the F16 gates must catch it."""
+    """A Q2_K file, of the loosest gates, whose embedding has its rows in reverse."""
     run(mimo_convert, "tiny", "--outtype", "q2_k", "--tokenizer-outtype", "f16", "--no-check", "--out", tmp_path)
     other = tmp_path / "reference.safetensors"
     assert run(mimo_check, "reference", "tiny", "-o", other).exit_code == 0

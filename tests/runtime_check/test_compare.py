@@ -78,10 +78,10 @@ def test_what_differs_is_named_with_how_far(stage: str, change: Callable[..., An
     assert any(re.search(reason, why) for why in result.reasons), result.reasons
 
 
-def test_a_missing_stage_fails() -> None:
-    ours = stages()
-    del ours["layer_00"]
-    assert compare(ours, stages(), "q4_k", "q4_k").reasons == ["layer_00: missing, the reference has (6, 8)"]
+def test_another_vocabulary_fails_even_where_the_prompt_is_equal() -> None:
+    assert compare(stages(), stages(), "f16", "f16", vocabulary_equal=True).passed
+    reasons = compare(stages(), stages(), "f16", "f16", vocabulary_equal=False).reasons
+    assert reasons == ["vocabulary: its tokens or merges are not the reference's"]
 
 
 def test_the_tokenizers_own_type_judges_its_stages() -> None:

@@ -49,7 +49,7 @@ def test_vocab_and_merges_files_give_the_same_ids(lm_checkpoint: Checkpoint, tmp
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((lm_checkpoint.folder / name).read_bytes())
     text = "## #:a the tea<|im_end|>\n<think>"
-    ours, theirs = TextTokenizer.from_checkpoint(tmp_path), TextTokenizer.from_checkpoint(lm_checkpoint.folder)
+    ours, theirs = (TextTokenizer.from_checkpoint(folder, VOCAB_SIZE) for folder in (tmp_path, lm_checkpoint.folder))
     assert ours.encode(text) == theirs.encode(text)
 
 
@@ -69,8 +69,11 @@ def test_a_transcript_is_the_text_that_its_ids_spell(tokenizers: tuple[TextToken
         ("tokenizer.ggml.tokens", None, "tokenizer.ggml.tokens is missing"),
         ("tokenizer.ggml.merges", [], "tokenizer.ggml.merges is missing"),
         ("tokenizer.ggml.tokens", ["a"] * 1279, "tokenizer.ggml.tokens has 1279; expected 1280"),
-        ("tokenizer.ggml.tokens", ["a"] * 1280, r"tokenizer.ggml.tokens lacks <\|im_start\|>"),
-        ("tokenizer.ggml.merges", ["zz qq"], "tokenizer.ggml.merges does not fit the tokens"),
+        ("tokenizer.ggml.tokens", [1] * 1280, "tokenizer.ggml.tokens holds something else than strings"),
+        ("tokenizer.ggml.merges", [1] * 900, "tokenizer.ggml.merges holds something else than strings"),
+        ("tokenizer.ggml.merges", ["a b c"], "tokenizer.ggml.merges holds one that is not two parts"),
+        ("tokenizer.ggml.token_type", [1] * 1280, "tokens are the result of no merge"),
+        ("tokenizer.ggml.merges", ["zz qq"], "tokenizer.ggml.merges: merge 0 \\('zz qq'\\) needs 'zz'"),
     ],
 )
 def test_a_broken_vocabulary_is_refused_by_its_key(file: GGUFFile, key: str, value: Any, message: str) -> None:

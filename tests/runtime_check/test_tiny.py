@@ -13,8 +13,6 @@ from runtime_check.check import check
 from runtime_check.compare import compare
 from runtime_check.transcribe import Clip
 
-WRONG_BELOW_FOUR_BITS = {"q2_k"}  # measured: docs/gates.md
-
 
 @pytest.fixture(scope="session")
 def stored() -> Activations:
@@ -42,8 +40,7 @@ def test_every_type_and_layout_passes_its_gates(
     checked = check(lm, tokenizer, jfk, stored, language="english", max_new_tokens=60, threads=2)
     assert checked.comparison is not None
     assert checked.passed, checked.comparison.reasons
-    if outtype not in WRONG_BELOW_FOUR_BITS:
-        assert checked.run.transcript == bundled.JFK_TEXT
+    assert checked.run.transcript == bundled.JFK_TEXT
 
 
 def test_the_checkpoint_is_small_enough_to_be_committed() -> None:

@@ -1,0 +1,166 @@
+"""A reference that cannot be trusted is refused in one line, and never makes a file pass."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
+
+from mimo_convert.cli import main as mimo_convert
+from runtime_check import bundled
+from runtime_check.activations import Activations
+from runtime_check.cli import main as mimo_check
+
+
+def run(command: Any, *arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def check_one_line(result: Result, *parts: str) -> None:
+    assert result.exit_code == 2, result.output
+    [line] = result.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tiny")
+    assert run(mimo_convert, "tiny", "--no-check", "--out", out).exit_code == 0
+    return out / "mimo-asr-f16.gguf"
+
+
+def without(*names: str) -> Any:
+    return lambda stages: {name: x for name, x in stages.items() if name not in names}
+
+
+CODES, LOGITS = "tok_codes", "prefill_text_logits_step0"
+DAMAGED: list[tuple[Any, str]] = [
+    (lambda s: s | {CODES: np.full_like(s[CODES], 5000)}, "codes: some are no codes of this model"),
+    (lambda s: s | {CODES: s[CODES] - 5000}, "codes: some are no codes of this model"),
+    (lambda s: s | {CODES: s[CODES].astype(np.float32)}, "codes: some are no codes of this model"),
+    (lambda s: s | {CODES: s[CODES][:, :3]}, "codes: shape (276, 3); expected (frames, 8)"),
+    (without(CODES), "lacks the stages tok_codes"),
+    (without(LOGITS), f"lacks the stages {LOGITS}"),
+    (without("layer_00", "layer_01", "tok_mel"), "lacks the stages tok_mel, layer_00, layer_01"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGED)
+def test_a_damaged_reference_is_refused(tiny: Path, tmp_path: Path, damage: Any, message: str) -> None:
+    stored = Activations.load(bundled.TINY_REFERENCE)
+    path = tmp_path / "reference.safetensors"
+    dataclasses.replace(stored, stages=damage(stored.stages)).save(path)
+    check_one_line(run(mimo_check, tiny, "--reference", path), message)
+
+
+def test_a_reference_with_nan_fails_the_stage(tiny: Path, tmp_path: Path) -> None:
+    stored = Activations.load(bundled.TINY_REFERENCE)
+    path = tmp_path / "reference.safetensors"
+    stages = stored.stages | {"layer_00": stored.stages["layer_00"] * np.float32(np.nan)}
+    dataclasses.replace(stored, stages=stages).save(path)
+    result = run(mimo_check, tiny, "--reference", path)
+    assert result.exit_code == 1
+    assert "layer_00: holds NaN or infinity" in result.stdout
+
+
+def test_a_reference_of_an_unknown_language_is_refused(tiny: Path, tmp_path: Path) -> None:
+    stored = Activations.load(bundled.TINY_REFERENCE)
+    path = tmp_path / "reference.safetensors"
+    dataclasses.replace(stored, origin=dataclasses.replace(stored.origin, language="klingon")).save(path)
+    check_one_line(run(mimo_check, tiny, "--reference", path), "was made with the language 'klingon'")
+
+
+def edit_json(path: Path, change: Any) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def edit_tensors(folder: Path, change: Any) -> None:
+    """Change the tensors of the second shard, and its index with them."""
+    shard = folder / "model-00002-of-00002.safetensors"
+    tensors = load_file(shard)
+    change(tensors)
+    save_file(tensors, shard)
+    index = folder / "model.safetensors.index.json"
+    values = json.loads(index.read_text())
+    kept = {name: file for name, file in values["weight_map"].items() if file != shard.name or name in tensors}
+    index.write_text(json.dumps(values | {"weight_map": kept}))
+
+
+NORM = "model.norm.weight"
+BROKEN: list[tuple[Any, str]] = [
+    (lambda f: edit_tensors(f, lambda t: t.pop(NORM)), f"missing tensor {NORM}"),
+    (lambda f: edit_tensors(f, lambda t: t.update({NORM: torch.ones(7)})), f"tensor {NORM} has shape 7"),
+    (lambda f: edit_tensors(f, lambda t: t.update({NORM: t[NORM].int()})), f"tensor {NORM} has unsupported dtype I32"),
+    (lambda f: edit_tensors(f, lambda t: t[NORM].fill_(torch.nan)), "holds NaN or infinity"),
+    (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json: not JSON"),
+    (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json: holds no BPE model"),
+    (lambda f: edit_json(f / "tokenizer.json", lambda v: v.update(pre_tokenizer=7)), "cannot be used"),
+    (lambda f: edit_json(f / "tokenizer.json", lambda v: v["added_tokens"].pop(24)), "no token has id 1011"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), BROKEN)
+def test_a_broken_checkpoint_makes_no_reference(tmp_path: Path, damage: Any, message: str) -> None:
+    folder = tmp_path / "asr"
+    shutil.copytree(bundled.TINY_ASR, folder)
+    damage(folder)
+    output = tmp_path / "reference.safetensors"
+    check_one_line(run(mimo_check, "reference", folder, "--tokenizer", "tiny", "-o", output), message)
+    assert not output.exists()
+
+
+def test_a_checkpoint_without_the_prompts_tokens_is_not_converted(tmp_path: Path) -> None:
+    folder = tmp_path / "asr"
+    shutil.copytree(bundled.TINY_ASR, folder)
+
+    def rename(values: Any) -> None:
+        for entry in values["added_tokens"]:
+            entry["content"] = entry["content"].replace("<|sosp|>", "<|speech|>")
+
+    edit_json(folder / "tokenizer.json", rename)
+    result = run(mimo_convert, folder, "--tokenizer", "tiny", "--no-check", "--out", tmp_path / "out")
+    check_one_line(result, "<|sosp|> is no added token, and the prompt needs it")
+
+
+def test_other_vocabularies_fail_even_where_the_prompt_is_the_same(tiny: Path, tmp_path: Path) -> None:
+    """Two tokens that the prompt does not use, swapped in the file."""
+    data = tiny.read_bytes()
+    from mimo_convert.gguf_file import read_gguf
+
+    tokens = read_gguf(tiny).metadata["tokenizer.ggml.tokens"]
+    prompt = set(Activations.load(bundled.TINY_REFERENCE).stages["prompt_ids"][0])
+    a, b = [t for i, t in enumerate(tokens[700:], 700) if i not in prompt and len(t.encode()) == 4][:2]
+    first, second = (len(t.encode()).to_bytes(8, "little") + t.encode() for t in (a, b))
+    at, then = data.index(first), data.index(second)
+    swapped = tmp_path / "mimo-asr-f16.gguf"
+    data = data[:at] + second + data[at + len(first) : then] + first + data[then + len(second) :]
+    swapped.write_bytes(data)
+    tokenizer = tiny.with_name("mimo-tokenizer-f16.gguf")
+    result = run(mimo_check, swapped, "--tokenizer", tokenizer, "--reference", "tiny")
+    assert result.exit_code == 1, result.output
+    assert "vocabulary: its tokens or merges are not the reference's" in result.stdout
+
+
+@pytest.mark.parametrize("option", ["--json", "--dump"])
+def test_a_place_that_cannot_be_written_is_known_before_the_work(tiny: Path, tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = run(mimo_check, tiny, option, tmp_path / "file" / "x")
+    check_one_line(result, "cannot be written")
+    assert "transcript" not in result.stdout
+
+
+def test_a_clip_beyond_the_context_is_known_before_it_is_encoded(tiny: Path, tmp_path: Path) -> None:
+    import soundfile
+
+    soundfile.write(tmp_path / "long.flac", np.zeros(8000 * 3600, np.float32), 8000)
+    check_one_line(run(mimo_check, tiny, "--audio", tmp_path / "long.flac"), "audio: needs a prompt of", "shorter clip")
