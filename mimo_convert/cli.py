@@ -10,14 +10,12 @@ from quantize.errors import InputError
 from quantize.types import TYPES, Type
 from runtime_check import bundled
 from runtime_check.files import check_can_write
+from runtime_check.options import FILE, audio_option, json_option
 
 from .console import exit_status, one_line_errors, threads_option
 from .convert import Request, convert, free_bytes, make_request, replan
 from .models import family_of, mimo_asr
 from .plan import Plan
-
-FILE = click.Path(path_type=Path)
-
 
 TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
 
@@ -61,10 +59,8 @@ TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
     metavar="CKPT_OR_FILE",
     help="What to compare with.  [default: MODEL itself, in PyTorch; for tiny the bundled file]",
 )
-@click.option(
-    "--audio", type=FILE, metavar="FILE", default=bundled.JFK, show_default="the JFK clip", help="The sound to run."
-)
-@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report here, too.")
+@audio_option
+@json_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
 @click.option("--force", is_flag=True, help="Replace files that are already there.")
 @click.version_option(package_name="mimo-convert")

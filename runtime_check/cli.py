@@ -14,16 +14,12 @@ from quantize.errors import InputError
 from . import bundled, report
 from .activations import Stages
 from .files import check_can_write
+from .options import FILE, audio_option, json_option
 from .prompt import LANGUAGE_TAGS
 from .proof import MAX_NEW_TOKENS, prepare, prove
 from .references import choose_language, open_reference
 from .transcribe import read_clip
 
-FILE = click.Path(path_type=Path)
-
-audio_option = click.option(
-    "--audio", type=FILE, metavar="FILE", default=bundled.JFK, show_default="the JFK clip", help="The sound to run."
-)
 language_option = click.option(
     "--language", type=click.Choice(list(LANGUAGE_TAGS)),
     help="Of the prompt.  [default: the reference's; else english for JFK, auto for other sounds]",
@@ -53,7 +49,7 @@ def main() -> None:
     """
 
 
-@main.command("file")
+@main.command("file", short_help="Transcribe with a file; compare it with a reference.")
 @click.argument("file", type=FILE, metavar="LM.gguf")
 @click.option(
     "--tokenizer",
@@ -74,7 +70,7 @@ def main() -> None:
 @audio_option
 @click.option("--text", metavar="TEXT", help="What is said, for the word error rate; known for the JFK clip.")
 @language_option
-@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report here, too.")
+@json_option
 @click.option("--dump", type=FILE, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
 @click.option(
     "--max-new-tokens",
@@ -108,7 +104,7 @@ def check_file(
     sys.exit(exit_status([check.passed]))
 
 
-@main.command("reference")
+@main.command("reference", short_help="Store what PyTorch computes, for checks without it.")
 @click.argument("model", default=bundled.MODEL)
 @click.option("--tokenizer", metavar="CKPT", help=f"The audio tokenizer's checkpoint.  [default: {bundled.TOKENIZER}]")
 @audio_option
