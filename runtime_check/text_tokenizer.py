@@ -33,32 +33,11 @@ class TextTokenizer:
     @classmethod
     def from_gguf(cls, file: GGUFFile, vocab_size: int) -> "TextTokenizer":
         """Built from the file's own vocabulary. Raises InputError if that is missing or does not hold together."""
-        keys = ("model", "tokens", "token_type", "merges")
-        model, tokens, types, merges = (file.metadata.get(f"tokenizer.ggml.{key}") for key in keys)
-        if model != "gpt2":
-            raise InputError(file.path, f"key tokenizer.ggml.model is {model!r}", expected="'gpt2', a byte-level BPE")
-        for key, value in (("tokens", tokens), ("merges", merges)):
-            if not isinstance(value, list) or not value:
-                raise InputError(file.path, f"key tokenizer.ggml.{key} is missing", todo="convert the checkpoint again")
-        assert isinstance(tokens, list)
-        assert isinstance(merges, list)
-        types = types or infer_token_types(tokens)
-        for key, found in (("tokens", tokens), ("token_type", types)):
-            if len(found) != vocab_size:
-                raise InputError(file.path, f"key tokenizer.ggml.{key} has {len(found)}", expected=f"{vocab_size}")
-        for key, values in (("tokens", tokens), ("merges", merges)):
-            if not all(isinstance(value, str) for value in values):
-                raise InputError(file.path, f"key tokenizer.ggml.{key} holds something else than strings")
+        tokens, types, merges = vocabulary_of_file(file, vocab_size)
         vocab = {text: id for id, text in enumerate(tokens) if types[id] == TokenType.NORMAL}
-        if any(merge.count(" ") != 1 for merge in merges):
-            raise InputError(file.path, "key tokenizer.ggml.merges holds one that is not two parts", todo=AGAIN)
         check_merges(f"{file.path}: key tokenizer.ggml.merges", vocab, merges, AGAIN)
-        pairs = [tuple(merge.split(" ")) for merge in merges]
-        try:
-            bpe = BPE(vocab=vocab, merges=pairs)
-        except Exception as error:  # the library raises plain Exception: a merge whose parts are not in the vocabulary
-            raise InputError(file.path, f"key tokenizer.ggml.merges does not fit the tokens ({error})") from error
-        tokenizer = Tokenizer(bpe)
+        pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
+        tokenizer = Tokenizer(BPE(vocab=vocab, merges=pairs))
         for id, (text, type) in enumerate(zip(tokens, types, strict=True)):
             if type in ADDED:
                 tokenizer.add_tokens([AddedToken(text, special=type == TokenType.CONTROL, normalized=False)])
@@ -107,6 +86,30 @@ class TextTokenizer:
     def stops(self) -> set[int]:
         """The ids that end an answer."""
         return {id for id in map(self.tokenizer.token_to_id, STOP_TOKENS) if id is not None}
+
+
+def vocabulary_of_file(file: GGUFFile, vocab_size: int) -> tuple[list[str], list[int], list[str]]:
+    """Tokens, their types, and merges as the file has them. Raises InputError unless each is there, and whole."""
+
+    def strings(name: str) -> list[str]:
+        values = file.metadata.get(f"tokenizer.ggml.{name}")
+        if not isinstance(values, list) or not values:
+            raise InputError(file.path, f"key tokenizer.ggml.{name} is missing", todo=AGAIN)
+        if not all(isinstance(value, str) for value in values):
+            raise InputError(file.path, f"key tokenizer.ggml.{name} holds something else than strings", todo=AGAIN)
+        return values
+
+    model = file.metadata.get("tokenizer.ggml.model")
+    if model != "gpt2":
+        raise InputError(file.path, f"key tokenizer.ggml.model is {model!r}", expected="'gpt2', a byte-level BPE")
+    tokens, merges = strings("tokens"), strings("merges")
+    types = file.metadata.get("tokenizer.ggml.token_type") or infer_token_types(tokens)
+    for name, found in (("tokens", tokens), ("token_type", types)):
+        if len(found) != vocab_size:
+            raise InputError(file.path, f"key tokenizer.ggml.{name} has {len(found)}", expected=f"{vocab_size}")
+    if any(merge.count(" ") != 1 for merge in merges):
+        raise InputError(file.path, "key tokenizer.ggml.merges holds one that is not two parts", todo=AGAIN)
+    return tokens, types, merges
 
 
 def infer_token_types(tokens: list[str]) -> list[int]:
