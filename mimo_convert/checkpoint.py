@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -91,6 +90,11 @@ def as_float32(rows: Array) -> npt.NDArray[np.float32]:
     return rows.astype(np.float32, copy=False)
 
 
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as a person reads it: 1024×256."""
+    return "×".join(map(str, shape)) or "scalar"
+
+
 class Config:
     """A JSON object whose values are asked for by dotted key and type; a wrong or missing one is an InputError."""
 
@@ -100,9 +104,7 @@ class Config:
     def get(self, *keys: str, kind: type = int, default: Any = None) -> Any:
         """The value of the first of `keys` that is there ("audio_config.group_size" looks inside)."""
         for key in keys:
-            value: Any = self.values
-            for part in key.split("."):
-                value = value.get(part) if isinstance(value, Mapping) else None
+            value = self._find(key)
             if value is None:
                 continue
             if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < FLOAT32_MAX:
@@ -116,6 +118,13 @@ class Config:
             raise InputError(self.path, f"{keys[0]} is missing", todo="complete config.json")
         return default
 
+    def _find(self, key: str) -> Any:
+        """The value under a dotted key, or None."""
+        value: Any = self.values
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
     def positive(self, *keys: str, default: Any = None) -> int:
         """An int that must be at least 1, and fits in 31 bits."""
         value = int(self.get(*keys, default=default))
@@ -125,9 +134,7 @@ class Config:
 
     def must_be(self, key: str, *allowed: Any) -> None:
         """What the conversion cannot express must not be asked for: `key`, where present, is one of `allowed`."""
-        value: Any = self.values
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+        value = self._find(key)
         if value is not None and value not in allowed:
             choice = " or ".join(json.dumps(a) for a in allowed)
             raise InputError(self.path, f"{key} is {json.dumps(value)}", expected=f"{choice}, all this family knows")
@@ -143,10 +150,6 @@ class Checkpoint:
     tensors: Mapping[str, TensorInfo]
     repo: str = ""
     revision: str = ""
-
-    @cached_property
-    def shards(self) -> list[Path]:
-        return sorted({info.file for info in self.tensors.values()})
 
 
 def open_checkpoint(source: str, name: str = "") -> Checkpoint:
@@ -263,11 +266,10 @@ def _read_header(path: Path) -> Iterator[TensorInfo]:
             kind = "overlaps the one before" if begin < end else "leaves a gap before it"
             raise InputError(path, f"tensor {info.name} {kind}: begins at {begin}", expected=f"{end}")
         if stop - begin != info.nbytes:
-            shape = "×".join(map(str, info.shape))
             raise InputError(
                 path,
                 f"tensor {info.name} has {stop - begin} bytes",
-                expected=f"{info.nbytes} for {info.dtype} {shape}",
+                expected=f"{info.nbytes} for {info.dtype} {shape_text(info.shape)}",
             )
         end = stop
     data = size - 8 - length

@@ -12,6 +12,7 @@ from runtime_check import bundled
 from runtime_check.files import check_can_write
 from runtime_check.options import FILE, audio_option, json_option
 
+from .checkpoint import shape_text
 from .console import exit_status, one_line_errors, threads_option
 from .convert import Request, convert, free_bytes, make_request, replan
 from .models import family_of, mimo_asr
@@ -132,7 +133,7 @@ def print_plans(plans: list[Plan], out: Path) -> None:
         click.echo(f"{plan.file_name}")
         width = max(len(tensor.name) for tensor in plan.tensors)
         for tensor in plan.tensors:
-            shape = "×".join(map(str, tensor.shape))
+            shape = shape_text(tensor.shape)
             line = f"  {tensor.name:<{width}}  {tensor.type.name:<6}  {shape:>13}  {tensor.nbytes:>13,}  {tensor.note}"
             click.echo(line.rstrip())
         click.echo(f"  {describe(plan)}\n")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gguf import GGUF_DEFAULT_ALIGNMENT, GGUF_MAGIC, GGUFValueType, GGUFWriter
 from gguf.constants import GGMLQuantizationType
-from gguf.gguf_writer import WriterState
+from gguf.gguf_writer import TensorInfo, WriterState
 
 from quantize.errors import InputError
 from quantize.types import BY_GGML, Type
@@ -63,10 +63,7 @@ def header_bytes(
 
 
 def _add_tensor(writer: GGUFWriter, name: str, shape: tuple[int, ...], type: Type) -> None:
-    from gguf.gguf_writer import TensorInfo
-
-    info = TensorInfo(shape, GGMLQuantizationType(type.ggml), type.nbytes(prod(shape)))
-    writer.tensors[-1][name] = info
+    writer.tensors[-1][name] = TensorInfo(shape, GGMLQuantizationType(type.ggml), type.nbytes(prod(shape)))
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,14 @@ def dimensions_of_file(family: Family, path: Path, metadata: Mapping[str, Any]) 
     return family.dimensions_type(**values)
 
 
+def is_fused(file: GGUFFile) -> bool:
+    """Whether the language model's blocks hold Q, K and V as one tensor."""
+    return any(".attn.qkv." in name for name in file.tensors)
+
+
 def check_tensors(file: GGUFFile, family: Family, dims: Any) -> None:
     """Every tensor of the family is there, in its shape, and F32 where the runtime takes that for granted."""
-    fused = any(".attn.qkv." in name for name in file.tensors)
-    for tensor in family.tensors(dims, fused):
+    for tensor in family.tensors(dims, is_fused(file)):
         found = file.tensors.get(tensor.name)
         if found is None:
             raise InputError(file.path, f"missing tensor {tensor.name}", expected=f"shape {tensor.shape}", todo=AGAIN)

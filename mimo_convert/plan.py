@@ -16,7 +16,7 @@ from quantize.errors import InputError
 from quantize.recipes import choose_type
 from quantize.types import F32, Type
 
-from .checkpoint import WEIGHT_DTYPES, Checkpoint, TensorInfo
+from .checkpoint import WEIGHT_DTYPES, Checkpoint, TensorInfo, shape_text
 from .gguf_file import Entry, align, header_bytes
 from .models import Family
 from .vocabulary import Vocabulary
@@ -116,20 +116,18 @@ def make_plan(
 def _bind(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> TensorInfo:
     info = checkpoint.tensors.get(name)
     if info is None:
-        raise InputError(checkpoint.folder, f"missing tensor {name}", expected=f"shape {_times(shape)}")
+        raise InputError(checkpoint.folder, f"missing tensor {name}", expected=f"shape {shape_text(shape)}")
     if info.shape != shape:
         raise InputError(
-            info.file, f"tensor {name} has shape {_times(info.shape)}", expected=f"{_times(shape)}, by config.json"
+            info.file,
+            f"tensor {name} has shape {shape_text(info.shape)}",
+            expected=f"{shape_text(shape)}, by config.json",
         )
     if info.dtype not in WEIGHT_DTYPES:
         raise InputError(
             info.file, f"tensor {name} has unsupported dtype {info.dtype}", expected=" or ".join(WEIGHT_DTYPES)
         )
     return info
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "scalar"
 
 
 def _left_out(checkpoint: Checkpoint, family: Family, tensors: list[PlannedTensor]) -> dict[str, str]:

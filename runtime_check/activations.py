@@ -15,6 +15,8 @@ from quantize.errors import InputError
 from .files import write_whole
 
 Stages = dict[str, npt.NDArray[Any]]
+CODES, PROMPT = "tok_codes", "prompt_ids"  # stages that the code calls by name
+LAST_HIDDEN, LOGITS = "prefill_last_hidden", "prefill_text_logits_step0"
 FORMAT = "mimo-check reference 1"
 
 

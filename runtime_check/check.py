@@ -7,13 +7,15 @@ from math import prod
 from pathlib import Path
 
 import jiwer
+import numpy as np
 
 from mimo_convert.gguf_file import GGUFFile
+from mimo_convert.model_file import is_fused
 from quantize.errors import InputError
 
-from .activations import Activations
+from .activations import CODES, Activations
 from .bundled import JFK_SHA256, JFK_TEXT
-from .compare import CODES, Comparison, compare
+from .compare import Comparison, compare
 from .transcribe import Clip, Harness, read_prompt
 
 HASH_BLOCK = 1 << 24
@@ -78,8 +80,10 @@ def check(
     if reference is not None:
         ours = dict(run.stages)
         check_stages(reference, run)
-        if harness.lm:  # later stages without the noise of earlier ones: the same codes on both sides
-            ours |= read_prompt(harness.lm, reference.stages[CODES], language, 1, keep_stages=True)[1]
+        codes = reference.stages[CODES]
+        same = codes.dtype == ours[CODES].dtype and np.array_equal(codes, ours[CODES])
+        if harness.lm and not same:  # later stages without the noise of earlier ones: the same codes on both sides
+            ours |= read_prompt(harness.lm, codes, language, 1, keep_stages=True)[1]
         hashes = run.origin.vocabulary_sha256, reference.origin.vocabulary_sha256
         vocabulary_equal = hashes[0] == hashes[1] if lm else None
         comparison = compare(ours, reference.stages, lm.type if lm else "", tokenizer.type, vocabulary_equal)
@@ -133,7 +137,7 @@ def file_facts(file: GGUFFile) -> FileFacts:
         type=matrices.most_common(1)[0][0],
         bits_per_weight=sum(t.nbytes for t in tensors) * 8 / sum(prod(t.shape) for t in tensors),
         tensor_types=dict(Counter(t.type.name for t in tensors).most_common()),
-        layout="fused" if any(".attn.qkv." in name for name in file.tensors) else "separate",
+        layout="fused" if is_fused(file) else "separate",
     )
 
 

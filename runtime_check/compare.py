@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .activations import Stages
+from .activations import CODES, LOGITS, PROMPT, Stages
 from .gates import GATES, Gate
 
-CODES, PROMPT, LOGITS = "tok_codes", "prompt_ids", "prefill_text_logits_step0"
 NOT_COSINES = (CODES, PROMPT, "greedy_ids")
 
 

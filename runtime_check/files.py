@@ -7,13 +7,14 @@ from pathlib import Path
 from quantize.errors import InputError
 
 
-def check_can_write(*paths: Path | None) -> None:
-    """Whether each file (None: none is wanted) can be written, asked before long work. Raises InputError."""
-    for path in paths:
-        if path and (path.is_dir() or not path.name):
-            raise InputError(path, "is a folder", expected="a file's name")
-        if path and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-            raise InputError(path, "cannot be written: its folder is not there, or is closed to you")
+def check_can_write(path: Path | None) -> None:
+    """Whether the file (None: none is wanted) can be written, asked before long work. Raises InputError."""
+    if path is None:
+        return
+    if path.is_dir() or not path.name:
+        raise InputError(path, "is a folder", expected="a file's name")
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise InputError(path, "cannot be written: its folder is not there, or is closed to you")
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_convert.gguf_file import GGUFFile
-from quantize.errors import InputError
 from quantize.types import BY_GGML
 
 TensorPtr = Any  # ctypes pointer to a ggml_tensor
@@ -51,6 +50,11 @@ def _new_context(n_tensors: int, extra: int = 0) -> Any:
     return context
 
 
+def _new_tensor(context: Any, type: int, shape: tuple[int, ...]) -> TensorPtr:
+    """A tensor of a numpy shape, without memory yet."""
+    return ggml.ggml_new_tensor(context, type, len(shape), (ctypes.c_int64 * 4)(*reversed(shape)))
+
+
 class Backend:
     """ggml's CPU backend with a number of threads."""
 
@@ -60,10 +64,12 @@ class Backend:
 
 
 class Weights:
-    """The tensors of a GGUF file, in place in the mapped file: nothing is copied, and pages come as they are used."""
+    """The tensors of a GGUF file, in place in the mapped file: nothing is copied, and pages come as they are used.
+
+    The file was opened by `open_model_file`, which saw that every tensor a graph asks for is there.
+    """
 
     def __init__(self, file: GGUFFile) -> None:
-        self.path = file.path
         with file.path.open("rb") as handle:
             self.mapped = np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         base = self.mapped.ctypes.data
@@ -72,8 +78,7 @@ class Weights:
         weakref.finalize(self, _free, context, buffer, self.mapped)
         self.tensors: dict[str, TensorPtr] = {}
         for name, entry in file.tensors.items():
-            ne = (ctypes.c_int64 * 4)(*reversed(entry.shape))
-            tensor = ggml.ggml_new_tensor(context, entry.type.ggml, len(entry.shape), ne)
+            tensor = _new_tensor(context, entry.type.ggml, entry.shape)
             ggml.ggml_backend_tensor_alloc(buffer, tensor, base + entry.begin)
             self.tensors[name] = tensor
 
@@ -81,10 +86,7 @@ class Weights:
         return name in self.tensors
 
     def __getitem__(self, name: str) -> TensorPtr:
-        try:
-            return self.tensors[name]
-        except KeyError:
-            raise InputError(self.path, f"missing tensor {name}", todo="convert the checkpoint again") from None
+        return self.tensors[name]
 
 
 class State:
@@ -92,10 +94,7 @@ class State:
 
     def __init__(self, backend: Backend, shapes: Mapping[str, tuple[int, ...]]) -> None:
         context = _new_context(len(shapes))
-        self.tensors = {
-            name: ggml.ggml_new_tensor(context, ggml.GGML_TYPE_F32, len(shape), (ctypes.c_int64 * 4)(*reversed(shape)))
-            for name, shape in shapes.items()
-        }
+        self.tensors = {name: _new_tensor(context, ggml.GGML_TYPE_F32, shape) for name, shape in shapes.items()}
         buffer = ggml.ggml_backend_alloc_ctx_tensors(context, backend.handle)
         if not buffer:
             raise MemoryError("ggml cannot allocate the KV cache")
@@ -134,8 +133,8 @@ class Graph:
     # ── ends of the graph ────────────────────────────────────────────────────────────────────────────────────────
 
     def input(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> TensorPtr:
-        ne = (ctypes.c_int64 * 4)(*reversed(shape))
-        tensor = ggml.ggml_new_tensor(self.ctx, DTYPES[np.dtype(dtype).name], len(shape), ne)
+        """A tensor that every `run` fills from its inputs, by `name`."""
+        tensor = _new_tensor(self.ctx, DTYPES[np.dtype(dtype).name], shape)
         ggml.ggml_set_input(tensor)
         self.inputs[name] = tensor
         return tensor
@@ -173,6 +172,7 @@ class Graph:
     # ── layers ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def weight(self, name: str) -> TensorPtr:
+        """A weight as products take it: widened, if this graph widens and its type asks for it."""
         tensor = self.weights[name]
         if self.widen and BY_GGML[tensor.contents.type].name in ("f16", "bf16"):
             return ggml.ggml_cast(self.ctx, tensor, ggml.GGML_TYPE_F32)

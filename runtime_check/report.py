@@ -8,10 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mimo_convert.checkpoint import shape_text
 from mimo_convert.plan import KEPT_F32, Plan
 
+from .activations import CODES, PROMPT
 from .check import Check, FileFacts
-from .compare import CODES, PROMPT, Comparison
+from .compare import Comparison
 from .files import write_whole
 
 SCHEMA = "mimo-check report 1"
@@ -150,7 +152,7 @@ def _stage_lines(comparison: Comparison) -> list[str]:
     tokenizer: list[str] = []
     lm: list[str] = []
     for stage in comparison.stages:
-        shape = "×".join(map(str, stage.shape))
+        shape = shape_text(stage.shape)
         gates = f"{stage.gate.cos_mean:.3f} / {stage.gate.cos_min:.3f}"
         verdict = "FAIL" if stage.problem else "ok"
         cells = stage.name, shape, f"{stage.cos_mean:.6f}", f"{stage.cos_min:.6f}", gates, verdict

@@ -10,14 +10,12 @@ from mimo_convert.model_file import open_model_file
 from mimo_convert.models import mimo_asr
 from mimo_convert.models.mimo_asr import BlockDims, SpeechLMDims
 
-from .activations import Stages
+from .activations import LAST_HIDDEN, LOGITS, Stages
 from .graph import Backend, Graph, State, TensorPtr, Weights
 from .prompt import Ids
 from .text_tokenizer import TextTokenizer
 
 Attention = Callable[[TensorPtr, TensorPtr, TensorPtr], TensorPtr]
-
-LAST_HIDDEN, LOGITS = "prefill_last_hidden", "prefill_text_logits_step0"
 
 
 class SpeechLM:

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 
 from mimo_convert.gguf_file import GGUFFile
+from mimo_convert.model_file import AGAIN
 from mimo_convert.models import mimo_asr
 from mimo_convert.vocabulary import check_merges, read_vocabulary, vocabulary_sha256
 from quantize.errors import InputError
@@ -20,7 +21,6 @@ from .prompt import STOP_TOKENS, clean_transcript
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-AGAIN = "convert the checkpoint again"
 ADDED = (TokenType.CONTROL, TokenType.USER_DEFINED)
 
 

@@ -10,9 +10,8 @@ from mimo_convert.convert import convert, make_request
 from mimo_convert.gguf_file import read_gguf
 from quantize.types import TYPES
 from runtime_check import reference
-from runtime_check.activations import Activations
+from runtime_check.activations import LOGITS, Activations
 from runtime_check.check import Check, check
-from runtime_check.compare import LOGITS
 from runtime_check.transcribe import Clip
 
 from ..synthetic import REAL_VOCAB_SIZE, write_speech_lm

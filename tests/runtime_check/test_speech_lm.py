@@ -7,10 +7,11 @@ import torch
 from mimo_convert.checkpoint import Checkpoint
 from quantize.types import TYPES
 from runtime_check import reference
+from runtime_check.activations import LOGITS
 from runtime_check.compare import cosines
 from runtime_check.graph import Backend
 from runtime_check.prompt import Ids, build_prompt
-from runtime_check.speech_lm import LOGITS, SpeechLM
+from runtime_check.speech_lm import SpeechLM
 from runtime_check.text_tokenizer import TextTokenizer
 
 from .conftest import Converter
