@@ -23,6 +23,11 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except InputError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(BAD_INPUT)
+        except BrokenPipeError:  # `| head`: click's own business
+            raise
+        except OSError as error:  # a name too long, a disk that went away: wherever it struck, it is the system's
+            click.echo(f"error: {InputError(error.filename or 'system', error.strerror or str(error))}", err=True)
+            sys.exit(BAD_INPUT)
         except KeyboardInterrupt:
             click.echo("interrupted: no unfinished file was left behind", err=True)
             sys.exit(INTERRUPTED)

@@ -20,6 +20,7 @@ def test_the_exit_status_is_1_only_for_a_check_that_failed(passed: list[bool | N
     ("error", "status", "stderr"),
     [
         (InputError("x.gguf", "is odd", expected="even", todo="ask"), 2, "error: x.gguf: is odd; expected even; ask\n"),
+        (OSError(36, "File name too long", "xxx"), 2, "error: xxx: File name too long\n"),
         (KeyboardInterrupt(), 130, "interrupted: no unfinished file was left behind\n"),
     ],
 )
