@@ -9,7 +9,8 @@ import gguf
 import numpy as np
 
 from mimo_convert.console import default_threads
-from mimo_convert.convert import convert, make_request
+from mimo_convert.convert import convert
+from mimo_convert.request import make_request
 from quantize.kernels import quantize_rows
 from quantize.types import TYPES
 from runtime_check import bundled, reference
@@ -65,7 +66,7 @@ def measure(model: str, tokenizer: str, out: Path) -> dict[str, Check]:
     expected = reference.run(lm, audio_tokenizer, clip, "english", max_new_tokens=64)
     checks = {}
     for name, type in TYPES.items():
-        requests = [make_request(checkpoint, [type], False) for checkpoint in (lm, audio_tokenizer)]
+        requests = [make_request(checkpoint, [type]) for checkpoint in (lm, audio_tokenizer)]
         paths = [out / plan.file_name for plan in convert(requests, out, threads=threads)]
         checks[name] = check(
             *paths, clip, expected, language="english", max_new_tokens=64, threads=threads,

@@ -1,98 +1,37 @@
-"""A Hugging Face checkpoint: its config, its tokenizer files and its tensors, read a few rows at a time.
+"""A Hugging Face checkpoint: its config, its tokenizer files, and where its tensors lie.
 
 The safetensors format (https://github.com/huggingface/safetensors) is small enough to check completely: every offset of
-every shard is verified before a weight is used. Tensors are read with `pread`, never mapped, so that no page of a 16 GB
-checkpoint stays in this process's memory.
+every shard is verified before a weight is used.
 """
 
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from quantize.errors import InputError
+from quantize.types import BF16, F16, F32, Type
+
+from .shards import LocalShards
+from .stored import StoredTensor, shape_text
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 MAX_HEADER_BYTES = 100_000_000  # the format's own bound
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
-DTYPE_BYTES |= {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
-WEIGHT_DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # numpy has no bf16: its bits as uint16
+WEIGHT_TYPES = {"F32": F32, "F16": F16, "BF16": BF16}
+OTHER_DTYPES = {"F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
+OTHER_DTYPES |= {"U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
+# The dtypes of safetensors; those that hold no weights have no number in ggml.
+DTYPES = WEIGHT_TYPES | {name: Type(name, -1, -1, 1, nbytes) for name, nbytes in OTHER_DTYPES.items()}
 
 # What a conversion needs of a Hub repository; the rest (images, code, other formats) is not downloaded.
 HUB_FILES = ["*.safetensors", INDEX, "config.json", "tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json"]
-
-Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where a tensor lies: `begin` is the absolute offset in `file`; `shape` is (rows, columns, …)."""
-
-    name: str
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-
-    @property
-    def n_rows(self) -> int:
-        return self.shape[0] if len(self.shape) > 1 else 1
-
-    @property
-    def row(self) -> int:
-        """Weights in a row: everything behind the first dimension, or all of a one-dimensional tensor."""
-        return prod(self.shape[1:]) if len(self.shape) > 1 else prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return prod(self.shape) * DTYPE_BYTES[self.dtype]
-
-    def read_rows(self, first: int = 0, n: int | None = None) -> Array:
-        """Rows `first` … `first + n` as stored, without conversion: (n, row) of float32, float16, or bf16 as uint16.
-
-        Raises InputError where the file cannot be read or ends early.
-        """
-        n = self.n_rows - first if n is None else n
-        width = DTYPE_BYTES[self.dtype]
-        want = n * self.row * width
-        buffer = bytearray(want)
-        view = memoryview(buffer)
-        try:
-            fd = os.open(self.file, os.O_RDONLY)
-            try:
-                got, offset = 0, self.begin + first * self.row * width
-                while got < want:
-                    step = os.preadv(fd, [view[got:]], offset + got)
-                    if step == 0:
-                        break
-                    got += step
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise InputError(self.file, f"tensor {self.name} cannot be read: {error.strerror}") from error
-        if got < want:
-            raise InputError(self.file, f"tensor {self.name} ends {want - got} bytes early", todo="download it again")
-        return np.frombuffer(buffer, dtype=WEIGHT_DTYPES[self.dtype]).reshape(n, self.row)
-
-
-def as_float32(rows: Array) -> npt.NDArray[np.float32]:
-    """Stored rows (float32, float16, or bf16 as uint16) as float32, exactly."""
-    if rows.dtype == np.uint16:  # bf16 is the upper half of a float32
-        return (rows.astype(np.uint32) << 16).view(np.float32)
-    return rows.astype(np.float32, copy=False)
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    """A shape as a person reads it: 1024×256."""
-    return "×".join(map(str, shape)) or "scalar"
 
 
 class Config:
@@ -147,9 +86,10 @@ class Checkpoint:
     folder: Path
     name: str
     config: Config
-    tensors: Mapping[str, TensorInfo]
+    tensors: Mapping[str, StoredTensor]
     repo: str = ""
     revision: str = ""
+    shards: LocalShards = field(default_factory=LocalShards)
 
 
 def open_checkpoint(source: str, name: str = "") -> Checkpoint:
@@ -158,7 +98,7 @@ def open_checkpoint(source: str, name: str = "") -> Checkpoint:
     `name` is what the model is called; by default what the folder or the repository is. Raises InputError for anything
     that is not a complete, well-formed checkpoint; no weight is read.
     """
-    folder, repo, revision = Path(source), "", ""
+    folder, repo, revision, shards = Path(source), "", "", LocalShards()
     if not os.path.exists(folder):  # unlike Path.exists, no error for a name too long
         if source.count("/") != 1 or source.startswith((".", "/", "~")):
             raise InputError(source, "no such folder", expected="a checkpoint folder, a Hub id OWNER/NAME, or tiny")
@@ -170,7 +110,7 @@ def open_checkpoint(source: str, name: str = "") -> Checkpoint:
         raise InputError(folder, "not a folder", expected="a folder with config.json and *.safetensors")
     config = Config(folder / "config.json", read_json(folder / "config.json"))
     name = (name or folder.resolve().name).encode(errors="replace").decode()  # a folder's name need not be UTF-8
-    return Checkpoint(folder, name, config, _tensors(folder), repo, revision)
+    return Checkpoint(folder, name, config, _tensors(folder, shards), repo, revision, shards)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -201,50 +141,50 @@ def _download(source: str) -> Path:
         ) from error
 
 
-def _tensors(folder: Path) -> dict[str, TensorInfo]:
+def _tensors(folder: Path, shards: LocalShards) -> dict[str, StoredTensor]:
     index = folder / INDEX
     if index.exists():
-        return _indexed_tensors(folder, index)
-    shards = [folder / SINGLE] if (folder / SINGLE).exists() else sorted(folder.glob("*.safetensors"))
-    if len(shards) != 1:
+        return _indexed_tensors(folder, index, shards)
+    files = [folder / SINGLE] if shards.exists(folder / SINGLE) else sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
         raise InputError(
             folder,
-            f"{len(shards)} safetensors files and no {INDEX}",
+            f"{len(files)} safetensors files and no {INDEX}",
             expected=f"{SINGLE}, or shards with their index",
             todo="download the checkpoint again",
         )
-    return {info.name: info for info in _read_header(shards[0])}
+    return {info.name: info for info in _read_header(files[0], shards)}
 
 
-def _indexed_tensors(folder: Path, index: Path) -> dict[str, TensorInfo]:
+def _indexed_tensors(folder: Path, index: Path, shards: LocalShards) -> dict[str, StoredTensor]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise InputError(index, "weight_map is missing or malformed", expected="tensor name → file name")
-    shards: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for file in sorted(set(weight_map.values())):
         if Path(file).name != file or file in ("", ".", ".."):
             raise InputError(index, f"names {file!r}, outside the checkpoint folder", expected="plain file names")
-        shards[file] = folder / file
-        if not shards[file].exists():
-            raise InputError(shards[file], f"missing shard, named by {INDEX}", todo="download it")
-    tensors: dict[str, TensorInfo] = {}
-    for file, path in shards.items():
-        for info in _read_header(path):
+        files[file] = folder / file
+        if not shards.exists(files[file]):
+            raise InputError(files[file], f"missing shard, named by {INDEX}", todo="download it")
+    tensors: dict[str, StoredTensor] = {}
+    for file, path in files.items():
+        for info in _read_header(path, shards):
             if weight_map.get(info.name) != file:
                 named = weight_map.get(info.name, "no file")
                 raise InputError(path, f"holds tensor {info.name}, for which {INDEX} names {named}")
             tensors[info.name] = info
     for name, file in weight_map.items():
         if name not in tensors:
-            raise InputError(shards[file], f"missing tensor {name}, which {INDEX} promises", todo="download it again")
+            raise InputError(files[file], f"missing tensor {name}, which {INDEX} promises", todo="download it again")
     return tensors
 
 
-def _read_header(path: Path) -> Iterator[TensorInfo]:
+def _read_header(path: Path, shards: LocalShards) -> Iterator[StoredTensor]:
     """Every tensor of a shard, its header checked: bounded, JSON, no overlap, no gap, nothing past the end."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        size = shards.size(path)
+        with shards.open(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
                 raise InputError(path, f"truncated: {size} bytes, header says {length}", todo="download it again")
@@ -261,7 +201,7 @@ def _read_header(path: Path) -> Iterator[TensorInfo]:
 
     tensors = [_read_entry(path, name, entry) for name, entry in header.items()]
     end = 0
-    for info, begin, stop in sorted(tensors, key=lambda t: t[1:]):
+    for info, begin, stop in sorted(tensors, key=lambda entry: entry[1:]):
         if begin != end:
             kind = "overlaps the one before" if begin < end else "leaves a gap before it"
             raise InputError(path, f"tensor {info.name} {kind}: begins at {begin}", expected=f"{end}")
@@ -269,7 +209,7 @@ def _read_header(path: Path) -> Iterator[TensorInfo]:
             raise InputError(
                 path,
                 f"tensor {info.name} has {stop - begin} bytes",
-                expected=f"{info.nbytes} for {info.dtype} {shape_text(info.shape)}",
+                expected=f"{info.nbytes} for {info.type.name.upper()} {shape_text(info.shape)}",
             )
         end = stop
     data = size - 8 - length
@@ -277,17 +217,17 @@ def _read_header(path: Path) -> Iterator[TensorInfo]:
         raise InputError(path, f"truncated: tensors reach to {end} of {data} bytes", todo="download it again")
     if end < data:
         raise InputError(path, f"{data - end} bytes that belong to no tensor", todo="download it again")
-    return iter([TensorInfo(i.name, path, i.dtype, i.shape, 8 + length + begin) for i, begin, _ in tensors])
+    return iter([replace(info, begin=8 + length + begin) for info, begin, _ in tensors])
 
 
-def _read_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
+def _read_entry(path: Path, name: str, entry: Any) -> tuple[StoredTensor, int, int]:
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)) or prod(shape) >= 1 << 63:
             raise ValueError
-        known = dtype in DTYPE_BYTES
+        stored_as = DTYPES.get(dtype)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(path, f"header entry of tensor {name} is malformed", todo="download it again") from error
-    if not known:
-        raise InputError(path, f"tensor {name} has unsupported dtype {dtype}", expected=" or ".join(WEIGHT_DTYPES))
-    return TensorInfo(name, path, dtype, shape, 0), begin, end
+    if stored_as is None:
+        raise InputError(path, f"tensor {name} has unsupported dtype {dtype}", expected=" or ".join(WEIGHT_TYPES))
+    return StoredTensor(name, path, stored_as, shape, 0), begin, end

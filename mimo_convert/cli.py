@@ -1,7 +1,6 @@
 """mimo-convert: parse, call, print. The one file of this floor that reaches up: it checks what it wrote."""
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 import click
@@ -12,13 +11,21 @@ from runtime_check import bundled
 from runtime_check.files import check_can_write
 from runtime_check.options import FILE, audio_option, json_option
 
-from .checkpoint import shape_text
-from .console import exit_status, one_line_errors, threads_option
-from .convert import Request, convert, free_bytes, make_request, replan
+from .console import (
+    TYPE_NAME,
+    asr_only_option,
+    exit_status,
+    one_line_errors,
+    read_rules,
+    rule_options,
+    tell,
+    threads_option,
+)
+from .convert import convert, replan
+from .describe import describe, print_plans
 from .models import family_of, mimo_asr
-from .plan import Plan
-
-TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
+from .plan import Options, Plan
+from .request import Request, check_rules_of, make_request
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,6 +53,8 @@ TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
     show_default=True,
     help="Store Q, K and V of the language model's blocks as one tensor.",
 )
+@rule_options
+@asr_only_option
 @click.option("--out", type=FILE, metavar="DIR", help="Folder for the files.  [default: ./<model name>-GGUF]")
 @threads_option
 @click.option(
@@ -68,8 +77,8 @@ TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
 @one_line_errors
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
-    out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path, json_file: Path | None,
-    dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, out: Path | None, threads: int, checked: bool,
+    reference: str | None, audio: Path, json_file: Path | None, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
@@ -79,8 +88,10 @@ def main(
     """
     check_can_write(json_file)
     types = [TYPES[name] for name in dict.fromkeys(outtypes)]
-    requests = make_requests(model, tokenizer, types, TYPES.get(tokenizer_outtype or ""), fuse_qkv)
-    out = out or Path(f"{requests[0].checkpoint.name}-GGUF")
+    options = Options(fuse_qkv, asr_only, read_rules(tensor_types, recipe))
+    requests = make_requests(model, tokenizer, types, TYPES.get(tokenizer_outtype or ""), options)
+    check_rules_of(requests)
+    out = out or Path(f"{requests[0].model.name}-GGUF")
     from runtime_check import proof, report  # late: --help needs no ggml
 
     if dry_run:
@@ -92,7 +103,7 @@ def main(
         return
 
     inputs = proof.prepare(reference or model, tokenizer, audio) if checked else None
-    plans = convert(requests, out, threads=threads, force=force)
+    plans = convert(requests, out, threads=threads, force=force, tell=tell)
     for plan in plans:
         click.echo(f"{out / plan.file_name}: {describe(plan)}")
     checks = proof.prove(inputs, pairs_to_check(plans, out), threads) if inputs else []
@@ -104,7 +115,7 @@ def main(
 
 
 def make_requests(
-    model: str, tokenizer: str | None, types: list[Type], tokenizer_type: Type | None, fuse_qkv: bool
+    model: str, tokenizer: str | None, types: list[Type], tokenizer_type: Type | None, options: Options
 ) -> list[Request]:
     """What is to be converted: the speech LM in every type and its audio tokenizer, or an audio tokenizer alone."""
     checkpoint = bundled.open_model(model)
@@ -113,11 +124,11 @@ def make_requests(
             raise InputError(
                 "--tokenizer", f"{tokenizer}, but {model} is itself an audio tokenizer", todo="leave it out"
             )
-        return [make_request(checkpoint, [tokenizer_type] if tokenizer_type else types, fuse_qkv)]
+        return [make_request(checkpoint, [tokenizer_type] if tokenizer_type else types, options)]
     beside = bundled.open_tokenizer(tokenizer, model)
     if family_of(beside) is mimo_asr.FAMILY:
         raise InputError(beside.folder, "is a speech LM", expected="an audio tokenizer as --tokenizer")
-    return [make_request(checkpoint, types, fuse_qkv), make_request(beside, [tokenizer_type or types[0]], fuse_qkv)]
+    return [make_request(checkpoint, types, options), make_request(beside, [tokenizer_type or types[0]], options)]
 
 
 def pairs_to_check(plans: list[Plan], out: Path) -> list[tuple[Path | None, Path]]:
@@ -125,33 +136,3 @@ def pairs_to_check(plans: list[Plan], out: Path) -> list[tuple[Path | None, Path
     paths = [out / plan.file_name for plan in plans]
     lms = [path for plan, path in zip(plans, paths, strict=True) if plan.family is mimo_asr.FAMILY]
     return [(lm, paths[-1]) for lm in lms] or [(None, path) for path in paths]
-
-
-def print_plans(plans: list[Plan], out: Path) -> None:
-    """Every tensor with its type, shape and bytes; then each file's totals, and the disk's."""
-    for plan in plans:
-        click.echo(f"{plan.file_name}")
-        width = max(len(tensor.name) for tensor in plan.tensors)
-        for tensor in plan.tensors:
-            shape = shape_text(tensor.shape)
-            line = f"  {tensor.name:<{width}}  {tensor.type.name:<6}  {shape:>13}  {tensor.nbytes:>13,}  {tensor.note}"
-            click.echo(line.rstrip())
-        click.echo(f"  {describe(plan)}\n")
-    total, free = sum(plan.size for plan in plans), free_bytes(out)
-    click.echo(f"{total:,} bytes to write to {out}; {free:,} bytes free{'' if free > total else ': NOT ENOUGH'}")
-
-
-def describe(plan: Plan) -> str:
-    """A file in a line: tensors by type, size, bits per weight, and what is notable."""
-    types = Counter(tensor.type.name for tensor in plan.tensors)
-    parts = [
-        f"{len(plan.tensors)} tensors ({', '.join(f'{n} {type}' for type, n in types.most_common())})",
-        f"{plan.n_weights:,} weights",
-        f"{plan.size:,} bytes",
-        f"{plan.bits_per_weight:.2f} bits per weight",
-    ]
-    for note, n in Counter(tensor.note for tensor in plan.tensors if tensor.note).items():
-        parts.append(f"{n} × {note}")
-    for reason, n in Counter(plan.left_out.values()).items():
-        parts.append(f"left out {n} tensors: {reason}")
-    return "; ".join(parts)

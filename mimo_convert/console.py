@@ -1,14 +1,17 @@
-"""What both command lines share: errors as one line, exit statuses, and the number of threads."""
+"""What command lines share: errors as one line, exit statuses, and the options that more than one of them has."""
 
 import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from quantize.errors import InputError
+from quantize.recipes import Rule, parse_recipe, parse_rule
+from quantize.types import TYPES
 
 PASSED, GATE_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -28,11 +31,16 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:  # a name too long, a disk that went away: wherever it struck, it is the system's
             click.echo(f"error: {InputError(error.filename or 'system', error.strerror or str(error))}", err=True)
             sys.exit(BAD_INPUT)
-        except KeyboardInterrupt:
-            click.echo("interrupted: no unfinished file was left behind", err=True)
+        except KeyboardInterrupt as interrupt:
+            tell(str(interrupt) or "interrupted")
             sys.exit(INTERRUPTED)
 
     return wrapped
+
+
+def tell(line: str) -> None:
+    """Say something beside the result."""
+    click.echo(line, err=True)
 
 
 def default_threads() -> int:
@@ -44,6 +52,41 @@ def exit_status(passed: Iterable[bool | None]) -> int:
     """0 unless a check failed; a check without a reference (None) cannot fail."""
     return GATE_FAILED if False in list(passed) else PASSED
 
+
+def read_rules(tensor_types: Iterable[str], recipe: Path | None) -> tuple[Rule, ...]:
+    """The rules of the command line, then those of a recipe's file. Raises InputError for what is none."""
+    rules = [parse_rule(text, "--tensor-type") for text in tensor_types]
+    if recipe:
+        try:
+            text = recipe.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise InputError(recipe, f"cannot be read: {reason}", expected="a text file of rules") from error
+        rules += parse_recipe(text, str(recipe))
+    return tuple(rules)
+
+
+def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--tensor-type` and `--recipe`, for `read_rules`."""
+    of_one = click.option(
+        "--tensor-type",
+        "tensor_types",
+        multiple=True,
+        metavar="REGEX=TYPE",
+        help="Type of the matrices in whose name REGEX is found; may repeat, the first that matches wins.",
+    )
+    of_file = click.option(
+        "--recipe",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="More such rules, REGEX=TYPE, one a line; those of --tensor-type come first.",
+    )
+    return of_one(of_file(command))
+
+
+TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
+
+asr_only_option = click.option("--asr-only", is_flag=True, help="Leave out what only speech generation needs.")
 
 threads_option = click.option(
     "--threads", type=click.IntRange(1, 1024), default=default_threads, show_default="all cores", help="Threads."

@@ -1,137 +1,155 @@
-"""Runs plans: read → fuse → quantize → write, a bounded run of rows at a time.
+"""Runs plans: read → quantize → write, a bounded run of rows at a time.
 
-Every chunk's place is known from the plan, so chunks are quantized over threads and finish in any order; the bytes
-never depend on it. Several plans of one checkpoint are written in one pass over it.
+Every chunk's place is known from the plan, so chunks are read in the order in which they lie in the model's files,
+quantized over threads, and finish in any order; the bytes never depend on it. Several plans of one model are written in
+one pass over it. What is done is noted in journals, so that a run that was killed goes on where it stopped.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from quantize.errors import InputError
-from quantize.kernels import quantize_rows
-from quantize.types import F16, Type
+from quantize.kernels import Bytes, Scratch, is_float, peak, quantize_rows, to_float32
+from quantize.types import F16, F32, Type
 
-from .checkpoint import DTYPE_BYTES, Checkpoint, TensorInfo, as_float32
-from .models import family_of
-from .plan import Plan, PlannedTensor, make_plan
-from .vocabulary import Vocabulary, read_vocabulary
+from .journal import Journal
+from .part_file import PartFile, Tell, WorthlessError, flush_folder
+from .plan import Plan
+from .request import Chunk, Request, by_place, chunks, origin_of
+from .shards import LocalShards
 
-CHUNK_WEIGHTS = 2_000_000  # 8 MB as float32; small enough for the last-level cache, large enough to drown call costs
+FLUSH_BYTES = 1 << 27  # written before the next flush begins: what a killed run does again, and an interrupt waits for
+
+
+FLOATS, BLOCKS = Scratch(), Scratch()
 
 
 class OverflowingWeightError(Exception):
     """A finite weight has no finite value in its type; the plan must keep its tensor in F32."""
 
 
-class Chunk(NamedTuple):
-    """`n` rows of one source of one tensor, which stand behind `n_before` weights in the output tensor."""
-
-    tensor: str
-    source: TensorInfo
-    first: int
-    n: int
-    n_before: int
+class InterruptedRunError(KeyboardInterrupt):
+    """The user's interrupt, with what there is to say about it."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be made of one checkpoint: one file for each plan."""
-
-    checkpoint: Checkpoint
-    vocabulary: Vocabulary | None
-    plans: Sequence[Plan]
-
-
-def make_request(checkpoint: Checkpoint, types: Sequence[Type], fuse_qkv: bool) -> Request:
-    """One plan a type. Raises InputError for whatever in the checkpoint is not as its family's should be."""
-    family = family_of(checkpoint)
-    vocabulary = None
-    if family.has_vocabulary:
-        vocab_size = family.dimensions(checkpoint.config).vocab_size
-        vocabulary = read_vocabulary(checkpoint.folder, vocab_size, family.needed_tokens)
-    plans = [make_plan(checkpoint, family, vocabulary, type, fuse_qkv=fuse_qkv) for type in types]
-    return Request(checkpoint, vocabulary, plans)
-
-
-def chunks(tensor: PlannedTensor) -> Iterator[Chunk]:
-    """The rows of `tensor`, source by source, in runs of bounded size."""
-    n_before = 0
-    for source in tensor.sources:
-        step = max(1, CHUNK_WEIGHTS // source.row)
-        for first in range(0, source.n_rows, step):
-            n = min(step, source.n_rows - first)
-            yield Chunk(tensor.name, source, first, n, n_before)
-            n_before += n * source.row
-
-
-def convert(requests: Sequence[Request], out: Path, *, threads: int, force: bool = False) -> list[Plan]:
+def convert(
+    requests: Sequence[Request], out: Path, *, threads: int, force: bool = False, tell: Tell = lambda line: None
+) -> list[Plan]:
     """Write one file for each plan of each request into the folder `out`; returns the plans as they were written.
 
-    All files appear under their names together, when all are complete and flushed. Raises InputError for a weight that
-    is NaN or infinite, a file that is already there (unless `force`), a disk that is too small or fills, or a folder
-    that cannot be written; then nothing is left behind.
+    All files appear under their names together, when all are complete and flushed. What an earlier run of the same
+    requests left unfinished is gone on with; `tell` gets a line that says so. Raises InputError for a weight that is
+    NaN or infinite, a file that is already there (unless `force`), a disk that is too small or fills, or a folder that
+    cannot be written; InterruptedRunError for an interrupt.
     """
     new_folders = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]
+    groups: list[list[PartFile]] = []
     try:
-        check_output([plan for request in requests for plan in request.plans], out, force=force)
         with ExitStack() as stack:
-            parts: list[PartFile] = []
-            for request in requests:
-                parts += _write(request, out, threads, stack)
-            for part in parts:
-                part.flush()
-            for part in parts:
-                part.publish()
-    except BaseException:
-        with suppress(OSError):  # never made, or not empty: somebody else's
+            requests = [recall(request, out) for request in requests]
+            groups += [part_files(request, out, stack) for request in requests]
+            check_output([part for group in groups for part in group], out, force=force)
+            for group in groups:
+                open_all(group, tell)
+            for i, request in enumerate(requests):
+                groups[i] = _write(request, groups[i], threads, stack)
+            parts = [part for group in groups for part in group]
+            publish(parts)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(how_to_go_on(part for group in groups for part in group)) from None
+    finally:
+        with suppress(OSError):  # there were none, or they are not empty
             for folder in new_folders:
                 folder.rmdir()
-        raise
-    fd = os.open(out, os.O_RDONLY)  # the new names, too, must survive a power loss
-    os.fsync(fd)
-    os.close(fd)
     return [part.plan for part in parts]
+
+
+def recall(request: Request, out: Path) -> Request:
+    """The same request, with what an earlier run of it found out about weights too large for their type."""
+    for i, plan in enumerate(request.plans):
+        found = Journal.read(PartFile(out / plan.file_name, plan, origin_of(request, plan)).journal.path)
+        if found and found.origin.peaks:
+            informed = replace(request, peaks=found.origin.peaks)
+            if origin_of(informed, informed.plans[i]) == found.origin:
+                return informed
+    return request
 
 
 def replan(request: Request, threads: int) -> Request:
     """The same request, with every tensor in F32 that holds a weight too large for its type: reads all weights."""
-    peaks = find_peaks(request.plans[0], threads)
-    plans = [
-        make_plan(
-            request.checkpoint, plan.family, request.vocabulary, plan.outtype, fuse_qkv=plan.fuse_qkv, peaks=peaks
-        )
-        for plan in request.plans
+    return replace(request, peaks=find_peaks(request, threads))
+
+
+def find_peaks(request: Request, threads: int) -> dict[str, float]:
+    """The greatest magnitude in each tensor that holds one beyond F16's range.
+
+    Reads every weight, so it also finds what can be in no file: raises InputError for NaN and infinity.
+    """
+    tensors = request.plans[0].tensors
+    peaks: dict[str, float] = {}
+
+    buffers = Buffers()
+
+    def look(job: tuple[Chunk, Bytes]) -> tuple[Chunk, Bytes, float]:
+        return *job, check_numbers(*job)
+
+    with progress_bar(sum(source.nbytes for tensor in tensors for source in tensor.sources)) as progress:
+        todo = read(by_place(chunks(tensors)), request.model.shards, buffers)
+        for chunk, rows, top in over_threads(look, todo, threads):
+            buffers.give_back(rows)
+            name = tensors[chunk.tensor].name
+            advance(progress, name, chunk.n * chunk.source.row_bytes)
+            if top >= F16.overflow:
+                peaks[name] = max(top, peaks.get(name, 0.0))
+    return peaks
+
+
+def part_files(request: Request, out: Path, stack: ExitStack) -> list[PartFile]:
+    """A `.part`, not yet opened, for each plan; `stack` closes them."""
+    return [
+        stack.enter_context(PartFile(out / plan.file_name, plan, origin_of(request, plan))) for plan in request.plans
     ]
-    return Request(request.checkpoint, request.vocabulary, plans)
 
 
-def check_output(plans: Sequence[Plan], out: Path, *, force: bool) -> None:
-    """Whether `plans` can be written into `out`: a folder that can be, no file in the way, and room on the disk."""
+def open_all(parts: Iterable[PartFile], tell: Tell) -> None:
+    """Open those that still have no name."""
+    for part in parts:
+        if not part.published:
+            part.open(tell)
+
+
+def check_output(parts: Sequence[PartFile], out: Path, *, force: bool) -> None:
+    """Whether the files can be written into `out`: a folder that can be, no file in the way, and room on the disk.
+
+    Files that a run that was killed had already given their names count as published.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(out, f"cannot be made a folder: {error.strerror}", todo="choose another --out") from error
     if not os.access(out, os.W_OK):
         raise InputError(out, "is not writable", todo="choose another --out")
-    for plan in plans:
-        path = out / plan.file_name
+    named = {name for part in parts for name in part.names_published()}
+    for part in parts:
+        path = part.path
+        part.published = path.name in named and part.is_whole()
         if path.exists() and not path.is_file():
             raise InputError(path, "is there, and is no file", todo="remove it, or choose another --out")
-        if path.exists() and not force:
+        if path.exists() and not part.published and not force:
             raise InputError(path, "is already there and was kept", todo="--force replaces it")
-    needed, free = sum(plan.size for plan in plans), free_bytes(out)
+    needed, free = sum(part.room for part in parts), free_bytes(out)
     if needed > free:
         raise InputError(
-            out, f"{free:,} bytes are free", expected=f"{needed:,} for {len(plans)} files", todo="make room"
+            out, f"{free:,} bytes are free", expected=f"{needed:,} for {len(parts)} files", todo="make room"
         )
 
 
@@ -143,122 +161,195 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def find_peaks(plan: Plan, threads: int) -> dict[str, float]:
-    """The greatest magnitude in each tensor that holds one beyond F16's range.
-
-    Reads every weight, so it also finds what can be in no file: raises InputError for NaN and infinity.
-    """
-    peaks: dict[str, float] = {}
-    with progress_bar([plan]) as progress:
-
-        def look(chunk: Chunk) -> tuple[Chunk, float]:
-            return chunk, _peak(chunk, as_float32(chunk.source.read_rows(chunk.first, chunk.n)))
-
-        todo = (chunk for tensor in plan.tensors for chunk in chunks(tensor))
-        for chunk, peak in _over_threads(look, todo, threads):
-            advance(progress, chunk)
-            if peak >= F16.overflow:
-                peaks[chunk.tensor] = max(peak, peaks.get(chunk.tensor, 0.0))
-    return peaks
-
-
-def progress_bar(plans: Sequence[Plan]) -> Any:
-    """Over the bytes to read; shows the tensor, bytes a second and the time left, on a terminal alone."""
-    total = sum(source.nbytes for tensor in plans[0].tensors for source in tensor.sources)
-    return tqdm(total=total, unit="B", unit_scale=True, disable=None, dynamic_ncols=True)
-
-
-def advance(progress: Any, chunk: Chunk) -> None:
-    """Count a chunk that is done."""
-    progress.set_postfix_str(chunk.tensor, refresh=False)
-    progress.update(chunk.n * chunk.source.row * DTYPE_BYTES[chunk.source.dtype])
-
-
-class PartFile:
-    """`NAME.part`: `create` makes it with room for all of a plan, `publish` names it NAME.
-
-    A context manager: whatever was not published when it is left, however far it came, disappears.
-    """
-
-    def __init__(self, path: Path, plan: Plan) -> None:
-        self.path, self.plan, self.part = path, plan, path.with_name(path.name + ".part")
-        self.fd: int | None = None
-
-    def __enter__(self) -> "PartFile":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.fd is not None:
-            os.close(self.fd)
-        with suppress(OSError):  # it was published, or never made
-            self.part.unlink()
-
-    def create(self) -> None:
-        """Make the file with room for the whole plan, and write its header."""
-        self.fd = self._try(os.open, self.part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        if hasattr(os, "posix_fallocate"):  # a disk that is too full says so now, not at the end
-            self._try(os.posix_fallocate, self.fd, 0, self.plan.size)
-        else:
-            self._try(os.truncate, self.fd, self.plan.size)
-        self.write(self.plan.header, 0)
-
-    def write(self, data: Any, offset: int) -> None:
-        """Write a buffer at a place; threads may do so at once."""
-        view = memoryview(data).cast("B")
-        while view:
-            written = self._try(os.pwrite, self.fd, view, offset)
-            view, offset = view[written:], offset + written
-
-    def flush(self) -> None:
-        """See the bytes onto the disk."""
-        self._try(os.fsync, self.fd)
-
-    def publish(self) -> None:
-        """Give the file its name."""
-        self._try(os.replace, self.part, self.path)
-
-    def _try(self, call: Any, *arguments: Any) -> Any:
-        """`call`, whose failure is the disk's or the folder's: InputError with the file's name."""
-        try:
-            return call(*arguments)
-        except OSError as error:
-            what = f"cannot be written: {error.strerror}"
-            raise InputError(error.filename2 or self.part, what, todo="nothing was left behind") from error
-
-
-def _write(request: Request, out: Path, threads: int, stack: ExitStack) -> list[PartFile]:
-    """The files of one request, complete but not yet published; `stack` disposes of them."""
-    parts = [stack.enter_context(PartFile(out / plan.file_name, plan)) for plan in request.plans]
+def _write(request: Request, parts: list[PartFile], threads: int, stack: ExitStack) -> list[PartFile]:
+    """Make the files of one request complete, but for their names."""
     try:
-        for part in parts:
-            part.create()
-        _write_tensors(parts, threads)
+        write_chunks([part for part in parts if not part.published], request.model.shards, threads)
     except OverflowingWeightError:  # rare, and never in the published model: find them all, plan again, begin again
-        return _write(replan(request, threads), out, threads, stack)
+        for part in parts:
+            part.discard()
+        informed = replan(request, threads)
+        parts = part_files(informed, parts[0].path.parent, stack)
+        open_all(parts, lambda line: None)
+        return _write(informed, parts, threads, stack)
     return parts
 
 
-def _write_tensors(parts: Sequence[PartFile], threads: int) -> None:
-    with progress_bar([part.plan for part in parts]) as progress:
+def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int) -> None:
+    """Write every chunk that is not done, in one pass over the model's files."""
+    if not parts:
+        return
 
-        def work(job: tuple[Chunk, tuple[PlannedTensor, ...]]) -> Chunk:
-            chunk, targets = job
-            rows = as_float32(chunk.source.read_rows(chunk.first, chunk.n))
-            peak = _peak(chunk, rows)
-            for part, target in zip(parts, targets, strict=True):
-                if peak >= target.type.overflow:
-                    raise OverflowingWeightError(target.name)
-                offset = len(part.plan.header) + target.offset + target.type.nbytes(chunk.n_before)
-                part.write(quantize_rows(rows, target.type), offset)
-            return chunk
+    def missing(chunk: Chunk) -> list[PartFile]:
+        return [part for part in parts if chunk.number not in part.journal.done]
 
-        tensors = zip(*(part.plan.tensors for part in parts), strict=True)
-        jobs = ((chunk, targets) for targets in tensors for chunk in chunks(targets[0]))
-        for chunk in _over_threads(work, jobs, threads):
-            advance(progress, chunk)
+    def work(job: tuple[Chunk, Bytes]) -> tuple[Chunk, Bytes, int]:
+        chunk, rows = job
+        return chunk, rows, sum(write_chunk(part, chunk, rows) for part in missing(chunk))
+
+    every = by_place(chunks(parts[0].plan.tensors))
+    todo = [chunk for chunk in every if missing(chunk)]
+    uses = Counter({chunk.source.file: 0 for chunk in every})
+    uses.update(chunk.source.file for chunk in todo)
+    total = sum(tensor.nbytes for part in parts for tensor in part.plan.tensors)
+    left = sum(nbytes_of(part, chunk) for chunk in todo for part in missing(chunk))
+    buffers = Buffers()
+    with progress_bar(total, total - left) as progress, Flusher(parts, shards, uses) as flusher:
+        for chunk, rows, nbytes in over_threads(work, read(todo, shards, buffers), threads):
+            buffers.give_back(rows)
+            flusher.add(chunk, nbytes)
+            advance(progress, parts[0].plan.tensors[chunk.tensor].name, nbytes)
 
 
-def _over_threads(work: Any, jobs: Iterator[Any], threads: int) -> Iterator[Any]:
+def nbytes_of(part: PartFile, chunk: Chunk) -> int:
+    """Bytes of a chunk in this file."""
+    return part.plan.tensors[chunk.tensor].type.nbytes(chunk.n * chunk.source.row)
+
+
+def write_chunk(part: PartFile, chunk: Chunk, rows: Bytes) -> int:
+    """Convert stored rows to what the plan says, and write them where it says; returns how many bytes they became."""
+    target = part.plan.tensors[chunk.tensor]
+    offset = len(part.plan.header) + target.offset + target.type.nbytes(chunk.n_before)
+    data = convert_rows(chunk, rows, target.type)
+    part.write(data, offset)
+    return data.nbytes
+
+
+def convert_rows(chunk: Chunk, rows: Bytes, type: Type) -> Bytes:
+    """Stored rows as rows of `type`: as they are if they are that already.
+
+    Raises WorthlessError for NaN and infinity, OverflowingWeightError for a weight that would become infinite.
+    """
+    stored = chunk.source.type
+    if stored is type and not is_float(type):
+        return rows
+    top = check_numbers(chunk, rows)
+    if stored is type:
+        return rows
+    if top >= type.overflow:
+        raise OverflowingWeightError
+    return quantize_rows(to_float32(rows, stored, FLOATS), type, BLOCKS)
+
+
+def check_numbers(chunk: Chunk, rows: Bytes) -> float:
+    """The greatest magnitude in stored rows; WorthlessError if a weight is NaN or infinite."""
+    type = chunk.source.type
+    top = peak(rows, type) if is_float(type) else peak(to_float32(rows, type).view(np.uint8), F32)
+    if np.isfinite(top):
+        return top
+    floats = to_float32(rows, type)
+    row = int(np.argmin(np.isfinite(floats).all(axis=1)))
+    what = "NaN" if np.isnan(floats[row]).any() else "infinity"
+    raise WorthlessError(
+        chunk.source.file, f"tensor {chunk.source.name} holds {what} in row {chunk.first + row}",
+        todo="the checkpoint is damaged: download it again",
+    )  # fmt: skip
+
+
+class Buffers:
+    """Memory for rows, used over and over: fresh pages would cost the system more time than reading into them."""
+
+    def __init__(self) -> None:
+        self.free: list[Bytes] = []
+
+    def take(self, nbytes: int) -> Bytes:
+        """A flat buffer of at least so many bytes."""
+        buffer = self.free.pop() if self.free else np.empty(0, np.uint8)
+        return buffer if buffer.nbytes >= nbytes else np.empty(nbytes, np.uint8)
+
+    def give_back(self, rows: Bytes) -> None:
+        """Rows that were read into a buffer are used up."""
+        assert isinstance(rows.base, np.ndarray)
+        self.free.append(rows.base)
+
+
+def read(chunks: Iterable[Chunk], shards: LocalShards, buffers: Buffers) -> Iterator[tuple[Chunk, Bytes]]:
+    """Each chunk with its rows as stored; waits for a file that has yet to arrive."""
+    file = None
+    for chunk in chunks:
+        if chunk.source.file != file:
+            file = chunk.source.file
+            shards.fetch(file)
+        into = buffers.take(chunk.n * chunk.source.row_bytes)
+        yield chunk, chunk.source.read(chunk.first, chunk.n, into)
+
+
+class Flusher:
+    """Sees what is written onto the disk, beside the work, and then into the journals.
+
+    `uses` counts, for each file of the model, the chunks to be made of it; one that is used up is released.
+    """
+
+    def __init__(self, parts: Sequence[PartFile], shards: LocalShards, uses: Counter[Path]) -> None:
+        self.parts, self.shards, self.uses = parts, shards, uses
+        self.pool = ThreadPoolExecutor(1)
+        self.running: Future[None] | None = None
+        self.written: list[Chunk] = []
+        self.nbytes = 0
+
+    def __enter__(self) -> "Flusher":
+        self._release()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._start()
+                self._wait()
+        finally:
+            self.pool.shutdown()
+
+    def add(self, chunk: Chunk, nbytes: int) -> None:
+        """A chunk was written. At most about twice FLUSH_BYTES are not yet on the disk when this returns."""
+        self.written.append(chunk)
+        self.nbytes += nbytes
+        if self.nbytes >= FLUSH_BYTES:
+            self._start()
+
+    def _start(self) -> None:
+        self._wait()
+        self.running = self.pool.submit(self._flush, self.written)
+        self.written, self.nbytes = [], 0
+
+    def _wait(self) -> None:
+        if self.running:
+            self.running.result()
+
+    def _flush(self, written: list[Chunk]) -> None:
+        for part in self.parts:
+            part.flush([chunk.number for chunk in written])
+        self.uses.subtract(chunk.source.file for chunk in written)
+        self._release()
+
+    def _release(self) -> None:
+        for file in [file for file, n in self.uses.items() if n == 0]:
+            del self.uses[file]
+            self.shards.release(file)
+
+
+def publish(parts: Sequence[PartFile]) -> None:
+    """Give all files their names, so that a run that is killed here is finished by the next."""
+    names = [part.path.name for part in parts]
+    unnamed = [part for part in parts if not part.published]
+    for part in unnamed:
+        part.finish(names)
+    for part in unnamed:
+        part.publish()
+    for part in parts:
+        flush_folder(part.path.parent)
+    for part in parts:
+        part.journal.remove()
+
+
+def how_to_go_on(parts: Iterable[PartFile]) -> str:
+    """What to tell somebody who interrupted a run."""
+    kept = [part.part.name for part in parts if part.journal.done]
+    if not kept:
+        return "interrupted: nothing was left behind"
+    return f"interrupted: the same command goes on from here, with what is in {', '.join(kept)}"
+
+
+def over_threads(work: Callable[[Any], Any], jobs: Iterator[Any], threads: int) -> Iterator[Any]:
     """`work` of each job, in any order, never more than two jobs a thread in flight; the first error stops the rest."""
     with ThreadPoolExecutor(threads) as pool:
         pending: set[Future[Any]] = set()
@@ -274,14 +365,12 @@ def _over_threads(work: Any, jobs: Iterator[Any], threads: int) -> Iterator[Any]
             raise
 
 
-def _peak(chunk: Chunk, rows: npt.NDArray[np.float32]) -> float:
-    """The greatest magnitude in `rows`; InputError with the row if a weight is NaN or infinite."""
-    peak = max(abs(float(rows.min(initial=0))), abs(float(rows.max(initial=0))))
-    if not np.isfinite(peak):
-        row = int(np.argmin(np.isfinite(rows).all(axis=1)))
-        what = "NaN" if np.isnan(rows[row]).any() else "infinity"
-        raise InputError(
-            chunk.source.file, f"tensor {chunk.source.name} holds {what} in row {chunk.first + row}",
-            todo="the checkpoint is damaged: download it again",
-        )  # fmt: skip
-    return peak
+def progress_bar(total: int, done: int = 0) -> Any:
+    """Over bytes; shows the tensor, bytes a second and the time left, on a terminal alone."""
+    return tqdm(total=total, initial=done, unit="B", unit_scale=True, disable=None, dynamic_ncols=True)
+
+
+def advance(progress: Any, tensor: str, nbytes: int) -> None:
+    """Count a chunk that is done."""
+    progress.set_postfix_str(tensor, refresh=False)
+    progress.update(nbytes)

@@ -19,6 +19,9 @@ from gguf.gguf_writer import TensorInfo, WriterState
 from quantize.errors import InputError
 from quantize.types import BY_GGML, Type
 
+from .stored import StoredTensor
+
+ARCHITECTURE = "general.architecture"
 ALIGNMENT: int = GGUF_DEFAULT_ALIGNMENT
 VERSION = 3
 MAX_DIMENSIONS = 4  # of ggml
@@ -67,31 +70,23 @@ def _add_tensor(writer: GGUFWriter, name: str, shape: tuple[int, ...], type: Typ
 
 
 @dataclass(frozen=True)
-class GGUFTensor:
-    """Where a tensor lies: `begin` is the absolute offset in the file; `shape` as in PyTorch, rows first."""
-
-    name: str
-    type: Type
-    shape: tuple[int, ...]
-    begin: int
-
-    @property
-    def nbytes(self) -> int:
-        return self.type.nbytes(prod(self.shape))
-
-
-@dataclass(frozen=True)
 class GGUFFile:
-    """A GGUF file whose whole header was found sound."""
+    """A GGUF file whose whole header was found sound; `value_types` are the metadata's, of a list its elements'."""
 
     path: Path
     metadata: Mapping[str, Any]
-    tensors: Mapping[str, GGUFTensor]
+    value_types: Mapping[str, GGUFValueType]
+    tensors: Mapping[str, StoredTensor]
     size: int
 
     @property
     def architecture(self) -> str:
-        return str(self.metadata.get("general.architecture", ""))
+        return str(self.metadata.get(ARCHITECTURE, ""))
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The metadata as `header_bytes` takes it: all but the architecture."""
+        return [Entry(k, v, self.value_types[k]) for k, v in self.metadata.items() if k != ARCHITECTURE]
 
 
 def read_gguf(path: Path) -> GGUFFile:
@@ -129,15 +124,16 @@ class _Reader:
             raise InputError(self.path, f"GGUF version {version}", expected=f"{VERSION}, little-endian")
         n_tensors, n_entries = self.number(_U64), self.number(_U64)
         metadata: dict[str, Any] = {}
+        value_types: dict[str, GGUFValueType] = {}
         for _ in range(n_entries):
             key = self.string()
             if key in metadata:
                 raise InputError(self.path, f"key {key} stands twice")
-            metadata[key] = self.value(key, self.number(_U32))
+            metadata[key], value_types[key] = self.value(key, self.number(_U32))
         if metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
             raise InputError(self.path, f"general.alignment {metadata['general.alignment']}", expected=f"{ALIGNMENT}")
         rows = [self.tensor_row() for _ in range(n_tensors)]
-        return GGUFFile(self.path, metadata, self.place(rows), self.size)
+        return GGUFFile(self.path, metadata, value_types, self.place(rows), self.size)
 
     def need(self, n: int) -> int:
         """Make `n` bytes from the cursor available, move behind them, and return where they begin."""
@@ -165,19 +161,21 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise InputError(self.path, f"a string at byte {begin} is not UTF-8") from error
 
-    def value(self, key: str, type: int) -> Any:
+    def value(self, key: str, type: int) -> tuple[Any, GGUFValueType]:
+        """A value, and its type, or that of its elements."""
         if type in _STRUCTS:
-            return self.number(_STRUCTS[GGUFValueType(type)])
+            return self.number(_STRUCTS[GGUFValueType(type)]), GGUFValueType(type)
         if type == GGUFValueType.STRING:
-            return self.string()
+            return self.string(), GGUFValueType.STRING
         if type == GGUFValueType.ARRAY:
             element, length = self.number(_U32), self.number(_U64)
             if element in _STRUCTS:
                 kind = _SCALARS[GGUFValueType(element)][1:]
                 begin = self.need(length * _STRUCTS[GGUFValueType(element)].size)
-                return list(struct.unpack_from(f"<{length}{kind}", self.data, begin))
+                values = list(struct.unpack_from(f"<{length}{kind}", self.data, begin))
+                return values, GGUFValueType(element)
             if element == GGUFValueType.STRING:
-                return [self.string() for _ in range(length)]
+                return [self.string() for _ in range(length)], GGUFValueType.STRING
         raise InputError(self.path, f"key {key} has the unknown value type {type}")
 
     def tensor_row(self) -> tuple[str, Type, tuple[int, ...], int]:
@@ -199,16 +197,16 @@ class _Reader:
             )
         return name, type, shape, offset
 
-    def place(self, rows: list[tuple[str, Type, tuple[int, ...], int]]) -> dict[str, GGUFTensor]:
+    def place(self, rows: list[tuple[str, Type, tuple[int, ...], int]]) -> dict[str, StoredTensor]:
         """The tensors by name, after their data was found to lie end to end, aligned, and within the file."""
         data_begin, expected = align(self.at), 0
-        tensors: dict[str, GGUFTensor] = {}
+        tensors: dict[str, StoredTensor] = {}
         for name, type, shape, offset in rows:
             if name in tensors:
                 raise InputError(self.path, f"tensor {name} stands twice")
             if offset != expected:
                 raise InputError(self.path, f"tensor {name} lies at offset {offset}", expected=f"{expected}")
-            tensor = tensors[name] = GGUFTensor(name, type, shape, data_begin + offset)
+            tensor = tensors[name] = StoredTensor(name, self.path, type, shape, data_begin + offset)
             if tensor.begin + tensor.nbytes > self.size:
                 raise InputError(
                     self.path,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFValueType
+from gguf import GGUFValueType, TokenType
 
 from quantize.errors import InputError
 from quantize.recipes import ROLE_TYPES
@@ -16,6 +16,7 @@ from quantize.types import F32
 
 from .gguf_file import GGUFFile, read_gguf
 from .models import Family
+from .vocabulary import check_merges
 
 PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFValueType.STRING: str}
 AGAIN = "convert the checkpoint again"
@@ -68,10 +69,22 @@ def is_fused(file: GGUFFile) -> bool:
     return any(".attn.qkv." in name for name in file.tensors)
 
 
+def is_asr_only(file: GGUFFile, family: Family, dims: Any) -> bool:
+    """Whether the file was made without the tensors of speech generation."""
+    names = [tensor.name for tensor in family.tensors(dims, False) if tensor.speech_generation]
+    return bool(names) and not any(name in file.tensors for name in names)
+
+
 def check_tensors(file: GGUFFile, family: Family, dims: Any) -> None:
-    """Every tensor of the family is there, in its shape, and F32 where the runtime takes that for granted."""
+    """Every tensor of the family is there, in its shape, and F32 where the runtime takes that for granted.
+
+    Those of speech generation may be missing, if all are.
+    """
+    asr_only = is_asr_only(file, family, dims)
     for tensor in family.tensors(dims, is_fused(file)):
         found = file.tensors.get(tensor.name)
+        if asr_only and tensor.speech_generation:
+            continue
         if found is None:
             raise InputError(file.path, f"missing tensor {tensor.name}", expected=f"shape {tensor.shape}", todo=AGAIN)
         if found.shape != tensor.shape:
@@ -80,3 +93,42 @@ def check_tensors(file: GGUFFile, family: Family, dims: Any) -> None:
             )
         if ROLE_TYPES[tensor.role] is F32 and found.type is not F32:
             raise InputError(file.path, f"tensor {tensor.name} is {found.type.name}", expected="f32", todo=AGAIN)
+
+
+def vocabulary_of_file(file: GGUFFile, vocab_size: int) -> tuple[list[str], list[int], list[str]]:
+    """Tokens, their types, and merges as the file has them. Raises InputError unless each is there, and whole.
+
+    Merges must reach every token, as in a checkpoint's.
+    """
+
+    def strings(name: str) -> list[str]:
+        values = file.metadata.get(f"tokenizer.ggml.{name}")
+        if not isinstance(values, list) or not values:
+            raise InputError(file.path, f"key tokenizer.ggml.{name} is missing", todo=AGAIN)
+        if not all(isinstance(value, str) for value in values):
+            raise InputError(file.path, f"key tokenizer.ggml.{name} holds something else than strings", todo=AGAIN)
+        return values
+
+    model = file.metadata.get("tokenizer.ggml.model")
+    if model != "gpt2":
+        raise InputError(file.path, f"key tokenizer.ggml.model is {model!r}", expected="'gpt2', a byte-level BPE")
+    tokens, merges = strings("tokens"), strings("merges")
+    types = file.metadata.get("tokenizer.ggml.token_type") or infer_token_types(tokens)
+    for name, found in (("tokens", tokens), ("token_type", types)):
+        if len(found) != vocab_size:
+            raise InputError(file.path, f"key tokenizer.ggml.{name} has {len(found)}", expected=f"{vocab_size}")
+    if any(merge.count(" ") != 1 for merge in merges):
+        raise InputError(file.path, "key tokenizer.ggml.merges holds one that is not two parts", todo=AGAIN)
+    plain = {text for text, type in zip(tokens, types, strict=True) if type == TokenType.NORMAL}
+    check_merges(f"{file.path}: key tokenizer.ggml.merges", plain, merges, AGAIN)
+    return tokens, types, merges
+
+
+def infer_token_types(tokens: list[str]) -> list[int]:
+    """Types for a file that gives none, as older tools wrote them: `[PAD…]` is unused, and what follows the plain
+    vocabulary, from `<|endoftext|>` on, is control."""
+    first = tokens.index("<|endoftext|>") if "<|endoftext|>" in tokens else len(tokens)
+    return [
+        int(TokenType.NORMAL if id < first else TokenType.UNUSED if text.startswith("[PAD") else TokenType.CONTROL)
+        for id, text in enumerate(tokens)
+    ]

@@ -8,21 +8,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
-
-from gguf import GGUFValueType
 
 from quantize.errors import InputError
-from quantize.recipes import choose_type
+from quantize.recipes import Rule, choose_type
 from quantize.types import F32, Type
 
-from .checkpoint import WEIGHT_DTYPES, Checkpoint, TensorInfo, shape_text
+from .checkpoint import WEIGHT_TYPES
 from .gguf_file import Entry, align, header_bytes
 from .models import Family
-from .vocabulary import Vocabulary
+from .stored import StoredTensor, shape_text
+from .stored_model import StoredModel, with_type
 
-QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 KEPT_F32 = "holds weights that would become infinite: kept in f32"
+REQUANTIZED_BITS = 8  # sources with fewer bits a weight have lost too much to be quantized again unasked
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose beside the type, for all files of a run alike."""
+
+    fuse_qkv: bool = False
+    asr_only: bool = False
+    rules: tuple[Rule, ...] = ()
+    allow_requantize: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class PlannedTensor:
     role: str
     shape: tuple[int, ...]
     type: Type
-    sources: tuple[TensorInfo, ...]
+    sources: tuple[StoredTensor, ...]
     offset: int
     note: str = ""
 
@@ -48,11 +56,14 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """One GGUF file to be. `left_out` are checkpoint tensors that are not in it, each with the reason."""
+    """One GGUF file to be. `left_out` are checkpoint tensors that are not in it, each with the reason.
+
+    `outtype` None: every tensor keeps the type it is stored in.
+    """
 
     family: Family
     file_name: str
-    outtype: Type
+    outtype: Type | None
     fuse_qkv: bool
     metadata: list[Entry]
     tensors: list[PlannedTensor]
@@ -77,107 +88,108 @@ class Plan:
         return sum(tensor.nbytes for tensor in self.tensors) * 8 / self.n_weights
 
 
+NO_OPTIONS = Options()
+
+
 def make_plan(
-    checkpoint: Checkpoint,
-    family: Family,
-    vocabulary: Vocabulary | None,
-    outtype: Type,
+    model: StoredModel,
+    outtype: Type | None,
+    options: Options = NO_OPTIONS,
     *,
-    fuse_qkv: bool = False,
+    file_name: str = "",
     peaks: Mapping[str, float] | None = None,
 ) -> Plan:
     """The plan for one output file; `peaks` gives the greatest magnitude in tensors where that may exceed their type.
 
-    Raises InputError if a tensor of the checkpoint is missing, misshapen, of a dtype that holds no weights, or neither
-    used nor on the family's list of things left out.
+    Raises InputError if a tensor of the model is missing, misshapen, of a dtype that holds no weights, neither used nor
+    on the family's list of things left out, or would be quantized a second time without the user's consent.
     """
-    dims = family.dimensions(checkpoint.config)
     tensors: list[PlannedTensor] = []
+    left_out: dict[str, str] = {}
     offset = 0
-    for tensor in family.tensors(dims, fuse_qkv):
-        sources = tuple(_bind(checkpoint, source.name, source.shape) for source in tensor.sources)
-        type, note = choose_type(tensor.role, tensor.shape[-1], outtype)
+    for tensor in model.family.tensors(model.dims, options.fuse_qkv):
+        if tensor.speech_generation and options.asr_only:
+            left_out |= {source.name: "speech generation, by --asr-only" for source in tensor.sources}
+            continue
+        sources = tuple(_bind(model, source.name, source.shape) for source in tensor.sources)
+        requested = outtype or _common_type(model, tensor.name, sources)
+        type, note = choose_type(tensor.role, tensor.shape[-1], requested, tensor.name, options.rules)
         if (peaks or {}).get(tensor.name, 0.0) >= type.overflow:
             type, note = F32, KEPT_F32
+        if not options.allow_requantize:
+            _check_requantized(model, sources, type)
         planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, type, sources, offset, note)
         tensors.append(planned)
         offset = align(offset + planned.nbytes)
     return Plan(
-        family=family,
-        file_name=f"{family.file_stem}-{outtype.name}.gguf",
+        family=model.family,
+        file_name=file_name or _file_name(model.family, outtype),
         outtype=outtype,
-        fuse_qkv=fuse_qkv,
-        metadata=_metadata(checkpoint, family, dims, vocabulary, outtype),
+        fuse_qkv=options.fuse_qkv,
+        metadata=with_type(model.metadata, outtype) if outtype else list(model.metadata),
         tensors=tensors,
-        left_out=_left_out(checkpoint, family, tensors),
+        left_out=_left_out(model, tensors, left_out),
     )
 
 
-def _bind(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> TensorInfo:
-    info = checkpoint.tensors.get(name)
-    if info is None:
-        raise InputError(checkpoint.folder, f"missing tensor {name}", expected=f"shape {shape_text(shape)}")
-    if info.shape != shape:
+def _file_name(family: Family, outtype: Type | None) -> str:
+    assert outtype is not None, "a file that keeps its types is named by whoever asks for it"
+    return f"{family.file_stem}-{outtype.name}.gguf"
+
+
+def _bind(model: StoredModel, name: str, shape: tuple[int, ...]) -> StoredTensor:
+    stored = model.tensors.get(name)
+    if stored is None:
+        raise InputError(model.where, f"missing tensor {name}", expected=f"shape {shape_text(shape)}")
+    if stored.shape != shape:
         raise InputError(
-            info.file,
-            f"tensor {name} has shape {shape_text(info.shape)}",
+            stored.file,
+            f"tensor {name} has shape {shape_text(stored.shape)}",
             expected=f"{shape_text(shape)}, by config.json",
         )
-    if info.dtype not in WEIGHT_DTYPES:
+    if stored.type.ggml < 0:
         raise InputError(
-            info.file, f"tensor {name} has unsupported dtype {info.dtype}", expected=" or ".join(WEIGHT_DTYPES)
+            stored.file, f"tensor {name} has unsupported dtype {stored.type.name}", expected=" or ".join(WEIGHT_TYPES)
         )
-    return info
+    return stored
 
 
-def _left_out(checkpoint: Checkpoint, family: Family, tensors: list[PlannedTensor]) -> dict[str, str]:
+def _common_type(model: StoredModel, name: str, sources: tuple[StoredTensor, ...]) -> Type:
+    """The type that all parts of a tensor are stored in."""
+    if len({source.type for source in sources}) > 1:
+        found = ", ".join(f"{source.name} is {source.type.name}" for source in sources)
+        raise InputError(
+            model.where, f"the parts of {name} differ: {found}", expected="one type", todo="give --outtype"
+        )
+    return sources[0].type
+
+
+def _check_requantized(model: StoredModel, sources: tuple[StoredTensor, ...], type: Type) -> None:
+    for source in sources:
+        if source.type is not type and source.type.bits_per_weight < REQUANTIZED_BITS:
+            raise InputError(
+                model.where,
+                f"tensor {source.name} is {source.type.name}, and {type.name} made of that would be worse than one "
+                "made of the checkpoint",
+                expected=f"{REQUANTIZED_BITS} bits a weight or more",
+                todo="convert the checkpoint, or insist with --allow-requantize",
+            )
+
+
+def _left_out(model: StoredModel, tensors: list[PlannedTensor], left_out: dict[str, str]) -> dict[str, str]:
+    """Why each tensor that no planned one uses is not in the file; `left_out` are those already known."""
     used = {source.name for tensor in tensors for source in tensor.sources}
-    left_out = {}
-    for name in checkpoint.tensors:
+    found = {}
+    for name in model.tensors:
         if name in used:
             continue
-        reason = next((why for pattern, why in family.left_out.items() if re.fullmatch(pattern, name)), None)
+        reason = left_out.get(name) or next(
+            (why for pattern, why in model.family.left_out.items() if re.fullmatch(pattern, name)), None
+        )
         if reason is None:
             raise InputError(
-                checkpoint.tensors[name].file, f"extra tensor {name}, unknown to {family.gguf}",
+                model.tensors[name].file, f"extra tensor {name}, unknown to {model.family.gguf}",
                 todo="the checkpoint is not of this family, or newer than this tool",
             )  # fmt: skip
-        left_out[name] = reason
-    return left_out
-
-
-def _metadata(
-    checkpoint: Checkpoint, family: Family, dims: Any, vocabulary: Vocabulary | None, outtype: Type
-) -> list[Entry]:
-    string, uint = GGUFValueType.STRING, GGUFValueType.UINT32
-    entries = [Entry("general.type", "model", string), Entry("general.name", checkpoint.name, string)]
-    entries += [Entry(key, value, string) for key, value in family.about.items()]
-    entries += [
-        Entry("general.file_type", outtype.file_type, uint),
-        Entry("general.quantization_version", QUANTIZATION_VERSION, uint),
-        Entry("general.base_model.count", 1, uint),
-        Entry("general.base_model.0.name", checkpoint.name, string),
-    ]
-    if checkpoint.repo:
-        owner = checkpoint.repo.split("/")[0]
-        entries.append(Entry("general.base_model.0.organization", owner, string))
-        entries.append(Entry("general.base_model.0.repo_url", f"https://huggingface.co/{checkpoint.repo}", string))
-    if checkpoint.revision:
-        entries.append(Entry("general.base_model.0.version", checkpoint.revision, string))
-    for field, key, type, *_ in family.keys:
-        value = getattr(dims, field)
-        if isinstance(value, tuple):
-            entries += [Entry(f"{key}.{i}", element, type) for i, element in enumerate(value)]
-        else:
-            entries.append(Entry(key, value, type))
-    if vocabulary is not None:
-        entries += [
-            Entry("tokenizer.ggml.model", "gpt2", string),
-            Entry("tokenizer.ggml.pre", "qwen2", string),
-            Entry("tokenizer.ggml.tokens", vocabulary.tokens, string),
-            Entry("tokenizer.ggml.token_type", vocabulary.token_types, GGUFValueType.INT32),
-            Entry("tokenizer.ggml.merges", vocabulary.merges, string),
-            Entry("tokenizer.ggml.eos_token_id", vocabulary.eos_token_id, uint),
-            Entry("tokenizer.ggml.padding_token_id", vocabulary.padding_token_id, uint),
-        ]
-    return entries
+        found[name] = reason
+    return found

@@ -64,4 +64,4 @@ TYPES: dict[str, Type] = {
 
 BY_GGML = {row.ggml: row for row in TYPES.values()}
 
-F32, F16 = TYPES["f32"], TYPES["f16"]
+F32, F16, BF16 = TYPES["f32"], TYPES["f16"], TYPES["bf16"]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimo_convert.checkpoint import Checkpoint, as_float32
+from mimo_convert.checkpoint import Checkpoint
 from mimo_convert.models import mimo_asr, mimo_tokenizer
 from mimo_convert.models.mimo_asr import BlockDims, SpeechLMDims
 from mimo_convert.models.mimo_tokenizer import AudioTokenizerDims
@@ -49,12 +49,12 @@ class CheckpointWeights:
 
     def __call__(self, name: str) -> Tensor:
         info = self.tensors[name]
-        return torch.from_numpy(as_float32(info.read_rows())).reshape(info.shape)
+        return torch.from_numpy(info.read_float32()).reshape(info.shape)
 
     def rows(self, name: str, ids: Tensor) -> Tensor:
         info = self.tensors[name]
         unique, inverse = torch.unique(ids, return_inverse=True)
-        rows = [torch.from_numpy(as_float32(info.read_rows(int(i), 1))) for i in unique]
+        rows = [torch.from_numpy(info.read_float32(int(i), 1)) for i in unique]
         return torch.cat(rows)[inverse]
 
     def row_blocks(self, name: str) -> Iterator[Tensor]:
@@ -62,7 +62,7 @@ class CheckpointWeights:
         info = self.tensors[name]
         for first in range(0, info.n_rows, HEAD_ROWS_AT_ONCE):
             n = min(HEAD_ROWS_AT_ONCE, info.n_rows - first)
-            yield torch.from_numpy(as_float32(info.read_rows(first, n)))
+            yield torch.from_numpy(info.read_float32(first, n))
 
 
 # ── audio front end ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mimo_convert.checkpoint import Checkpoint
-from mimo_convert.convert import make_request
 from mimo_convert.models import family_of, mimo_asr
+from mimo_convert.request import make_request
 from quantize.errors import InputError
 from quantize.types import F32
 
@@ -67,7 +67,7 @@ def open_reference(source: str, tokenizer: str | None) -> Reference:
 
 def checked(checkpoint: Checkpoint) -> Checkpoint:
     """The same checkpoint, if it could be converted: every tensor there, the vocabulary whole."""
-    make_request(checkpoint, [F32], fuse_qkv=False)
+    make_request(checkpoint, [F32])
     return checkpoint
 
 

@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mimo_convert.checkpoint import shape_text
 from mimo_convert.plan import KEPT_F32, Plan
+from mimo_convert.stored import shape_text
 
 from .activations import CODES, PROMPT
 from .check import Check, FileFacts
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 def _conversion(plan: Plan) -> dict[str, Any]:
     return {
         "file": plan.file_name,
-        "type": plan.outtype.name,
+        "type": plan.outtype.name if plan.outtype else None,
         "layout": "fused" if plan.fuse_qkv else "separate",
         "bytes": plan.size,
         "weights": plan.n_weights,

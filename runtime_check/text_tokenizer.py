@@ -10,9 +10,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 
 from mimo_convert.gguf_file import GGUFFile
-from mimo_convert.model_file import AGAIN
+from mimo_convert.model_file import AGAIN, vocabulary_of_file
 from mimo_convert.models import mimo_asr
-from mimo_convert.vocabulary import check_merges, read_vocabulary, vocabulary_sha256
+from mimo_convert.vocabulary import read_vocabulary, vocabulary_sha256
 from quantize.errors import InputError
 
 from .prompt import STOP_TOKENS, clean_transcript
@@ -35,7 +35,6 @@ class TextTokenizer:
         """Built from the file's own vocabulary. Raises InputError if that is missing or does not hold together."""
         tokens, types, merges = vocabulary_of_file(file, vocab_size)
         vocab = {text: id for id, text in enumerate(tokens) if types[id] == TokenType.NORMAL}
-        check_merges(f"{file.path}: key tokenizer.ggml.merges", vocab, merges, AGAIN)
         pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
         tokenizer = Tokenizer(BPE(vocab=vocab, merges=pairs))
         for id, (text, type) in enumerate(zip(tokens, types, strict=True)):
@@ -86,40 +85,6 @@ class TextTokenizer:
     def stops(self) -> set[int]:
         """The ids that end an answer."""
         return {id for id in map(self.tokenizer.token_to_id, STOP_TOKENS) if id is not None}
-
-
-def vocabulary_of_file(file: GGUFFile, vocab_size: int) -> tuple[list[str], list[int], list[str]]:
-    """Tokens, their types, and merges as the file has them. Raises InputError unless each is there, and whole."""
-
-    def strings(name: str) -> list[str]:
-        values = file.metadata.get(f"tokenizer.ggml.{name}")
-        if not isinstance(values, list) or not values:
-            raise InputError(file.path, f"key tokenizer.ggml.{name} is missing", todo=AGAIN)
-        if not all(isinstance(value, str) for value in values):
-            raise InputError(file.path, f"key tokenizer.ggml.{name} holds something else than strings", todo=AGAIN)
-        return values
-
-    model = file.metadata.get("tokenizer.ggml.model")
-    if model != "gpt2":
-        raise InputError(file.path, f"key tokenizer.ggml.model is {model!r}", expected="'gpt2', a byte-level BPE")
-    tokens, merges = strings("tokens"), strings("merges")
-    types = file.metadata.get("tokenizer.ggml.token_type") or infer_token_types(tokens)
-    for name, found in (("tokens", tokens), ("token_type", types)):
-        if len(found) != vocab_size:
-            raise InputError(file.path, f"key tokenizer.ggml.{name} has {len(found)}", expected=f"{vocab_size}")
-    if any(merge.count(" ") != 1 for merge in merges):
-        raise InputError(file.path, "key tokenizer.ggml.merges holds one that is not two parts", todo=AGAIN)
-    return tokens, types, merges
-
-
-def infer_token_types(tokens: list[str]) -> list[int]:
-    """Types for a file that gives none, as older tools wrote them: `[PAD…]` is unused, and what follows the plain
-    vocabulary, from `<|endoftext|>` on, is control."""
-    first = tokens.index("<|endoftext|>") if "<|endoftext|>" in tokens else len(tokens)
-    return [
-        int(TokenType.NORMAL if id < first else TokenType.UNUSED if text.startswith("[PAD") else TokenType.CONTROL)
-        for id, text in enumerate(tokens)
-    ]
 
 
 def with_qwen2_rules(tokenizer: Tokenizer) -> Tokenizer:

@@ -1,12 +1,20 @@
-"""Random checkpoints of both families, of any size, in the layout of the published ones."""
+"""Random checkpoints of both families, of any size up to the real one, in the layout of the published ones.
+
+Weights are made and written a few million at a time, so that 16 GB need no more memory than a small one.
+"""
 
 import json
+import os
 import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
-import torch
-from safetensors.torch import save_file
+import numpy as np
+import numpy.typing as npt
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
@@ -45,6 +53,28 @@ TOKENIZER_CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
+# MiMo-V2.5-ASR's config.json and the audio tokenizer's, as published.
+REAL_ASR_CONFIG: dict[str, Any] = ASR_CONFIG | {
+    "vocab_size": REAL_VOCAB_SIZE, "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "intermediate_size": 11008, "max_position_embeddings": 8192, "input_local_layers": 6,
+    "input_local_dim": 1024, "local_attn_heads": 64, "local_layers": 16, "local_dim": 1024, "local_ffn_dim": 4096,
+}  # fmt: skip
+REAL_TOKENIZER_CONFIG: dict[str, Any] = TOKENIZER_CONFIG | {
+    "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
+}  # fmt: skip
+
+WEIGHTS_AT_ONCE = 1 << 22
+
+
+class Random(NamedTuple):
+    """A tensor to be made: `role` decides how its weights are spread."""
+
+    name: str
+    role: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
 def write_speech_lm(folder: Path, *, seed: int = 0, n_shards: int = 2, dtype: str = "BF16", **config: Any) -> Path:
     """A speech LM with random weights; `config` overrides ASR_CONFIG. The folder has every tokenizer file."""
     values = ASR_CONFIG | config
@@ -52,13 +82,13 @@ def write_speech_lm(folder: Path, *, seed: int = 0, n_shards: int = 2, dtype: st
     (folder / "config.json").write_text(json.dumps(values))
     dims = mimo_asr.dimensions(Config(folder / "config.json", values))
     write_vocabulary(folder, dims.vocab_size - N_PADDING, seed=seed)
-    tensors = random_tensors(mimo_asr.tensors(dims, False), seed, dtype)
-    names, weight_map = sorted(tensors), {}
+    tensors = sorted(random_tensors(mimo_asr.tensors(dims, False), dtype))
+    weight_map = {}
     for shard in range(n_shards):
         file = f"model-{shard + 1:05d}-of-{n_shards:05d}.safetensors"
-        part = names[shard * len(names) // n_shards : (shard + 1) * len(names) // n_shards]
-        save_file({name: tensors[name] for name in part}, folder / file)
-        weight_map |= dict.fromkeys(part, file)
+        part = tensors[shard * len(tensors) // n_shards : (shard + 1) * len(tensors) // n_shards]
+        write_shard(folder / file, part, seed)
+        weight_map |= dict.fromkeys((tensor.name for tensor in part), file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder
 
@@ -69,31 +99,60 @@ def write_audio_tokenizer(folder: Path, *, seed: int = 0, dtype: str = "BF16", *
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(values))
     dims = mimo_tokenizer.dimensions(Config(folder / "config.json", values))
-    tensors = random_tensors(mimo_tokenizer.tensors(dims, False), seed + 1, dtype)
+    tensors = random_tensors(mimo_tokenizer.tensors(dims, False), dtype)
     for level, size in enumerate(dims.codebook_size):
         prefix = f"encoder.quantizer.vq.layers.{level}._codebook."
-        tensors |= {prefix + "cluster_size": torch.ones(size), prefix + "inited": torch.ones(1)}
-    tensors["decoder.dconv1.conv.weight"] = torch.zeros(4, 4, 3)
-    save_file(tensors, folder / "model.safetensors")
+        tensors += [Random(prefix + name, "buffer", (n,), "F32") for name, n in (("cluster_size", size), ("inited", 1))]
+    tensors.append(Random("decoder.dconv1.conv.weight", "convolution", (4, 4, 3), "F32"))
+    write_shard(folder / "model.safetensors", tensors, seed + 1)
     return folder
 
 
-def random_tensors(tensors: list[Any], seed: int, dtype: str) -> dict[str, torch.Tensor]:
-    """Weights that keep activations of order one, by the role of each tensor; norms and biases are not trivial."""
-    generator = torch.Generator().manual_seed(seed)
-    target = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}[dtype]
-    made = {}
+def random_tensors(tensors: Any, dtype: str) -> list[Random]:
+    """What a family's tensors are made of."""
+    return [Random(source.name, tensor.role, source.shape, dtype) for tensor in tensors for source in tensor.sources]
+
+
+def write_shard(path: Path, tensors: Sequence[Random], seed: int) -> None:
+    """A safetensors file of random weights, made over all cores; the same for the same `seed`."""
+    header, places, end = {}, {}, 0
     for tensor in tensors:
-        for source in tensor.sources:
-            x = torch.randn(source.shape, generator=generator)
-            if tensor.role == "norm":
-                x = 1 + 0.1 * x
-            elif tensor.role == "bias":
-                x = 0.1 * x
-            elif tensor.role in ("matrix", "head", "convolution"):
-                x = x / x[0].numel() ** 0.5
-            made[source.name] = x.to(target)
-    return made
+        places[tensor.name], end = end, end + prod(tensor.shape) * {"F32": 4, "F16": 2, "BF16": 2}[tensor.dtype]
+        header[tensor.name] = {
+            "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [places[tensor.name], end]
+        }  # fmt: skip
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
+
+    with path.open("wb") as file, ThreadPoolExecutor() as pool:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        file.truncate(8 + len(raw) + end)  # a tensor may be empty
+
+        def write(tensor: Random, first: int) -> None:
+            data = random_weights(tensor, first, seed)
+            os.pwrite(file.fileno(), data.tobytes(), 8 + len(raw) + places[tensor.name] + first * data.itemsize)
+
+        for tensor in tensors:
+            starts = range(0, prod(tensor.shape), WEIGHTS_AT_ONCE)
+            list(pool.map(write, [tensor] * len(starts), starts))
+
+
+def random_weights(tensor: Random, first: int, seed: int) -> npt.NDArray[Any]:
+    """Weights from `first` on, in the dtype's bits: activations stay of order one; norms and biases are not trivial."""
+    n = min(WEIGHTS_AT_ONCE, prod(tensor.shape) - first)
+    generator = np.random.default_rng([seed, crc32(tensor.name.encode()), first])
+    x = generator.standard_normal(n, np.float32)
+    if tensor.role == "norm":
+        x = 1 + np.float32(0.1) * x
+    elif tensor.role == "bias":
+        x *= np.float32(0.1)
+    elif tensor.role in ("matrix", "head", "convolution"):
+        x *= np.float32(prod(tensor.shape[1:]) ** -0.5)
+    elif tensor.role == "buffer":
+        x[:] = 1
+    if tensor.dtype == "BF16":
+        return ((x.view(np.uint32) + 0x8000) >> 16).astype(np.uint16)
+    return x.astype({"F32": np.float32, "F16": np.float16}[tensor.dtype])
 
 
 def write_vocabulary(folder: Path, n_tokens: int, *, seed: int = 0) -> Tokenizer:

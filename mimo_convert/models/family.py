@@ -19,16 +19,25 @@ class Source:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the GGUF file: the rows of its `sources`, one below the other (one source unless fused)."""
+    """A tensor of the GGUF file: the rows of its `sources`, one below the other (one source unless fused).
+
+    What only `speech_generation` needs may be left out of a file for recognition.
+    """
 
     name: str
     role: str
     sources: tuple[Source, ...]
+    speech_generation: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         first = self.sources[0].shape
         return (sum(source.shape[0] for source in self.sources), *first[1:])
+
+
+def one(name: str, source: str, role: str, *shape: int) -> Tensor:
+    """A tensor `name` of the file that is the checkpoint's `source`."""
+    return Tensor(name, role, (Source(source, shape),))
 
 
 class Key(NamedTuple):

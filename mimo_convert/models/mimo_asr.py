@@ -1,7 +1,7 @@
 """MiMo-V2.5-ASR and its siblings MiMo-Audio-7B: a Qwen2 language model that reads text and groups of audio codes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -10,7 +10,7 @@ from gguf import GGUFValueType
 from quantize.errors import InputError
 
 from ..checkpoint import Config
-from .family import Family, Key, Source, Tensor
+from .family import Family, Key, Source, Tensor, one
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,8 @@ def _block(source: str, name: str, d: BlockDims, fuse_qkv: bool) -> list[Tensor]
     q_rows, kv_rows = d.n_heads * d.head_dim, d.n_kv_heads * d.head_dim
     qkv = [("q", q_rows), ("k", kv_rows), ("v", kv_rows)]
 
-    def one(ours: str, theirs: str, role: str, *shape: int) -> Tensor:
-        return Tensor(f"{name}{ours}", role, (Source(f"{source}{theirs}", shape),))
+    def own(ours: str, theirs: str, role: str, *shape: int) -> Tensor:
+        return one(f"{name}{ours}", f"{source}{theirs}", role, *shape)
 
     def attention(kind: str, role: str, columns: tuple[int, ...]) -> list[Tensor]:
         sources = [(c, Source(f"{source}self_attn.{c}_proj.{kind}", (rows, *columns))) for c, rows in qkv]
@@ -191,23 +191,19 @@ def _block(source: str, name: str, d: BlockDims, fuse_qkv: bool) -> list[Tensor]
         return [Tensor(f"{name}attn.{c}.{kind}", role, (s,)) for c, s in sources]
 
     return [
-        one("attn_norm.weight", "input_layernorm.weight", "norm", d.hidden_size),
+        own("attn_norm.weight", "input_layernorm.weight", "norm", d.hidden_size),
         *attention("weight", "matrix", (d.hidden_size,)),
         *attention("bias", "bias", ()),
-        one("attn.o.weight", "self_attn.o_proj.weight", "matrix", d.hidden_size, q_rows),
-        one("ffn_norm.weight", "post_attention_layernorm.weight", "norm", d.hidden_size),
-        one("ffn.gate.weight", "mlp.gate_proj.weight", "matrix", d.intermediate_size, d.hidden_size),
-        one("ffn.up.weight", "mlp.up_proj.weight", "matrix", d.intermediate_size, d.hidden_size),
-        one("ffn.down.weight", "mlp.down_proj.weight", "matrix", d.hidden_size, d.intermediate_size),
+        own("attn.o.weight", "self_attn.o_proj.weight", "matrix", d.hidden_size, q_rows),
+        own("ffn_norm.weight", "post_attention_layernorm.weight", "norm", d.hidden_size),
+        own("ffn.gate.weight", "mlp.gate_proj.weight", "matrix", d.intermediate_size, d.hidden_size),
+        own("ffn.up.weight", "mlp.up_proj.weight", "matrix", d.intermediate_size, d.hidden_size),
+        own("ffn.down.weight", "mlp.down_proj.weight", "matrix", d.hidden_size, d.intermediate_size),
     ]
 
 
 def tensors(d: SpeechLMDims, fuse_qkv: bool) -> Iterator[Tensor]:
     """Every tensor of the file, in order. Only the language model's own blocks are ever fused."""
-
-    def one(ours: str, theirs: str, role: str, *shape: int) -> Tensor:
-        return Tensor(ours, role, (Source(theirs, shape),))
-
     yield one("llm.embed.weight", "model.embed_tokens.weight", "embedding", d.vocab_size, d.hidden_size)
     yield one("llm.final_norm.weight", "model.norm.weight", "norm", d.hidden_size)
     yield one("llm.lm_head.weight", "lm_head.weight", "head", d.vocab_size, d.hidden_size)
@@ -221,8 +217,11 @@ def tensors(d: SpeechLMDims, fuse_qkv: bool) -> Iterator[Tensor]:
         yield one(f"audio.emb.{c}.weight", f"speech_embeddings.{c}.weight", "embedding", size, d.input_dim)
     group = d.group_size * d.input_dim
     yield one("audio.group_proj.weight", "speech_group_downcast.weight", "matrix", d.out_hidden_size, group)
-    yield one("audio.hidden_proj.weight", "hidden_states_downcast.weight", "matrix", d.patch_dim, d.hidden_size)
+    yield from (replace(tensor, speech_generation=True) for tensor in _speech_generation(d))
 
+
+def _speech_generation(d: SpeechLMDims) -> Iterator[Tensor]:
+    yield one("audio.hidden_proj.weight", "hidden_states_downcast.weight", "matrix", d.patch_dim, d.hidden_size)
     for i in range(d.patch_layers):
         yield from _block(f"local_transformer.layers.{i}.", f"llm.blk.{i}.", d.patch, False)
     yield one("llm.norm.weight", "local_transformer.norm.weight", "norm", d.patch_dim)

@@ -10,7 +10,7 @@ from gguf import GGUFValueType
 from quantize.errors import InputError
 
 from ..checkpoint import Config
-from .family import Family, Key, Source, Tensor
+from .family import Family, Key, Tensor, one
 
 SAMPLING_RATES = range(1_000, 768_001)  # in Hz; beyond is no sound
 
@@ -112,9 +112,6 @@ def conflicts(d: AudioTokenizerDims) -> Iterator[tuple[str, str]]:
 
 def tensors(d: AudioTokenizerDims, fuse_qkv: bool) -> Iterator[Tensor]:
     """Every tensor of the file, in order. The encoder's keys have no bias; nothing here is ever fused."""
-
-    def one(ours: str, theirs: str, role: str, *shape: int) -> Tensor:
-        return Tensor(ours, role, (Source(theirs, shape),))
 
     def norm(ours: str, theirs: str) -> list[Tensor]:
         return [

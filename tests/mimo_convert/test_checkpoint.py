@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save, save_file
 
-from mimo_convert.checkpoint import Config, as_float32, open_checkpoint, read_json
+from mimo_convert.checkpoint import Config, open_checkpoint, read_json
 from quantize.errors import InputError
 
 from ..readers import checkpoint_tensors
@@ -40,8 +40,8 @@ def test_every_tensor_reads_as_the_safetensors_library_reads_it(small_lm: Path) 
     )
     for name, tensor in expected.items():
         info = checkpoint.tensors[name]
-        assert (info.shape, info.dtype) == (tuple(tensor.shape), "BF16")
-        assert np.array_equal(as_float32(info.read_rows()).reshape(tensor.shape), tensor.float().numpy()), name
+        assert (info.shape, info.type.name) == (tuple(tensor.shape), "bf16")
+        assert np.array_equal(info.read_float32().reshape(tensor.shape), tensor.float().numpy()), name
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -56,7 +56,7 @@ def test_any_run_of_rows_reads_exactly(
     rows = values.float().numpy().reshape(info.n_rows, -1)
     first = data.draw(st.integers(0, info.n_rows - 1))
     n = data.draw(st.integers(1, info.n_rows - first))
-    assert np.array_equal(as_float32(info.read_rows(first, n)), rows[first : first + n])
+    assert np.array_equal(info.read_float32(first, n), rows[first : first + n])
 
 
 @given(shapes=st.dictionaries(st.text(max_size=20), st.lists(st.integers(0, 4), max_size=4), max_size=8))
@@ -169,7 +169,7 @@ def test_a_shard_that_shrinks_after_its_header_was_read_is_named(tmp_path: Path,
     with (folder / "model.safetensors").open("r+b") as file:
         file.truncate(last.begin + last.nbytes - 3)
     with pytest.raises(InputError, match=rf"model\.safetensors: tensor {last.name} ends 3 bytes early"):
-        last.read_rows()
+        last.read()
 
 
 CONFIG = Config(

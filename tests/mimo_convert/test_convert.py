@@ -19,8 +19,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mimo_convert import convert as module
-from mimo_convert.convert import convert, make_request
+from mimo_convert import request as module
+from mimo_convert.convert import convert
+from mimo_convert.plan import Options
+from mimo_convert.request import make_request
 from quantize.errors import InputError
 from quantize.types import TYPES
 from runtime_check import bundled
@@ -37,7 +39,7 @@ UP, EMBED = "model.layers.1.mlp.up_proj.weight", "model.embed_tokens.weight"
 
 def run(checkpoint: Path, out: Path, *outtypes: str, fuse: bool = False, threads: int = 2, force: bool = False) -> Path:
     """Convert one checkpoint; returns the folder."""
-    request = make_request(bundled.open_model(str(checkpoint)), [TYPES[name] for name in outtypes], fuse)
+    request = make_request(bundled.open_model(str(checkpoint)), [TYPES[name] for name in outtypes], Options(fuse))
     convert([request], out, threads=threads, force=force)
     return out
 
@@ -362,5 +364,5 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
-    assert (process.returncode, stderr) == (130, "interrupted: no unfinished file was left behind\n")
+    assert (process.returncode, stderr) == (130, "interrupted: nothing was left behind\n")
     assert not out.exists(), list(out.iterdir())

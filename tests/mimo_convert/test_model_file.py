@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from mimo_convert.cli import main as mimo_convert
-from mimo_convert.gguf_file import GGUFFile, GGUFTensor, read_gguf
+from mimo_convert.gguf_file import GGUFFile, read_gguf
 from mimo_convert.model_file import check_tensors, dimensions_of_file, open_model_file
 from mimo_convert.models import mimo_asr, mimo_tokenizer
+from mimo_convert.stored import StoredTensor
 from quantize.errors import InputError
 from quantize.types import TYPES
 from runtime_check.cli import main as mimo_check
@@ -57,7 +58,7 @@ QKV, NORM = "model.layers.1.attn.qkv.weight", "llm.final_norm.weight"
 def test_a_tensor_that_does_not_fit_is_named(
     lm: GGUFFile, name: str, change: dict[str, Any] | None, message: str
 ) -> None:
-    tensors: dict[str, GGUFTensor] = dict(lm.tensors)
+    tensors: dict[str, StoredTensor] = dict(lm.tensors)
     tensor = tensors.pop(name)
     if change:
         tensors[name] = dataclasses.replace(tensor, **change)

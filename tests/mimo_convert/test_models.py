@@ -14,17 +14,10 @@ from mimo_convert.models import FAMILIES, family_of, mimo_asr, mimo_tokenizer
 from quantize.errors import InputError
 
 from .. import contract
+from ..synthetic import REAL_ASR_CONFIG as REAL_FLAT
+from ..synthetic import REAL_TOKENIZER_CONFIG as REAL_TOKENIZER
 
-# MiMo-V2.5-ASR's config.json, as published; `audio_config` repeats and completes the flat audio part.
-REAL_FLAT: dict[str, Any] = {
-    "architectures": ["MiMoV2ASRForCausalLM"], "model_type": "qwen2", "vocab_size": 151680, "hidden_size": 4096,
-    "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
-    "intermediate_size": 11008, "tie_word_embeddings": False, "rms_norm_eps": 1e-6, "rope_theta": 640000,
-    "max_position_embeddings": 8192, "attention_bias": True, "hidden_act": "silu", "group_size": 4, "audio_channels": 8,
-    "delay_pattern": "0-1-2-3-4-5-6-7", "speech_vocab_size": "1025-1025-129-129-129-129-129-129",
-    "speech_zeroemb_idx": "1024-1024-128-128-128-128-128-128", "input_local_layers": 6, "input_local_dim": 1024,
-    "input_full_attention": True, "local_attn_heads": 64, "local_layers": 16, "local_dim": 1024, "local_ffn_dim": 4096,
-}  # fmt: skip
+# As published; `audio_config` repeats and completes the flat audio part.
 REAL_NESTED = REAL_FLAT | {
     "audio_config": {
         "group_size": 4, "audio_channels": 8, "speech_vocab_size": "1025-1025-129-129-129-129-129-129",
@@ -34,15 +27,6 @@ REAL_NESTED = REAL_FLAT | {
         "audio_segment_size": 6000,
     }
 }  # fmt: skip
-REAL_TOKENIZER: dict[str, Any] = {
-    "model_type": "mimo_audio_tokenizer", "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20,
-    "encoder_ffn_dim": 5120, "encoder_skip_layer_id": 3, "encoder_causal": False,
-    "encoder_attn_window_size": [-1, -1], "kernel_size": 3, "stride_size": 2, "avg_pooler": 2, "n_mels": 128,
-    "nfft": 960, "window_size": 960, "hop_length": 240, "sampling_rate": 24000, "fmin": 0, "fmax": None,
-    "rope_theta": 10000, "ln_type": "LayerNorm", "activation_function": "gelu", "num_quantizers": 20,
-    "codebook_size": [1024, 1024] + [128] * 18, "scale_embedding": False,
-}  # fmt: skip
-
 # What the existing runtime reads, by the contract.
 PUBLISHED = """
 mimo_asr.llm: hidden_size num_layers num_heads num_kv_heads intermediate_size vocab_size max_position_embeddings

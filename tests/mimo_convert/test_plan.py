@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_convert.checkpoint import Checkpoint, Config, TensorInfo, open_checkpoint
+from mimo_convert.checkpoint import DTYPES, Config, open_checkpoint
 from mimo_convert.models import mimo_asr, mimo_tokenizer
 from mimo_convert.models.family import Family
-from mimo_convert.plan import Plan, make_plan
-from mimo_convert.vocabulary import Vocabulary, read_vocabulary
+from mimo_convert.plan import Options, Plan, make_plan
+from mimo_convert.stored import StoredTensor
+from mimo_convert.stored_model import StoredModel, model_of_checkpoint
+from mimo_convert.vocabulary import read_vocabulary
 from quantize.errors import InputError
 from quantize.types import TYPES
 
@@ -24,24 +26,21 @@ from ..synthetic import ASR_CONFIG, TOKENIZER_CONFIG
 BLOCKS = {type.name: type.block for type in TYPES.values()}
 
 
-def unread(family: Family, values: dict[str, Any], extra: Sequence[str] = (), dtype: str = "BF16") -> Checkpoint:
-    """A checkpoint of headers alone: enough to plan with."""
+def unread(family: Family, values: dict[str, Any], extra: Sequence[str] = (), dtype: str = "BF16") -> StoredModel:
+    """A model of headers alone: enough to plan with."""
     config = Config(Path("config.json"), values)
-    sources = [s for tensor in family.tensors(family.dimensions(config), False) for s in tensor.sources]
-    tensors = {s.name: TensorInfo(s.name, Path("model.safetensors"), dtype, s.shape, 0) for s in sources}
-    tensors |= {name: TensorInfo(name, Path("model.safetensors"), "F32", (1,), 0) for name in extra}
-    return Checkpoint(Path("x"), "x", config, tensors)
-
-
-def vocabulary_of(n: int) -> Vocabulary:
-    return Vocabulary([f"t{i}" for i in range(n)], [1] * n, ["a b"], 0, 0)
+    dims = family.dimensions(config)
+    sources = [s for tensor in family.tensors(dims, False) for s in tensor.sources]
+    file = Path("model.safetensors")
+    tensors = {s.name: StoredTensor(s.name, file, DTYPES[dtype], s.shape, 0) for s in sources}
+    tensors |= {name: StoredTensor(name, file, TYPES["f32"], (1,), 0) for name in extra}
+    return StoredModel(Path("x"), "x", family, dims, tensors, [])
 
 
 def plan_of(values: dict[str, Any], outtype: str, fuse: bool = False, **more: Any) -> Plan:
     """A plan of whichever family `values` is the config of."""
     family = mimo_tokenizer.FAMILY if "d_model" in values else mimo_asr.FAMILY
-    vocabulary = vocabulary_of(values["vocab_size"]) if family.has_vocabulary else None
-    return make_plan(unread(family, values), family, vocabulary, TYPES[outtype], fuse_qkv=fuse, **more)
+    return make_plan(unread(family, values), TYPES[outtype], Options(fuse), **more)
 
 
 def lay_out(plan: Plan, folder: Path) -> Path:
@@ -161,25 +160,25 @@ def test_what_is_left_out_has_a_reason_and_what_is_unknown_stops_the_plan() -> N
     family, values = mimo_tokenizer.FAMILY, TOKENIZER_CONFIG | SMALL_TOKENIZER
     buffers = [f"encoder.quantizer.vq.layers.0._codebook.{b}" for b in ("embed_avg", "cluster_size", "inited")]
     synthesis = ["decoder.dconv1.conv.weight", "decoder.vocoder.head.out.bias"]
-    plan = make_plan(unread(family, values, buffers + synthesis), family, None, TYPES["f16"])
+    plan = make_plan(unread(family, values, buffers + synthesis), TYPES["f16"])
     assert {name for name, why in plan.left_out.items() if "training" in why} == set(buffers)
     assert {name for name, why in plan.left_out.items() if "synthesis" in why} == set(synthesis)
     with pytest.raises(InputError, match=r"extra tensor encoder\.new\.weight, unknown to mimo_tokenizer"):
-        make_plan(unread(family, values, ["encoder.new.weight"]), family, None, TYPES["f16"])
+        make_plan(unread(family, values, ["encoder.new.weight"]), TYPES["f16"])
 
 
 @pytest.mark.parametrize("dtype", ["F64", "F8_E4M3", "I32"])
 def test_a_dtype_that_is_no_plain_float_is_refused(dtype: str) -> None:
-    checkpoint = unread(mimo_tokenizer.FAMILY, TOKENIZER_CONFIG, dtype=dtype)
+    model = unread(mimo_tokenizer.FAMILY, TOKENIZER_CONFIG, dtype=dtype)
     says = f"tensor encoder.conv1.weight has unsupported dtype {dtype}; expected F32 or F16 or BF16"
     with pytest.raises(InputError, match=says):
-        make_plan(checkpoint, mimo_tokenizer.FAMILY, None, TYPES["f16"])
+        make_plan(model, TYPES["f16"])
 
 
 def test_metadata_of_the_speech_lm_is_the_contracts(small_lm: Path, tmp_path: Path) -> None:
     vocabulary = read_vocabulary(small_lm, 512)
-    checkpoint = open_checkpoint(str(small_lm))
-    plan = make_plan(checkpoint, mimo_asr.FAMILY, vocabulary, TYPES["q4_k"], fuse_qkv=True)
+    model = model_of_checkpoint(open_checkpoint(str(small_lm)))
+    plan = make_plan(model, TYPES["q4_k"], Options(fuse_qkv=True))
     found = gguf_metadata(lay_out(plan, tmp_path))
     for key, value in vars(vocabulary).items():
         assert found.pop(f"tokenizer.ggml.{key.replace('types', 'type')}") == value
@@ -205,7 +204,7 @@ def test_metadata_of_the_speech_lm_is_the_contracts(small_lm: Path, tmp_path: Pa
 
 
 def test_metadata_of_the_audio_tokenizer_is_the_contracts(small_tokenizer: Path, tmp_path: Path) -> None:
-    plan = make_plan(open_checkpoint(str(small_tokenizer)), mimo_tokenizer.FAMILY, None, TYPES["f32"])
+    plan = make_plan(model_of_checkpoint(open_checkpoint(str(small_tokenizer))), TYPES["f32"])
     assert gguf_metadata(lay_out(plan, tmp_path)) == {
         "general.architecture": "mimo_tokenizer", "general.type": "model", "general.name": "small-tokenizer",
         "general.license": "mit", "general.tags": ["audio", "audio-tokenizer"], "general.file_type": 0,

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from mimo_convert.checkpoint import Checkpoint, open_checkpoint
-from mimo_convert.convert import convert, make_request
+from mimo_convert.convert import convert
+from mimo_convert.plan import Options
+from mimo_convert.request import make_request
 from quantize.types import TYPES
 from runtime_check import bundled
 from runtime_check.transcribe import Clip, read_clip
@@ -43,7 +45,7 @@ def converted(
         if key not in made:
             out = tmp_path_factory.mktemp("gguf")
             requests = [
-                make_request(checkpoint, [TYPES[outtype]], fuse_qkv)
+                make_request(checkpoint, [TYPES[outtype]], Options(fuse_qkv))
                 for checkpoint in (lm_checkpoint, tokenizer_checkpoint)
             ]
             plans = convert(requests, out, threads=2)

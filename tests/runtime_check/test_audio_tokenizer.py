@@ -34,7 +34,7 @@ def test_a_code_is_the_nearest_row_of_what_the_levels_before_left(
     rest = stages["tok_pool"].astype(np.float64)
     for level in range(20):
         info = tokenizer_checkpoint.tensors[f"encoder.quantizer.vq.layers.{level}._codebook.embed"]
-        rows = (info.read_rows().astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        rows = (info.read().view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
         distances = ((rest[:, None] - rows[None]) ** 2).sum(-1)
         chosen = distances[np.arange(len(rest)), stages["tok_codes"][:, level]]
         assert (chosen <= distances.min(axis=1) * (1 + 1e-5)).all()

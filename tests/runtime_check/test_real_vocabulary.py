@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from mimo_convert.checkpoint import Checkpoint, open_checkpoint
-from mimo_convert.convert import convert, make_request
+from mimo_convert.convert import convert
 from mimo_convert.gguf_file import read_gguf
+from mimo_convert.plan import Options
+from mimo_convert.request import make_request
 from quantize.types import TYPES
 from runtime_check import reference
 from runtime_check.activations import LOGITS, Activations
@@ -39,8 +41,8 @@ def checked(
     tokenizer_type, fuse_qkv = request.param
     out = tmp_path_factory.mktemp("gguf")
     requests = [
-        make_request(lm, [TYPES["f16"]], fuse_qkv),
-        make_request(tokenizer_checkpoint, [TYPES[tokenizer_type]], fuse_qkv),
+        make_request(lm, [TYPES["f16"]], Options(fuse_qkv)),
+        make_request(tokenizer_checkpoint, [TYPES[tokenizer_type]], Options(fuse_qkv)),
     ]
     paths = [out / plan.file_name for plan in convert(requests, out, threads=2)]
     return check(*paths, jfk, expected, language="english", max_new_tokens=N_TOKENS, threads=2)
@@ -74,7 +76,7 @@ def test_both_layouts_give_the_same_logits(
     logits = []
     for fuse_qkv in (False, True):
         out = tmp_path / str(fuse_qkv)
-        requests = [make_request(c, [TYPES["f16"]], fuse_qkv) for c in (lm, tokenizer_checkpoint)]
+        requests = [make_request(c, [TYPES["f16"]], Options(fuse_qkv)) for c in (lm, tokenizer_checkpoint)]
         paths = [out / plan.file_name for plan in convert(requests, out, threads=2)]
         result = check(*paths, jfk, None, language="english", max_new_tokens=1, threads=2)
         logits.append(result.run.stages[LOGITS])

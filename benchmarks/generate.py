@@ -1,0 +1,34 @@
+"""Writes a synthetic pair of checkpoints with random weights: `python -m benchmarks.generate FOLDER --size full`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tests.synthetic import REAL_ASR_CONFIG, REAL_TOKENIZER_CONFIG, write_audio_tokenizer, write_speech_lm
+
+# The real shapes and vocabulary; all of the layers, a quarter of them, or next to none.
+SIZES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "quarter": {"num_hidden_layers": 9},
+    "small": {"num_hidden_layers": 1, "vocab_size": 1280, "local_layers": 1, "input_local_layers": 1},
+}
+N_SHARDS = {"full": 4, "quarter": 2, "small": 2}
+
+
+def generate(folder: Path, size: str) -> tuple[Path, Path]:
+    """The speech LM in `folder`/asr and its audio tokenizer in `folder`/tokenizer."""
+    lm = write_speech_lm(folder / "asr", n_shards=N_SHARDS[size], **(REAL_ASR_CONFIG | SIZES[size]))
+    return lm, write_audio_tokenizer(folder / "tokenizer", **REAL_TOKENIZER_CONFIG)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--size", type=click.Choice(list(SIZES)), default="full", show_default=True)
+def main(folder: Path, size: str) -> None:
+    """Write the pair into FOLDER."""
+    generate(folder, size)
+
+
+if __name__ == "__main__":
+    main()

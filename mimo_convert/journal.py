@@ -1,0 +1,114 @@
+"""What of a `.part` file is safely on the disk, so that a conversion that was killed goes on where it stopped.
+
+A journal is lines of JSON. The first says what the file is being made from; each of the others, which chunks of it are
+done. A line is appended only after the chunks it names were flushed, and a last line that was cut short is no line:
+whenever the power fails, what the journal says is true.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What decides every byte of a file: who writes it, from what, and the plan.
+
+    `version`, `checkpoint` and `options` are texts or hashes that differ whenever those do; `peaks` are what was found
+    out about weights too large for their type, which the plan follows.
+    """
+
+    version: str
+    checkpoint: str
+    options: str
+    peaks: Mapping[str, float]
+
+    def difference(self, other: "Origin") -> str:
+        """What of `other` is not as it was here, in words; empty if nothing."""
+        words = {
+            "version": f"by {other.version}, and this is {self.version}",
+            "checkpoint": "from a checkpoint that has changed since",
+            "options": "with other options, or from other config or tokenizer files",
+        }
+        return next((text for part, text in words.items() if getattr(self, part) != getattr(other, part)), "")
+
+
+@dataclass
+class Journal:
+    """The journal of one `.part` file, `length` bytes long as far as it is whole.
+
+    `complete`: all chunks are done, and the files of the run, which have these names, are being given them.
+    """
+
+    path: Path
+    origin: Origin
+    done: set[int] = field(default_factory=set)
+    complete: tuple[str, ...] = ()
+    length: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> "Journal | None":
+        """The journal at `path`, as far as it is whole; None if there is none that makes sense."""
+        journal = None
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            for line in path.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break
+                record = json.loads(line)
+                if journal is None:
+                    journal = cls(path, Origin(**record))
+                for begin, end in record.get("done", ()):
+                    journal.done.update(range(begin, end))
+                journal.complete = tuple(record.get("complete", journal.complete))
+                journal.length += len(line)
+        return journal
+
+    def begin(self) -> None:
+        """Write the first line, in place of whatever was there."""
+        self.length = 0
+        self._append(vars(self.origin))
+
+    def add(self, chunks: Iterable[int]) -> None:
+        """Say that these chunks are done. They must be on the disk."""
+        new = sorted(set(chunks) - self.done)
+        if new:
+            self._append({"done": ranges(new)})
+            self.done.update(new)
+
+    def finish(self, names: Sequence[str]) -> None:
+        """Say that all is done, here and in the other files of the run, which will be called `names`."""
+        self._append({"complete": names})
+
+    def remove(self) -> None:
+        """There is no journal any more."""
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        """Write a line behind what is whole, and see it onto the disk."""
+        line = json.dumps(record).encode() + b"\n"
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.ftruncate(fd, self.length)
+            if os.pwrite(fd, line, self.length) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self.length += len(line)
+
+
+def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as ranges [begin, end)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number:
+            found[-1] = (found[-1][0], number + 1)
+        else:
+            found.append((number, number + 1))
+    return found

@@ -1,0 +1,170 @@
+"""`NAME.part`: a file in the making, with room for all of it from the beginning, and a journal of what is done.
+
+It gets its name only when it is complete and flushed. Whoever is killed before leaves a `.part` that can be gone on
+with; whoever fails before anything was worth keeping leaves nothing.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from quantize.errors import InputError
+
+from .journal import Journal, Origin
+from .plan import Plan
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # no such system was tried; two runs that write the same file at once are then not noticed
+    flock = None  # type: ignore[assignment]
+
+JOURNAL_ROOM = 1 << 16  # bytes; more than any journal grows to
+KEPT = "make room, and the same command goes on from here"
+Tell = Callable[[str], None]
+
+
+class WorthlessError(InputError):
+    """Something is wrong with what a file is being made from: what there is of it is not worth keeping."""
+
+
+class PartFile:
+    """The `.part` of one planned file; `path` is the name it will get.
+
+    A context manager: what is neither published nor worth keeping when it is left disappears.
+    """
+
+    def __init__(self, path: Path, plan: Plan, origin: Origin) -> None:
+        self.path, self.plan, self.origin = path, plan, origin
+        self.part = path.with_name(path.name + ".part")
+        self.journal = Journal(self.part.with_name(self.part.name + ".journal"), origin)
+        self.fd: int | None = None
+        self.published = False
+
+    def __enter__(self) -> "PartFile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        worthless = not self.journal.done or (kind is not None and issubclass(kind, WorthlessError))
+        if worthless:
+            self.discard()
+        self.close()
+
+    @property
+    def room(self) -> int:
+        """Bytes of the disk that the file still needs."""
+        if self.published:
+            return 0
+        with suppress(OSError):
+            return max(0, self.plan.size - os.stat(self.part).st_blocks * 512) + JOURNAL_ROOM
+        return self.plan.size + JOURNAL_ROOM
+
+    def names_published(self) -> tuple[str, ...]:
+        """Names of the files of its run, if the run got as far as giving this one its name."""
+        found = Journal.read(self.journal.path)
+        whole = found and found.complete and found.origin == self.origin and self.is_whole()
+        return found.complete if found and whole and not self.part.exists() else ()
+
+    def is_whole(self) -> bool:
+        """Whether a file of the right size has the name."""
+        return self.path.is_file() and self.path.stat().st_size == self.plan.size
+
+    def open(self, tell: Tell) -> None:
+        """Go on with what an earlier run left, if it was making the same file; else begin. `tell` which, and why.
+
+        Raises InputError if another process is writing it, or the disk refuses.
+        """
+        self.fd = self._try(os.open, self.part, os.O_RDWR | os.O_CREAT, 0o644)
+        self._lock()
+        found = Journal.read(self.journal.path)
+        if found and os.fstat(self.fd).st_size == self.plan.size and found.origin == self.origin:
+            self.journal = found
+            if found.done:
+                tell(f"{self.part}: going on where an earlier run stopped")
+            return
+        if found:
+            reason = found.origin.difference(self.origin)
+            tell(f"{self.part}: was begun {reason}: starting over" if reason else f"{self.part}: starting over")
+        self._begin()
+
+    def write(self, data: Any, offset: int) -> None:
+        """Write a buffer at a place; threads may do so at once."""
+        view = memoryview(data).cast("B")
+        while view:
+            written = self._try(os.pwrite, self.fd, view, offset)
+            view, offset = view[written:], offset + written
+
+    def flush(self, chunks: Sequence[int]) -> None:
+        """See everything written so far onto the disk, and these chunks into the journal."""
+        self._try(getattr(os, "fdatasync", os.fsync), self.fd)
+        self._try(self.journal.add, chunks)
+
+    def finish(self, names: Sequence[str]) -> None:
+        """Note that all of it is on the disk, and so are the others that will be named with it."""
+        self._try(self.journal.finish, names)
+
+    def publish(self) -> None:
+        """Give the file its name."""
+        self._try(os.replace, self.part, self.path)
+        self.published = True
+
+    def discard(self) -> None:
+        """Leave nothing of it, and close it; of one that is not open, or has its name, everything."""
+        if self.fd is not None and not self.published:
+            self.journal.remove()
+            self.journal.done.clear()
+            with suppress(OSError):
+                self.part.unlink()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it, and of its lock."""
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+    def _begin(self) -> None:
+        self._try(self.journal.remove)  # on the disk, too, before a byte of the .part changes
+        flush_folder(self.path.parent)
+        self._try(os.ftruncate, self.fd, 0)
+        if hasattr(os, "posix_fallocate"):  # a disk that is too full says so now, not at the end
+            self._try(os.posix_fallocate, self.fd, 0, self.plan.size)
+        else:
+            self._try(os.ftruncate, self.fd, self.plan.size)
+        self.write(self.plan.header, 0)
+        self._try(self.journal.begin)
+        flush_folder(self.path.parent)
+
+    def _lock(self) -> None:
+        if flock is None:
+            return
+        assert self.fd is not None
+        try:
+            flock(self.fd, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise InputError(self.part, "another run is writing it", todo="wait for its end") from error
+        except OSError:  # a file system without locks
+            return
+        if not os.path.exists(self.part) or os.stat(self.part).st_ino != os.fstat(self.fd).st_ino:
+            self.close()
+            raise InputError(self.part, "another run has just written it", todo="run the command again")
+
+    def _try(self, call: Any, *arguments: Any) -> Any:
+        """`call`, whose failure is the disk's or the folder's: InputError with the file's name."""
+        try:
+            return call(*arguments)
+        except OSError as error:
+            what = f"cannot be written: {error.strerror}"
+            todo = KEPT if self.journal.done else "nothing was left behind"
+            raise InputError(error.filename2 or self.part, what, todo=todo) from error
+
+
+def flush_folder(folder: Path) -> None:
+    """See the names in a folder onto the disk: they, too, must survive a power loss."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,147 @@
+"""A model as it is stored, in a checkpoint or a GGUF file: what every conversion begins with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFValueType
+
+from quantize.errors import InputError
+from quantize.types import F32, Type
+
+from .checkpoint import Checkpoint
+from .gguf_file import Entry, GGUFFile, read_gguf
+from .model_file import is_asr_only, is_fused, open_model_file, vocabulary_of_file
+from .models import FAMILIES, Family, family_of
+from .shards import LocalShards
+from .stored import StoredTensor
+from .vocabulary import Vocabulary, read_vocabulary
+
+QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
+FILE_TYPE = "general.file_type"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What is to be converted.
+
+    `where` is the folder or file it is stored in; `tensors` are named as in a checkpoint, whatever holds them;
+    `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out.
+    """
+
+    where: Path
+    name: str
+    family: Family
+    dims: Any
+    tensors: Mapping[str, StoredTensor]
+    metadata: Sequence[Entry]
+    shards: LocalShards = field(default_factory=LocalShards)
+    fused: bool = False
+    asr_only: bool = False
+
+
+def model_of_checkpoint(checkpoint: Checkpoint) -> StoredModel:
+    """The model in a checkpoint. Raises InputError for config or vocabulary files that are not as its family's."""
+    family = family_of(checkpoint)
+    dims = family.dimensions(checkpoint.config)
+    vocabulary = None
+    if family.has_vocabulary:
+        vocabulary = read_vocabulary(checkpoint.folder, dims.vocab_size, family.needed_tokens)
+    metadata = [*_about(checkpoint, family), *_sizes(family, dims), *_vocabulary(vocabulary)]
+    return StoredModel(
+        checkpoint.folder, checkpoint.name, family, dims, checkpoint.tensors, metadata, checkpoint.shards
+    )
+
+
+def model_of_file(path: Path) -> StoredModel:
+    """The model in a GGUF file. Raises InputError for a file that could not be run."""
+    architecture = read_gguf(path).architecture
+    family = next((family for family in FAMILIES if family.gguf == architecture), None)
+    if family is None:
+        known = " or ".join(family.gguf for family in FAMILIES)
+        raise InputError(path, f"key general.architecture is {architecture!r}", expected=known)
+    file, dims = open_model_file(path, family)
+    if family.has_vocabulary:
+        vocabulary_of_file(file, dims.vocab_size)
+    entries = file.entries
+    if FILE_TYPE not in file.metadata:
+        entries.append(Entry(FILE_TYPE, 0, GGUFValueType.UINT32))
+    return StoredModel(
+        path,
+        path.name,
+        family,
+        dims,
+        dict(_tensors_of_file(file, family, dims)),
+        entries,
+        fused=is_fused(file),
+        asr_only=is_asr_only(file, family, dims),
+    )
+
+
+def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tuple[str, StoredTensor]]:
+    """Every tensor under its checkpoint name: a fused one is as many, one behind the other, as it was made of."""
+    known = set()
+    for tensor in family.tensors(dims, is_fused(file)):
+        known.add(tensor.name)
+        if tensor.name not in file.tensors:
+            continue  # of an ASR-only file
+        stored = file.tensors[tensor.name]
+        begin = stored.begin
+        for source in tensor.sources:
+            part = replace(stored, name=source.name, shape=source.shape, begin=begin)
+            begin += part.nbytes
+            yield source.name, part
+    for name in file.tensors:
+        if name not in known:
+            raise InputError(file.path, f"extra tensor {name}, unknown to {family.gguf}")
+
+
+def with_type(metadata: Sequence[Entry], type: Type) -> list[Entry]:
+    """`metadata` of a file of this type."""
+    return [entry._replace(value=type.file_type) if entry.key == FILE_TYPE else entry for entry in metadata]
+
+
+def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:
+    string, uint = GGUFValueType.STRING, GGUFValueType.UINT32
+    entries = [Entry("general.type", "model", string), Entry("general.name", checkpoint.name, string)]
+    entries += [Entry(key, value, string) for key, value in family.about.items()]
+    entries += [
+        Entry(FILE_TYPE, F32.file_type, uint),  # the plan puts its own
+        Entry("general.quantization_version", QUANTIZATION_VERSION, uint),
+        Entry("general.base_model.count", 1, uint),
+        Entry("general.base_model.0.name", checkpoint.name, string),
+    ]
+    if checkpoint.repo:
+        owner = checkpoint.repo.split("/")[0]
+        entries.append(Entry("general.base_model.0.organization", owner, string))
+        entries.append(Entry("general.base_model.0.repo_url", f"https://huggingface.co/{checkpoint.repo}", string))
+    if checkpoint.revision:
+        entries.append(Entry("general.base_model.0.version", checkpoint.revision, string))
+    return entries
+
+
+def _sizes(family: Family, dims: Any) -> list[Entry]:
+    entries = []
+    for field_name, key, type, *_ in family.keys:
+        value = getattr(dims, field_name)
+        if isinstance(value, tuple):
+            entries += [Entry(f"{key}.{i}", element, type) for i, element in enumerate(value)]
+        else:
+            entries.append(Entry(key, value, type))
+    return entries
+
+
+def _vocabulary(vocabulary: Vocabulary | None) -> list[Entry]:
+    if vocabulary is None:
+        return []
+    string, uint = GGUFValueType.STRING, GGUFValueType.UINT32
+    return [
+        Entry("tokenizer.ggml.model", "gpt2", string),
+        Entry("tokenizer.ggml.pre", "qwen2", string),
+        Entry("tokenizer.ggml.tokens", vocabulary.tokens, string),
+        Entry("tokenizer.ggml.token_type", vocabulary.token_types, GGUFValueType.INT32),
+        Entry("tokenizer.ggml.merges", vocabulary.merges, string),
+        Entry("tokenizer.ggml.eos_token_id", vocabulary.eos_token_id, uint),
+        Entry("tokenizer.ggml.padding_token_id", vocabulary.padding_token_id, uint),
+    ]
