@@ -4,6 +4,7 @@ ggml ends the process when a graph meets a tensor of an unexpected shape, so not
 """
 
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,9 @@ def is_fused(file: GGUFFile) -> bool:
     return any(".attn.qkv." in name for name in file.tensors)
 
 
-def is_asr_only(file: GGUFFile, family: Family, dims: Any) -> bool:
+def is_asr_only(file: GGUFFile, family: Family) -> bool:
     """Whether the file was made without the tensors of speech generation."""
-    names = [tensor.name for tensor in family.tensors(dims, False) if tensor.speech_generation]
-    return bool(names) and not any(name in file.tensors for name in names)
+    return not any(re.fullmatch(family.speech_generation, name) for name in file.tensors)
 
 
 def check_tensors(file: GGUFFile, family: Family, dims: Any) -> None:
@@ -80,11 +80,8 @@ def check_tensors(file: GGUFFile, family: Family, dims: Any) -> None:
 
     Those of speech generation may be missing, if all are.
     """
-    asr_only = is_asr_only(file, family, dims)
-    for tensor in family.tensors(dims, is_fused(file)):
+    for tensor in family.tensors(dims, is_fused(file), is_asr_only(file, family)):
         found = file.tensors.get(tensor.name)
-        if asr_only and tensor.speech_generation:
-            continue
         if found is None:
             raise InputError(file.path, f"missing tensor {tensor.name}", expected=f"shape {tensor.shape}", todo=AGAIN)
         if found.shape != tensor.shape:

@@ -105,12 +105,8 @@ def make_plan(
     on the family's list of things left out, or would be quantized a second time without the user's consent.
     """
     tensors: list[PlannedTensor] = []
-    left_out: dict[str, str] = {}
     offset = 0
-    for tensor in model.family.tensors(model.dims, options.fuse_qkv):
-        if tensor.speech_generation and options.asr_only:
-            left_out |= {source.name: "speech generation, by --asr-only" for source in tensor.sources}
-            continue
+    for tensor in model.family.tensors(model.dims, options.fuse_qkv, options.asr_only):
         sources = tuple(_bind(model, source.name, source.shape) for source in tensor.sources)
         requested = outtype or _common_type(model, tensor.name, sources)
         type, note = choose_type(tensor.role, tensor.shape[-1], requested, tensor.name, options.rules)
@@ -128,7 +124,7 @@ def make_plan(
         fuse_qkv=options.fuse_qkv,
         metadata=with_type(model.metadata, outtype) if outtype else list(model.metadata),
         tensors=tensors,
-        left_out=_left_out(model, tensors, left_out),
+        left_out=_left_out(model, tensors, options),
     )
 
 
@@ -176,16 +172,17 @@ def _check_requantized(model: StoredModel, sources: tuple[StoredTensor, ...], ty
             )
 
 
-def _left_out(model: StoredModel, tensors: list[PlannedTensor], left_out: dict[str, str]) -> dict[str, str]:
-    """Why each tensor that no planned one uses is not in the file; `left_out` are those already known."""
+def _left_out(model: StoredModel, tensors: list[PlannedTensor], options: Options) -> dict[str, str]:
+    """Why each tensor that no planned one uses is not in the file."""
     used = {source.name for tensor in tensors for source in tensor.sources}
+    reasons = dict(model.family.left_out)
+    if options.asr_only:
+        reasons[model.family.speech_generation] = "speech generation, by --asr-only"
     found = {}
     for name in model.tensors:
         if name in used:
             continue
-        reason = left_out.get(name) or next(
-            (why for pattern, why in model.family.left_out.items() if re.fullmatch(pattern, name)), None
-        )
+        reason = next((why for pattern, why in reasons.items() if re.fullmatch(pattern, name)), None)
         if reason is None:
             raise InputError(
                 model.tensors[name].file, f"extra tensor {name}, unknown to {model.family.gguf}",

@@ -75,17 +75,15 @@ def model_of_file(path: Path) -> StoredModel:
         dict(_tensors_of_file(file, family, dims)),
         entries,
         fused=is_fused(file),
-        asr_only=is_asr_only(file, family, dims),
+        asr_only=is_asr_only(file, family),
     )
 
 
 def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tuple[str, StoredTensor]]:
     """Every tensor under its checkpoint name: a fused one is as many, one behind the other, as it was made of."""
     known = set()
-    for tensor in family.tensors(dims, is_fused(file)):
+    for tensor in family.tensors(dims, is_fused(file), is_asr_only(file, family)):
         known.add(tensor.name)
-        if tensor.name not in file.tensors:
-            continue  # of an ASR-only file
         stored = file.tensors[tensor.name]
         begin = stored.begin
         for source in tensor.sources:

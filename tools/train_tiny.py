@@ -286,7 +286,7 @@ class TinyWeights:
 def initial_weights(family: Family, d: Any) -> dict[str, Tensor]:
     """Every tensor of the family's checkpoint: norms are 1, biases small, the rest as wide as its fan-in allows."""
     tensors = {}
-    for tensor in family.tensors(d, False):
+    for tensor in family.tensors(d, False, False):
         for source in tensor.sources:
             if tensor.role == "norm":
                 tensors[source.name] = torch.ones(source.shape)

@@ -19,15 +19,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the GGUF file: the rows of its `sources`, one below the other (one source unless fused).
-
-    What only `speech_generation` needs may be left out of a file for recognition.
-    """
+    """A tensor of the GGUF file: the rows of its `sources`, one below the other (one source unless fused)."""
 
     name: str
     role: str
     sources: tuple[Source, ...]
-    speech_generation: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,8 +58,9 @@ class Family:
     `architectures` is what config.json calls it, in `architectures` or `model_type`; `gguf` what `general.architecture`
     says. `dimensions` reads the family's sizes from a config; `keys` writes the same to metadata and reads it back.
     `conflicts(dimensions)` gives what in them contradicts itself, as (what is, what should be).
-    `tensors(dimensions, fuse_qkv)` gives every tensor of the file in order; `left_out` are patterns of checkpoint
-    tensors that are no part of it, each with the reason.
+    `tensors(dimensions, fuse_qkv, asr_only)` gives every tensor of the file in order; `left_out` are patterns of
+    checkpoint tensors that are no part of it, each with the reason. `speech_generation` is the pattern of those that a
+    file for recognition alone may do without, under their names there and here.
     """
 
     gguf: str
@@ -73,8 +70,9 @@ class Family:
     dimensions_type: type
     keys: Sequence[Key]
     conflicts: Callable[[Any], Iterator[tuple[str, str]]]
-    tensors: Callable[[Any, bool], Iterator[Tensor]]
+    tensors: Callable[[Any, bool, bool], Iterator[Tensor]]
     left_out: Mapping[str, str]
+    speech_generation: str
     has_vocabulary: bool
     needed_tokens: tuple[str, ...]  # what the prompt is made of, beside plain text
     about: Mapping[str, Any]  # general.* entries that every file of the family carries

@@ -1,7 +1,7 @@
 """MiMo-V2.5-ASR and its siblings MiMo-Audio-7B: a Qwen2 language model that reads text and groups of audio codes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -202,7 +202,7 @@ def _block(source: str, name: str, d: BlockDims, fuse_qkv: bool) -> list[Tensor]
     ]
 
 
-def tensors(d: SpeechLMDims, fuse_qkv: bool) -> Iterator[Tensor]:
+def tensors(d: SpeechLMDims, fuse_qkv: bool, asr_only: bool = False) -> Iterator[Tensor]:
     """Every tensor of the file, in order. Only the language model's own blocks are ever fused."""
     yield one("llm.embed.weight", "model.embed_tokens.weight", "embedding", d.vocab_size, d.hidden_size)
     yield one("llm.final_norm.weight", "model.norm.weight", "norm", d.hidden_size)
@@ -217,7 +217,8 @@ def tensors(d: SpeechLMDims, fuse_qkv: bool) -> Iterator[Tensor]:
         yield one(f"audio.emb.{c}.weight", f"speech_embeddings.{c}.weight", "embedding", size, d.input_dim)
     group = d.group_size * d.input_dim
     yield one("audio.group_proj.weight", "speech_group_downcast.weight", "matrix", d.out_hidden_size, group)
-    yield from (replace(tensor, speech_generation=True) for tensor in _speech_generation(d))
+    if not asr_only:
+        yield from _speech_generation(d)
 
 
 def _speech_generation(d: SpeechLMDims) -> Iterator[Tensor]:
@@ -269,6 +270,10 @@ FAMILY = Family(
     conflicts=conflicts,
     tensors=tensors,
     left_out={},
+    speech_generation=(
+        r"(local_transformer|local_transformer_lm_heads|hidden_states_downcast)\..*|"
+        r"(llm\.blk|llm\.norm|llm\.codebook_head|audio\.hidden_proj)\..*"
+    ),
     has_vocabulary=True,
     needed_tokens=("<|im_start|>", "<|im_end|>", "<|sosp|>", "<|eosp|>", "<|empty|>"),
     about={

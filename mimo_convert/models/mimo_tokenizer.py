@@ -110,8 +110,8 @@ def conflicts(d: AudioTokenizerDims) -> Iterator[tuple[str, str]]:
         yield f"window_size is {d.window_size}", f"at most nfft, {d.nfft}"
 
 
-def tensors(d: AudioTokenizerDims, fuse_qkv: bool) -> Iterator[Tensor]:
-    """Every tensor of the file, in order. The encoder's keys have no bias; nothing here is ever fused."""
+def tensors(d: AudioTokenizerDims, fuse_qkv: bool, asr_only: bool = False) -> Iterator[Tensor]:
+    """Every tensor of the file, in order. Its keys have no bias; nothing is ever fused, or for speech generation."""
 
     def norm(ours: str, theirs: str) -> list[Tensor]:
         return [
@@ -178,6 +178,7 @@ FAMILY = Family(
         r"decoder\..*": "speech synthesis; recognition needs the encoder alone",
         r"encoder\.quantizer\.vq\.layers\.\d+\._codebook\.(embed_avg|cluster_size|inited)": "training buffers",
     },
+    speech_generation="",
     has_vocabulary=False,
     needed_tokens=(),
     about={"general.license": "mit", "general.tags": ["audio", "audio-tokenizer"]},

@@ -21,7 +21,7 @@ def test_the_exit_status_is_1_only_for_a_check_that_failed(passed: list[bool | N
     [
         (InputError("x.gguf", "is odd", expected="even", todo="ask"), 2, "error: x.gguf: is odd; expected even; ask\n"),
         (OSError(36, "File name too long", "xxx"), 2, "error: xxx: File name too long\n"),
-        (KeyboardInterrupt(), 130, "interrupted: no unfinished file was left behind\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
 def test_what_a_user_can_cause_is_one_line(error: BaseException, status: int, stderr: str) -> None:

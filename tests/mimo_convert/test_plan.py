@@ -30,7 +30,7 @@ def unread(family: Family, values: dict[str, Any], extra: Sequence[str] = (), dt
     """A model of headers alone: enough to plan with."""
     config = Config(Path("config.json"), values)
     dims = family.dimensions(config)
-    sources = [s for tensor in family.tensors(dims, False) for s in tensor.sources]
+    sources = [s for tensor in family.tensors(dims, False, False) for s in tensor.sources]
     file = Path("model.safetensors")
     tensors = {s.name: StoredTensor(s.name, file, DTYPES[dtype], s.shape, 0) for s in sources}
     tensors |= {name: StoredTensor(name, file, TYPES["f32"], (1,), 0) for name in extra}
