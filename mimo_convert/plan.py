@@ -105,9 +105,11 @@ def make_plan(
     on the family's list of things left out, or would be quantized a second time without the user's consent.
     """
     tensors: list[PlannedTensor] = []
+    used: set[str] = set()
     offset = 0
     for tensor in model.family.tensors(model.dims, options.fuse_qkv, options.asr_only):
         sources = tuple(_bind(model, source.name, source.shape) for source in tensor.sources)
+        used.update(source.name for source in tensor.sources)
         requested = outtype or _common_type(model, tensor.name, sources)
         type, note = choose_type(tensor.role, tensor.shape[-1], requested, tensor.name, options.rules)
         if (peaks or {}).get(tensor.name, 0.0) >= type.overflow:
@@ -124,7 +126,7 @@ def make_plan(
         fuse_qkv=options.fuse_qkv,
         metadata=with_type(model.metadata, outtype) if outtype else list(model.metadata),
         tensors=tensors,
-        left_out=_left_out(model, tensors, options),
+        left_out=_left_out(model, used, options),
     )
 
 
@@ -172,9 +174,8 @@ def _check_requantized(model: StoredModel, sources: tuple[StoredTensor, ...], ty
             )
 
 
-def _left_out(model: StoredModel, tensors: list[PlannedTensor], options: Options) -> dict[str, str]:
-    """Why each tensor that no planned one uses is not in the file."""
-    used = {source.name for tensor in tensors for source in tensor.sources}
+def _left_out(model: StoredModel, used: set[str], options: Options) -> dict[str, str]:
+    """Why each tensor that is not used is not in the file."""
     reasons = dict(model.family.left_out)
     if options.asr_only:
         reasons[model.family.speech_generation] = "speech generation, by --asr-only"

@@ -26,7 +26,7 @@ FILE_TYPE = "general.file_type"
 class StoredModel:
     """What is to be converted.
 
-    `where` is the folder or file it is stored in; `tensors` are named as in a checkpoint, whatever holds them;
+    `where` is the folder or file it is stored in; `tensors` go by their names in a checkpoint, whatever holds them;
     `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out.
     """
 
@@ -87,7 +87,7 @@ def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tupl
         stored = file.tensors[tensor.name]
         begin = stored.begin
         for source in tensor.sources:
-            part = replace(stored, name=source.name, shape=source.shape, begin=begin)
+            part = replace(stored, shape=source.shape, begin=begin)
             begin += part.nbytes
             yield source.name, part
     for name in file.tensors:
