@@ -22,7 +22,8 @@ format: .venv/extras
 	$(BIN)/ruff format .
 
 bench: .venv/extras
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.gates
+	$(BIN)/python -m benchmarks.full_size
 
 clean:
 	rm -rf .venv demo

@@ -1,4 +1,4 @@
-"""`make bench`: what every type costs, on the tiny checkpoint and on a random one → docs/gates.md, and the gates."""
+"""`make bench`, first half: what every type costs, on tiny and on a random checkpoint → docs/gates.md."""
 
 import re
 import tempfile

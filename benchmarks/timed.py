@@ -1,0 +1,45 @@
+"""mimo-convert with a clock around its quantizer: `python -m benchmarks.timed REPORT.json ARGUMENTS…`.
+
+The report gives, for each type, the seconds that threads spent in the quantizer and the weights they quantized, and the
+process's peak resident memory in bytes.
+"""
+
+import json
+import re
+import sys
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from mimo_convert import convert
+from mimo_convert.cli import main
+from quantize.types import Type
+
+lock = threading.Lock()
+spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+
+def timed(quantize_rows: Any) -> Any:
+    def run(rows: Any, type: Type, *rest: Any) -> Any:
+        begin = time.perf_counter()
+        result = quantize_rows(rows, type, *rest)
+        seconds = time.perf_counter() - begin
+        with lock:
+            spent[type.name][0] += seconds
+            spent[type.name][1] += rows.size
+        return result
+
+    return run
+
+
+if __name__ == "__main__":
+    report, *arguments = sys.argv[1:]
+    convert.quantize_rows = timed(convert.quantize_rows)
+    try:
+        main(arguments)
+    finally:
+        status = Path("/proc/self/status").read_text()
+        peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+        Path(report).write_text(json.dumps({"peak_rss": peak, "quantizer": spent}))
