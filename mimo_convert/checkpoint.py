@@ -30,9 +30,6 @@ OTHER_DTYPES |= {"U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
 # The dtypes of safetensors; those that hold no weights have no number in ggml.
 DTYPES = WEIGHT_TYPES | {name: Type(name, -1, -1, 1, nbytes) for name, nbytes in OTHER_DTYPES.items()}
 
-# What a conversion needs of a Hub repository; the rest (images, code, other formats) is not downloaded.
-HUB_FILES = ["*.safetensors", INDEX, "config.json", "tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json"]
-
 
 class Config:
     """A JSON object whose values are asked for by dotted key and type; a wrong or missing one is an InputError."""
@@ -91,19 +88,29 @@ class Checkpoint:
     revision: str = ""
     shards: LocalShards = field(default_factory=LocalShards)
 
+    def fetch(self) -> None:
+        """Return as soon as every shard can be read. Raises InputError if one cannot be downloaded."""
+        files = sorted({tensor.file for tensor in self.tensors.values()})
+        self.shards.expect(files)
+        for file in files:
+            self.shards.fetch(file)
 
-def open_checkpoint(source: str, name: str = "") -> Checkpoint:
-    """Open a local folder, or download what is needed of a Hub id (`OWNER/NAME`, `OWNER/NAME@REVISION`).
 
-    `name` is what the model is called; by default what the folder or the repository is. Raises InputError for anything
-    that is not a complete, well-formed checkpoint; no weight is read.
+def open_checkpoint(source: str, name: str = "", *, stream: bool = False) -> Checkpoint:
+    """Open a local folder, or a Hub id (`OWNER/NAME`, `OWNER/NAME@REVISION`), of which only the shards stay there.
+
+    `name` is what the model is called; by default what the folder or the repository is. `stream` is for `HubShards`.
+    Raises InputError for anything that is not a complete, well-formed checkpoint; no weight is read.
     """
     folder, repo, revision, shards = Path(source), "", "", LocalShards()
     if not os.path.exists(folder):  # unlike Path.exists, no error for a name too long
         if source.count("/") != 1 or source.startswith((".", "/", "~")):
             raise InputError(source, "no such folder", expected="a checkpoint folder, a Hub id OWNER/NAME, or tiny")
+        from .hub import HubShards, download_small_files  # late: it is slow to import, and most runs are local
+
         repo = source.partition("@")[0]
-        folder = _download(source)
+        folder = download_small_files(source)
+        shards = HubShards(source, folder, stream=stream)
         revision = folder.name  # the cache keeps each snapshot under its commit
         name = name or repo.split("/")[1]
     if not folder.is_dir():
@@ -128,24 +135,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _download(source: str) -> Path:
-    import huggingface_hub as hub  # slow to import, and most runs are local
-
-    repo, _, revision = source.partition("@")
-    try:
-        return Path(hub.snapshot_download(repo, revision=revision or None, allow_patterns=HUB_FILES))
-    except Exception as error:  # the hub raises from several libraries; whatever it was, the user's answer is one line
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            source, f"cannot be downloaded: {reason}", todo="check the name and the network, or give a folder"
-        ) from error
-
-
 def _tensors(folder: Path, shards: LocalShards) -> dict[str, StoredTensor]:
     index = folder / INDEX
     if index.exists():
         return _indexed_tensors(folder, index, shards)
-    files = [folder / SINGLE] if shards.exists(folder / SINGLE) else sorted(folder.glob("*.safetensors"))
+    files = [folder / SINGLE] if shards.exists(folder / SINGLE) else shards.files(folder)
     if len(files) != 1:
         raise InputError(
             folder,

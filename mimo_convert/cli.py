@@ -71,6 +71,7 @@ from .request import Request, check_rules_of, make_request
 )
 @audio_option
 @json_option
+@click.option("--stream", is_flag=True, help="Delete each shard of a Hub checkpoint from the cache once it is used.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
 @click.option("--force", is_flag=True, help="Replace files that are already there.")
 @click.version_option(package_name="mimo-convert")
@@ -78,7 +79,7 @@ from .request import Request, check_rules_of, make_request
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, out: Path | None, threads: int, checked: bool,
-    reference: str | None, audio: Path, json_file: Path | None, dry_run: bool, force: bool,
+    reference: str | None, audio: Path, json_file: Path | None, stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
@@ -89,14 +90,18 @@ def main(
     check_can_write(json_file)
     types = [TYPES[name] for name in dict.fromkeys(outtypes)]
     options = Options(fuse_qkv, asr_only, read_rules(tensor_types, recipe))
-    requests = make_requests(model, tokenizer, types, TYPES.get(tokenizer_outtype or ""), options)
+    if stream and checked and not (reference and Path(reference).is_file()):
+        raise InputError(
+            "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
+        )
+    tokenizer_type = TYPES.get(tokenizer_outtype or "")
+    requests = make_requests(model, tokenizer, types, tokenizer_type, options, stream=stream and not dry_run)
     check_rules_of(requests)
     out = out or Path(f"{requests[0].model.name}-GGUF")
     from runtime_check import proof, report  # late: --help needs no ggml
 
     if dry_run:
-        # as a conversion would end up with them: every weight is read, to find those too large for their type
-        plans = [plan for request in requests for plan in replan(request, threads).plans]
+        plans = [plan for request in look_at_weights(requests, threads) for plan in request.plans]
         print_plans(plans, out)
         if json_file:
             report.write_json(json_file, report.as_json("mimo-convert", [], plans))
@@ -115,20 +120,32 @@ def main(
 
 
 def make_requests(
-    model: str, tokenizer: str | None, types: list[Type], tokenizer_type: Type | None, options: Options
+    model: str, tokenizer: str | None, types: list[Type], tokenizer_type: Type | None, options: Options, *, stream: bool
 ) -> list[Request]:
     """What is to be converted: the speech LM in every type and its audio tokenizer, or an audio tokenizer alone."""
-    checkpoint = bundled.open_model(model)
+    checkpoint = bundled.open_model(model, stream=stream)
     if family_of(checkpoint) is not mimo_asr.FAMILY:
         if tokenizer:
             raise InputError(
                 "--tokenizer", f"{tokenizer}, but {model} is itself an audio tokenizer", todo="leave it out"
             )
         return [make_request(checkpoint, [tokenizer_type] if tokenizer_type else types, options)]
-    beside = bundled.open_tokenizer(tokenizer, model)
+    beside = bundled.open_tokenizer(tokenizer, model, stream=stream)
     if family_of(beside) is mimo_asr.FAMILY:
         raise InputError(beside.folder, "is a speech LM", expected="an audio tokenizer as --tokenizer")
     return [make_request(checkpoint, types, options), make_request(beside, [tokenizer_type or types[0]], options)]
+
+
+def look_at_weights(requests: list[Request], threads: int) -> list[Request]:
+    """As a conversion would end up with them: every weight is read, to find those too large for their type.
+
+    Nothing is downloaded: models that are not all here stay as they are, and a line says so.
+    """
+    here = [all(request.model.shards.is_here(file) for file in request.files) for request in requests]
+    if not all(here):
+        absent = " and ".join(r.model.name for r, is_here in zip(requests, here, strict=True) if not is_here)
+        tell(f"{absent}: not all here, and no weight was read: a tensor that needs f32 is not known yet")
+    return [replan(r, threads) if is_here else r for r, is_here in zip(requests, here, strict=True)]
 
 
 def pairs_to_check(plans: list[Plan], out: Path) -> list[tuple[Path | None, Path]]:

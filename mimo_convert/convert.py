@@ -263,9 +263,10 @@ class Buffers:
         self.free.append(rows.base)
 
 
-def read(chunks: Iterable[Chunk], shards: LocalShards, buffers: Buffers) -> Iterator[tuple[Chunk, Bytes]]:
+def read(chunks: Sequence[Chunk], shards: LocalShards, buffers: Buffers) -> Iterator[tuple[Chunk, Bytes]]:
     """Each chunk with its rows as stored; waits for a file that has yet to arrive."""
     file = None
+    shards.expect(list(dict.fromkeys(chunk.source.file for chunk in chunks)))
     for chunk in chunks:
         if chunk.source.file != file:
             file = chunk.source.file

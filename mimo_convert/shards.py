@@ -1,6 +1,7 @@
 """Where the files of a model's tensors come from: here, they are on this machine; in `hub.py`, they arrive."""
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -9,9 +10,17 @@ from typing import BinaryIO
 class LocalShards:
     """Files that are on this machine, and stay."""
 
+    def files(self, folder: Path) -> list[Path]:
+        """Every safetensors file of the checkpoint in `folder`, in order."""
+        return sorted(folder.glob("*.safetensors"))
+
     def exists(self, file: Path) -> bool:
         """Whether there is such a file."""
         return file.exists()
+
+    def is_here(self, file: Path) -> bool:
+        """Whether all of the file can be read now."""
+        return True
 
     def size(self, file: Path) -> int:
         """Bytes of the whole file."""
@@ -21,8 +30,11 @@ class LocalShards:
         """The file from its beginning, to read its header."""
         return file.open("rb")
 
+    def expect(self, files: Sequence[Path]) -> None:
+        """These files will be fetched, in this order."""
+
     def fetch(self, file: Path) -> None:
-        """Return as soon as all of the file can be read."""
+        """Return as soon as all of the file can be read. What is to be read of the one fetched before, was."""
 
     def release(self, file: Path) -> None:
         """The conversion that `fetch`ed the file has no more use for it."""

@@ -20,13 +20,13 @@ TINY_TOKENIZER = DATA / "tiny" / "tokenizer"
 TINY_REFERENCE = DATA / "tiny" / "reference.safetensors"
 
 
-def open_model(source: str) -> Checkpoint:
+def open_model(source: str, *, stream: bool = False) -> Checkpoint:
     """`tiny`, a folder or a Hub id. Raises InputError for anything else."""
-    return open_checkpoint(str(TINY_ASR), "tiny") if source == TINY else open_checkpoint(source)
+    return open_checkpoint(str(TINY_ASR), "tiny") if source == TINY else open_checkpoint(source, stream=stream)
 
 
-def open_tokenizer(source: str | None, model: str) -> Checkpoint:
+def open_tokenizer(source: str | None, model: str, *, stream: bool = False) -> Checkpoint:
     """The audio tokenizer `source`; by default the one that belongs to `model`."""
     if source == TINY or (source is None and model == TINY):
         return open_checkpoint(str(TINY_TOKENIZER), "tiny-tokenizer")
-    return open_checkpoint(source or TOKENIZER)
+    return open_checkpoint(source or TOKENIZER, stream=stream)

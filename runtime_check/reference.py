@@ -296,6 +296,9 @@ def run(
 
     Each token after the first is one more pass over the speech LM's shards. Without `lm`, only the other runs.
     """
+    for checkpoint in (lm, tokenizer):
+        if checkpoint is not None:
+            checkpoint.fetch()
     with torch.no_grad():
         return _run(lm, tokenizer, clip, language, max_new_tokens)
 
