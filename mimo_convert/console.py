@@ -58,7 +58,7 @@ def read_rules(tensor_types: Iterable[str], recipe: Path | None) -> tuple[Rule, 
     rules = [parse_rule(text, "--tensor-type") for text in tensor_types]
     if recipe:
         try:
-            text = recipe.read_text(encoding="utf-8")
+            text = recipe.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise InputError(recipe, f"cannot be read: {reason}", expected="a text file of rules") from error

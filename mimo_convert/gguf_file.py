@@ -48,7 +48,7 @@ def header_bytes(
 
     `tensors` are (name, shape as in PyTorch, type) in file order; their data must follow in that order, each aligned.
     """
-    writer = GGUFWriter(None, architecture)
+    writer = _Writer(None, architecture)
     for key, value, type in metadata:
         if isinstance(value, list):
             writer.add_key_value(key, value, GGUFValueType.ARRAY, sub_type=type)
@@ -63,6 +63,15 @@ def header_bytes(
     writer.write_ti_data_to_file()
     header = buffer.getvalue()
     return header.ljust(align(len(header)), b"\0")
+
+
+class _Writer(GGUFWriter):  # type: ignore[misc]
+    """The library's writer refuses empty arrays, which other tools write."""
+
+    def _pack_val(self, val: Any, vtype: GGUFValueType, add_vtype: bool, sub_type: Any = None) -> bytes:
+        if vtype == GGUFValueType.ARRAY and not val:
+            return struct.pack("<IIQ", vtype, sub_type, 0)
+        return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
 
 
 def _add_tensor(writer: GGUFWriter, name: str, shape: tuple[int, ...], type: Type) -> None:

@@ -4,7 +4,7 @@ A plan is data: the dry run, the disk check, the conversion, its progress and th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -15,7 +15,7 @@ from quantize.types import F32, Type
 
 from .checkpoint import WEIGHT_TYPES
 from .gguf_file import Entry, align, header_bytes
-from .models import Family
+from .models import Family, Tensor
 from .stored import StoredTensor, shape_text
 from .stored_model import StoredModel, with_type
 
@@ -110,7 +110,7 @@ def make_plan(
     for tensor in model.family.tensors(model.dims, options.fuse_qkv, options.asr_only):
         sources = tuple(_bind(model, source.name, source.shape) for source in tensor.sources)
         used.update(source.name for source in tensor.sources)
-        requested = outtype or _common_type(model, tensor.name, sources)
+        requested = outtype or _common_type(model, tensor, sources, options.rules)
         type, note = choose_type(tensor.role, tensor.shape[-1], requested, tensor.name, options.rules)
         if (peaks or {}).get(tensor.name, 0.0) >= type.overflow:
             type, note = F32, KEPT_F32
@@ -152,13 +152,15 @@ def _bind(model: StoredModel, name: str, shape: tuple[int, ...]) -> StoredTensor
     return stored
 
 
-def _common_type(model: StoredModel, name: str, sources: tuple[StoredTensor, ...]) -> Type:
-    """The type that all parts of a tensor are stored in."""
-    if len({source.type for source in sources}) > 1:
+def _common_type(model: StoredModel, tensor: Tensor, sources: tuple[StoredTensor, ...], rules: Iterable[Rule]) -> Type:
+    """The type that all parts of a tensor are stored in; if they differ, a rule must say which it gets."""
+    ruled = any(rule.matches(tensor.name, tensor.role) for rule in rules)
+    if not ruled and len({source.type for source in sources}) > 1:
         found = ", ".join(f"{source.name} is {source.type.name}" for source in sources)
         raise InputError(
-            model.where, f"the parts of {name} differ: {found}", expected="one type", todo="give --outtype"
-        )
+            model.where, f"the parts of {tensor.name} differ: {found}", expected="one type",
+            todo="give --outtype, or --tensor-type for it",
+        )  # fmt: skip
     return sources[0].type
 
 

@@ -64,31 +64,35 @@ def model_of_file(path: Path) -> StoredModel:
     file, dims = open_model_file(path, family)
     if family.has_vocabulary:
         vocabulary_of_file(file, dims.vocab_size)
-    entries = file.entries
-    if FILE_TYPE not in file.metadata:
-        entries.append(Entry(FILE_TYPE, 0, GGUFValueType.UINT32))
     return StoredModel(
         path,
         path.name,
         family,
         dims,
         dict(_tensors_of_file(file, family, dims)),
-        entries,
+        file.entries,
         fused=is_fused(file),
         asr_only=is_asr_only(file, family),
     )
 
 
 def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tuple[str, StoredTensor]]:
-    """Every tensor under its checkpoint name: a fused one is as many, one behind the other, as it was made of."""
+    """Every tensor under its checkpoint name: a fused one is as many, one behind the other, as it was made of.
+
+    Those are called by the rows that they are of it, as in Python: `qkv.weight[512:640]`.
+    """
     known = set()
     for tensor in family.tensors(dims, is_fused(file), is_asr_only(file, family)):
         known.add(tensor.name)
         stored = file.tensors[tensor.name]
-        begin = stored.begin
+        if len(tensor.sources) == 1:
+            yield tensor.sources[0].name, stored
+            continue
+        begin, row = stored.begin, 0
         for source in tensor.sources:
-            part = replace(stored, shape=source.shape, begin=begin)
-            begin += part.nbytes
+            end = row + source.shape[0]
+            part = replace(stored, name=f"{stored.name}[{row}:{end}]", shape=source.shape, begin=begin)
+            begin, row = begin + part.nbytes, end
             yield source.name, part
     for name in file.tensors:
         if name not in known:
@@ -97,7 +101,9 @@ def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tupl
 
 def with_type(metadata: Sequence[Entry], type: Type) -> list[Entry]:
     """`metadata` of a file of this type."""
-    return [entry._replace(value=type.file_type) if entry.key == FILE_TYPE else entry for entry in metadata]
+    declared = Entry(FILE_TYPE, type.file_type, GGUFValueType.UINT32)
+    entries = [declared if entry.key == FILE_TYPE else entry for entry in metadata]
+    return entries if declared in entries else [*entries, declared]
 
 
 def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:

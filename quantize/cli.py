@@ -61,8 +61,11 @@ def main(
     Exit status: 0 written; 2 bad input or usage.
     """
     model = model_of_file(source)
-    if target.exists() and os.path.samefile(source, target):
-        raise InputError(target, "is the file to read", expected="another name to write")
+    if target.is_dir():
+        raise InputError(target, "is a folder", expected="the name of the file to write")
+    for written in (target, target.with_name(target.name + ".part")):
+        if written.exists() and os.path.samefile(source, written):
+            raise InputError(written, "is the file to read", expected="another name to write")
     options = Options(
         model.fused if fuse_qkv is None else fuse_qkv,
         asr_only or model.asr_only,

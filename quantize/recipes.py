@@ -44,7 +44,7 @@ def parse_rule(text: str, where: str) -> Rule:
         raise InputError(where, f"{text!r} is no rule", expected=f"REGEX=TYPE, the type one of {' '.join(TYPES)}")
     try:
         return Rule(re.compile(regex.strip()), type, where)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise InputError(where, f"{regex.strip()!r} is no regular expression: {error}") from error
 
 

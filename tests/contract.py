@@ -1,5 +1,6 @@
 """The GGUF contract as tests know it: tables written from its text, without a look at the code they check."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 # inside a Qwen2 block: GGUF ← checkpoint
@@ -73,6 +74,14 @@ def speech_lm_names(layers: int, input_layers: int, patch_layers: int, *, fused:
                     block[f"{ours}.{i}.attn.qkv.{kind}"] = qkv
             names |= block
     return names
+
+
+SPEECH_GENERATION = re.compile(r"(llm\.blk|llm\.norm|llm\.codebook_head|audio\.hidden_proj)\..*")
+
+
+def is_speech_generation(name: str) -> bool:
+    """Whether a tensor of the file serves speech generation alone, and `--asr-only` leaves it out."""
+    return SPEECH_GENERATION.fullmatch(name) is not None
 
 
 def audio_tokenizer_names(layers: int, levels: int) -> dict[str, list[str]]:

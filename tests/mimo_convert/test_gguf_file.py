@@ -38,7 +38,7 @@ def metadata(draw: st.DrawFn) -> list[Entry]:
     for key in draw(st.lists(KEYS, max_size=6, unique=True)):
         type = draw(st.sampled_from(list(SCALARS)))
         value = SCALARS[type]
-        entries.append(Entry(key, draw(value | st.lists(value, min_size=1, max_size=4)), type))
+        entries.append(Entry(key, draw(value | st.lists(value, max_size=4)), type))
     return entries
 
 

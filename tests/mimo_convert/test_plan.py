@@ -1,6 +1,8 @@
 """Plans: every offset and size before a byte is written, and what the readers of others make of them."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from mimo_convert.stored import StoredTensor
 from mimo_convert.stored_model import StoredModel, model_of_checkpoint
 from mimo_convert.vocabulary import read_vocabulary
 from quantize.errors import InputError
+from quantize.recipes import parse_rule
 from quantize.types import TYPES
 
 from ..conftest import SMALL_LM, SMALL_TOKENIZER
-from ..contract import contract_type, speech_lm_names
+from ..contract import contract_type, is_speech_generation, speech_lm_names
 from ..readers import ggml_tensors, gguf_metadata, gguf_tensors
 from ..synthetic import ASR_CONFIG, TOKENIZER_CONFIG
 
@@ -37,10 +40,14 @@ def unread(family: Family, values: dict[str, Any], extra: Sequence[str] = (), dt
     return StoredModel(Path("x"), "x", family, dims, tensors, [])
 
 
-def plan_of(values: dict[str, Any], outtype: str, fuse: bool = False, **more: Any) -> Plan:
+def plan_of(
+    values: dict[str, Any], outtype: str, fuse: bool = False, asr_only: bool = False, rules: Sequence[str] = (),
+    **more: Any,
+) -> Plan:  # fmt: skip
     """A plan of whichever family `values` is the config of."""
     family = mimo_tokenizer.FAMILY if "d_model" in values else mimo_asr.FAMILY
-    return make_plan(unread(family, values), TYPES[outtype], Options(fuse), **more)
+    options = Options(fuse, asr_only, tuple(parse_rule(rule, "--tensor-type") for rule in rules))
+    return make_plan(unread(family, values), TYPES[outtype], options, **more)
 
 
 def lay_out(plan: Plan, folder: Path) -> Path:
@@ -65,16 +72,37 @@ TOKENIZER_CONFIGS = st.fixed_dictionaries(
 ).map(lambda values: TOKENIZER_CONFIG | values)  # fmt: skip
 
 
-@given(LM_CONFIGS | TOKENIZER_CONFIGS, st.sampled_from(list(TYPES)), st.booleans())
+OUTTYPES = st.sampled_from(list(TYPES))
+PATTERNS = st.sampled_from(
+    ["attn", "ffn", r"\.q\.", "qkv", r"emb\.[0-3]", "^llm", "fc1", "head", r"blk\.0", "conv", "."]
+)
+RULES = st.lists(st.tuples(PATTERNS, OUTTYPES).map("=".join), max_size=4)
+
+
+def ruled_type(name: str, shape: tuple[int, ...], outtype: str, rules: Sequence[str]) -> str:
+    """The contract's type where the first rule that matches, if any, says what is asked for."""
+    pairs = [rule.rsplit("=", 1) for rule in rules]
+    matrix = len(shape) == 2 and contract_type(name, shape, "bf16", BLOCKS) == "bf16"
+    ruled = [type for pattern, type in pairs if matrix and re.search(pattern, name)]
+    return contract_type(name, shape, [*ruled, outtype][0], BLOCKS)
+
+
+@given(LM_CONFIGS | TOKENIZER_CONFIGS, OUTTYPES, st.booleans(), st.booleans(), RULES)
 def test_any_plan_is_a_file_that_all_readers_agree_on(
-    tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any], outtype: str, fuse: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    values: dict[str, Any],
+    outtype: str,
+    fuse: bool,
+    asr_only: bool,
+    rules: list[str],
 ) -> None:
-    plan = plan_of(values, outtype, fuse)
+    plan = plan_of(values, outtype, fuse, asr_only, rules)
     end = 0
     for tensor in plan.tensors:
         assert tensor.offset % 32 == 0
         assert end <= tensor.offset < end + 32, "ascending, no overlap, no more room between than alignment asks"
-        assert tensor.type.name == contract_type(tensor.name, tensor.shape, outtype, BLOCKS)
+        assert tensor.type.name == ruled_type(tensor.name, tensor.shape, outtype, rules)
+        assert not (asr_only and is_speech_generation(tensor.name))
         assert tensor.n_weights == sum(source.n_rows * source.row for source in tensor.sources)
         end = tensor.offset + tensor.nbytes
     assert len(plan.header) % 32 == 0
@@ -136,6 +164,88 @@ def test_only_the_language_models_own_blocks_are_fused() -> None:
     assert {t.name for t in plan_of(ASR_CONFIG | SMALL_LM, "f16", True).tensors} == set(
         speech_lm_names(2, 1, 1, fused=True)
     )
+
+
+@given(LM_CONFIGS, OUTTYPES, st.booleans(), RULES)
+def test_asr_only_leaves_out_the_speech_generator_and_changes_nothing_else(
+    values: dict[str, Any], outtype: str, fuse: bool, rules: list[str]
+) -> None:
+    every, kept = (plan_of(values, outtype, fuse, asr_only, rules) for asr_only in (False, True))
+
+    def rows(plan: Plan) -> list[Any]:
+        return [(t.name, t.role, t.shape, t.type, t.sources, t.note) for t in plan.tensors]
+
+    assert rows(kept) == [row for row in rows(every) if not is_speech_generation(row[0])]
+    gone = [source.name for t in every.tensors if is_speech_generation(t.name) for source in t.sources]
+    assert kept.left_out == dict.fromkeys(gone, "speech generation, by --asr-only")
+    assert every.left_out == {}
+
+
+def test_asr_only_takes_a_checkpoint_whose_speech_generator_is_not_whole() -> None:
+    family, values = mimo_asr.FAMILY, ASR_CONFIG | SMALL_LM
+    whole = unread(family, values)
+    lost = "local_transformer_lm_heads.7.weight"
+    model = replace(whole, tensors={name: tensor for name, tensor in whole.tensors.items() if name != lost})
+    with pytest.raises(InputError, match=f"missing tensor {lost}"):
+        make_plan(model, TYPES["f16"])
+    assert make_plan(model, TYPES["f16"], Options(asr_only=True)).tensors
+
+
+@pytest.mark.parametrize("name", ["local_transformer2.norm.weight", "model.layers.0.extra.weight", "llm.blk2.x"])
+def test_asr_only_is_no_excuse_for_a_tensor_that_nobody_knows(name: str) -> None:
+    model = unread(mimo_asr.FAMILY, ASR_CONFIG | SMALL_LM, [name])
+    with pytest.raises(InputError, match=f"extra tensor {name}, unknown to mimo_asr"):
+        make_plan(model, TYPES["f16"], Options(asr_only=True))
+
+
+def stored_as(**types: str) -> StoredModel:
+    """The small speech LM of F16 tensors but for Q, K and V of its first block."""
+    model = unread(mimo_asr.FAMILY, ASR_CONFIG | SMALL_LM, dtype="F16")
+    tensors = dict(model.tensors)
+    for part, type in types.items():
+        name = f"model.layers.0.self_attn.{part}_proj.weight"
+        tensors[name] = replace(tensors[name], type=TYPES[type])
+    return replace(model, tensors=tensors)
+
+
+QKV = "model.layers.0.attn.qkv.weight"
+
+
+def planned(model: StoredModel, outtype: str | None, fuse: bool, *rules: str) -> dict[str, str]:
+    options = Options(fuse, rules=tuple(parse_rule(rule, "x") for rule in rules), allow_requantize=True)
+    plan = make_plan(model, TYPES[outtype] if outtype else None, options, file_name="x.gguf")
+    return {tensor.name: tensor.type.name for tensor in plan.tensors}
+
+
+def test_parts_of_one_type_are_fused_as_they_are() -> None:
+    assert planned(stored_as(q="q4_k", k="q4_k", v="q4_k"), None, True)[QKV] == "q4_k"
+
+
+@pytest.mark.parametrize("types", [{"q": "q8_0"}, {"v": "f32"}, {"q": "q4_k", "k": "q4_k", "v": "q6_k"}])
+def test_parts_of_different_types_need_one_to_be_fused_in(types: dict[str, str]) -> None:
+    model = stored_as(**types)
+    with pytest.raises(InputError, match=r"the parts of model\.layers\.0\.attn\.qkv\.weight differ: .* give --outtype"):
+        planned(model, None, True)
+    with pytest.raises(InputError, match="differ"):
+        planned(model, None, True, r"layers\.1.*qkv=q8_0")
+    assert planned(model, "q5_k", True)[QKV] == "q5_k"
+    assert planned(model, None, True, "qkv=q5_k")[QKV] == "q5_k"
+    separate = planned(model, None, False)
+    assert [separate[f"model.layers.0.attn.{c}.weight"] for c in "qkv"] == [types.get(c, "f16") for c in "qkv"]
+
+
+@pytest.mark.parametrize("stored", TYPES)
+@pytest.mark.parametrize("outtype", TYPES)
+def test_what_has_lost_too_much_is_quantized_again_only_on_demand(stored: str, outtype: str) -> None:
+    model, few = stored_as(v=stored), TYPES[stored].bits_per_weight < 8
+    if few and stored != outtype:
+        with pytest.raises(
+            InputError, match=rf"tensor \S+v_proj.weight is {stored}, and {outtype} made of that .*8 bits"
+        ):
+            make_plan(model, TYPES[outtype])
+    else:
+        assert make_plan(model, TYPES[outtype]).tensors
+    assert planned(model, outtype, False)["model.layers.0.attn.v.weight"] == outtype
 
 
 @pytest.mark.parametrize("outtype", TYPES)

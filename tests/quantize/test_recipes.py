@@ -1,10 +1,13 @@
-"""Which type a tensor gets: the contract's section "Types", as a table."""
+"""Which type a tensor gets: the contract's section "Types", as a table; and the user's own rules before it."""
+
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantize.recipes import ROLE_TYPES, choose_type
+from quantize.errors import InputError
+from quantize.recipes import ROLE_TYPES, Rule, check_rules, choose_type, parse_recipe, parse_rule
 from quantize.types import TYPES
 
 MATRIX_ROLES = ["matrix", "embedding", "head"]
@@ -51,3 +54,159 @@ def test_float_types_take_any_row(requested: str) -> None:
 def test_whatever_is_chosen_fits_the_row(role: str, row: int, requested: object) -> None:
     type, _ = choose_type(role, row, requested)  # type: ignore[arg-type]
     assert row % type.block == 0
+
+
+# Rules.
+
+UP, EMBED = "model.layers.0.ffn.up.weight", "llm.embed.weight"
+FIXED_ROLES = ["norm", "bias", "codebook", "convolution"]
+
+
+def rules(*texts: str) -> list[Rule]:
+    return [parse_rule(text, "--tensor-type") for text in texts]
+
+
+def chosen(name: str, role: str, requested: str, *texts: str, row: int = 256) -> str:
+    return choose_type(role, row, TYPES[requested], name, rules(*texts))[0].name
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([], "q4_k"),
+        (["ffn=q8_0"], "q8_0"),
+        (["ffn=q8_0", "up=f16"], "q8_0"),
+        (["up=f16", "ffn=q8_0"], "f16"),
+        (["embed=f16", ".=q6_k"], "q6_k"),
+        (["^ffn=q8_0"], "q4_k"),
+        ([r"layers\.[1-9]=q8_0"], "q4_k"),
+        ([r"^model\.layers\.0\..*\.weight$=bf16"], "bf16"),
+    ],
+)
+def test_the_first_rule_found_anywhere_in_the_name_wins(texts: list[str], expected: str) -> None:
+    assert chosen(UP, "matrix", "q4_k", *texts) == expected
+
+
+@given(st.lists(st.sampled_from(["ffn", "up", "embed", "layers", "head", "^llm", "weight$"]), max_size=5), st.data())
+def test_whatever_the_rules_the_first_match_wins(patterns: list[str], data: st.DataObject) -> None:
+    types = [data.draw(st.sampled_from(list(TYPES))) for _ in patterns]
+    for name in (UP, EMBED):
+        wins = [type for pattern, type in zip(patterns, types, strict=True) if re.search(pattern, name)]
+        texts = [f"{pattern}={type}" for pattern, type in zip(patterns, types, strict=True)]
+        assert chosen(name, "matrix", "q5_k", *texts) == [*wins, "q5_k"][0]
+
+
+@pytest.mark.parametrize("role", FIXED_ROLES)
+@pytest.mark.parametrize("requested", ["f32", "q4_k", "bf16"])
+def test_no_rule_changes_a_type_that_the_role_fixes(role: str, requested: str) -> None:
+    assert chosen("x", role, requested, "x=q8_0") == chosen("x", role, requested)
+
+
+@pytest.mark.parametrize("role", MATRIX_ROLES)
+def test_a_rule_holds_in_an_f32_file_too(role: str) -> None:
+    assert chosen(UP, role, "f32", "up=q4_k") == "q4_k"
+    assert chosen(UP, role, "f32", "embed=q4_k") == "f32"
+    assert chosen(UP, role, "q4_k", "up=f32") == "f32"
+
+
+@pytest.mark.parametrize(("row", "expected"), [(128, "q5_0"), (48, "f16")])
+def test_a_rules_type_falls_back_like_any_other_and_says_so(row: int, expected: str) -> None:
+    type, note = choose_type("matrix", row, TYPES["f32"], UP, rules("up=q5_k"))
+    assert (type.name, note) == (expected, f"rows of {row} are not a multiple of 256: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "type"),
+    [
+        ("up=q8_0", "up", "q8_0"),
+        ("up=Q8_0", "up", "q8_0"),
+        (" up = IQ4_NL ", "up", "iq4_nl"),
+        (r"(?=.*up).*=q8_0", r"(?=.*up).*", "q8_0"),
+        ("a=b=f16", "a=b", "f16"),
+        (r"a{2,3}\.(b|c)$=bf16", r"a{2,3}\.(b|c)$", "bf16"),
+    ],
+)
+def test_a_rule_is_what_stands_before_and_behind_the_last_equals_sign(text: str, pattern: str, type: str) -> None:
+    rule = parse_rule(text, "here")
+    assert (rule.pattern.pattern, rule.type, rule.where) == (pattern, TYPES[type], "here")
+
+
+NO_RULE = f"is no rule; expected REGEX=TYPE, the type one of {' '.join(TYPES)}"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", f"'' {NO_RULE}"),
+        ("q8_0", f"'q8_0' {NO_RULE}"),
+        ("=q8_0", f"'=q8_0' {NO_RULE}"),
+        ("  =q8_0", f"'  =q8_0' {NO_RULE}"),
+        ("up=", f"'up=' {NO_RULE}"),
+        ("up=q9_z", f"'up=q9_z' {NO_RULE}"),
+        ("up=q8_0 # a note", f"'up=q8_0 # a note' {NO_RULE}"),
+        ("(up=q8_0", "'(up' is no regular expression: missing ), unterminated subpattern at position 0"),
+        ("*=q8_0", "'*' is no regular expression: nothing to repeat at position 0"),
+        ("a{9999999999}=q8_0", "'a{9999999999}' is no regular expression: the repetition number is too large"),
+        ("a\nb=q9_z", f"'a\\nb=q9_z' {NO_RULE}"),
+    ],
+)
+def test_what_is_no_rule_is_one_line(text: str, says: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_rule(text, "--tensor-type")
+    assert str(error.value) == f"--tensor-type: {says}"
+
+
+def test_a_regular_expression_too_deep_for_python_is_no_rule() -> None:
+    with pytest.raises(InputError, match="is no regular expression"):
+        parse_rule("(" * 10_000 + ")" * 10_000 + "=q8_0", "--tensor-type")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_recipe_is_a_rule_a_line_among_comments_and_blank_lines(newline: str) -> None:
+    text = newline.join(["# mine", "", "up=q8_0", "   ", "  # embed=f16", "  embed = F16", "#"])
+    assert [(str(rule), rule.where) for rule in parse_recipe(text, "r.txt")] == [
+        ("up=q8_0", "r.txt:3"),
+        ("embed=f16", "r.txt:6"),
+    ]
+
+
+def test_a_recipe_without_rules_has_none() -> None:
+    assert parse_recipe("", "r.txt") == parse_recipe("# nothing\n\n", "r.txt") == []
+
+
+@pytest.mark.parametrize("wrong", ["up", "up=q9_z", "(=q8_0", "=q8_0"])
+def test_a_wrong_line_of_a_recipe_is_named_by_its_number(wrong: str) -> None:
+    with pytest.raises(InputError, match=r"^dir/r\.txt:4: '"):
+        parse_recipe(f"# mine\n\nup=q8_0\n{wrong}\nembed=f16\n", "dir/r.txt")
+
+
+TENSORS = [(UP, "matrix"), (EMBED, "embedding"), ("llm.final_norm.weight", "norm"), ("encoder.conv1.bias", "bias")]
+
+
+def test_rules_that_each_match_something_pass() -> None:
+    check_rules([], [])
+    check_rules(rules("up=q8_0", "embed=f16", "weight=f32"), TENSORS)
+
+
+def test_a_rule_that_is_never_first_is_no_mistake() -> None:
+    check_rules(rules(".=q8_0", "embed=f16"), TENSORS)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("down=q8_0", "down=q8_0 matches no tensor"),
+        ("^up=q8_0", "^up=q8_0 matches no tensor"),
+        ("norm=q8_0", "norm=q8_0 matches only 1 tensors whose type is fixed"),
+        ("norm|bias=q8_0", "norm|bias=q8_0 matches only 2 tensors whose type is fixed"),
+    ],
+)
+def test_a_rule_that_is_about_nothing_is_a_mistake(text: str, says: str) -> None:
+    with pytest.raises(InputError) as error:
+        check_rules(rules("up=f16", text), TENSORS)
+    assert str(error.value) == f"--tensor-type: {says}; --dry-run lists every tensor"
+
+
+def test_a_recipes_rule_that_is_about_nothing_is_named_by_its_line() -> None:
+    with pytest.raises(InputError, match=r"^r\.txt:2: down=q8_0 matches no tensor"):
+        check_rules(parse_recipe("up=f16\ndown=q8_0\n", "r.txt"), TENSORS)

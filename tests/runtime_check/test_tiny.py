@@ -1,17 +1,24 @@
 """The bundled checkpoint: what `make demo` and every user of `tiny` relies on."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from mimo_convert.cli import main as mimo_convert
+from quantize.cli import main as mimo_quantize
 from quantize.types import TYPES
 from runtime_check import bundled, reference
 from runtime_check.activations import Activations
 from runtime_check.check import check
+from runtime_check.cli import main as mimo_check
 from runtime_check.compare import compare
 from runtime_check.transcribe import Clip
+
+from ..contract import is_speech_generation
+from ..readers import ggml_tensors, gguf_tensors
 
 
 @pytest.fixture(scope="session")
@@ -28,19 +35,82 @@ def test_the_stored_reference_is_what_pytorch_computes_now(stored: Activations, 
     assert now.transcript == stored.transcript == bundled.JFK_TEXT
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The speech LM in F32 and Q8_0, Q, K and V separate; the audio tokenizer in F32."""
+    return converted(tmp_path_factory.mktemp("tiny"), "--outtype", "f32", "--outtype", "q8_0")
+
+
+def converted(out: Path, *options: str) -> Path:
+    result = CliRunner().invoke(mimo_convert, ["tiny", *options, "--out", str(out), "--no-check"])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def quantized(source: Path, target: Path, *options: str) -> Path:
+    result = CliRunner().invoke(mimo_quantize, [str(source), str(target), *options])
+    assert result.exit_code == 0, result.output
+    return target
+
+
+def check_passes(lm: Path, tokenizer: Path) -> dict[str, Any]:
+    """What mimo-check says of a pair, against the stored reference: every gate, and the transcript word for word."""
+    report = lm.with_name("report.json")
+    arguments = [str(lm), "--tokenizer", str(tokenizer), "--reference", "tiny", "--json", str(report)]
+    result = CliRunner().invoke(mimo_check, [*arguments, "--max-new-tokens", "60", "--threads", "2"])
+    assert result.exit_code == 0, result.output
+    assert f"transcript  {bundled.JFK_TEXT}\n" in result.stdout
+    [check] = json.loads(report.read_text())["checks"]
+    assert check["transcript"] == bundled.JFK_TEXT
+    assert check["stages"]
+    assert all(stage["passed"] for stage in check["stages"])
+    return check
+
+
 @pytest.mark.parametrize("fuse", ["--fuse-qkv", "--no-fuse-qkv"])
 @pytest.mark.parametrize("outtype", list(TYPES))
 def test_every_type_and_layout_passes_its_gates(
-    stored: Activations, jfk: Clip, tmp_path: Path, outtype: str, fuse: str
+    tiny: Path, stored: Activations, jfk: Clip, tmp_path: Path, outtype: str, fuse: str
 ) -> None:
-    arguments = ["tiny", "--outtype", outtype, fuse, "--out", str(tmp_path), "--no-check"]
-    result = CliRunner().invoke(mimo_convert, arguments)
-    assert result.exit_code == 0, result.output
+    """And so do those that mimo-quantize makes of an F32 file: they are the same."""
+    converted(tmp_path, "--outtype", outtype, fuse)
     lm, tokenizer = tmp_path / f"mimo-asr-{outtype}.gguf", tmp_path / f"mimo-tokenizer-{outtype}.gguf"
     checked = check(lm, tokenizer, jfk, stored, language="english", max_new_tokens=60, threads=2)
     assert checked.comparison is not None
     assert checked.passed, checked.comparison.reasons
     assert checked.run.transcript == bundled.JFK_TEXT
+
+    layout = fuse.replace("--no-fuse", "--split")
+    again = quantized(tiny / "mimo-asr-f32.gguf", tmp_path / "again.gguf", "--outtype", outtype, layout)
+    assert again.read_bytes() == lm.read_bytes()
+
+
+@pytest.mark.parametrize("fuse", ["--fuse-qkv", "--no-fuse-qkv"])
+@pytest.mark.parametrize("outtype", ["f16", "q4_k"])
+def test_a_file_for_recognition_alone_transcribes_word_for_word(tmp_path: Path, outtype: str, fuse: str) -> None:
+    out = converted(tmp_path, "--asr-only", "--outtype", outtype, fuse)
+    lm = out / f"mimo-asr-{outtype}.gguf"
+    assert not any(map(is_speech_generation, gguf_tensors(lm)))
+    checked = check_passes(lm, out / f"mimo-tokenizer-{outtype}.gguf")
+    assert checked["speech_lm"]["layout"] == ("fused" if fuse == "--fuse-qkv" else "separate")
+
+
+@pytest.mark.parametrize("outtype", ["f16", "q5_k", "q4_0"])
+@pytest.mark.parametrize("options", [["--split-qkv"], ["--fuse-qkv", "--asr-only"]], ids=" ".join)
+def test_what_mimo_quantize_makes_of_an_8_bit_file_passes_its_gates(
+    tiny: Path, tmp_path: Path, outtype: str, options: list[str]
+) -> None:
+    lm = quantized(tiny / "mimo-asr-q8_0.gguf", tmp_path / "lm.gguf", "--outtype", outtype, *options)
+    checked = check_passes(lm, tiny / "mimo-tokenizer-f32.gguf")
+    assert checked["speech_lm"]["type"] == outtype
+
+
+def test_a_file_of_many_types_passes_the_gates_of_the_commonest(tiny: Path, tmp_path: Path) -> None:
+    rules = ["--tensor-type", r"attn\.(q|k|qkv)\.=q6_k", "--tensor-type", "lm_head=f16", "--tensor-type", "embed=bf16"]
+    out = converted(tmp_path, "--outtype", "q4_k", *rules, "--fuse-qkv")
+    found = {type for type, _, _ in ggml_tensors(out / "mimo-asr-q4_k.gguf").values()}
+    assert {"q6_k", "f16", "bf16", "q4_k"} <= found
+    check_passes(out / "mimo-asr-q4_k.gguf", tiny / "mimo-tokenizer-f32.gguf")
 
 
 def test_the_checkpoint_is_small_enough_to_be_committed() -> None:
