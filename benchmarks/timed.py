@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from mimo_convert import convert
+from mimo_convert import rows
 from mimo_convert.cli import main
 from quantize.types import Type
 
@@ -22,13 +22,13 @@ spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
 
 
 def timed(quantize_rows: Any) -> Any:
-    def run(rows: Any, type: Type, *rest: Any) -> Any:
+    def run(floats: Any, type: Type, *rest: Any) -> Any:
         begin = time.perf_counter()
-        result = quantize_rows(rows, type, *rest)
+        result = quantize_rows(floats, type, *rest)
         seconds = time.perf_counter() - begin
         with lock:
             spent[type.name][0] += seconds
-            spent[type.name][1] += rows.size
+            spent[type.name][1] += floats.size
         return result
 
     return run
@@ -36,7 +36,7 @@ def timed(quantize_rows: Any) -> Any:
 
 if __name__ == "__main__":
     report, *arguments = sys.argv[1:]
-    convert.quantize_rows = timed(convert.quantize_rows)
+    rows.quantize_rows = timed(rows.quantize_rows)
     try:
         main(arguments)
     finally:

@@ -7,34 +7,29 @@ one pass over it. What is done is noted in journals, so that a run that was kill
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from quantize.errors import InputError
-from quantize.kernels import Bytes, Scratch, is_float, peak, quantize_rows, to_float32
-from quantize.types import F16, F32, Type
+from quantize.kernels import Bytes
+from quantize.types import F16
 
+from .disk import flush_folder, free_bytes
+from .flusher import Flusher
 from .journal import Journal
-from .part_file import PartFile, Tell, WorthlessError, flush_folder
+from .one_pass import one_pass
+from .part_file import PartFile, Tell
 from .plan import Plan
 from .request import Chunk, Request, by_place, chunks, origin_of
+from .rows import OverflowingWeightError, check_numbers, convert_rows
 from .shards import LocalShards
 
-FLUSH_BYTES = 1 << 27  # written before the next flush begins: what a killed run does again, and an interrupt waits for
-
-
-FLOATS, BLOCKS = Scratch(), Scratch()
-
-
-class OverflowingWeightError(Exception):
-    """A finite weight has no finite value in its type; the plan must keep its tensor in F32."""
+GOES_ON = "the same command goes on from here"
 
 
 class InterruptedRunError(KeyboardInterrupt):
@@ -60,12 +55,16 @@ def convert(
             check_output([part for group in groups for part in group], out, force=force)
             for group in groups:
                 open_all(group, tell)
-            for i, request in enumerate(requests):
-                groups[i] = _write(request, groups[i], threads, stack)
+            for request, group in zip(requests, groups, strict=True):
+                _write(request, group, threads, stack)
             parts = [part for group in groups for part in group]
             publish(parts)
     except KeyboardInterrupt:
-        raise InterruptedRunError(how_to_go_on(part for group in groups for part in group)) from None
+        raise InterruptedRunError(f"interrupted: {what_is_left(groups)}") from None
+    except InputError as error:
+        if error.todo:
+            raise
+        raise InputError(error.where, error.what, expected=error.expected, todo=what_is_left(groups)) from error
     finally:
         with suppress(OSError):  # there were none, or they are not empty
             for folder in new_folders:
@@ -95,17 +94,13 @@ def find_peaks(request: Request, threads: int) -> dict[str, float]:
     Reads every weight, so it also finds what can be in no file: raises InputError for NaN and infinity.
     """
     tensors = request.plans[0].tensors
+    todo = by_place(chunks(tensors))
     peaks: dict[str, float] = {}
-
-    buffers = Buffers()
-
-    def look(job: tuple[Chunk, Bytes]) -> tuple[Chunk, Bytes, float]:
-        return *job, check_numbers(*job)
-
-    with progress_bar(sum(source.nbytes for tensor in tensors for source in tensor.sources)) as progress:
-        todo = read(by_place(chunks(tensors)), request.model.shards, buffers)
-        for chunk, rows, top in over_threads(look, todo, threads):
-            buffers.give_back(rows)
+    with (
+        progress_bar(sum(source.nbytes for tensor in tensors for source in tensor.sources)) as progress,
+        closing(one_pass(check_numbers, todo, request.model.shards, threads)) as done,
+    ):
+        for chunk, top in done:
             name = tensors[chunk.tensor].name
             advance(progress, name, chunk.n * chunk.source.row_bytes)
             if top >= F16.overflow:
@@ -135,15 +130,16 @@ def check_output(parts: Sequence[PartFile], out: Path, *, force: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(out, f"cannot be made a folder: {error.strerror}", todo="choose another --out") from error
+        raise InputError(out, f"cannot be made a folder: {error.strerror}", todo="choose another folder") from error
     if not os.access(out, os.W_OK):
-        raise InputError(out, "is not writable", todo="choose another --out")
+        raise InputError(out, "is not writable", todo="choose another folder")
     named = {name for part in parts for name in part.names_published()}
     for part in parts:
         path = part.path
-        part.published = path.name in named and part.is_whole()
+        # a file that has the name, and its .part as well, is another, which is to be replaced
+        part.published = path.name in named and part.is_whole() and not part.part.exists()
         if path.exists() and not path.is_file():
-            raise InputError(path, "is there, and is no file", todo="remove it, or choose another --out")
+            raise InputError(path, "is there, and is no file", todo="remove it, or choose another name")
         if path.exists() and not part.published and not force:
             raise InputError(path, "is already there and was kept", todo="--force replaces it")
     needed, free = sum(part.room for part in parts), free_bytes(out)
@@ -153,26 +149,17 @@ def check_output(parts: Sequence[PartFile], out: Path, *, force: bool) -> None:
         )
 
 
-def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk that holds `folder`, or will."""
-    while not os.path.exists(folder):
-        folder = folder.resolve().parent
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize
-
-
-def _write(request: Request, parts: list[PartFile], threads: int, stack: ExitStack) -> list[PartFile]:
-    """Make the files of one request complete, but for their names."""
+def _write(request: Request, parts: list[PartFile], threads: int, stack: ExitStack) -> None:
+    """Make the files of one request complete, but for their names; `parts` become others if the plans must."""
     try:
         write_chunks([part for part in parts if not part.published], request.model.shards, threads)
     except OverflowingWeightError:  # rare, and never in the published model: find them all, plan again, begin again
         for part in parts:
             part.discard()
         informed = replan(request, threads)
-        parts = part_files(informed, parts[0].path.parent, stack)
+        parts[:] = part_files(informed, parts[0].path.parent, stack)
         open_all(parts, lambda line: None)
-        return _write(informed, parts, threads, stack)
-    return parts
+        _write(informed, parts, threads, stack)
 
 
 def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int) -> None:
@@ -183,9 +170,8 @@ def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int) -
     def missing(chunk: Chunk) -> list[PartFile]:
         return [part for part in parts if chunk.number not in part.journal.done]
 
-    def work(job: tuple[Chunk, Bytes]) -> tuple[Chunk, Bytes, int]:
-        chunk, rows = job
-        return chunk, rows, sum(write_chunk(part, chunk, rows) for part in missing(chunk))
+    def work(chunk: Chunk, rows: Bytes) -> int:
+        return sum(write_chunk(part, chunk, rows) for part in missing(chunk))
 
     every = by_place(chunks(parts[0].plan.tensors))
     todo = [chunk for chunk in every if missing(chunk)]
@@ -193,10 +179,13 @@ def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int) -
     uses.update(chunk.source.file for chunk in todo)
     total = sum(tensor.nbytes for part in parts for tensor in part.plan.tensors)
     left = sum(nbytes_of(part, chunk) for chunk in todo for part in missing(chunk))
-    buffers = Buffers()
-    with progress_bar(total, total - left) as progress, Flusher(parts, shards, uses) as flusher:
-        for chunk, rows, nbytes in over_threads(work, read(todo, shards, buffers), threads):
-            buffers.give_back(rows)
+    with (
+        progress_bar(total, total - left) as progress,
+        Flusher(parts, shards, uses) as flusher,
+        # left first: when the flusher fails, no thread may go on writing to files that are about to be closed
+        closing(one_pass(work, todo, shards, threads)) as written,
+    ):
+        for chunk, nbytes in written:
             flusher.add(chunk, nbytes)
             advance(progress, parts[0].plan.tensors[chunk.tensor].name, nbytes)
 
@@ -215,119 +204,6 @@ def write_chunk(part: PartFile, chunk: Chunk, rows: Bytes) -> int:
     return data.nbytes
 
 
-def convert_rows(chunk: Chunk, rows: Bytes, type: Type) -> Bytes:
-    """Stored rows as rows of `type`: as they are if they are that already.
-
-    Raises WorthlessError for NaN and infinity, OverflowingWeightError for a weight that would become infinite.
-    """
-    stored = chunk.source.type
-    if stored is type and not is_float(type):
-        return rows
-    top = check_numbers(chunk, rows)
-    if stored is type:
-        return rows
-    if top >= type.overflow:
-        raise OverflowingWeightError
-    return quantize_rows(to_float32(rows, stored, FLOATS), type, BLOCKS)
-
-
-def check_numbers(chunk: Chunk, rows: Bytes) -> float:
-    """The greatest magnitude in stored rows; WorthlessError if a weight is NaN or infinite."""
-    type = chunk.source.type
-    top = peak(rows, type) if is_float(type) else peak(to_float32(rows, type).view(np.uint8), F32)
-    if np.isfinite(top):
-        return top
-    floats = to_float32(rows, type)
-    row = int(np.argmin(np.isfinite(floats).all(axis=1)))
-    what = "NaN" if np.isnan(floats[row]).any() else "infinity"
-    raise WorthlessError(
-        chunk.source.file, f"tensor {chunk.source.name} holds {what} in row {chunk.first + row}",
-        todo="the checkpoint is damaged: download it again",
-    )  # fmt: skip
-
-
-class Buffers:
-    """Memory for rows, used over and over: fresh pages would cost the system more time than reading into them."""
-
-    def __init__(self) -> None:
-        self.free: list[Bytes] = []
-
-    def take(self, nbytes: int) -> Bytes:
-        """A flat buffer of at least so many bytes."""
-        buffer = self.free.pop() if self.free else np.empty(0, np.uint8)
-        return buffer if buffer.nbytes >= nbytes else np.empty(nbytes, np.uint8)
-
-    def give_back(self, rows: Bytes) -> None:
-        """Rows that were read into a buffer are used up."""
-        assert isinstance(rows.base, np.ndarray)
-        self.free.append(rows.base)
-
-
-def read(chunks: Sequence[Chunk], shards: LocalShards, buffers: Buffers) -> Iterator[tuple[Chunk, Bytes]]:
-    """Each chunk with its rows as stored; waits for a file that has yet to arrive."""
-    file = None
-    shards.expect(list(dict.fromkeys(chunk.source.file for chunk in chunks)))
-    for chunk in chunks:
-        if chunk.source.file != file:
-            file = chunk.source.file
-            shards.fetch(file)
-        into = buffers.take(chunk.n * chunk.source.row_bytes)
-        yield chunk, chunk.source.read(chunk.first, chunk.n, into)
-
-
-class Flusher:
-    """Sees what is written onto the disk, beside the work, and then into the journals.
-
-    `uses` counts, for each file of the model, the chunks to be made of it; one that is used up is released.
-    """
-
-    def __init__(self, parts: Sequence[PartFile], shards: LocalShards, uses: Counter[Path]) -> None:
-        self.parts, self.shards, self.uses = parts, shards, uses
-        self.pool = ThreadPoolExecutor(1)
-        self.running: Future[None] | None = None
-        self.written: list[Chunk] = []
-        self.nbytes = 0
-
-    def __enter__(self) -> "Flusher":
-        self._release()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._start()
-                self._wait()
-        finally:
-            self.pool.shutdown()
-
-    def add(self, chunk: Chunk, nbytes: int) -> None:
-        """A chunk was written. At most about twice FLUSH_BYTES are not yet on the disk when this returns."""
-        self.written.append(chunk)
-        self.nbytes += nbytes
-        if self.nbytes >= FLUSH_BYTES:
-            self._start()
-
-    def _start(self) -> None:
-        self._wait()
-        self.running = self.pool.submit(self._flush, self.written)
-        self.written, self.nbytes = [], 0
-
-    def _wait(self) -> None:
-        if self.running:
-            self.running.result()
-
-    def _flush(self, written: list[Chunk]) -> None:
-        for part in self.parts:
-            part.flush([chunk.number for chunk in written])
-        self.uses.subtract(chunk.source.file for chunk in written)
-        self._release()
-
-    def _release(self) -> None:
-        for file in [file for file, n in self.uses.items() if n == 0]:
-            del self.uses[file]
-            self.shards.release(file)
-
-
 def publish(parts: Sequence[PartFile]) -> None:
     """Give all files their names, so that a run that is killed here is finished by the next."""
     names = [part.path.name for part in parts]
@@ -342,28 +218,13 @@ def publish(parts: Sequence[PartFile]) -> None:
         part.journal.remove()
 
 
-def how_to_go_on(parts: Iterable[PartFile]) -> str:
-    """What to tell somebody who interrupted a run."""
-    kept = [part.part.name for part in parts if part.journal.done]
-    if not kept:
-        return "interrupted: nothing was left behind"
-    return f"interrupted: the same command goes on from here, with what is in {', '.join(kept)}"
-
-
-def over_threads(work: Callable[[Any], Any], jobs: Iterator[Any], threads: int) -> Iterator[Any]:
-    """`work` of each job, in any order, never more than two jobs a thread in flight; the first error stops the rest."""
-    with ThreadPoolExecutor(threads) as pool:
-        pending: set[Future[Any]] = set()
-        try:
-            for job in jobs:
-                pending.add(pool.submit(work, job))
-                if len(pending) >= 2 * threads:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            yield from (future.result() for future in pending)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+def what_is_left(groups: Iterable[Iterable[PartFile]]) -> str:
+    """What to tell somebody whose run ended early."""
+    parts = [part for group in groups for part in group]
+    kept = [part.part.name for part in parts if part.journal.done and not part.published]
+    if kept:
+        return f"{GOES_ON}, with what is in {', '.join(kept)}"
+    return GOES_ON if any(part.published for part in parts) else "nothing was left behind"
 
 
 def progress_bar(total: int, done: int = 0) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .convert import free_bytes
+from .disk import free_bytes
 from .plan import Plan
 from .stored import shape_text
 

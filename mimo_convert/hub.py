@@ -6,7 +6,6 @@ Downloads run in daemon threads, so that an interrupt need not wait for them.
 import atexit
 import errno
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from quantize.errors import InputError
 
+from .disk import free_bytes
 from .shards import LocalShards
 
 # What a conversion needs of a repository beside the shards; the rest (images, code, other formats) is not downloaded.
@@ -231,11 +231,6 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while error.__cause__:
         error = error.__cause__
         yield error
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk of a folder."""
-    return shutil.disk_usage(folder).free
 
 
 def delete_from_cache(file: Path) -> None:

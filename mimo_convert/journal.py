@@ -29,9 +29,9 @@ class Origin:
     peaks: Mapping[str, float]
 
     def difference(self, other: "Origin") -> str:
-        """What of `other` is not as it was here, in words; empty if nothing."""
+        """What of this is not so in `other`, which is now, in words; empty if nothing."""
         words = {
-            "version": f"by {other.version}, and this is {self.version}",
+            "version": f"by {self.version}, and this is {other.version}",
             "checkpoint": "from a checkpoint that has changed since",
             "options": "with other options, or from other config or tokenizer files",
         }
@@ -55,7 +55,7 @@ class Journal:
     def read(cls, path: Path) -> "Journal | None":
         """The journal at `path`, as far as it is whole; None if there is none that makes sense."""
         journal = None
-        with suppress(OSError, ValueError, TypeError, AttributeError):
+        with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
             for line in path.read_bytes().splitlines(keepends=True):
                 if not line.endswith(b"\n"):
                     break

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from quantize.errors import InputError
+from quantize.errors import InputError, WorthlessError
 
+from .disk import flush_folder
 from .journal import Journal, Origin
 from .plan import Plan
 
@@ -21,12 +22,7 @@ except ImportError:  # no such system was tried; two runs that write the same fi
     flock = None  # type: ignore[assignment]
 
 JOURNAL_ROOM = 1 << 16  # bytes; more than any journal grows to
-KEPT = "make room, and the same command goes on from here"
 Tell = Callable[[str], None]
-
-
-class WorthlessError(InputError):
-    """Something is wrong with what a file is being made from: what there is of it is not worth keeping."""
 
 
 class PartFile:
@@ -39,6 +35,7 @@ class PartFile:
         self.path, self.plan, self.origin = path, plan, origin
         self.part = path.with_name(path.name + ".part")
         self.journal = Journal(self.part.with_name(self.part.name + ".journal"), origin)
+        self.journal = self._earlier() or self.journal  # not to be lost, even if this run ends before it opens it
         self.fd: int | None = None
         self.published = False
 
@@ -77,13 +74,12 @@ class PartFile:
         """
         self.fd = self._try(os.open, self.part, os.O_RDWR | os.O_CREAT, 0o644)
         self._lock()
-        found = Journal.read(self.journal.path)
-        if found and os.fstat(self.fd).st_size == self.plan.size and found.origin == self.origin:
-            self.journal = found
-            if found.done:
+        if earlier := self._earlier():
+            self.journal = earlier
+            if earlier.done:
                 tell(f"{self.part}: going on where an earlier run stopped")
             return
-        if found:
+        if found := Journal.read(self.journal.path):
             reason = found.origin.difference(self.origin)
             tell(f"{self.part}: was begun {reason}: starting over" if reason else f"{self.part}: starting over")
         self._begin()
@@ -124,17 +120,27 @@ class PartFile:
             os.close(self.fd)
             self.fd = None
 
+    def _earlier(self) -> Journal | None:
+        """The journal of an earlier run that was making the same file, if its `.part` is there."""
+        found = Journal.read(self.journal.path)
+        with suppress(OSError):
+            if found and found.origin == self.origin and os.stat(self.part).st_size == self.plan.size:
+                return found
+        return None
+
     def _begin(self) -> None:
+        self.journal = Journal(self.journal.path, self.origin)
         self._try(self.journal.remove)  # on the disk, too, before a byte of the .part changes
-        flush_folder(self.path.parent)
+        self._try(flush_folder, self.path.parent)
         self._try(os.ftruncate, self.fd, 0)
         if hasattr(os, "posix_fallocate"):  # a disk that is too full says so now, not at the end
             self._try(os.posix_fallocate, self.fd, 0, self.plan.size)
         else:
             self._try(os.ftruncate, self.fd, self.plan.size)
         self.write(self.plan.header, 0)
+        self.flush([])  # a journal without a chunk says that the header is there
         self._try(self.journal.begin)
-        flush_folder(self.path.parent)
+        self._try(flush_folder, self.path.parent)
 
     def _lock(self) -> None:
         if flock is None:
@@ -156,15 +162,4 @@ class PartFile:
         try:
             return call(*arguments)
         except OSError as error:
-            what = f"cannot be written: {error.strerror}"
-            todo = KEPT if self.journal.done else "nothing was left behind"
-            raise InputError(error.filename2 or self.part, what, todo=todo) from error
-
-
-def flush_folder(folder: Path) -> None:
-    """See the names in a folder onto the disk: they, too, must survive a power loss."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+            raise InputError(error.filename2 or self.part, f"cannot be written: {error.strerror}") from error

@@ -16,3 +16,7 @@ class InputError(Exception):
         if todo:
             line += f"; {todo}"
         super().__init__(" ".join(line.splitlines()))  # a name in a damaged file may hold line breaks
+
+
+class WorthlessError(InputError):
+    """Something is wrong with what a file is being made from: what there is of it is not worth keeping."""

@@ -418,7 +418,7 @@ def test_a_name_with_a_line_break_still_makes_one_line(lm: Path, small_tokenizer
 def test_an_output_folder_below_a_file_is_one_line(small_lm: Path, small_tokenizer: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = invoke(small_lm, "--tokenizer", small_tokenizer, "--out", tmp_path / "file" / "out")
-    check_one_line(result, tmp_path / "file" / "out", "cannot be made a folder: Not a directory; choose another --out")
+    check_one_line(result, tmp_path / "file" / "out", "cannot be made a folder: Not a directory; choose another folder")
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     small_tokenizer: Path, tmp_path: Path, place: Callable[[Path], Path]
 ) -> None:
     out = place(tmp_path)
-    with pytest.raises(InputError, match=f"^{out}: cannot be made a folder: .*; choose another --out$"):
+    with pytest.raises(InputError, match=f"^{out}: cannot be made a folder: .*; choose another folder$"):
         run(small_tokenizer, out, "f16")
 
 

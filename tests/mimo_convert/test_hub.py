@@ -35,8 +35,8 @@ NAMES = ["mimo-asr-q8_0.gguf", "mimo-tokenizer-q8_0.gguf"]
 # mimo-convert, with journals that are written after every chunk, and as much room on the disk as the test says
 PATCHED = """
 import os, sys
-import mimo_convert.convert, mimo_convert.hub, mimo_convert.cli
-mimo_convert.convert.FLUSH_BYTES = 1
+import mimo_convert.flusher, mimo_convert.hub, mimo_convert.cli
+mimo_convert.flusher.FLUSH_BYTES = 1
 if "FREE" in os.environ:
     mimo_convert.hub.free_bytes = lambda folder: int(os.environ["FREE"])
 mimo_convert.cli.main(sys.argv[1:])

@@ -685,10 +685,10 @@ def test_the_installed_command_does_it_in_one_line(lm: Files, tmp_path: Path) ->
 
 KILLED_MIDWAY = """
 import os, signal
-from mimo_convert import convert, journal
+from mimo_convert import flusher, journal
 from quantize.cli import main
 
-convert.FLUSH_BYTES = 1 << 16
+flusher.FLUSH_BYTES = 1 << 16
 add = journal.Journal.add
 
 def add_and_die(self, chunks):

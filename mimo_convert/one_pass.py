@@ -1,0 +1,77 @@
+"""One pass over a model: its chunks are read in order by one thread, and worked on by others, in any order."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from quantize.kernels import Bytes
+
+from .request import Chunk
+from .shards import LocalShards
+
+
+def one_pass(
+    work: Callable[[Chunk, Bytes], Any], chunks: Sequence[Chunk], shards: LocalShards, threads: int
+) -> Generator[tuple[Chunk, Any], None, None]:
+    """`work` of each chunk and its rows as stored, which are its own until it returns; with the chunk, as they end.
+
+    When this is closed, or an error ends it, no thread is at work any more.
+    """
+    buffers = Buffers()
+
+    def job(read: tuple[Chunk, Bytes]) -> tuple[Chunk, Bytes, Any]:
+        chunk, rows = read
+        return chunk, rows, work(chunk, rows)
+
+    with closing(over_threads(job, read(chunks, shards, buffers), threads)) as done:
+        for chunk, rows, result in done:
+            buffers.give_back(rows)
+            yield chunk, result
+
+
+class Buffers:
+    """Memory for rows, used over and over: fresh pages would cost the system more time than reading into them."""
+
+    def __init__(self) -> None:
+        self.free: list[Bytes] = []
+
+    def take(self, nbytes: int) -> Bytes:
+        """A flat buffer of at least so many bytes."""
+        buffer = self.free.pop() if self.free else np.empty(0, np.uint8)
+        return buffer if buffer.nbytes >= nbytes else np.empty(nbytes, np.uint8)
+
+    def give_back(self, rows: Bytes) -> None:
+        """Rows that were read into a buffer are used up."""
+        assert isinstance(rows.base, np.ndarray)
+        self.free.append(rows.base)
+
+
+def read(chunks: Sequence[Chunk], shards: LocalShards, buffers: Buffers) -> Iterator[tuple[Chunk, Bytes]]:
+    """Each chunk with its rows as stored; waits for a file that has yet to arrive."""
+    file = None
+    shards.expect(list(dict.fromkeys(chunk.source.file for chunk in chunks)))
+    for chunk in chunks:
+        if chunk.source.file != file:
+            file = chunk.source.file
+            shards.fetch(file)
+        into = buffers.take(chunk.n * chunk.source.row_bytes)
+        yield chunk, chunk.source.read(chunk.first, chunk.n, into)
+
+
+def over_threads(work: Callable[[Any], Any], jobs: Iterator[Any], threads: int) -> Generator[Any, None, None]:
+    """`work` of each job, in any order, never more than two jobs a thread in flight; the first error stops the rest."""
+    with ThreadPoolExecutor(threads) as pool:
+        pending: set[Future[Any]] = set()
+        try:
+            for job in jobs:
+                pending.add(pool.submit(work, job))
+                if len(pending) >= 2 * threads:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            yield from (future.result() for future in pending)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -1,0 +1,255 @@
+"""`.part` files: begun, gone on with or begun anew, by one run at a time; and what is left of them in the end."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mimo_convert.checkpoint import open_checkpoint
+from mimo_convert.journal import Journal, Origin
+from mimo_convert.part_file import JOURNAL_ROOM, PartFile, WorthlessError
+from mimo_convert.plan import Plan
+from mimo_convert.request import make_request
+from quantize.errors import InputError
+from quantize.types import F16
+
+ORIGIN = Origin("v1", "checkpoint", "options", {})
+NAME = "mimo-tokenizer-f16.gguf"
+
+
+@pytest.fixture
+def plan(small_tokenizer: Path) -> Plan:
+    return make_request(open_checkpoint(str(small_tokenizer)), [F16]).plans[0]
+
+
+@pytest.fixture
+def part(plan: Plan, tmp_path: Path) -> PartFile:
+    return PartFile(tmp_path / NAME, plan, ORIGIN)
+
+
+def silent(line: str) -> None:
+    raise AssertionError(line)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def leave(part: PartFile, chunks: list[int], data: bytes = b"abc") -> None:
+    """An earlier run: it wrote a little at the end, noted these chunks, and was killed."""
+    part.open(silent)
+    part.write(data, part.plan.size - len(data))
+    part.flush(chunks)
+    part.close()
+
+
+def test_a_new_part_has_its_header_all_its_room_and_a_journal(part: PartFile, tmp_path: Path) -> None:
+    part.open(silent)
+    assert names(tmp_path) == [f"{NAME}.part", f"{NAME}.part.journal"]
+    content = part.part.read_bytes()
+    assert content.startswith(part.plan.header)
+    assert len(content) == part.plan.size
+    assert part.part.stat().st_blocks * 512 >= part.plan.size
+    assert Journal.read(part.journal.path) == Journal(part.journal.path, ORIGIN, length=part.journal.length)
+
+
+def test_what_an_earlier_run_left_is_gone_on_with(part: PartFile, plan: Plan) -> None:
+    leave(part, [3, 4])
+    told: list[str] = []
+    again = PartFile(part.path, plan, ORIGIN)
+    again.open(told.append)
+    assert told == [f"{part.part}: going on where an earlier run stopped"]
+    assert again.journal.done == {3, 4}
+    assert part.part.read_bytes().endswith(b"abc")
+
+
+def test_a_part_of_which_nothing_is_done_is_gone_on_with_in_silence(part: PartFile, plan: Plan) -> None:
+    leave(part, [])
+    PartFile(part.path, plan, ORIGIN).open(silent)
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"version": "v2"}, ": was begun by v1, and this is v2: starting over"),
+        ({"checkpoint": "c2"}, ": was begun from a checkpoint that has changed since: starting over"),
+        (
+            {"options": "o2"},
+            ": was begun with other options, or from other config or tokenizer files: starting over",
+        ),
+        ({"peaks": {"x": 1e9}}, ": starting over"),
+    ],
+)
+def test_what_was_made_from_something_else_is_begun_anew_and_the_reason_told(
+    part: PartFile, plan: Plan, now: dict[str, object], told: str
+) -> None:
+    leave(part, [1])
+    lines: list[str] = []
+    again = PartFile(part.path, plan, replace(ORIGIN, **now))
+    again.open(lines.append)
+    assert lines == [f"{part.part}{told}"]
+    assert again.journal.done == set()
+    found = Journal.read(part.journal.path)
+    assert found
+    assert (found.origin, found.done) == (again.origin, set())
+    assert part.part.read_bytes() == plan.header + bytes(plan.size - len(plan.header))
+
+
+def test_a_part_without_a_journal_is_begun_anew(part: PartFile, plan: Plan) -> None:
+    leave(part, [1])
+    part.journal.path.unlink()
+    PartFile(part.path, plan, ORIGIN).open(silent)
+    assert part.part.read_bytes() == plan.header + bytes(plan.size - len(plan.header))
+
+
+def gone(part: Path) -> None:
+    part.unlink()
+
+
+def shorter(part: Path) -> None:
+    os.truncate(part, part.stat().st_size - 1)
+
+
+def longer(part: Path) -> None:
+    os.truncate(part, part.stat().st_size + 1)
+
+
+@pytest.mark.parametrize("harm", [gone, shorter, longer])
+def test_a_journal_of_another_part_is_not_believed(part: PartFile, plan: Plan, harm: Callable[[Path], None]) -> None:
+    leave(part, [1])
+    harm(part.part)
+    told: list[str] = []
+    again = PartFile(part.path, plan, ORIGIN)
+    again.open(told.append)
+    assert told == [f"{part.part}: starting over"]
+    assert again.journal.done == set()
+    assert part.part.read_bytes() == plan.header + bytes(plan.size - len(plan.header))
+
+
+HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
+
+
+def test_a_part_that_another_process_writes_is_left_alone(part: PartFile, plan: Plan) -> None:
+    leave(part, [1])
+    before = part.part.read_bytes(), part.journal.path.read_bytes()
+    command = [sys.executable, "-c", HOLD, str(part.part)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(InputError, match=r"f16\.gguf\.part: another run is writing it; wait for its end$"),
+            PartFile(part.path, plan, replace(ORIGIN, version="v2")) as refused,
+        ):
+            refused.open(silent)
+        assert (part.part.read_bytes(), part.journal.path.read_bytes()) == before
+        other.communicate("\n")
+    PartFile(part.path, plan, ORIGIN).open(lambda line: None)
+
+
+def test_a_part_that_got_its_name_while_it_was_waited_for_is_not_written(
+    part: PartFile, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking, the other run ends: what is open is its finished file."""
+    leave(part, [1])
+    late = PartFile(part.path, plan, ORIGIN)
+    real_open = os.open
+
+    def open_then_publish(*arguments: object) -> int:
+        fd = real_open(*arguments)  # type: ignore[arg-type]
+        monkeypatch.setattr(os, "open", real_open)
+        os.replace(part.part, part.path)
+        return fd
+
+    monkeypatch.setattr(os, "open", open_then_publish)
+    with pytest.raises(InputError, match="another run has just written it; run the command again"), late:
+        late.open(silent)
+    assert part.path.read_bytes().endswith(b"abc")
+
+
+def end(part: PartFile, chunks: list[int], error: BaseException | None) -> None:
+    """A run that writes, notes these chunks, and ends with an error or none."""
+    with part:
+        part.open(lambda line: None)
+        part.flush(chunks)
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("error", [InputError("x", "y"), KeyboardInterrupt(), ZeroDivisionError(), None])
+def test_what_is_done_is_kept_however_a_run_ends(part: PartFile, tmp_path: Path, error: BaseException | None) -> None:
+    with suppress(InputError, KeyboardInterrupt, ZeroDivisionError):
+        end(part, [0], error)
+    assert names(tmp_path) == [f"{NAME}.part", f"{NAME}.part.journal"]
+
+
+@pytest.mark.parametrize("error", [InputError("x", "y"), KeyboardInterrupt(), None])
+def test_nothing_is_kept_if_nothing_is_done(part: PartFile, tmp_path: Path, error: BaseException | None) -> None:
+    with suppress(InputError, KeyboardInterrupt):
+        end(part, [], error)
+    assert names(tmp_path) == []
+
+
+def test_nothing_is_kept_that_was_made_from_something_damaged(part: PartFile, tmp_path: Path) -> None:
+    with pytest.raises(WorthlessError):
+        end(part, [0, 1], WorthlessError("x", "holds NaN"))
+    assert names(tmp_path) == []
+
+
+def test_what_an_earlier_run_did_is_kept_by_one_that_does_not_get_to_it(part: PartFile, plan: Plan) -> None:
+    leave(part, [1])
+    with pytest.raises(KeyboardInterrupt), PartFile(part.path, plan, ORIGIN):
+        raise KeyboardInterrupt
+    assert part.journal.path.exists()
+    assert part.part.exists()
+
+
+def test_a_file_gets_its_name_at_once_and_keeps_it(part: PartFile, plan: Plan, tmp_path: Path) -> None:
+    part.path.write_bytes(b"older")
+    with part:
+        part.open(silent)
+        part.flush([0])
+        part.finish([NAME])
+        assert part.path.read_bytes() == b"older"
+        part.publish()
+    assert names(tmp_path) == [NAME, f"{NAME}.part.journal"]
+    assert part.path.read_bytes().startswith(plan.header)
+    assert PartFile(part.path, plan, ORIGIN).names_published() == (NAME,)
+    assert PartFile(part.path, plan, replace(ORIGIN, checkpoint="other")).names_published() == ()
+
+
+def test_a_file_that_still_has_its_part_was_not_given_its_name(part: PartFile, plan: Plan) -> None:
+    """What has the name is an older file, as long as this one."""
+    part.path.write_bytes(bytes(plan.size))
+    leave(part, [0])
+    part.finish([NAME])
+    assert PartFile(part.path, plan, ORIGIN).names_published() == ()
+
+
+def test_room_is_asked_for_only_as_far_as_it_is_not_taken(part: PartFile, plan: Plan) -> None:
+    assert part.room == plan.size + JOURNAL_ROOM
+    leave(part, [])
+    assert part.room == JOURNAL_ROOM
+    os.truncate(part.part, 0)
+    os.truncate(part.part, plan.size)  # a hole
+    assert part.room == plan.size + JOURNAL_ROOM
+    part.published = True
+    assert part.room == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 1000])
+def test_a_write_that_the_system_does_in_pieces_is_whole(
+    part: PartFile, plan: Plan, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    pwrite = os.pwrite
+    part.open(silent)
+    data = bytes(range(250)) * 8
+    monkeypatch.setattr(os, "pwrite", lambda fd, view, offset: pwrite(fd, view[:n], offset))
+    part.write(data, plan.size - len(data))
+    assert part.part.read_bytes().endswith(data)
