@@ -583,50 +583,52 @@ def test_a_part_of_the_same_command_finishes_its_own_files(whole: Whole, runs: R
 # Weights beyond F16.
 
 
-def test_killed_in_its_second_pass_a_run_goes_on_there(
-    checkpoints: tuple[Path, Path], runs: Runs, tmp_path: Path
-) -> None:
-    """The weight is in the last tensor: a pass to it, one that looks at all weights, and one that writes."""
-    lm = shutil.copytree(checkpoints[0], tmp_path / "lm")
-    last = "speech_embeddings.7.weight"
-    edit_tensor(lm, last, lambda tensor: tensor.float())
-    set_weight(lm, last, 3, 1e9)
+@pytest.fixture(scope="module")
+def whole_in_two_passes(
+    checkpoints: tuple[Path, Path], both: list[Runs], tmp_path_factory: pytest.TempPathFactory
+) -> Whole:
+    """A weight beyond F16 in the second shard: a pass to there, one that looks at all weights, one that writes."""
+    folder = tmp_path_factory.mktemp("two")
+    lm = write_speech_lm(folder / "lm", **SMALLER_LM | {"n_shards": 2})
+    beyond = "speech_embeddings.7.weight"
+    assert shard_of(lm, beyond).name == "model-00002-of-00002.safetensors"
+    edit_tensor(lm, beyond, lambda tensor: tensor.float())
+    set_weight(lm, beyond, 3, 1e9)
     arguments = [lm, "--tokenizer", checkpoints[1], *TYPES_OF_NAMES, "--threads", 1]
-    out, out_whole = tmp_path / "out", tmp_path / "whole"
-    files = run_whole(runs, out_whole, arguments)
-    calls = runs(*arguments, "--out", tmp_path / "counted").calls
-    reserved = [i for i, call in enumerate(calls) if call == ("posix_fallocate", f"{NAMES[0]}.part")]
-    assert len(reserved) == 2
-    second_pass = sum(name in WRITES for name, _ in calls[: reserved[1]])
-    every = sum(name in WRITES for name, _ in calls)
-    reads = sum(name == "preadv" for name, _ in calls[reserved[1] :])
+    return counted(both[0], folder, arguments)
 
-    n_reads = []
-    for at in range(second_pass + 50, every - 20, 24):
-        runs(*arguments, "--out", out, fault=Fault("kill", at))
-        n_done = done(out)
-        ended = check_goes_on(runs, out, arguments, files)
-        n_reads.append(sum(name == "preadv" for name, _ in ended.calls))
-        assert n_done
-        shutil.rmtree(out)
-    assert max(n_reads) <= reads
-    assert min(n_reads) < reads / 2
+
+def test_killed_in_its_second_pass_a_run_goes_on_there(
+    whole_in_two_passes: Whole, both: list[Runs], tmp_path: Path
+) -> None:
+    whole = whole_in_two_passes
+    reserved = [i for i, call in enumerate(whole.calls) if call == ("posix_fallocate", f"{NAMES[0]}.part")]
+    assert len(reserved) == 2
+    reads = [sum(name == "preadv" for name, _ in calls) for calls in (whole.calls, whole.calls[reserved[1] :])]
+    again = []
+
+    def check(runs: Runs, out: Path, at: int) -> None:
+        assert runs(*whole.arguments, "--out", out, fault=Fault("kill", at)).status == -signal.SIGKILL
+        journals = [Journal.read(path) for path in out.glob("mimo-asr*.journal")]
+        informed = any(journal and journal.origin.peaks for journal in journals)
+        ended = check_goes_on(runs, out, whole.arguments, whole.files)
+        again.append((informed, sum(name == "preadv" for name, _ in ended.calls)))
+
+    everywhere(both, tmp_path, range(10, whole.sure, 25), check)
+    there = [n for informed, n in again if informed]
+    assert len(there) >= 3
+    assert max(there) <= reads[1] < reads[0]
+    assert min(there) < reads[1] / 2
 
 
 def test_interrupted_in_its_second_pass_a_run_says_how_to_go_on(
-    checkpoints: tuple[Path, Path], runs: Runs, tmp_path: Path
+    whole_in_two_passes: Whole, runs: Runs, tmp_path: Path
 ) -> None:
-    lm = shutil.copytree(checkpoints[0], tmp_path / "lm")
-    edit_tensor(lm, UP, lambda tensor: tensor.float())
-    set_weight(lm, UP, 3, 1e9)
-    arguments = [lm, "--tokenizer", checkpoints[1], *TYPES_OF_NAMES, "--threads", 1]
-    files = run_whole(runs, tmp_path / "whole", arguments)
-    every = sum(name in WRITES for name, _ in runs(*arguments, "--out", tmp_path / "counted").calls)
-    out = tmp_path / "out"
-    ended = runs(*arguments, "--out", out, fault=Fault("interrupt", every - 60))
+    whole, out = whole_in_two_passes, tmp_path / "out"
+    ended = runs(*whole.arguments, "--out", out, fault=Fault("interrupt", whole.sure - 40))
     assert ended.status == 130
     assert f"{GOES_ON}, with what is in {NAMES[0]}.part" in ended.stderr
-    check_goes_on(runs, out, arguments, files)
+    check_goes_on(runs, out, whole.arguments, whole.files)
 
 
 # Any order, and two at once.
