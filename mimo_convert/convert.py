@@ -171,7 +171,7 @@ def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int) -
         return [part for part in parts if chunk.number not in part.journal.done]
 
     def work(chunk: Chunk, rows: Bytes) -> int:
-        return sum(write_chunk(part, chunk, rows) for part in missing(chunk))
+        return write_chunk(missing(chunk), chunk, rows)
 
     every = by_place(chunks(parts[0].plan.tensors))
     todo = [chunk for chunk in every if missing(chunk)]
@@ -195,13 +195,15 @@ def nbytes_of(part: PartFile, chunk: Chunk) -> int:
     return part.plan.tensors[chunk.tensor].type.nbytes(chunk.n * chunk.source.row)
 
 
-def write_chunk(part: PartFile, chunk: Chunk, rows: Bytes) -> int:
-    """Convert stored rows to what the plan says, and write them where it says; returns how many bytes they became."""
-    target = part.plan.tensors[chunk.tensor]
-    offset = len(part.plan.header) + target.offset + target.type.nbytes(chunk.n_before)
-    data = convert_rows(chunk, rows, target.type)
-    part.write(data, offset)
-    return data.nbytes
+def write_chunk(parts: Sequence[PartFile], chunk: Chunk, rows: Bytes) -> int:
+    """Convert stored rows to what each plan says, and write them where it says; returns how many bytes they became."""
+    targets = [part.plan.tensors[chunk.tensor] for part in parts]
+    nbytes = 0
+    converted = convert_rows(chunk, rows, [target.type for target in targets])
+    for part, target, data in zip(parts, targets, converted, strict=True):
+        part.write(data, len(part.plan.header) + target.offset + target.type.nbytes(chunk.n_before))
+        nbytes += data.nbytes
+    return nbytes
 
 
 def publish(parts: Sequence[PartFile]) -> None:

@@ -1,5 +1,7 @@
 """The rows of a chunk, as stored → rows of the planned type, or the reason why not."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from quantize.errors import WorthlessError
@@ -15,26 +17,31 @@ class OverflowingWeightError(Exception):
     """A finite weight has no finite value in its type; the plan must keep its tensor in F32."""
 
 
-def convert_rows(chunk: Chunk, rows: Bytes, type: Type) -> Bytes:
-    """Stored rows as rows of `type`: as they are if they are that already.
+def convert_rows(chunk: Chunk, rows: Bytes, types: Sequence[Type]) -> Iterator[Bytes]:
+    """Stored rows as rows of each of `types`, one after the other: as they are where they are that already.
 
-    Raises WorthlessError for NaN and infinity, OverflowingWeightError for a weight that would become infinite.
+    What this yields must be used up before it is asked for more. Raises WorthlessError for NaN and infinity,
+    OverflowingWeightError for a weight that would become infinite.
     """
     stored = chunk.source.type
-    if stored is type and not is_float(type):
-        return rows
+    if not is_float(stored) and set(types) == {stored}:
+        yield from [rows] * len(types)
+        return
     top = check_numbers(chunk, rows)
-    if stored is type:
-        return rows
-    if top >= type.overflow:
-        raise OverflowingWeightError
-    return quantize_rows(to_float32(rows, stored, FLOATS), type, BLOCKS)
+    floats = to_float32(rows, stored, FLOATS)
+    for type in types:
+        if type is stored:
+            yield rows
+        elif top >= type.overflow:
+            raise OverflowingWeightError
+        else:
+            yield quantize_rows(floats, type, BLOCKS)
 
 
 def check_numbers(chunk: Chunk, rows: Bytes) -> float:
     """The greatest magnitude in stored rows; WorthlessError if a weight is NaN or infinite."""
     type = chunk.source.type
-    top = peak(rows, type) if is_float(type) else peak(to_float32(rows, type).view(np.uint8), F32)
+    top = peak(rows, type) if is_float(type) else peak(to_float32(rows, type, FLOATS).view(np.uint8), F32)
     if np.isfinite(top):
         return top
     floats = to_float32(rows, type)

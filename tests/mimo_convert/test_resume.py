@@ -641,10 +641,10 @@ def test_the_order_in_which_threads_finish_changes_no_byte(
     choose = random.Random(seed)
     write_chunk, order = convert_module.write_chunk, []
 
-    def slow(part: Any, chunk: Any, rows: Any) -> int:
+    def slow(parts: Any, chunk: Any, rows: Any) -> int:
         time.sleep(choose.random() / 200)
         order.append(chunk.number)
-        return write_chunk(part, chunk, rows)
+        return write_chunk(parts, chunk, rows)
 
     monkeypatch.setattr(convert_module, "write_chunk", slow)
     monkeypatch.setattr(flusher, "FLUSH_BYTES", choose.choice([1, 100_000, 1 << 30]))
@@ -694,10 +694,10 @@ def test_no_thread_is_left_at_work_when_a_conversion_has_failed(
     late = []
     write_chunk = convert_module.write_chunk
 
-    def slow(part: Any, chunk: Any, rows: Any) -> int:
+    def slow(parts: Any, chunk: Any, rows: Any) -> int:
         time.sleep(0.05)
-        late.append(part.fd)
-        return write_chunk(part, chunk, rows)
+        late.append(parts[0].fd)
+        return write_chunk(parts, chunk, rows)
 
     monkeypatch.setattr(convert_module, "write_chunk", slow)
     monkeypatch.setattr(flusher, "FLUSH_BYTES", 1)
