@@ -49,6 +49,7 @@ from .request import Request, check_rules_of, make_request
 )
 @click.option(
     "--fuse-qkv/--no-fuse-qkv",
+    " /--split-qkv",
     default=False,
     show_default=True,
     help="Store Q, K and V of the language model's blocks as one tensor.",
@@ -85,7 +86,7 @@ def main(
 
     MODEL is a folder, a Hub id, or `tiny`, the self-test that comes with the package.
 
-    Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage.
+    Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 130 interrupted.
     """
     check_can_write(json_file)
     types = [TYPES[name] for name in dict.fromkeys(outtypes)]

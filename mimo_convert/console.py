@@ -13,6 +13,7 @@ from quantize.errors import InputError
 from quantize.recipes import Rule, parse_recipe, parse_rule
 from quantize.types import TYPES
 
+MAX_THREADS = 128  # each takes a few MB; with so many, a conversion stays well below 1 GB
 PASSED, GATE_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -44,8 +45,9 @@ def tell(line: str) -> None:
 
 
 def default_threads() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores this process may use, as far as they are of use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_THREADS)
 
 
 def exit_status(passed: Iterable[bool | None]) -> int:
@@ -89,5 +91,5 @@ TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
 asr_only_option = click.option("--asr-only", is_flag=True, help="Leave out what only speech generation needs.")
 
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, 1024), default=default_threads, show_default="all cores", help="Threads."
+    "--threads", type=click.IntRange(1, MAX_THREADS), default=default_threads, show_default="all cores", help="Threads."
 )

@@ -52,13 +52,14 @@ def convert(
         with ExitStack() as stack:
             requests = [recall(request, out) for request in requests]
             groups += [part_files(request, out, stack) for request in requests]
-            check_output([part for group in groups for part in group], out, force=force)
+            arriving = sum(request.model.shards.room(request.files, out) for request in requests)
+            check_output([part for group in groups for part in group], out, arriving, force=force)
             for group in groups:
                 open_all(group, tell)
             for request, group in zip(requests, groups, strict=True):
                 _write(request, group, threads, stack)
             parts = [part for group in groups for part in group]
-            publish(parts)
+            publish(parts, force=force)
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted: {what_is_left(groups)}") from None
     except InputError as error:
@@ -122,10 +123,11 @@ def open_all(parts: Iterable[PartFile], tell: Tell) -> None:
             part.open(tell)
 
 
-def check_output(parts: Sequence[PartFile], out: Path, *, force: bool) -> None:
+def check_output(parts: Sequence[PartFile], out: Path, arriving: int, *, force: bool) -> None:
     """Whether the files can be written into `out`: a folder that can be, no file in the way, and room on the disk.
 
-    Files that a run that was killed had already given their names count as published.
+    `arriving` bytes of shards will need room there, too. Files that a run that was killed had already given their names
+    count as published.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -133,20 +135,23 @@ def check_output(parts: Sequence[PartFile], out: Path, *, force: bool) -> None:
         raise InputError(out, f"cannot be made a folder: {error.strerror}", todo="choose another folder") from error
     if not os.access(out, os.W_OK):
         raise InputError(out, "is not writable", todo="choose another folder")
-    named = {name for part in parts for name in part.names_published()}
+    complete = {name: inode for part in parts for name, inode in part.complete().items()}
     for part in parts:
-        path = part.path
-        # a file that has the name, and its .part as well, is another, which is to be replaced
-        part.published = path.name in named and part.is_whole() and not part.part.exists()
-        if path.exists() and not path.is_file():
-            raise InputError(path, "is there, and is no file", todo="remove it, or choose another name")
-        if path.exists() and not part.published and not force:
-            raise InputError(path, "is already there and was kept", todo="--force replaces it")
-    needed, free = sum(part.room for part in parts), free_bytes(out)
+        part.published = part.path.is_file() and part.inode == complete.get(part.path.name)
+    check_names(parts, force=force)
+    needed, free = sum(part.room for part in parts) + arriving, free_bytes(out)
     if needed > free:
-        raise InputError(
-            out, f"{free:,} bytes are free", expected=f"{needed:,} for {len(parts)} files", todo="make room"
-        )
+        files = f"{len(parts)} file{'s' * (len(parts) > 1)}" + (" and the shards that are to arrive" * (arriving > 0))
+        raise InputError(out, f"{free:,} bytes are free", expected=f"{needed:,} for {files}", todo="make room")
+
+
+def check_names(parts: Sequence[PartFile], *, force: bool) -> None:
+    """Whether no file is in the way of those that are still to get their names."""
+    for part in parts:
+        if part.path.exists() and not part.path.is_file():
+            raise InputError(part.path, "is there, and is no file", todo="remove it, or write elsewhere")
+        if part.path.exists() and not part.published and not force:
+            raise InputError(part.path, "is already there and was kept", todo="--force replaces it")
 
 
 def _write(request: Request, parts: list[PartFile], threads: int, stack: ExitStack) -> None:
@@ -206,12 +211,18 @@ def write_chunk(parts: Sequence[PartFile], chunk: Chunk, rows: Bytes) -> int:
     return nbytes
 
 
-def publish(parts: Sequence[PartFile]) -> None:
-    """Give all files their names, so that a run that is killed here is finished by the next."""
-    names = [part.path.name for part in parts]
+def publish(parts: Sequence[PartFile], *, force: bool) -> None:
+    """Give all files their names, so that a run that is killed here is finished by the next.
+
+    Raises InputError if somebody else has given one of the names in the meantime.
+    """
+    check_names(parts, force=force)
     unnamed = [part for part in parts if not part.published]
     for part in unnamed:
-        part.finish(names)
+        part.complete_header()
+    inodes = {part.path.name: part.inode for part in parts}
+    for part in unnamed:
+        part.finish(inodes)
     for part in unnamed:
         part.publish()
     for part in parts:

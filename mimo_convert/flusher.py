@@ -9,7 +9,7 @@ from .part_file import PartFile
 from .request import Chunk
 from .shards import LocalShards
 
-FLUSH_BYTES = 1 << 27  # written before the next flush begins: what a killed run does again, and an interrupt waits for
+FLUSH_BYTES = 1 << 25  # written before the next flush begins: what a killed run does again, and an interrupt waits for
 
 
 class Flusher:

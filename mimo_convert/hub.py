@@ -97,6 +97,15 @@ class HubShards(LocalShards):
         with self.lock:
             self.coming = list(files)
 
+    def room(self, files: Sequence[Path], folder: Path) -> int:
+        """With `stream`, those of the largest: one is there at a time."""
+        while not folder.exists():
+            folder = folder.resolve().parent
+        if os.stat(folder).st_dev != os.stat(self.folder).st_dev:
+            return 0
+        absent = [self.size(file) for file in files if not self.is_here(file)]
+        return max(absent, default=0) if self.stream else sum(absent)
+
     def fetch(self, file: Path) -> None:
         """Return as soon as the file is in the cache; by then, the next of the expected ones is on its way.
 
@@ -248,12 +257,14 @@ def delete_from_cache(file: Path) -> None:
         chain.append(target(chain[-1]))
         if inside.isdisjoint(chain[-1].parents):
             return
-    file.unlink()
+    names = {*repo.glob("snapshots/**/*"), *cache.glob("*/blobs/*")} - set(chain)
+    doomed = [file]
     for content in chain[1:]:
-        names = [*repo.glob("snapshots/**/*"), *cache.glob("*/blobs/*")]
         if any(name.is_symlink() and target(name) == content for name in names):
-            return
-        content.unlink()
+            break
+        doomed.append(content)
+    for path in reversed(doomed):  # names last: one without content is downloaded again, the reverse stays for ever
+        path.unlink()
 
 
 def target(link: Path) -> Path:

@@ -8,7 +8,7 @@ whenever the power fails, what the journal says is true.
 import errno
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,13 +42,13 @@ class Origin:
 class Journal:
     """The journal of one `.part` file, `length` bytes long as far as it is whole.
 
-    `complete`: all chunks are done, and the files of the run, which have these names, are being given them.
+    `complete`: all chunks are done, and the files of the run, by name and inode, are being given their names.
     """
 
     path: Path
     origin: Origin
     done: set[int] = field(default_factory=set)
-    complete: tuple[str, ...] = ()
+    complete: Mapping[str, int] = field(default_factory=dict)
     length: int = 0
 
     @classmethod
@@ -64,7 +64,7 @@ class Journal:
                     journal = cls(path, Origin(**record))
                 for begin, end in record.get("done", ()):
                     journal.done.update(range(begin, end))
-                journal.complete = tuple(record.get("complete", journal.complete))
+                journal.complete = dict(record.get("complete", journal.complete))
                 journal.length += len(line)
         return journal
 
@@ -80,9 +80,9 @@ class Journal:
             self._append({"done": ranges(new)})
             self.done.update(new)
 
-    def finish(self, names: Sequence[str]) -> None:
-        """Say that all is done, here and in the other files of the run, which will be called `names`."""
-        self._append({"complete": names})
+    def finish(self, inodes: Mapping[str, int]) -> None:
+        """Say that all is done, here and in the other files of the run, which will have the names of `inodes`."""
+        self._append({"complete": dict(inodes)})
 
     def remove(self) -> None:
         """There is no journal any more."""

@@ -3,14 +3,18 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from quantize.kernels import Bytes
 
+from .disk import forget
 from .request import Chunk
 from .shards import LocalShards
+
+FORGET_BYTES = 1 << 24  # read before the system is asked to forget them
 
 
 def one_pass(
@@ -51,14 +55,17 @@ class Buffers:
 
 def read(chunks: Sequence[Chunk], shards: LocalShards, buffers: Buffers) -> Iterator[tuple[Chunk, Bytes]]:
     """Each chunk with its rows as stored; waits for a file that has yet to arrive."""
-    file = None
     shards.expect(list(dict.fromkeys(chunk.source.file for chunk in chunks)))
-    for chunk in chunks:
-        if chunk.source.file != file:
-            file = chunk.source.file
-            shards.fetch(file)
-        into = buffers.take(chunk.n * chunk.source.row_bytes)
-        yield chunk, chunk.source.read(chunk.first, chunk.n, into)
+    for file, its_chunks in groupby(chunks, key=lambda chunk: chunk.source.file):
+        shards.fetch(file)
+        forgotten = 0
+        for chunk in its_chunks:
+            nbytes = chunk.n * chunk.source.row_bytes
+            yield chunk, chunk.source.read(chunk.first, chunk.n, buffers.take(nbytes))
+            end = chunk.source.begin + chunk.first * chunk.source.row_bytes + nbytes
+            if end - forgotten >= FORGET_BYTES:
+                forget(file, end)
+                forgotten = end
 
 
 def over_threads(work: Callable[[Any], Any], jobs: Iterator[Any], threads: int) -> Generator[Any, None, None]:

@@ -5,14 +5,14 @@ with; whoever fails before anything was worth keeping leaves nothing.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from quantize.errors import InputError, WorthlessError
 
-from .disk import flush_folder
+from .disk import flush_folder, reserve
 from .journal import Journal, Origin
 from .plan import Plan
 
@@ -21,6 +21,7 @@ try:
 except ImportError:  # no such system was tried; two runs that write the same file at once are then not noticed
     flock = None  # type: ignore[assignment]
 
+MAGIC_BYTES = 4  # "GGUF": written last, so that no reader takes a .part for a file
 JOURNAL_ROOM = 1 << 16  # bytes; more than any journal grows to
 Tell = Callable[[str], None]
 
@@ -57,15 +58,15 @@ class PartFile:
             return max(0, self.plan.size - os.stat(self.part).st_blocks * 512) + JOURNAL_ROOM
         return self.plan.size + JOURNAL_ROOM
 
-    def names_published(self) -> tuple[str, ...]:
-        """Names of the files of its run, if the run got as far as giving this one its name."""
+    def complete(self) -> Mapping[str, int]:
+        """The files of its run by name and inode, if an earlier run got as far as giving them their names."""
         found = Journal.read(self.journal.path)
-        whole = found and found.complete and found.origin == self.origin and self.is_whole()
-        return found.complete if found and whole and not self.part.exists() else ()
+        return found.complete if found and found.origin == self.origin else {}
 
-    def is_whole(self) -> bool:
-        """Whether a file of the right size has the name."""
-        return self.path.is_file() and self.path.stat().st_size == self.plan.size
+    @property
+    def inode(self) -> int:
+        """What tells this very file from others, whatever it is called."""
+        return os.fstat(self.fd).st_ino if self.fd is not None else os.stat(self.path).st_ino
 
     def open(self, tell: Tell) -> None:
         """Go on with what an earlier run left, if it was making the same file; else begin. `tell` which, and why.
@@ -96,9 +97,14 @@ class PartFile:
         self._try(getattr(os, "fdatasync", os.fsync), self.fd)
         self._try(self.journal.add, chunks)
 
-    def finish(self, names: Sequence[str]) -> None:
+    def complete_header(self) -> None:
+        """Make it a GGUF file, which it is only when all of it is on the disk."""
+        self.write(self.plan.header[:MAGIC_BYTES], 0)
+        self.flush([])
+
+    def finish(self, inodes: Mapping[str, int]) -> None:
         """Note that all of it is on the disk, and so are the others that will be named with it."""
-        self._try(self.journal.finish, names)
+        self._try(self.journal.finish, inodes)
 
     def publish(self) -> None:
         """Give the file its name."""
@@ -133,11 +139,8 @@ class PartFile:
         self._try(self.journal.remove)  # on the disk, too, before a byte of the .part changes
         self._try(flush_folder, self.path.parent)
         self._try(os.ftruncate, self.fd, 0)
-        if hasattr(os, "posix_fallocate"):  # a disk that is too full says so now, not at the end
-            self._try(os.posix_fallocate, self.fd, 0, self.plan.size)
-        else:
-            self._try(os.ftruncate, self.fd, self.plan.size)
-        self.write(self.plan.header, 0)
+        self._try(reserve, self.fd, self.plan.size)
+        self.write(self.plan.header[MAGIC_BYTES:], MAGIC_BYTES)
         self.flush([])  # a journal without a chunk says that the header is there
         self._try(self.journal.begin)
         self._try(flush_folder, self.path.parent)
@@ -155,7 +158,7 @@ class PartFile:
             return
         if not os.path.exists(self.part) or os.stat(self.part).st_ino != os.fstat(self.fd).st_ino:
             self.close()
-            raise InputError(self.part, "another run has just written it", todo="run the command again")
+            raise InputError(self.part, "another run has just ended", todo="run the command again")
 
     def _try(self, call: Any, *arguments: Any) -> Any:
         """`call`, whose failure is the disk's or the folder's: InputError with the file's name."""

@@ -33,6 +33,10 @@ class LocalShards:
     def expect(self, files: Sequence[Path]) -> None:
         """These files will be fetched, in this order."""
 
+    def room(self, files: Sequence[Path], folder: Path) -> int:
+        """Bytes that are to arrive on the disk that holds `folder`, or will."""
+        return 0
+
     def fetch(self, file: Path) -> None:
         """Return as soon as all of the file can be read. What is to be read of the one fetched before, was."""
 

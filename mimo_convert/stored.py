@@ -66,7 +66,7 @@ class StoredTensor:
             raise InputError(self.file, f"tensor {self.name} cannot be read: {error.strerror}") from error
         if got < want:
             what = f"tensor {self.name} ends {want - got} bytes early"
-            raise InputError(self.file, what, todo="download it again")
+            raise InputError(self.file, what, todo="get it again")
         return flat.reshape(n, self.row_bytes)
 
     def read_float32(self, first: int = 0, n: int | None = None) -> Floats:

@@ -37,6 +37,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--fuse-qkv/--split-qkv",
+    " /--no-fuse-qkv",
     default=None,
     help="Store Q, K and V of the language model's blocks as one tensor, or as three.  [default: as in IN.gguf]",
 )
@@ -58,7 +59,7 @@ def main(
 
     Tensors whose type does not change are copied byte by byte.
 
-    Exit status: 0 written; 2 bad input or usage.
+    Exit status: 0 written; 2 bad input or usage; 130 interrupted.
     """
     model = model_of_file(source)
     if target.is_dir():

@@ -283,7 +283,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path
     folder = write_audio_tokenizer(tmp_path / "x", d_model=64, encoder_layers=3, n_mels=16, num_quantizers=1)
     ffn = disk.f_blocks * disk.f_frsize // (3 * 2 * 64 * 4) + 1
     grow_ffn(folder, ffn)
-    with pytest.raises(InputError, match=r"out: [\d,]+ bytes are free; expected [\d,]+ for 1 files; make room"):
+    with pytest.raises(InputError, match=r"out: [\d,]+ bytes are free; expected [\d,]+ for 1 file; make room"):
         run(folder, tmp_path / "out", "f32")
     assert not (tmp_path / "out").exists()
 

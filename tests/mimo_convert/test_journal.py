@@ -85,11 +85,11 @@ def test_what_is_noted_behind_a_torn_line_is_not_lost(
         assert journal
         before = set(journal.done)
         journal.add(more)
-        journal.finish(["x.gguf", "y.gguf"])
+        journal.finish({"x.gguf": 1, "y.gguf": 2})
         assert journal.length == path.stat().st_size
         found = Journal.read(path)
         assert found
-        assert (found.done, found.complete) == (before | more, ("x.gguf", "y.gguf"))
+        assert (found.done, found.complete) == (before | more, {"x.gguf": 1, "y.gguf": 2})
 
 
 @given(st.binary(max_size=500))

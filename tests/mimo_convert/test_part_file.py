@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mimo_convert.checkpoint import open_checkpoint
+from mimo_convert.gguf_file import read_gguf
 from mimo_convert.journal import Journal, Origin
 from mimo_convert.part_file import JOURNAL_ROOM, PartFile, WorthlessError
 from mimo_convert.plan import Plan
@@ -52,7 +53,7 @@ def test_a_new_part_has_its_header_all_its_room_and_a_journal(part: PartFile, tm
     part.open(silent)
     assert names(tmp_path) == [f"{NAME}.part", f"{NAME}.part.journal"]
     content = part.part.read_bytes()
-    assert content.startswith(part.plan.header)
+    assert content.startswith(b"\0\0\0\0" + part.plan.header[4:])
     assert len(content) == part.plan.size
     assert part.part.stat().st_blocks * 512 >= part.plan.size
     assert Journal.read(part.journal.path) == Journal(part.journal.path, ORIGIN, length=part.journal.length)
@@ -97,14 +98,14 @@ def test_what_was_made_from_something_else_is_begun_anew_and_the_reason_told(
     found = Journal.read(part.journal.path)
     assert found
     assert (found.origin, found.done) == (again.origin, set())
-    assert part.part.read_bytes() == plan.header + bytes(plan.size - len(plan.header))
+    assert part.part.read_bytes() == bytes(4) + plan.header[4:] + bytes(plan.size - len(plan.header))
 
 
 def test_a_part_without_a_journal_is_begun_anew(part: PartFile, plan: Plan) -> None:
     leave(part, [1])
     part.journal.path.unlink()
     PartFile(part.path, plan, ORIGIN).open(silent)
-    assert part.part.read_bytes() == plan.header + bytes(plan.size - len(plan.header))
+    assert part.part.read_bytes() == bytes(4) + plan.header[4:] + bytes(plan.size - len(plan.header))
 
 
 def gone(part: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_journal_of_another_part_is_not_believed(part: PartFile, plan: Plan, h
     again.open(told.append)
     assert told == [f"{part.part}: starting over"]
     assert again.journal.done == set()
-    assert part.part.read_bytes() == plan.header + bytes(plan.size - len(plan.header))
+    assert part.part.read_bytes() == bytes(4) + plan.header[4:] + bytes(plan.size - len(plan.header))
 
 
 HOLD = (
@@ -168,7 +169,7 @@ def test_a_part_that_got_its_name_while_it_was_waited_for_is_not_written(
         return fd
 
     monkeypatch.setattr(os, "open", open_then_publish)
-    with pytest.raises(InputError, match="another run has just written it; run the command again"), late:
+    with pytest.raises(InputError, match="another run has just ended; run the command again"), late:
         late.open(silent)
     assert part.path.read_bytes().endswith(b"abc")
 
@@ -215,21 +216,35 @@ def test_a_file_gets_its_name_at_once_and_keeps_it(part: PartFile, plan: Plan, t
     with part:
         part.open(silent)
         part.flush([0])
-        part.finish([NAME])
+        part.complete_header()
+        part.finish({NAME: part.inode})
         assert part.path.read_bytes() == b"older"
         part.publish()
     assert names(tmp_path) == [NAME, f"{NAME}.part.journal"]
     assert part.path.read_bytes().startswith(plan.header)
-    assert PartFile(part.path, plan, ORIGIN).names_published() == (NAME,)
-    assert PartFile(part.path, plan, replace(ORIGIN, checkpoint="other")).names_published() == ()
+    later = PartFile(part.path, plan, ORIGIN)
+    assert later.complete() == {NAME: later.inode}
+    assert PartFile(part.path, plan, replace(ORIGIN, checkpoint="other")).complete() == {}
 
 
-def test_a_file_that_still_has_its_part_was_not_given_its_name(part: PartFile, plan: Plan) -> None:
-    """What has the name is an older file, as long as this one."""
+def test_an_older_file_as_long_as_this_one_is_told_from_it(part: PartFile, plan: Plan) -> None:
     part.path.write_bytes(bytes(plan.size))
-    leave(part, [0])
-    part.finish([NAME])
-    assert PartFile(part.path, plan, ORIGIN).names_published() == ()
+    with part:
+        part.open(silent)
+        part.flush([0])
+        part.finish({NAME: part.inode})
+    later = PartFile(part.path, plan, ORIGIN)
+    assert later.complete()[NAME] != later.inode
+
+
+def test_a_part_is_no_gguf_file_until_it_is_complete(part: PartFile, plan: Plan) -> None:
+    with part:
+        part.open(silent)
+        part.flush([0])
+        with pytest.raises(InputError, match="not a GGUF file"):
+            read_gguf(part.part)
+        part.complete_header()
+        assert read_gguf(part.part).architecture == plan.family.gguf
 
 
 def test_room_is_asked_for_only_as_far_as_it_is_not_taken(part: PartFile, plan: Plan) -> None:

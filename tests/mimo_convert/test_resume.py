@@ -710,3 +710,19 @@ def test_no_thread_is_left_at_work_when_a_conversion_has_failed(
     time.sleep(0.2)
     assert len(late) == n
     assert None not in late
+
+
+def test_a_file_that_appears_during_the_run_is_kept(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_chunk, name = convert_module.write_chunk, "mimo-asr-f16.gguf"
+
+    def slow(parts: Any, chunk: Any, rows: Any) -> int:
+        (tmp_path / name).write_bytes(b"precious")
+        return write_chunk(parts, chunk, rows)
+
+    monkeypatch.setattr(convert_module, "write_chunk", slow)
+    request = make_request(bundled.open_model(str(checkpoints[0])), [TYPES["f16"]])
+    with pytest.raises(InputError, match=f"{name}: is already there and was kept; --force replaces it"):
+        convert([request], tmp_path, threads=2)
+    assert (tmp_path / name).read_bytes() == b"precious"

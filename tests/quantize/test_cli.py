@@ -728,7 +728,7 @@ def test_help_tells_every_type_and_exit_status() -> None:
         (["in.gguf"], "Missing argument 'OUT.gguf'"),
         (["in.gguf", "out.gguf", "--outtype", "q9_z"], "'q9_z' is not one of 'f32', 'f16', 'bf16', 'q8_0'"),
         (["in.gguf", "out.gguf", "--threads", "0"], "0 is not in the range"),
-        (["in.gguf", "out.gguf", "--no-fuse-qkv"], "No such option"),
+        (["in.gguf", "out.gguf", "--unfuse-qkv"], "No such option"),
     ],
 )
 def test_wrong_usage_is_click_s_usage_message_and_exit_2(arguments: list[str], says: str) -> None:
