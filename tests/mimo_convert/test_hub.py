@@ -360,6 +360,16 @@ def test_the_next_is_downloaded_ahead_and_no_more(tmp_path: Path, monkeypatch: p
     assert cache.begun == ["a", "b", "c"]
 
 
+def test_room_is_asked_for_what_is_to_arrive_on_the_same_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path, monkeypatch, free=1000)
+    (cache.snapshot / "b").write_bytes(bytes(100))
+    files = cache.files("abcd")
+    assert cache.shards(stream=False).room(files, tmp_path / "not" / "yet") == 300
+    assert cache.shards(stream=True).room(files, tmp_path) == 100, "one at a time"
+    assert cache.shards(stream=False).room(files, Path("/proc")) == 0, "another disk"
+    (cache.snapshot / "b").unlink()
+
+
 @pytest.mark.parametrize("room", [1, 2, 4])
 def test_no_order_of_events_stops_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     """A file that was used is released only after more was fetched, as by a conversion that flushes late."""
