@@ -12,7 +12,7 @@ from typing import Any
 
 from quantize.errors import InputError, WorthlessError
 
-from .disk import flush_folder, reserve
+from .disk import flush_folder, forget_open, reserve
 from .journal import Journal, Origin
 from .plan import Plan
 
@@ -94,7 +94,9 @@ class PartFile:
 
     def flush(self, chunks: Sequence[int]) -> None:
         """See everything written so far onto the disk, and these chunks into the journal."""
+        assert self.fd is not None
         self._try(getattr(os, "fdatasync", os.fsync), self.fd)
+        forget_open(self.fd, self.plan.size)
         self._try(self.journal.add, chunks)
 
     def complete_header(self) -> None:
