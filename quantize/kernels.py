@@ -46,7 +46,7 @@ def to_float32(rows: Bytes, type: Type, scratch: Scratch | None = None) -> Float
         return rows.view(np.float32)
     n, row_bytes = rows.shape
     row = row_bytes // type.block_bytes * type.block
-    out = _memory(n, 4 * row, scratch).view(np.float32)
+    out = memory(n, 4 * row, scratch).view(np.float32)
     widen: Callable[..., None] = WIDEN.get(type.name) or ggml.ggml_get_type_traits(type.ggml).contents.to_float
     widen(rows.ctypes.data, out.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), out.size)
     return out
@@ -61,7 +61,7 @@ def quantize_rows(rows: Floats, type: Type, scratch: Scratch | None = None) -> B
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     if type is F32:
         return rows.view(np.uint8)
-    out = _memory(n, type.nbytes(row), scratch)
+    out = memory(n, type.nbytes(row), scratch)
     if type.name in NARROW:
         NARROW[type.name](rows.ctypes.data, out.ctypes.data, rows.size)
         return out
@@ -92,7 +92,8 @@ def peak(rows: Bytes, type: Type) -> float:
     return float(to_float32(np.array([[top]], bits.dtype).view(np.uint8), type)[0, 0])
 
 
-def _memory(n: int, row_bytes: int, scratch: Scratch | None) -> Bytes:
+def memory(n: int, row_bytes: int, scratch: Scratch | None) -> Bytes:
+    """(n, row bytes) to write a result into; of `scratch`, where that is given."""
     if scratch is None:
         return np.empty((n, row_bytes), np.uint8)
     return scratch.take(n * row_bytes).reshape(n, row_bytes)

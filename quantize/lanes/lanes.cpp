@@ -1,0 +1,63 @@
+// The C interface: which variants this processor runs, and their kernels.
+
+#include "variant.h"
+
+namespace {
+
+bool always() { return true; }
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+
+bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+struct Variant {
+    const char* name;
+    bool (*runs_here)();
+    lanes::Kernels (*kernels)();
+};
+
+// The widest first.
+const Variant VARIANTS[] = {
+#if defined(__x86_64__)
+    {"avx512", has_avx512, lanes::avx512_kernels},
+    {"avx2", has_avx2, lanes::avx2_kernels},
+    {"sse2", always, lanes::sse2_kernels},
+#elif defined(__aarch64__)
+    {"neon", always, lanes::neon_kernels},
+#endif
+};
+
+}  // namespace
+
+extern "C" {
+
+// The name of this processor's variant number i, counted from the fastest; null when there are no more.
+const char* lanes_variant(int i) {
+    for (const Variant& variant : VARIANTS)
+        if (variant.runs_here() && i-- == 0) return variant.name;
+    return nullptr;
+}
+
+// The kernel of that variant for a ggml type; null if it has none.
+const lanes::Kernel* lanes_kernel(int number, int type) {
+    for (const Variant& variant : VARIANTS) {
+        if (!variant.runs_here() || number-- != 0) continue;
+        const lanes::Kernels kernels = variant.kernels();
+        for (int i = 0; i < kernels.n; ++i)
+            if (kernels.first[i].type == type) return kernels.first + i;
+    }
+    return nullptr;
+}
+
+// Rows as in variant.h → blocks, rows one behind the other. `columns` must be null unless the kernel takes them.
+void lanes_quantize(const lanes::Kernel* kernel, const void* rows, int stored, int64_t n_rows, int64_t row,
+                    const float* columns, void* blocks) {
+    kernel->quantize({rows, stored, n_rows, row, columns}, blocks);
+}
+
+}  // extern "C"

@@ -1,0 +1,271 @@
+// The searches for the scale of a sub-block, with a sub-block in each lane. They find what ggml-quants.c finds: every lane
+// takes the steps of its make_qkx2_quants, make_qkx3_quants, make_qx_quants, make_q3_quants and
+// quantize_row_iq4_nl_impl in their order, with one rounding an operation (the build forbids contraction), so that the
+// results are equal to the last bit wherever ggml was built without contraction, too.
+
+#pragma once
+
+#include "lanes.h"
+
+namespace {
+
+constexpr float NOTHING = 1e-15f;  // a sub-block of smaller weights is zero
+
+// x ≈ scale × level + min.
+struct Grid {
+    Floats scale, min;
+};
+
+// The least and the greatest weight.
+struct Extremes {
+    Floats bottom, top;
+};
+
+template <int N>
+inline Extremes extremes(const Floats* x) {
+    Extremes e = {x[0], x[0]};
+    for (int i = 1; i < N; ++i) {
+        e.bottom = choose(x[i] < e.bottom, x[i], e.bottom);
+        e.top = choose(x[i] > e.top, x[i], e.top);
+    }
+    return e;
+}
+
+// The weight of greatest magnitude, with its sign; of several the first.
+template <int N>
+inline Floats extreme(const Floats* x) {
+    Floats greatest = {}, extreme = {};
+    for (int i = 0; i < N; ++i) {
+        const Mask greater = magnitude(x[i]) > greatest;
+        greatest = choose(greater, magnitude(x[i]), greatest);
+        extreme = choose(greater, x[i], extreme);
+    }
+    return extreme;
+}
+
+enum class Error { SQUARED, ABSOLUTE };
+
+template <int N, Error ERROR>
+inline Floats weighted_error(const Floats* x, const Floats* weights, const Floats* levels, Grid grid) {
+    Floats sum = {};
+    for (int i = 0; i < N; ++i) {
+        const Floats difference = grid.scale * levels[i] + grid.min - x[i];
+        sum += weights[i] * (ERROR == Error::SQUARED ? difference * difference : magnitude(difference));
+    }
+    return sum;
+}
+
+// Weighted sums of levels, of their squares, and of levels × x.
+struct Sums {
+    Floats l, l2, lx;
+};
+
+template <int N, int TOP, Floats NEAREST(Floats, int, int)>
+inline Sums round_and_sum(const Floats* x, const Floats* weights, Floats inverse, Floats min, Floats* levels) {
+    Sums sums = {};
+    for (int i = 0; i < N; ++i) {
+        const Floats level = NEAREST(inverse * (x[i] - min), 0, TOP);
+        const Floats weighted = weights[i] * level;
+        levels[i] = level;
+        sums.l += weighted;
+        sums.l2 += weighted * level;
+        sums.lx += weighted * x[i];
+    }
+    return sums;
+}
+
+// Levels 0 … TOP above a minimum of at most 0. Each try rounds with another inverse scale, solves for the scale and the
+// minimum that suit the rounded levels best, and keeps them if their error is less; later tries start from the minimum
+// that was kept.
+template <int N, int TOP, Error ERROR>
+Grid search_above_minimum(const Floats* x, const Floats* weights, float first, float step, int n_steps, Floats* levels) {
+    const auto [bottom, top] = extremes<N>(x);
+    Floats sum_w = weights[0], sum_x = weights[0] * x[0];
+    for (int i = 1; i < N; ++i) {
+        sum_w += weights[i];
+        sum_x += weights[i] * x[i];
+    }
+    const Floats zero = {}, first_min = choose(bottom > 0, zero, bottom);
+    const Mask flat = top <= first_min;
+
+    const auto round = [&](Floats inverse, Floats min) {
+        const Floats below = magnitude(bottom - min), above = magnitude(top - min);
+        const Mask roundable = magnitude(inverse) * choose(below > above, below, above) <= ROUNDABLE;
+        return every(roundable | flat) ? round_and_sum<N, TOP, nearest>(x, weights, inverse, min, levels)
+                                          : round_and_sum<N, TOP, nearest_of_any>(x, weights, inverse, min, levels);
+    };
+
+    Floats kept_inverse = (float)TOP / (top - first_min), kept_origin = first_min;  // which gave the kept levels
+    Grid kept = {1 / kept_inverse, first_min};
+    round(kept_inverse, kept_origin);
+    Floats least = weighted_error<N, ERROR>(x, weights, levels, kept);
+    for (int i = 0; i <= n_steps; ++i) {
+        const Floats inverse = (first + step * i + TOP) / (top - kept.min);
+        const Sums sums = round(inverse, kept.min);
+        const Floats determinant = sum_w * sums.l2 - sums.l * sums.l;
+        Grid tried = {(sum_w * sums.lx - sum_x * sums.l) / determinant,
+                      (sums.l2 * sum_x - sums.l * sums.lx) / determinant};
+        const Mask above = tried.min > 0;
+        if (any(above)) tried = {choose(above, sums.lx / sums.l2, tried.scale), choose(above, zero, tried.min)};
+        const Floats error = weighted_error<N, ERROR>(x, weights, levels, tried);
+        const Mask better = (determinant > 0) & (error < least);
+        kept_inverse = choose(better, inverse, kept_inverse);
+        kept_origin = choose(better, kept.min, kept_origin);
+        kept = {choose(better, tried.scale, kept.scale), choose(better, tried.min, kept.min)};
+        least = choose(better, error, least);
+    }
+    round(choose(flat, zero, kept_inverse), choose(flat, first_min, kept_origin));
+    return {choose(flat, zero, kept.scale), choose(flat, first_min, kept.min)};
+}
+
+// How well levels suit x: sums of weight × x × level and of weight × level². `better` compares by xl² / l2.
+struct Fit {
+    Floats xl, l2;
+};
+
+// Levels -HALF … HALF - 1 (given as 0 … 2 HALF - 1) and no minimum: the best of 19 inverse scales.
+template <int N, int HALF>
+Grid search_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
+    const Floats zero = {}, peak = extreme<N>(x);
+    const auto fit = [&](Floats inverse) {
+        Fit fit = {};
+        for (int i = 0; i < N; ++i) {
+            const Floats level = nearest(inverse * x[i], -HALF, HALF - 1);
+            fit.xl += weights[i] * x[i] * level;
+            fit.l2 += weights[i] * level * level;
+        }
+        return fit;
+    };
+    Floats kept_inverse = -(float)HALF / peak;
+    const Fit first = fit(kept_inverse);
+    Floats scale = choose(first.l2 != 0, first.xl / first.l2, zero), most = scale * first.xl;
+    for (int i = -9; i <= 9; ++i) {
+        if (i == 0) continue;
+        const Floats inverse = -(HALF + 0.1f * i) / peak;
+        const Fit tried = fit(inverse);
+        const Mask better = (tried.l2 > 0) & (tried.xl * tried.xl > most * tried.l2);
+        kept_inverse = choose(better, inverse, kept_inverse);
+        scale = choose(better, tried.xl / tried.l2, scale);
+        most = choose(better, scale * tried.xl, most);
+    }
+    const Mask nothing = magnitude(peak) < NOTHING;
+    for (int i = 0; i < N; ++i)
+        levels[i] = choose(nothing, zero, nearest(kept_inverse * x[i], -HALF, HALF - 1) + (float)HALF);
+    return {choose(nothing, zero, scale), zero};
+}
+
+// Moves each level where that suits the scale of the others better, in up to five rounds; returns the scale of them all.
+// Nothing moves where the others' l2 is not above `floor`.
+template <int N>
+Floats descend(const Floats* x, const Floats* weights, int low, int high, float floor, Floats* levels) {
+    Fit fit = {};
+    for (int i = 0; i < N; ++i) {
+        fit.xl += weights[i] * x[i] * levels[i];
+        fit.l2 += weights[i] * levels[i] * levels[i];
+    }
+    for (int round = 0; round < 5; ++round) {
+        Mask moved = {};
+        for (int i = 0; i < N; ++i) {
+            const Floats wx = weights[i] * x[i];
+            const Fit others = {fit.xl - wx * levels[i], fit.l2 - weights[i] * levels[i] * levels[i]};
+            const Floats level = nearest_of_any(x[i] * others.l2 / others.xl, low, high);
+            const Mask other = (level != levels[i]) & (others.xl > 0) & (others.l2 > floor);
+            if (!any(other)) continue;  // most often, after the first round
+            const Fit tried = {others.xl + wx * level, others.l2 + weights[i] * level * level};
+            const Mask better = other & (tried.l2 > 0) & (tried.xl * tried.xl * fit.l2 > fit.xl * fit.xl * tried.l2);
+            levels[i] = choose(better, level, levels[i]);
+            fit.xl = choose(better, tried.xl, fit.xl);
+            fit.l2 = choose(better, tried.l2, fit.l2);
+            moved |= better;
+        }
+        if (!any(moved)) break;
+    }
+    return choose(fit.l2 > 0, fit.xl / fit.l2, Floats{});
+}
+
+// The same levels as search_symmetric, from one inverse scale and a descent.
+template <int N, int HALF>
+Grid descend_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
+    const Floats zero = {}, peak = extreme<N>(x), inverse = -(float)HALF / peak;
+    for (int i = 0; i < N; ++i) levels[i] = nearest(inverse * x[i], -HALF, HALF - 1);
+    const Floats scale = descend<N>(x, weights, -HALF, HALF - 1, -__builtin_inff(), levels);
+    const Mask nothing = magnitude(peak) < NOTHING;
+    for (int i = 0; i < N; ++i) levels[i] = choose(nothing, zero, levels[i] + (float)HALF);
+    return {choose(nothing, zero, scale), zero};
+}
+
+// Levels 0 … TOP of x that are not negative: the best of 9 inverse scales, and a descent.
+template <int N, int TOP>
+Floats search_above_zero(const Floats* x, const Floats* weights, Floats* levels) {
+    Floats top = {};
+    for (int i = 0; i < N; ++i) top = choose(x[i] > top, x[i], top);
+    const auto error_of = [&](Floats inverse) {
+        const Floats scale = 1 / inverse;
+        Floats sum = {};
+        for (int i = 0; i < N; ++i) {
+            const Floats difference = x[i] - scale * nearest(inverse * x[i], 0, TOP);
+            sum += weights[i] * difference * difference;
+        }
+        return sum;
+    };
+    Floats kept_inverse = (float)TOP / top, least = error_of(kept_inverse);
+    for (int i = -4; i <= 4; ++i) {
+        if (i == 0) continue;
+        const Floats inverse = (0.1f * i + TOP) / top, error = error_of(inverse);
+        const Mask better = error < least;
+        kept_inverse = choose(better, inverse, kept_inverse);
+        least = choose(better, error, least);
+    }
+    for (int i = 0; i < N; ++i) levels[i] = nearest(kept_inverse * x[i], 0, TOP);
+    const Floats scale = descend<N>(x, weights, 0, TOP, 0, levels);
+    const Mask nothing = top < NOTHING;
+    for (int i = 0; i < N; ++i) levels[i] = choose(nothing, Floats{}, levels[i]);
+    return choose(nothing, Floats{}, scale);
+}
+
+// The sixteen values of IQ4_NL and IQ4_XS, and where the nearest changes from each to the next.
+constexpr int N_VALUES = 16;
+constexpr float VALUES[N_VALUES] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+constexpr float border(int i) { return (VALUES[i - 1] + VALUES[i]) / 2; }
+
+// What compares with nothing (NaN) gets the last, as in ggml.
+inline Ints nearest_index(Floats t) {
+    Ints index = all(N_VALUES - 1);
+    for (int i = 1; i < N_VALUES; ++i) index += t < border(i);
+    return index;
+}
+
+inline Floats nearest_value(Floats t) {
+    Floats value = all(VALUES[N_VALUES - 1]);
+    for (int i = 1; i < N_VALUES; ++i) value -= choose(t < border(i), all(VALUES[i] - VALUES[i - 1]), Floats{});
+    return value;
+}
+
+// The scale that suits the nearest of the sixteen values best: of 16 inverse scales.
+template <int N>
+Grid search_values(const Floats* x) {
+    Floats weights[N];
+    for (int i = 0; i < N; ++i) weights[i] = x[i] * x[i];
+    const Floats zero = {}, peak = extreme<N>(x);
+    const auto fit = [&](Floats inverse) {
+        Fit fit = {};
+        for (int i = 0; i < N; ++i) {
+            const Floats value = nearest_value(inverse * x[i]);
+            fit.xl += weights[i] * value * x[i];
+            fit.l2 += weights[i] * value * value;
+        }
+        return fit;
+    };
+    const Fit first = fit(1 / (-peak / VALUES[0]));
+    Floats scale = choose(first.l2 > 0, first.xl / first.l2, zero), most = scale * first.xl;
+    for (int i = -7; i <= 7; ++i) {
+        const Fit tried = fit((i + VALUES[0]) / peak);
+        const Mask better = (tried.l2 > 0) & (tried.xl * tried.xl > most * tried.l2);
+        scale = choose(better, tried.xl / tried.l2, scale);
+        most = choose(better, scale * tried.xl, most);
+    }
+    return {choose(magnitude(peak) < NOTHING, zero, scale), zero};
+}
+
+}  // namespace

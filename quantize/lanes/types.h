@@ -1,0 +1,369 @@
+// How the blocks of each type are made. For a tile of blocks, `search` finds the scales of their sub-blocks, a sub-block in
+// each lane; then, block by block, `write` rounds the scales to what they are stored in, the weights to levels of these,
+// and lays both out.
+
+#pragma once
+
+#include "blocks.h"
+#include "search.h"
+
+namespace {
+
+// Blocks of BLOCK_WEIGHTS in sub-blocks of SUB, as many as fill the lanes of a vector, and what the search found.
+template <int BLOCK_WEIGHTS, int SUB>
+struct Tile {
+    static constexpr int N_SUBS = BLOCK_WEIGHTS / SUB;
+    static constexpr int LANES = N_SUBS > WIDTH ? N_SUBS : WIDTH;
+    static constexpr int N_BLOCKS = LANES / N_SUBS;
+
+    alignas(64) float x[LANES * SUB];
+    alignas(64) float columns[LANES * SUB];  // how much the column of each weight matters, if `weighted`
+    bool weighted;
+    alignas(64) float scale[LANES], min[LANES], sum_w[LANES];
+    Floats levels[LANES / WIDTH][SUB];
+
+    // search_lanes(x, columns, levels, first lane) → Grid, of every vector of sub-blocks.
+    template <class SearchLanes>
+    void search(SearchLanes search_lanes) {
+        for (int first = 0; first < LANES; first += WIDTH) {
+            Floats x_lanes[SUB], column_lanes[SUB];
+            to_lanes<SUB>(x + first * SUB, x_lanes);
+            if (weighted) to_lanes<SUB>(columns + first * SUB, column_lanes);
+            const Grid grid = search_lanes(x_lanes, column_lanes, levels[first / WIDTH], first);
+            memcpy(scale + first, &grid.scale, sizeof grid.scale);
+            memcpy(min + first, &grid.min, sizeof grid.min);
+        }
+    }
+
+    // Column weight × √(factor × mean square of the block + x²), and the sub-blocks' sums of these.
+    void weigh(const Floats* x_lanes, const Floats* column_lanes, int first, float factor, Floats* weights) {
+        Floats mean = {}, sum = {};
+        for (int lane = 0; lane < WIDTH; ++lane) {
+            const float* block = x + (first + lane) / N_SUBS * BLOCK_WEIGHTS;
+            float squares = 0;
+            for (int i = 0; i < BLOCK_WEIGHTS; ++i) squares += block[i] * block[i];
+            mean[lane] = factor * squares / BLOCK_WEIGHTS;
+        }
+        for (int i = 0; i < SUB; ++i) {
+            weights[i] = column_lanes[i] * square_root(mean + x_lanes[i] * x_lanes[i]);
+            sum += weights[i];
+        }
+        memcpy(sum_w + first, &sum, sizeof sum);
+    }
+
+    // Levels of the sub-block in a lane, counted from `low`: those nearest to (x + depth) / d, or, where d is 0, those that
+    // the search gave.
+    void round(int lane, float d, float depth, int low, int high, uint8_t* out) const {
+        if (d == 0)
+            for (int i = 0; i < SUB; ++i) out[i] = (uint8_t)levels[lane / WIDTH][i][lane % WIDTH];
+        else
+            each_level<SUB>(
+                x + lane * SUB, [=](Floats x) { return nearest_int((x + depth) / d, low, high) - low; }, out);
+    }
+};
+
+// Of several of greatest magnitude the first, with its sign.
+inline float extreme(const float* x, int n) {
+    float extreme = 0;
+    for (int i = 0; i < n; ++i) extreme = magnitude(x[i]) > magnitude(extreme) ? x[i] : extreme;
+    return extreme;
+}
+
+// Scales that are not negative → levels 0 … TOP of the half that is returned.
+template <int N, int TOP>
+inline uint16_t round_scales(const float* scales, uint8_t* rounded) {
+    float top = 0;
+    for (int i = 0; i < N; ++i) top = scales[i] > top ? scales[i] : top;
+    const float inverse = top > 0 ? TOP / top : 0;
+    for (int i = 0; i < N; ++i) rounded[i] = (uint8_t)within((uint8_t)nearest_int(inverse * scales[i]), 0, TOP);
+    return to_half(top / TOP);
+}
+
+// The same by a search, in which each scale matters as much as the weights of its sub-block; all lanes do the same.
+template <int N, class Search>
+inline uint16_t search_scales(const float* scales, const float* sum_w, uint8_t* rounded, Search search) {
+    Floats x[N], weights[N], levels[N];
+    for (int i = 0; i < N; ++i) {
+        x[i] = all(scales[i]);
+        weights[i] = all(sum_w[i]);
+    }
+    const Floats d = search(x, weights, levels);
+    for (int i = 0; i < N; ++i) rounded[i] = (uint8_t)levels[i][0];
+    return to_half(d[0]);
+}
+
+// Types whose sub-blocks have a scale and a minimum; `Of` has what tells them apart.
+template <class Of>
+struct AboveMinimum {
+    using Block = typename Of::Block;
+    static constexpr int SUB = Of::SUB, N_SUBS = SUPER / SUB;
+    using Tile = ::Tile<SUPER, SUB>;
+
+    static void search(Tile& tile) {
+        tile.search([&](const Floats* x, const Floats* columns, Floats* levels, int first) {
+            Floats weights[SUB];
+            if (tile.weighted) {
+                tile.weigh(x, columns, first, Of::MEAN_FACTOR, weights);
+                return search_above_minimum<SUB, Of::TOP, Error::SQUARED>(x, weights, -0.9f, 0.05f, 36, levels);
+            }
+            Of::weigh(x, weights);
+            return search_above_minimum<SUB, Of::TOP, Of::ERROR>(x, weights, Of::FIRST, 0.1f, Of::N_STEPS, levels);
+        });
+    }
+
+    static uint16_t round_scales(const Tile& tile, const float* scales, int first, uint8_t* rounded) {
+        if (!tile.weighted) return ::round_scales<N_SUBS, Of::SCALE_TOP>(scales, rounded);
+        return search_scales<N_SUBS>(scales, tile.sum_w + first, rounded, search_above_zero<N_SUBS, Of::SCALE_TOP>);
+    }
+
+    static void write(const Tile& tile, int number, Block& block) {
+        const int first = number * N_SUBS;
+        float depths[N_SUBS];
+        for (int i = 0; i < N_SUBS; ++i) depths[i] = -tile.min[first + i];
+        uint8_t scales[N_SUBS], mins[N_SUBS], levels[SUPER];
+        block.d = round_scales(tile, tile.scale + first, first, scales);
+        block.dmin = round_scales(tile, depths, first, mins);
+        const float d = from_half(block.d), dmin = from_half(block.dmin);
+        for (int i = 0; i < N_SUBS; ++i)
+            tile.round(first + i, d * scales[i], dmin * mins[i], 0, Of::TOP, levels + i * SUB);
+        put(scales, mins, levels, block);
+    }
+};
+
+// Magnitude + root mean square of the sub-block: what Q4_K and Q5_K weigh errors with.
+inline void weigh_by_mean(const Floats* x, Floats* weights) {
+    Floats squares = {};
+    for (int i = 0; i < 32; ++i) squares += x[i] * x[i];
+    const Floats mean = square_root(squares / 32);
+    for (int i = 0; i < 32; ++i) weights[i] = mean + magnitude(x[i]);
+}
+
+struct Q4K {
+    using Block = BlockQ4_K;
+    static constexpr int SUB = 32, TOP = 15, SCALE_TOP = 63, N_STEPS = 20;
+    static constexpr float FIRST = -1, MEAN_FACTOR = 2;
+    static constexpr Error ERROR = Error::SQUARED;
+    static void weigh(const Floats* x, Floats* weights) { weigh_by_mean(x, weights); }
+};
+
+struct Q5K {
+    using Block = BlockQ5_K;
+    static constexpr int SUB = 32, TOP = 31, SCALE_TOP = 63, N_STEPS = 15;
+    static constexpr float FIRST = -0.5f, MEAN_FACTOR = 2;
+    static constexpr Error ERROR = Error::SQUARED;
+    static void weigh(const Floats* x, Floats* weights) { weigh_by_mean(x, weights); }
+};
+
+struct Q2K {
+    using Block = BlockQ2_K;
+    static constexpr int SUB = 16, TOP = 3, SCALE_TOP = 15, N_STEPS = 15;
+    static constexpr float FIRST = -0.5f, MEAN_FACTOR = 1;
+    static constexpr Error ERROR = Error::ABSOLUTE;
+    static void weigh(const Floats* x, Floats* weights) {
+        for (int i = 0; i < SUB; ++i) weights[i] = magnitude(x[i]);
+    }
+};
+
+using Q4_K = AboveMinimum<Q4K>;
+using Q5_K = AboveMinimum<Q5K>;
+using Q2_K = AboveMinimum<Q2K>;
+
+struct Q6_K {
+    using Block = BlockQ6_K;
+    using Tile = ::Tile<SUPER, 16>;
+
+    static void search(Tile& tile) {
+        tile.search([&](const Floats* x, const Floats* columns, Floats* levels, int) {
+            Floats squares[16];
+            for (int i = 0; i < 16; ++i) squares[i] = x[i] * x[i];
+            return search_symmetric<16, 32>(x, tile.weighted ? columns : squares, levels);
+        });
+    }
+
+    static void write(const Tile& tile, int number, Block& block) {
+        const int first = number * 16;
+        const float peak = extreme(tile.scale + first, 16);
+        if (magnitude(peak) < NOTHING) {
+            memset(&block, 0, sizeof block);
+            return;
+        }
+        const float inverse = -128 / peak;
+        block.d = to_half(1 / inverse);
+        uint8_t levels[SUPER];
+        for (int i = 0; i < 16; ++i) {
+            const int scale = nearest_int(inverse * tile.scale[first + i]);
+            block.scales[i] = (int8_t)(scale > 127 ? 127 : scale);
+            tile.round(first + i, from_half(block.d) * block.scales[i], 0, -32, 31, levels + i * 16);
+        }
+        put_nibbles<SUPER>(levels, 64, block.nibbles);
+        put_pairs(levels, 4, block.pairs);
+    }
+};
+
+struct Q3_K {
+    using Block = BlockQ3_K;
+    using Tile = ::Tile<SUPER, 16>;
+
+    static void search(Tile& tile) {
+        tile.search([&](const Floats* x, const Floats* columns, Floats* levels, int first) {
+            Floats weights[16];
+            if (tile.weighted) {
+                tile.weigh(x, columns, first, 2, weights);
+                return search_symmetric<16, 4>(x, weights, levels);
+            }
+            for (int i = 0; i < 16; ++i) weights[i] = x[i] * x[i];
+            return descend_symmetric<16, 4>(x, weights, levels);
+        });
+    }
+
+    static uint16_t round_scales(const Tile& tile, int first, uint8_t* rounded) {
+        const float *scales = tile.scale + first, *sum_w = tile.sum_w + first;
+        if (tile.weighted)
+            return search_scales<16>(scales, sum_w, rounded, [](const Floats* x, const Floats* weights, Floats* levels) {
+                return search_symmetric<16, 32>(x, weights, levels).scale;
+            });
+        const float peak = extreme(scales, 16), inverse = -32 / peak;
+        for (int i = 0; i < 16; ++i)
+            rounded[i] = peak == 0 ? 0 : (uint8_t)(within((int8_t)nearest_int(inverse * scales[i]), -32, 31) + 32);
+        return peak == 0 ? 0 : to_half(1 / inverse);
+    }
+
+    static void write(const Tile& tile, int number, Block& block) {
+        const int first = number * 16;
+        uint8_t scales[16], levels[SUPER];
+        block.d = round_scales(tile, first, scales);
+        for (int i = 0; i < 16; ++i)
+            tile.round(first + i, from_half(block.d) * (scales[i] - 32), 0, -4, 3, levels + i * 16);
+        put_scales(scales, block.scales);
+        put_pairs(levels, 0, block.pairs);
+        put_bits(levels, 2, block.third_bits);
+    }
+};
+
+inline float inverse_of(float d) { return d != 0 ? 1 / d : 0; }
+
+struct IQ4_XS {
+    using Block = BlockIQ4_XS;
+    using Tile = ::Tile<SUPER, 32>;
+
+    static void search(Tile& tile) {
+        tile.search([](const Floats* x, const Floats*, Floats*, int) { return search_values<32>(x); });
+    }
+
+    static void write(const Tile& tile, int number, Block& block) {
+        const float* scale = tile.scale + number * 8;
+        const float d = -extreme(scale, 8) / 32, inverse = inverse_of(d);
+        uint8_t scales[8], levels[SUPER];
+        block.d = to_half(d);
+        block.scales_high = 0;
+        for (int i = 0; i < 8; ++i) {
+            const int level = within(nearest_int(inverse * scale[i]), -32, 31);
+            const float sub_inverse = inverse_of(d * level);
+            each_level<32>(
+                tile.x + number * SUPER + i * 32, [=](Floats x) { return nearest_index(sub_inverse * x); },
+                levels + i * 32);
+            scales[i] = (uint8_t)(level + 32);
+            block.scales_high = (uint16_t)(block.scales_high | scales[i] >> 4 << 2 * i);
+        }
+        put_nibbles<8>(scales, 1, block.scales_low);
+        put_nibbles<SUPER>(levels, 16, block.nibbles);
+    }
+};
+
+// Types of blocks of 32 with one scale.
+
+struct IQ4_NL {
+    using Block = BlockIQ4_NL;
+    using Tile = ::Tile<32, 32>;
+
+    static void search(Tile& tile) {
+        tile.search([](const Floats* x, const Floats*, Floats*, int) { return search_values<32>(x); });
+    }
+
+    static void write(const Tile& tile, int number, Block& block) {
+        const float inverse = inverse_of(tile.scale[number]);
+        uint8_t levels[32];
+        each_level<32>(tile.x + number * 32, [=](Floats x) { return nearest_index(inverse * x); }, levels);
+        block.d = to_half(tile.scale[number]);
+        put_nibbles<32>(levels, 16, block.nibbles);
+    }
+};
+
+struct Q8_0 {
+    using Block = BlockQ8_0;
+    using Tile = ::Tile<32, 32>;
+
+    static void search(Tile& tile) {
+        tile.search([](const Floats* x, const Floats*, Floats*, int) {
+            return Grid{magnitude(extreme<32>(x)) / 127, {}};
+        });
+    }
+
+    static void write(const Tile& tile, int number, Block& block) {
+        const float inverse = inverse_of(tile.scale[number]);
+        block.d = to_half(tile.scale[number]);
+        each_level<32>(tile.x + number * 32, [=](Floats x) { return round_away(x * inverse); }, block.levels);
+    }
+};
+
+inline void put_fifth_bits(const uint8_t*, BlockQ4_0&) {}
+inline void put_fifth_bits(const uint8_t*, BlockQ4_1&) {}
+inline void put_fifth_bits(const uint8_t* levels, BlockQ5_0& block) { put_fifth_bits(levels, block.fifth_bits); }
+inline void put_fifth_bits(const uint8_t* levels, BlockQ5_1& block) { put_fifth_bits(levels, block.fifth_bits); }
+
+// Levels -HALF … HALF - 1 of one scale: Q4_0, Q5_0.
+template <class Block_, int HALF>
+struct Symmetric {
+    using Block = Block_;
+    using Tile = ::Tile<32, 32>;
+
+    static void search(Tile& tile) {
+        tile.search([](const Floats* x, const Floats*, Floats*, int) {
+            return Grid{extreme<32>(x) / -(float)HALF, {}};
+        });
+    }
+
+    static void write(const Tile& tile, int number, Block& block) {
+        const float inverse = inverse_of(tile.scale[number]);
+        uint8_t levels[32];
+        each_level<32>(
+            tile.x + number * 32, [=](Floats x) { return within(cut(x * inverse + (HALF + 0.5f)), 0, 2 * HALF - 1); },
+            levels);
+        block.d = to_half(tile.scale[number]);
+        put_nibbles<32>(levels, 16, block.nibbles);
+        put_fifth_bits(levels, block);
+    }
+};
+
+using Q4_0 = Symmetric<BlockQ4_0, 8>;
+using Q5_0 = Symmetric<BlockQ5_0, 16>;
+
+// Levels 0 … TOP of one scale, above a minimum: Q4_1, Q5_1.
+template <class Block_, int TOP>
+struct Between {
+    using Block = Block_;
+    using Tile = ::Tile<32, 32>;
+
+    static void search(Tile& tile) {
+        tile.search([](const Floats* x, const Floats*, Floats*, int) {
+            const auto [bottom, top] = extremes<32>(x);
+            return Grid{(top - bottom) / (float)TOP, bottom};
+        });
+    }
+
+    static void write(const Tile& tile, int number, Block& block) {
+        const float min = tile.min[number], inverse = inverse_of(tile.scale[number]);
+        uint8_t levels[32];
+        each_level<32>(
+            tile.x + number * 32, [=](Floats x) { return within(cut((x - min) * inverse + 0.5f), 0, TOP); }, levels);
+        block.d = to_half(tile.scale[number]);
+        block.min = to_half(min);
+        put_nibbles<32>(levels, 16, block.nibbles);
+        put_fifth_bits(levels, block);
+    }
+};
+
+using Q4_1 = Between<BlockQ4_1, 15>;
+using Q5_1 = Between<BlockQ5_1, 31>;
+
+}  // namespace

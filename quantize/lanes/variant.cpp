@@ -1,0 +1,62 @@
+// The kernels of one instruction set: compiled once for each, with VARIANT as the name of its table.
+
+#include "variant.h"
+
+#include "types.h"
+
+namespace {
+
+using lanes::Rows;
+
+inline void widen(const Rows& rows, int64_t first, int n, float* to) {
+    const Stored stored = (Stored)rows.stored;
+    widen((const char*)rows.data + first * stored_bytes(stored), stored, n, to);
+}
+
+template <class Type>
+void quantize(const Rows& rows, void* blocks) {
+    using Tile = typename Type::Tile;
+    constexpr int WEIGHTS = sizeof Tile::x / sizeof(float), BLOCK_WEIGHTS = WEIGHTS / Tile::N_BLOCKS;
+    Tile tile;
+    tile.weighted = rows.columns;
+    const int64_t n = rows.n_rows * rows.row;
+    char* out = (char*)blocks;
+    for (int64_t first = 0; first < n; first += WEIGHTS) {
+        const int count = n - first < WEIGHTS ? (int)(n - first) : WEIGHTS;
+        widen(rows, first, count, tile.x);
+        memset(tile.x + count, 0, sizeof tile.x - count * sizeof(float));
+        if (tile.weighted) {
+            memset(tile.columns, 0, sizeof tile.columns);
+            for (int i = 0; i < count; i += BLOCK_WEIGHTS)
+                memcpy(tile.columns + i, rows.columns + (first + i) % rows.row, BLOCK_WEIGHTS * sizeof(float));
+        }
+        Type::search(tile);
+        for (int i = 0; i < count / BLOCK_WEIGHTS; ++i, out += sizeof(typename Type::Block)) {
+            typename Type::Block block;
+            Type::write(tile, i, block);
+            memcpy(out, &block, sizeof block);
+        }
+    }
+}
+
+// Numbers are those of ggml_type. With four lanes, Q4_0 and Q4_1 are no faster than ggml.
+const lanes::Kernel KERNELS[] = {
+#if !defined(__SSE2__) || defined(__AVX2__)
+    {2, false, quantize<Q4_0>},
+    {3, false, quantize<Q4_1>},
+#endif
+    {6, false, quantize<Q5_0>},
+    {7, false, quantize<Q5_1>},
+    {8, false, quantize<Q8_0>},
+    {10, true, quantize<Q2_K>},
+    {11, true, quantize<Q3_K>},
+    {12, true, quantize<Q4_K>},
+    {13, true, quantize<Q5_K>},
+    {14, true, quantize<Q6_K>},
+    {20, false, quantize<IQ4_NL>},
+    {23, false, quantize<IQ4_XS>},
+};
+
+}  // namespace
+
+lanes::Kernels lanes::VARIANT() { return {KERNELS, sizeof KERNELS / sizeof *KERNELS}; }

@@ -1,0 +1,34 @@
+// What each variant offers, a table for one instruction set, to the C interface.
+
+#pragma once
+
+#include <cstdint>
+
+namespace lanes {
+
+// Rows are n_rows × row weights of the ggml type `stored` (F32, F16, BF16), one behind the other; finite. `columns`, which
+// may be null, says how much each of the row's columns matters.
+struct Rows {
+    const void* data;
+    int stored;
+    int64_t n_rows, row;
+    const float* columns;
+};
+
+struct Kernel {
+    int type;  // number in ggml_type
+    bool takes_columns;
+    void (*quantize)(const Rows& rows, void* blocks);
+};
+
+struct Kernels {
+    const Kernel* first;
+    int n;
+};
+
+Kernels sse2_kernels();
+Kernels avx2_kernels();
+Kernels avx512_kernels();
+Kernels neon_kernels();
+
+}  // namespace lanes
