@@ -28,7 +28,7 @@ bench: .venv/extras
 clean:
 	rm -rf .venv demo
 
-.venv/package: pyproject.toml constraints.txt
+.venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --editable .
 	touch $@

@@ -16,6 +16,7 @@ from .console import (
     asr_only_option,
     exit_status,
     one_line_errors,
+    quantizer_option,
     read_rules,
     rule_options,
     tell,
@@ -56,6 +57,7 @@ from .request import Request, check_rules_of, make_request
 )
 @rule_options
 @asr_only_option
+@quantizer_option
 @click.option("--out", type=FILE, metavar="DIR", help="Folder for the files.  [default: ./<model name>-GGUF]")
 @threads_option
 @click.option(
@@ -79,8 +81,8 @@ from .request import Request, check_rules_of, make_request
 @one_line_errors
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
-    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, out: Path | None, threads: int, checked: bool,
-    reference: str | None, audio: Path, json_file: Path | None, stream: bool, dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, quantizer: str, out: Path | None, threads: int,
+    checked: bool, reference: str | None, audio: Path, json_file: Path | None, stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
@@ -90,7 +92,7 @@ def main(
     """
     check_can_write(json_file)
     types = [TYPES[name] for name in dict.fromkeys(outtypes)]
-    options = Options(fuse_qkv, asr_only, read_rules(tensor_types, recipe))
+    options = Options(fuse_qkv, asr_only, read_rules(tensor_types, recipe), quantizer=quantizer)
     if stream and checked and not (reference and Path(reference).is_file()):
         raise InputError(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"

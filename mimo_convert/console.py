@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from quantize.errors import InputError
+from quantize.quantizer import AUTO, QUANTIZERS, QuantizerWarning
 from quantize.recipes import Rule, parse_recipe, parse_rule
 from quantize.types import TYPES
 
@@ -18,12 +20,18 @@ PASSED, GATE_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what the user can cause into one line and its exit status; anything else is ours, and shows a traceback."""
+    """Turn what the user can cause into one line and its exit status; anything else is ours, and shows a traceback.
+
+    Warnings become a line each, too.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("once", QuantizerWarning)
+                warnings.showwarning = lambda message, *where: tell(f"warning: {message}")
+                return command(*args, **kwargs)
         except InputError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(BAD_INPUT)
@@ -89,6 +97,14 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
 
 asr_only_option = click.option("--asr-only", is_flag=True, help="Leave out what only speech generation needs.")
+
+quantizer_option = click.option(
+    "--quantizer",
+    type=click.Choice(QUANTIZERS),
+    default=AUTO,
+    show_default=True,
+    help="What makes the blocks: our SIMD kernels, ggml, or the kernels where they pass a comparison with ggml.",
+)
 
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MAX_THREADS), default=default_threads, show_default="all cores", help="Threads."

@@ -204,7 +204,7 @@ def write_chunk(parts: Sequence[PartFile], chunk: Chunk, rows: Bytes) -> int:
     """Convert stored rows to what each plan says, and write them where it says; returns how many bytes they became."""
     targets = [part.plan.tensors[chunk.tensor] for part in parts]
     nbytes = 0
-    converted = convert_rows(chunk, rows, [target.type for target in targets])
+    converted = convert_rows(chunk, rows, targets)
     for part, target, data in zip(parts, targets, converted, strict=True):
         part.write(data, len(part.plan.header) + target.offset + target.type.nbytes(chunk.n_before))
         nbytes += data.nbytes

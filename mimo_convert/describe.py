@@ -33,6 +33,8 @@ def describe(plan: Plan) -> str:
         f"{plan.size:,} bytes",
         f"{plan.bits_per_weight:.2f} bits per weight",
     ]
+    if plan.quantizer:
+        parts.append(f"quantized by {plan.quantizer}")
     for note, n in Counter(tensor.note for tensor in plan.tensors if tensor.note).items():
         parts.append(f"{n} × {note}")
     for reason, n in Counter(plan.left_out.values()).items():

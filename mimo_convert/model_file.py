@@ -20,6 +20,7 @@ from .models import Family
 from .vocabulary import check_merges
 
 PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFValueType.STRING: str}
+QUANTIZER = "mimo_convert.quantizer"
 AGAIN = "convert the checkpoint again"
 
 
@@ -68,6 +69,12 @@ def dimensions_of_file(family: Family, path: Path, metadata: Mapping[str, Any]) 
 def is_fused(file: GGUFFile) -> bool:
     """Whether the language model's blocks hold Q, K and V as one tensor."""
     return any(".attn.qkv." in name for name in file.tensors)
+
+
+def quantizer_of_file(file: GGUFFile) -> str:
+    """What made the file's blocks, by its own account; nothing if it does not say."""
+    found = file.metadata.get(QUANTIZER)
+    return found if isinstance(found, str) else ""
 
 
 def is_asr_only(file: GGUFFile, family: Family) -> bool:

@@ -10,6 +10,7 @@ from functools import cached_property
 from math import prod
 
 from quantize.errors import InputError
+from quantize.quantizer import AUTO, quantizer_of
 from quantize.recipes import Rule, choose_type
 from quantize.types import F32, Type
 
@@ -17,7 +18,7 @@ from .checkpoint import WEIGHT_TYPES
 from .gguf_file import Entry, align, header_bytes
 from .models import Family, Tensor
 from .stored import StoredTensor, shape_text
-from .stored_model import StoredModel, with_type
+from .stored_model import StoredModel, metadata_of
 
 KEPT_F32 = "holds weights that would become infinite: kept in f32"
 REQUANTIZED_BITS = 8  # sources with fewer bits a weight have lost too much to be quantized again unasked
@@ -31,11 +32,15 @@ class Options:
     asr_only: bool = False
     rules: tuple[Rule, ...] = ()
     allow_requantize: bool = False
+    quantizer: str = AUTO
 
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor of the output: rows of `sources`, one below the other, as `type` at `offset` in the data section."""
+    """A tensor of the output: rows of `sources`, one below the other, as `type` at `offset` in the data section.
+
+    `quantizer` is the code that makes its blocks, or made them if they are copied; empty for plain floats.
+    """
 
     name: str
     role: str
@@ -44,6 +49,7 @@ class PlannedTensor:
     sources: tuple[StoredTensor, ...]
     offset: int
     note: str = ""
+    quantizer: str = ""
 
     @property
     def n_weights(self) -> int:
@@ -72,6 +78,11 @@ class Plan:
     @cached_property
     def header(self) -> bytes:
         return header_bytes(self.family.gguf, self.metadata, [(t.name, t.shape, t.type) for t in self.tensors])
+
+    @property
+    def quantizer(self) -> str:
+        """The code that makes, or made, the blocks of the file: `simd`, `ggml`, `ggml + simd`, or nothing."""
+        return joined(self.tensors)
 
     @property
     def size(self) -> int:
@@ -116,7 +127,9 @@ def make_plan(
             type, note = F32, KEPT_F32
         if not options.allow_requantize:
             _check_requantized(model, sources, type)
-        planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, type, sources, offset, note)
+        copied = all(source.type is type for source in sources)
+        quantizer = model.quantizer if copied and type.block > 1 else quantizer_of(type, options.quantizer)
+        planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, type, sources, offset, note, quantizer)
         tensors.append(planned)
         offset = align(offset + planned.nbytes)
     return Plan(
@@ -124,10 +137,15 @@ def make_plan(
         file_name=file_name or _file_name(model.family, outtype),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
-        metadata=with_type(model.metadata, outtype) if outtype else list(model.metadata),
+        metadata=metadata_of(model, outtype, joined(tensors)),
         tensors=tensors,
         left_out=_left_out(model, used, options),
     )
+
+
+def joined(tensors: Iterable[PlannedTensor]) -> str:
+    """The quantizers of all tensors, as a file records them."""
+    return " + ".join(sorted({name for tensor in tensors for name in tensor.quantizer.split(" + ")} - {""}))
 
 
 def _file_name(family: Family, outtype: Type | None) -> str:

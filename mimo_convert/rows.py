@@ -4,10 +4,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from quantize import simd
 from quantize.errors import WorthlessError
 from quantize.kernels import Bytes, Scratch, is_float, peak, quantize_rows, to_float32
-from quantize.types import F32, Type
+from quantize.quantizer import SIMD
+from quantize.types import F32
 
+from .plan import PlannedTensor
 from .request import Chunk
 
 FLOATS, BLOCKS = Scratch(), Scratch()
@@ -17,25 +20,32 @@ class OverflowingWeightError(Exception):
     """A finite weight has no finite value in its type; the plan must keep its tensor in F32."""
 
 
-def convert_rows(chunk: Chunk, rows: Bytes, types: Sequence[Type]) -> Iterator[Bytes]:
-    """Stored rows as rows of each of `types`, one after the other: as they are where they are that already.
+def convert_rows(chunk: Chunk, rows: Bytes, targets: Sequence[PlannedTensor]) -> Iterator[Bytes]:
+    """Stored rows as rows of each target's type, one after the other: as they are where they are that already.
 
     What this yields must be used up before it is asked for more. Raises WorthlessError for NaN and infinity,
     OverflowingWeightError for a weight that would become infinite.
     """
     stored = chunk.source.type
-    if not is_float(stored) and set(types) == {stored}:
-        yield from [rows] * len(types)
+    if not is_float(stored) and all(target.type is stored for target in targets):
+        yield from [rows] * len(targets)
         return
     top = check_numbers(chunk, rows)
-    floats = to_float32(rows, stored, FLOATS)
-    for type in types:
+    floats = None  # widened once, for all that need it
+    for target in targets:
+        type = target.type
         if type is stored:
             yield rows
         elif top >= type.overflow:
             raise OverflowingWeightError
+        elif target.quantizer == SIMD and is_float(stored):
+            yield simd.quantize_rows(rows, stored, type, BLOCKS)
         else:
-            yield quantize_rows(floats, type, BLOCKS)
+            floats = to_float32(rows, stored, FLOATS) if floats is None else floats
+            if target.quantizer == SIMD:
+                yield simd.quantize_rows(floats.view(np.uint8), F32, type, BLOCKS)
+            else:
+                yield quantize_rows(floats, type, BLOCKS)
 
 
 def check_numbers(chunk: Chunk, rows: Bytes) -> float:

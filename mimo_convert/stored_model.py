@@ -12,7 +12,7 @@ from quantize.types import F32, Type
 
 from .checkpoint import Checkpoint
 from .gguf_file import Entry, GGUFFile, read_gguf
-from .model_file import is_asr_only, is_fused, open_model_file, vocabulary_of_file
+from .model_file import QUANTIZER, is_asr_only, is_fused, open_model_file, quantizer_of_file, vocabulary_of_file
 from .models import FAMILIES, Family, family_of
 from .shards import LocalShards
 from .stored import StoredTensor
@@ -27,7 +27,8 @@ class StoredModel:
     """What is to be converted.
 
     `where` is the folder or file it is stored in; `tensors` go by their names in a checkpoint, whatever holds them;
-    `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out.
+    `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out, `quantizer` what made
+    its blocks, if it tells.
     """
 
     where: Path
@@ -39,6 +40,7 @@ class StoredModel:
     shards: LocalShards = field(default_factory=LocalShards)
     fused: bool = False
     asr_only: bool = False
+    quantizer: str = ""
 
 
 def model_of_checkpoint(checkpoint: Checkpoint) -> StoredModel:
@@ -73,6 +75,7 @@ def model_of_file(path: Path) -> StoredModel:
         file.entries,
         fused=is_fused(file),
         asr_only=is_asr_only(file, family),
+        quantizer=quantizer_of_file(file),
     )
 
 
@@ -99,11 +102,17 @@ def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tupl
             raise InputError(file.path, f"extra tensor {name}, unknown to {family.gguf}")
 
 
-def with_type(metadata: Sequence[Entry], type: Type) -> list[Entry]:
-    """`metadata` of a file of this type."""
-    declared = Entry(FILE_TYPE, type.file_type, GGUFValueType.UINT32)
-    entries = [declared if entry.key == FILE_TYPE else entry for entry in metadata]
-    return entries if declared in entries else [*entries, declared]
+def metadata_of(model: StoredModel, type: Type | None, quantizer: str) -> list[Entry]:
+    """The model's metadata in a file of this type (None: as it was), whose blocks `quantizer` makes."""
+    entries = [entry for entry in model.metadata if entry.key != QUANTIZER]
+    if type:
+        declared = Entry(FILE_TYPE, type.file_type, GGUFValueType.UINT32)
+        entries = [declared if entry.key == FILE_TYPE else entry for entry in entries]
+        if declared not in entries:
+            entries.append(declared)
+    if quantizer:
+        entries.append(Entry(QUANTIZER, quantizer, GGUFValueType.STRING))
+    return entries
 
 
 def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:

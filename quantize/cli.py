@@ -9,6 +9,7 @@ from mimo_convert.console import (
     TYPE_NAME,
     asr_only_option,
     one_line_errors,
+    quantizer_option,
     read_rules,
     rule_options,
     tell,
@@ -46,6 +47,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--allow-requantize", is_flag=True, help="Quantize anew what has fewer than 8 bits a weight: it gets worse."
 )
+@quantizer_option
 @threads_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
 @click.option("--force", is_flag=True, help="Replace a file that is already there.")
@@ -53,7 +55,8 @@ FILE = click.Path(path_type=Path)
 @one_line_errors
 def main(
     source: Path, target: Path, outtype: str | None, fuse_qkv: bool | None, tensor_types: tuple[str, ...],
-    recipe: Path | None, asr_only: bool, allow_requantize: bool, threads: int, dry_run: bool, force: bool,
+    recipe: Path | None, asr_only: bool, allow_requantize: bool, quantizer: str, threads: int, dry_run: bool,
+    force: bool,
 ) -> None:  # fmt: skip
     """Make a GGUF file of another type or layout from one that mimo-convert wrote, or a tool like it.
 
@@ -72,6 +75,7 @@ def main(
         asr_only or model.asr_only,
         read_rules(tensor_types, recipe),
         allow_requantize,
+        quantizer,
     )
     request = Request(model, [TYPES[outtype] if outtype else None], options, target.name)
     check_rules_of([request])

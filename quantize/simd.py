@@ -64,7 +64,8 @@ def quantize_rows(
     n, row = len(rows), rows.shape[1] // stored.block_bytes
     assert row % type.block == 0, f"rows of {row} are no multiple of {type.block}"
     if columns is not None:
-        assert kernel.contents.takes_columns and columns.shape == (row,)
+        assert kernel.contents.takes_columns, f"{type.name} takes no columns"
+        assert columns.shape == (row,), f"{columns.shape} columns of {row}"
         columns = np.ascontiguousarray(columns, np.float32)
     out = memory(n, type.nbytes(row), scratch)
     library = _library()

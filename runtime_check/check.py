@@ -10,7 +10,7 @@ import jiwer
 import numpy as np
 
 from mimo_convert.gguf_file import GGUFFile
-from mimo_convert.model_file import is_fused
+from mimo_convert.model_file import is_fused, quantizer_of_file
 from quantize.errors import InputError
 
 from .activations import CODES, Activations
@@ -23,7 +23,10 @@ HASH_BLOCK = 1 << 24
 
 @dataclass(frozen=True)
 class FileFacts:
-    """A GGUF file as the report shows it; `type` is the type that most weights of its matrices have."""
+    """A GGUF file as the report shows it; `type` is the type that most weights of its matrices have.
+
+    `quantizer` is what made its blocks; empty where there are none, or the file does not say.
+    """
 
     path: Path
     size: int
@@ -32,6 +35,7 @@ class FileFacts:
     bits_per_weight: float
     tensor_types: dict[str, int]
     layout: str
+    quantizer: str
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ def file_facts(file: GGUFFile) -> FileFacts:
         bits_per_weight=sum(t.nbytes for t in tensors) * 8 / sum(prod(t.shape) for t in tensors),
         tensor_types=dict(Counter(t.type.name for t in tensors).most_common()),
         layout="fused" if is_fused(file) else "separate",
+        quantizer=quantizer_of_file(file),
     )
 
 

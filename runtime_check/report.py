@@ -53,6 +53,7 @@ def _conversion(plan: Plan) -> dict[str, Any]:
         "weights": plan.n_weights,
         "bits_per_weight": plan.bits_per_weight,
         "tensor_types": dict(Counter(tensor.type.name for tensor in plan.tensors).most_common()),
+        "quantizer": plan.quantizer or None,
         "fallbacks": {t.name: t.note for t in plan.tensors if t.note and t.note != KEPT_F32},
         "kept_f32": [t.name for t in plan.tensors if t.note == KEPT_F32],
         "left_out": plan.left_out,
@@ -110,6 +111,7 @@ def _file(facts: FileFacts) -> dict[str, Any]:
     return {
         "file": str(facts.path), "sha256": facts.sha256, "bytes": facts.size, "type": facts.type,
         "layout": facts.layout, "bits_per_weight": facts.bits_per_weight, "tensor_types": facts.tensor_types,
+        "quantizer": facts.quantizer or None,
     }  # fmt: skip
 
 
@@ -140,9 +142,10 @@ def as_text(check: Check) -> str:
 
 
 def _file_line(facts: FileFacts, layout: str) -> str:
+    quantizer = f", quantized by {facts.quantizer}" if facts.quantizer else ""
     return (
-        f"{facts.path.name}  {facts.type}{layout}, {facts.size:,} bytes, {facts.bits_per_weight:.2f} bits per weight, "
-        f"sha256 {facts.sha256[:16]}…"
+        f"{facts.path.name}  {facts.type}{layout}, {facts.size:,} bytes, {facts.bits_per_weight:.2f} bits per weight"
+        f"{quantizer}, sha256 {facts.sha256[:16]}…"
     )
 
 
