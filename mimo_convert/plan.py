@@ -18,7 +18,7 @@ from .checkpoint import WEIGHT_TYPES
 from .gguf_file import Entry, align, header_bytes
 from .models import Family, Tensor
 from .stored import StoredTensor, shape_text
-from .stored_model import StoredModel, metadata_of
+from .stored_model import StoredModel, metadata_of_type
 
 KEPT_F32 = "holds weights that would become infinite: kept in f32"
 REQUANTIZED_BITS = 8  # sources with fewer bits a weight have lost too much to be quantized again unasked
@@ -137,7 +137,7 @@ def make_plan(
         file_name=file_name or _file_name(model.family, outtype),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
-        metadata=metadata_of(model, outtype, joined(tensors)),
+        metadata=metadata_of_type(model.metadata, outtype, joined(tensors)),
         tensors=tensors,
         left_out=_left_out(model, used, options),
     )

@@ -1,6 +1,6 @@
 """A model as it is stored, in a checkpoint or a GGUF file: what every conversion begins with."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,9 @@ def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tupl
             raise InputError(file.path, f"extra tensor {name}, unknown to {family.gguf}")
 
 
-def metadata_of(model: StoredModel, type: Type | None, quantizer: str) -> list[Entry]:
-    """The model's metadata in a file of this type (None: as it was), whose blocks `quantizer` makes."""
-    entries = [entry for entry in model.metadata if entry.key != QUANTIZER]
+def metadata_of_type(metadata: Iterable[Entry], type: Type | None, quantizer: str) -> list[Entry]:
+    """`metadata` of a file of this type (None: as it is), whose blocks `quantizer` makes."""
+    entries = [entry for entry in metadata if entry.key != QUANTIZER]
     if type:
         declared = Entry(FILE_TYPE, type.file_type, GGUFValueType.UINT32)
         entries = [declared if entry.key == FILE_TYPE else entry for entry in entries]

@@ -288,7 +288,7 @@ def test_a_dtype_that_is_no_plain_float_is_refused(dtype: str) -> None:
 def test_metadata_of_the_speech_lm_is_the_contracts(small_lm: Path, tmp_path: Path) -> None:
     vocabulary = read_vocabulary(small_lm, 512)
     model = model_of_checkpoint(open_checkpoint(str(small_lm)))
-    plan = make_plan(model, TYPES["q4_k"], Options(fuse_qkv=True))
+    plan = make_plan(model, TYPES["q4_k"], Options(fuse_qkv=True, quantizer="ggml"))
     found = gguf_metadata(lay_out(plan, tmp_path))
     for key, value in vars(vocabulary).items():
         assert found.pop(f"tokenizer.ggml.{key.replace('types', 'type')}") == value
@@ -309,7 +309,7 @@ def test_metadata_of_the_speech_lm_is_the_contracts(small_lm: Path, tmp_path: Pa
         **{f"mimo_asr.audio.speech_zeroemb.{c}": 32 if c < 2 else 16 for c in range(8)},
         "mimo_asr.patch.num_layers": 1, "mimo_asr.patch.hidden_size": 128, "mimo_asr.patch.num_heads": 4,
         "mimo_asr.patch.head_dim": 32, "mimo_asr.patch.intermediate_size": 256,
-        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "mimo_convert.quantizer": "ggml",
     }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from mimo_convert.convert import convert
 from mimo_convert.gguf_file import Entry
 from mimo_convert.plan import Options, make_plan
 from mimo_convert.request import Request
-from mimo_convert.stored_model import StoredModel, model_of_checkpoint, model_of_file, with_type
+from mimo_convert.stored_model import StoredModel, metadata_of_type, model_of_checkpoint, model_of_file
 from quantize.errors import InputError
 from quantize.recipes import parse_rule
 from quantize.types import TYPES
@@ -54,7 +54,7 @@ def test_a_file_holds_what_the_checkpoint_held(small_lm: Path, lm: StoredModel, 
     assert (model.fused, model.asr_only, model.family) == (fused, False, lm.family)
     assert model.dims == replace(lm.dims, rms_norm_eps=float(np.float32(lm.dims.rms_norm_eps)))
     assert model.tensors.keys() == lm.tensors.keys() == weights.keys()
-    for found, expected in zip(model.metadata, with_type(lm.metadata, TYPES["f32"]), strict=True):
+    for found, expected in zip(model.metadata, metadata_of_type(lm.metadata, TYPES["f32"], ""), strict=True):
         exact = expected.type != GGUFValueType.FLOAT32
         assert found == (expected if exact else expected._replace(value=float(np.float32(expected.value))))
     for name, tensor in model.tensors.items():
@@ -174,4 +174,10 @@ A, B = Entry("a", 1, U32), Entry("b", "x", STRING)
     ],
 )
 def test_metadata_of_a_type_declares_it_where_it_was_declared_before(before: list[Entry], after: list[Entry]) -> None:
-    assert with_type(before, TYPES["q8_0"]) == after
+    assert metadata_of_type(before, TYPES["q8_0"], "") == after
+
+
+@pytest.mark.parametrize("quantizer", ["", "simd", "ggml + simd"])
+def test_metadata_of_a_file_tells_what_made_these_blocks_and_not_those_before(quantizer: str) -> None:
+    new = [Entry("mimo_convert.quantizer", quantizer, STRING)] if quantizer else []
+    assert metadata_of_type([A, Entry("mimo_convert.quantizer", "ggml", STRING), B], None, quantizer) == [A, B, *new]

@@ -293,6 +293,7 @@ def test_a_rule_changes_its_tensors_and_copies_the_others(lm: Files, tmp_path: P
         else:
             assert tensor.data == source[name].data
     before, after = gguf_metadata(lm(False, "f16")), gguf_metadata(tmp_path / "x.gguf")
+    assert after.pop("mimo_convert.quantizer")
     assert before == after, "general.file_type, too: what most tensors are"
 
 
@@ -451,10 +452,11 @@ def typed_metadata(path: Path) -> list[tuple[str, Any, Any]]:
 @pytest.mark.parametrize("options", [[], ["--outtype", "q4_k"], ["--fuse-qkv", "--asr-only"]], ids=" ".join)
 def test_keys_that_only_other_tools_write_are_kept(lm: Files, tmp_path: Path, options: list[str]) -> None:
     source = rewrite(lm(False, "f16"), tmp_path / "in.gguf", add=STRANGE)
-    made = done(source, tmp_path / "x.gguf", *options)
-    file_type = 14 if "q4_k" in options else 1
+    made = done(source, tmp_path / "x.gguf", *options, "--quantizer", "ggml")
+    quantized = "q4_k" in options
+    file_type = 14 if quantized else 1
     expected = [(k, file_type if k == "general.file_type" else v, types) for k, v, types in typed_metadata(source)]
-    assert typed_metadata(made) == expected
+    assert typed_metadata(made) == expected + [("mimo_convert.quantizer", "ggml", [V.STRING])] * quantized
 
 
 def test_empty_arrays_are_kept(tokenizer: Callable[[str], Path], tmp_path: Path) -> None:
