@@ -1,6 +1,6 @@
-"""mimo-convert with a clock around its quantizer: `python -m benchmarks.timed REPORT.json ARGUMENTS…`.
+"""mimo-convert with a clock around its quantizers: `python -m benchmarks.timed REPORT.json ARGUMENTS…`.
 
-The report gives, for each type, the seconds of processor time that threads spent in the quantizer and the weights they
+The report gives, for each type, the seconds of processor time that threads spent in quantizers and the weights they
 quantized, and the process's peak resident memory in bytes.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from mimo_convert import rows
 from mimo_convert.cli import main
+from quantize import simd
 from quantize.types import Type
 
 lock = threading.Lock()
@@ -22,14 +23,17 @@ spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
 
 
 def timed(quantize_rows: Any) -> Any:
-    def run(floats: Any, type: Type, *rest: Any) -> Any:
+    """A quantizer whose result is rows of its last argument but one."""
+
+    def run(*arguments: Any) -> Any:
         begin = time.thread_time()
-        result = quantize_rows(floats, type, *rest)
+        blocks = quantize_rows(*arguments)
         seconds = time.thread_time() - begin
+        type: Type = arguments[-2]
         with lock:
             spent[type.name][0] += seconds
-            spent[type.name][1] += floats.size
-        return result
+            spent[type.name][1] += blocks.size // type.block_bytes * type.block
+        return blocks
 
     return run
 
@@ -37,6 +41,7 @@ def timed(quantize_rows: Any) -> Any:
 if __name__ == "__main__":
     report, *arguments = sys.argv[1:]
     rows.quantize_rows = timed(rows.quantize_rows)
+    simd.quantize_rows = timed(simd.quantize_rows)
     try:
         main(arguments)
     finally:

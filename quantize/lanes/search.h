@@ -155,9 +155,9 @@ Grid search_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
 }
 
 // Moves each level where that suits the scale of the others better, in up to five rounds; returns the scale of them all.
-// Nothing moves where the others' l2 is not above `floor`.
-template <int N>
-Floats descend(const Floats* x, const Floats* weights, int low, int high, float floor, Floats* levels) {
+// With CHECK_OTHERS, none moves while all others are 0.
+template <int N, bool CHECK_OTHERS>
+Floats descend(const Floats* x, const Floats* weights, int low, int high, Floats* levels) {
     Fit fit = {};
     for (int i = 0; i < N; ++i) {
         fit.xl += weights[i] * x[i] * levels[i];
@@ -169,7 +169,8 @@ Floats descend(const Floats* x, const Floats* weights, int low, int high, float 
             const Floats wx = weights[i] * x[i];
             const Fit others = {fit.xl - wx * levels[i], fit.l2 - weights[i] * levels[i] * levels[i]};
             const Floats level = nearest_of_any(x[i] * others.l2 / others.xl, low, high);
-            const Mask other = (level != levels[i]) & (others.xl > 0) & (others.l2 > floor);
+            Mask other = (level != levels[i]) & (others.xl > 0);
+            if (CHECK_OTHERS) other &= others.l2 > 0;
             if (!any(other)) continue;  // most often, after the first round
             const Fit tried = {others.xl + wx * level, others.l2 + weights[i] * level * level};
             const Mask better = other & (tried.l2 > 0) & (tried.xl * tried.xl * fit.l2 > fit.xl * fit.xl * tried.l2);
@@ -188,7 +189,7 @@ template <int N, int HALF>
 Grid descend_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
     const Floats zero = {}, peak = extreme<N>(x), inverse = -(float)HALF / peak;
     for (int i = 0; i < N; ++i) levels[i] = nearest(inverse * x[i], -HALF, HALF - 1);
-    const Floats scale = descend<N>(x, weights, -HALF, HALF - 1, -__builtin_inff(), levels);
+    const Floats scale = descend<N, false>(x, weights, -HALF, HALF - 1, levels);
     const Mask nothing = magnitude(peak) < NOTHING;
     for (int i = 0; i < N; ++i) levels[i] = choose(nothing, zero, levels[i] + (float)HALF);
     return {choose(nothing, zero, scale), zero};
@@ -217,7 +218,7 @@ Floats search_above_zero(const Floats* x, const Floats* weights, Floats* levels)
         least = choose(better, error, least);
     }
     for (int i = 0; i < N; ++i) levels[i] = nearest(kept_inverse * x[i], 0, TOP);
-    const Floats scale = descend<N>(x, weights, 0, TOP, 0, levels);
+    const Floats scale = descend<N, true>(x, weights, 0, TOP, levels);
     const Mask nothing = top < NOTHING;
     for (int i = 0; i < N; ++i) levels[i] = choose(nothing, Floats{}, levels[i]);
     return choose(nothing, Floats{}, scale);

@@ -1,0 +1,147 @@
+"""`make bench`, second part: our kernels against ggml's quantizer, on the same rows, in one run.
+
+The table goes into docs/benchmarks.md.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from mimo_convert.request import CHUNK_WEIGHTS
+from quantize import simd
+from quantize.kernels import Bytes, Scratch, quantize_rows
+from quantize.types import BF16, TYPES, Type
+
+from .gates import insert
+from .machine import machine
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+ROW = 4096
+ROUNDS = 7
+SECONDS = 0.1  # of each measurement in a round
+SIZES = [1 << 20, 1 << 24, 1 << 28]  # weights
+WANTED = {
+    "q4_k": {"avx512": 10, "avx2": 6}, "q5_k": {"avx512": 10, "avx2": 6}, "q2_k": {"avx512": 10, "avx2": 6},
+    "q6_k": {"avx512": 4, "avx2": 4}, "q3_k": {"avx512": 4, "avx2": 4},
+}  # fmt: skip
+
+OUT = Scratch()
+
+
+def rows_of(n_weights: int) -> Bytes:
+    """Gaussian bf16 weights, as stored."""
+    weights = np.random.default_rng(0).standard_normal((n_weights // ROW, ROW), np.float32) * np.float32(0.02)
+    return (weights.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+
+
+def rate(work: Callable[[], None], n_weights: int) -> float:
+    """Weights a second, over at least SECONDS."""
+    n, begin = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begin) < SECONDS:
+        work()
+        n += 1
+    return n * n_weights / spent
+
+
+def rates(type: Type) -> dict[str, list[float]]:
+    """Weights a second of ggml and of each variant on one core: measured in turn, so that all have the same neighbours.
+
+    ggml gets its rows widened already; the kernels do that themselves.
+    """
+    stored = rows_of(CHUNK_WEIGHTS)
+    few = stored[: max(1, CHUNK_WEIGHTS // ROW // 8)]
+    floats = (few.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    contenders: dict[str, tuple[Callable[[], None], int]] = {
+        "ggml": (lambda: void(quantize_rows(floats, type, OUT)), floats.size)
+    }
+    for variant in simd.variants():
+        if simd.has_kernel(type, variant):
+            contenders[variant] = (
+                lambda variant=variant: void(simd.quantize_rows(stored, BF16, type, OUT, variant=variant)),
+                CHUNK_WEIGHTS,
+            )
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(ROUNDS):
+        for name, (work, n_weights) in contenders.items():
+            found[name].append(rate(work, n_weights))
+    return found
+
+
+def void(_: object) -> None:
+    """A result that nobody needs."""
+
+
+def in_chunks(rows: Bytes, type: Type, threads: int) -> float:
+    """Weights a second of a whole tensor, cut as a conversion cuts it."""
+    step = CHUNK_WEIGHTS // ROW
+    pieces = [rows[i : i + step] for i in range(0, len(rows), step)]
+    with ThreadPoolExecutor(threads) as pool:
+        begin = time.perf_counter()
+        for _ in pool.map(lambda piece: void(simd.quantize_rows(piece, BF16, type, OUT)), pieces):
+            pass
+        return rows.size / 2 / (time.perf_counter() - begin)
+
+
+def measure() -> list[str]:
+    """Lines of Markdown: the machine, a row a type, and each target with what was found."""
+    variants = simd.variants()
+    table, ratios = [], {}
+    for type in TYPES.values():
+        if type.block == 1:
+            continue
+        found = rates(type)
+        cells = {"ggml": f"{median(found['ggml']) / 1e6:.0f}"}
+        for variant in found.keys() - {"ggml"}:
+            pairs = zip(found[variant], found["ggml"], strict=True)
+            ratios[type.name, variant] = ratio = median(ours / theirs for ours, theirs in pairs)
+            cells[variant] = f"{median(found[variant]) / 1e6:.0f} · {ratio:.1f} ×"
+        table.append(f"| {type.name} | {' | '.join(cells.get(name, '') for name in ('ggml', *variants))} |")
+        print(table[-1], flush=True)
+    return [
+        f"Measured on {machine()} Million weights a second on one core, and how many times ggml's speed that is "
+        f"(medians of {ROUNDS}); bf16 rows of {ROW}, {CHUNK_WEIGHTS:,} weights a call.",
+        "",
+        f"| | ggml | {' | '.join(variants)} |",
+        "|" + " --- |" * (len(variants) + 2),
+        *table,
+        "",
+        "| asked | measured |",
+        "| --- | --- |",
+        *(f"| {asked} | {found} |" for asked, found in (*speed_targets(ratios), *scaling_targets(TYPES["q4_k"]))),
+    ]
+
+
+def speed_targets(ratios: Mapping[tuple[str, str], float]) -> Iterator[tuple[str, str]]:
+    """What was asked of each type, and of all, with what was found."""
+    for name, wanted in WANTED.items():
+        asked = ", ".join(f"{least} × with {variant}" for variant, least in wanted.items())
+        yield f"{name}: at least {asked}", ", ".join(f"{ratios[name, v]:.1f} ×" for v in wanted if (name, v) in ratios)
+    slowest = min(ratios, key=lambda pair: ratios[pair])
+    yield "none slower than ggml", f"{ratios[slowest]:.1f} × at least ({', '.join(slowest)})"
+
+
+def scaling_targets(type: Type) -> Iterator[tuple[str, str]]:
+    """How speed depends on the size of a tensor, and on threads."""
+    rows = rows_of(SIZES[-1])
+    by_size = [median(in_chunks(rows[: size // ROW], type, 1) for _ in range(3)) for size in SIZES]
+    yield (
+        f"{type.name}: cost per weight does not grow with the tensor",
+        ", ".join(f"{rate / 1e6:.0f}" for rate in by_size) + " million weights a second in tensors of "
+        + ", ".join(f"{size / 1e6:.0f}" for size in SIZES) + " million",
+    )  # fmt: skip
+    quarter = rows[: len(rows) // 4]
+    gains = []
+    for _ in range(ROUNDS):
+        one, two = (in_chunks(quarter, type, threads) for threads in (1, 2))
+        gains.append(two / one)
+    yield f"{type.name}: two threads at least 1.85 × one", f"{median(gains):.2f} ×"
+
+
+if __name__ == "__main__":
+    lines = measure()
+    print("\n".join(lines))
+    DOCUMENT.write_text(insert(DOCUMENT.read_text(encoding="utf-8"), "kernels", lines), encoding="utf-8")
