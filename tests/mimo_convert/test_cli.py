@@ -88,6 +88,45 @@ def test_qkv_is_separate_unless_asked_for(lm: Path, tokenizer: Path, tmp_path: P
     assert ("model.layers.0.attn.q.weight" in found) == (fuse != "--fuse-qkv")
 
 
+QUANTIZER = "mimo_convert.quantizer"
+
+
+def test_either_quantizer_writes_the_same_weights_and_the_file_says_which(
+    lm: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    made = {}
+    for quantizer in ("ggml", "simd"):
+        options = ["--outtype", "q5_k", "--outtype", "q2_k", "--tokenizer-outtype", "q8_0", "--quantizer", quantizer]
+        result = invoke(lm, "--tokenizer", tokenizer, "--out", tmp_path / quantizer, *options)
+        assert (result.exit_code, result.stderr) == (0, "")
+        for line in result.stdout.splitlines():
+            assert f"; quantized by {quantizer};" in line
+        for name in names(tmp_path / quantizer):
+            file = tmp_path / quantizer / name
+            assert gguf_metadata(file)[QUANTIZER] == quantizer
+            made[quantizer, name] = {tensor: found.data for tensor, found in gguf_tensors(file).items()}
+    for (quantizer, name), tensors in made.items():
+        for tensor, data in tensors.items():  # ggml built with contraction may round a level otherwise
+            theirs = made["ggml", name][tensor]
+            same = sum(a == b for a, b in zip(data, theirs, strict=True))
+            assert same >= 0.99 * len(theirs), f"{quantizer} {name} {tensor}"
+
+
+def test_what_is_not_quantized_has_no_quantizer(lm: Path, tokenizer: Path, tmp_path: Path) -> None:
+    result = invoke(lm, "--tokenizer", tokenizer, "--out", tmp_path / "out", "--outtype", "f16", "--quantizer", "simd")
+    assert result.exit_code == 0
+    assert "quantized by" not in result.stdout
+    for file in (tmp_path / "out").iterdir():
+        assert QUANTIZER not in gguf_metadata(file)
+
+
+def test_a_dry_run_tells_the_quantizer(lm: Path, tokenizer: Path, tmp_path: Path) -> None:
+    arguments = [lm, "--tokenizer", tokenizer, "--outtype", "q4_k", "--out", tmp_path / "out", "--dry-run"]
+    plans = {name: invoke(*arguments, "--quantizer", name).stdout for name in ("ggml", "simd")}
+    for name, plan in plans.items():
+        assert plan.count(f"quantized by {name}") == 2
+
+
 def test_an_audio_tokenizer_as_model_is_converted_alone(tokenizer: Path, tmp_path: Path) -> None:
     assert invoke(tokenizer, "--outtype", "f32", "--outtype", "q8_0", "--out", tmp_path / "out").exit_code == 0
     assert names(tmp_path / "out") == ["mimo-tokenizer-f32.gguf", "mimo-tokenizer-q8_0.gguf"]

@@ -484,13 +484,24 @@ def told_of(ended: Ended, name: str) -> str:
     return line.split(".part: ")[1]
 
 
+STARTING_OVER = "was begun with other options, or from other config or tokenizer files: starting over"
+
+
 def test_other_options_start_over_and_it_says_so(whole: Whole, runs: Runs, tmp_path: Path) -> None:
     other = [argument for argument in whole.arguments if argument != "--fuse-qkv"]
     files = run_whole(runs, tmp_path / "whole", other)
     killed_midway(runs, tmp_path / "out", whole)
     ended = check_goes_on(runs, tmp_path / "out", other, files)
-    expected = "was begun with other options, or from other config or tokenizer files: starting over"
-    assert told_of(ended, NAMES[0]) == told_of(ended, NAMES[1]) == expected
+    assert told_of(ended, NAMES[0]) == told_of(ended, NAMES[1]) == STARTING_OVER
+
+
+def test_another_quantizer_starts_over_what_has_blocks(whole: Whole, runs: Runs, tmp_path: Path) -> None:
+    other = [*whole.arguments, "--quantizer", "ggml"]
+    files = run_whole(runs, tmp_path / "whole", other)
+    killed_midway(runs, tmp_path / "out", whole)
+    ended = check_goes_on(runs, tmp_path / "out", other, files)
+    f16, q4_k = NAMES[:2]
+    assert (told_of(ended, f16), told_of(ended, q4_k)) == ("going on where an earlier run stopped", STARTING_OVER)
 
 
 def test_another_checkpoint_starts_over_and_it_says_so(

@@ -77,6 +77,31 @@ def tokenizer(small_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -
     return lambda name: folder / f"mimo-tokenizer-{name}.gguf"
 
 
+@pytest.mark.parametrize("quantizer", ["ggml", "simd"])
+def test_blocks_that_are_made_and_blocks_that_are_copied_keep_the_name_of_their_quantizer(
+    lm: Files, tmp_path: Path, quantizer: str
+) -> None:
+    made = done(lm(False, "bf16"), tmp_path / "q8_0.gguf", "--outtype", "q8_0", "--quantizer", quantizer)
+    assert gguf_metadata(made)["mimo_convert.quantizer"] == quantizer
+    copied = done(made, tmp_path / "copied.gguf", "--fuse-qkv", "--quantizer", "auto")
+    assert gguf_metadata(copied)["mimo_convert.quantizer"] == quantizer
+    mixed = done(made, tmp_path / "mixed.gguf", "--tensor-type", "up=q4_k", "--quantizer", "ggml")
+    assert gguf_metadata(mixed)["mimo_convert.quantizer"] == ("ggml" if quantizer == "ggml" else "ggml + simd")
+    replaced = done(made, tmp_path / "replaced.gguf", "--outtype", "q4_k", "--quantizer", "ggml")
+    assert gguf_metadata(replaced)["mimo_convert.quantizer"] == "ggml"
+    floats = done(made, tmp_path / "floats.gguf", "--outtype", "f32")
+    assert "mimo_convert.quantizer" not in gguf_metadata(floats)
+
+
+@pytest.mark.parametrize("key", [None, Key("mimo_convert.quantizer", 7, V.UINT32)])
+def test_of_blocks_whose_file_does_not_tell_nothing_is_told(lm: Files, tmp_path: Path, key: Key | None) -> None:
+    strange = rewrite(
+        lm(False, "q8_0"), tmp_path / "in.gguf",
+        keys=lambda found: found if found.name != "mimo_convert.quantizer" else key,
+    )  # fmt: skip
+    assert "mimo_convert.quantizer" not in gguf_metadata(done(strange, tmp_path / "x.gguf", "--fuse-qkv"))
+
+
 # What mimo-convert would have written.
 
 

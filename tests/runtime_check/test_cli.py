@@ -54,6 +54,28 @@ def test_one_command_converts_and_proves(tiny: Path) -> None:
     assert "left out" in text
 
 
+@pytest.mark.parametrize("quantizer", ["ggml", "simd"])
+@pytest.mark.parametrize("outtype", ["q8_0", "q6_k", "q5_k", "q4_k"])
+def test_the_gates_are_reached_with_either_quantizer_and_the_report_says_which_ran(
+    tmp_path: Path, outtype: str, quantizer: str
+) -> None:
+    options = ["--outtype", outtype, "--quantizer", quantizer, "--out", tmp_path / "out", "--json", tmp_path / "r.json"]
+    result = run(mimo_convert, "tiny", *options)
+    assert result.exit_code == 0, result.output
+    files = re.findall(r"^mimo-\S+\.gguf  .*bits per weight, quantized by (\w+), sha256", result.stdout, re.MULTILINE)
+    assert files == [quantizer] * 2
+    report = json.loads((tmp_path / "r.json").read_text())
+    [check] = report["checks"]
+    found = [*report["conversions"], check["speech_lm"], check["audio_tokenizer"]]
+    assert {entry["quantizer"] for entry in found} == {quantizer}
+
+
+def test_of_a_file_without_blocks_no_quantizer_is_reported(tiny: Path) -> None:
+    report = json.loads((tiny / "r.json").read_text())
+    lm = report["checks"][1]["speech_lm"]
+    assert (lm["type"], lm["quantizer"]) == ("f16", None)
+
+
 def test_the_report_is_the_documented_schema(tiny: Path) -> None:
     report = json.loads((tiny / "r.json").read_text())
     assert (report["schema"], report["command"], report["passed"]) == ("mimo-check report 1", "mimo-convert", True)
