@@ -92,7 +92,7 @@ Grid search_above_minimum(const Floats* x, const Floats* weights, float first, f
         const Floats below = magnitude(bottom - min), above = magnitude(top - min);
         const Mask roundable = magnitude(inverse) * choose(below > above, below, above) <= ROUNDABLE;
         return every(roundable | flat) ? round_and_sum<N, TOP, nearest>(x, weights, inverse, min, levels)
-                                          : round_and_sum<N, TOP, nearest_of_any>(x, weights, inverse, min, levels);
+                                       : round_and_sum<N, TOP, nearest_of_any>(x, weights, inverse, min, levels);
     };
 
     Floats kept_inverse = (float)TOP / (top - first_min), kept_origin = first_min;  // which gave the kept levels
@@ -118,16 +118,37 @@ Grid search_above_minimum(const Floats* x, const Floats* weights, float first, f
     return {choose(flat, zero, kept.scale), choose(flat, first_min, kept.min)};
 }
 
-// How well levels suit x: sums of weight × x × level and of weight × level². `better` compares by xl² / l2.
+// How well levels suit x: sums of weight × x × level and of weight × level². The greater xl² / l2, the better.
 struct Fit {
     Floats xl, l2;
 };
+
+struct Best {
+    Floats scale, inverse;
+};
+
+// The inverse scale whose levels suit best, the first of equals, and the scale that suits those levels.
+template <int N_INVERSES, class FitOf>
+inline Best best_of(const Floats (&inverses)[N_INVERSES], FitOf fit_of) {
+    const Fit first = fit_of(inverses[0]);
+    Best best = {choose(first.l2 > 0, first.xl / first.l2, Floats{}), inverses[0]};
+    Floats most = best.scale * first.xl;
+    for (int i = 1; i < N_INVERSES; ++i) {
+        const Fit fit = fit_of(inverses[i]);
+        const Mask better = (fit.l2 > 0) & (fit.xl * fit.xl > most * fit.l2);
+        best = {choose(better, fit.xl / fit.l2, best.scale), choose(better, inverses[i], best.inverse)};
+        most = choose(better, best.scale * fit.xl, most);
+    }
+    return best;
+}
 
 // Levels -HALF … HALF - 1 (given as 0 … 2 HALF - 1) and no minimum: the best of 19 inverse scales.
 template <int N, int HALF>
 Grid search_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
     const Floats zero = {}, peak = extreme<N>(x);
-    const auto fit = [&](Floats inverse) {
+    Floats inverses[19] = {-(float)HALF / peak};
+    for (int i = 1; i <= 18; ++i) inverses[i] = -(HALF + 0.1f * (i < 10 ? i - 10 : i - 9)) / peak;
+    const Best best = best_of(inverses, [&](Floats inverse) {
         Fit fit = {};
         for (int i = 0; i < N; ++i) {
             const Floats level = nearest(inverse * x[i], -HALF, HALF - 1);
@@ -135,23 +156,11 @@ Grid search_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
             fit.l2 += weights[i] * level * level;
         }
         return fit;
-    };
-    Floats kept_inverse = -(float)HALF / peak;
-    const Fit first = fit(kept_inverse);
-    Floats scale = choose(first.l2 != 0, first.xl / first.l2, zero), most = scale * first.xl;
-    for (int i = -9; i <= 9; ++i) {
-        if (i == 0) continue;
-        const Floats inverse = -(HALF + 0.1f * i) / peak;
-        const Fit tried = fit(inverse);
-        const Mask better = (tried.l2 > 0) & (tried.xl * tried.xl > most * tried.l2);
-        kept_inverse = choose(better, inverse, kept_inverse);
-        scale = choose(better, tried.xl / tried.l2, scale);
-        most = choose(better, scale * tried.xl, most);
-    }
+    });
     const Mask nothing = magnitude(peak) < NOTHING;
     for (int i = 0; i < N; ++i)
-        levels[i] = choose(nothing, zero, nearest(kept_inverse * x[i], -HALF, HALF - 1) + (float)HALF);
-    return {choose(nothing, zero, scale), zero};
+        levels[i] = choose(nothing, zero, nearest(best.inverse * x[i], -HALF, HALF - 1) + (float)HALF);
+    return {choose(nothing, zero, best.scale), zero};
 }
 
 // Moves each level where that suits the scale of the others better, in up to five rounds; returns the scale of them all.
@@ -249,7 +258,9 @@ Grid search_values(const Floats* x) {
     Floats weights[N];
     for (int i = 0; i < N; ++i) weights[i] = x[i] * x[i];
     const Floats zero = {}, peak = extreme<N>(x);
-    const auto fit = [&](Floats inverse) {
+    Floats inverses[16] = {1 / (-peak / VALUES[0])};
+    for (int i = 1; i <= 15; ++i) inverses[i] = (i - 8 + VALUES[0]) / peak;
+    const Best best = best_of(inverses, [&](Floats inverse) {
         Fit fit = {};
         for (int i = 0; i < N; ++i) {
             const Floats value = nearest_value(inverse * x[i]);
@@ -257,16 +268,8 @@ Grid search_values(const Floats* x) {
             fit.l2 += weights[i] * value * value;
         }
         return fit;
-    };
-    const Fit first = fit(1 / (-peak / VALUES[0]));
-    Floats scale = choose(first.l2 > 0, first.xl / first.l2, zero), most = scale * first.xl;
-    for (int i = -7; i <= 7; ++i) {
-        const Fit tried = fit((i + VALUES[0]) / peak);
-        const Mask better = (tried.l2 > 0) & (tried.xl * tried.xl > most * tried.l2);
-        scale = choose(better, tried.xl / tried.l2, scale);
-        most = choose(better, scale * tried.xl, most);
-    }
-    return {choose(magnitude(peak) < NOTHING, zero, scale), zero};
+    });
+    return {choose(magnitude(peak) < NOTHING, zero, best.scale), zero};
 }
 
 }  // namespace
