@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench neon clean
 
 demo: .venv/package
 	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
@@ -23,7 +23,12 @@ format: .venv/extras
 
 bench: .venv/extras
 	$(BIN)/python -m benchmarks.gates
+	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.full_size
+
+# The kernels for ARM: cross-built, and run by an emulator. Debian: apt install g++-aarch64-linux-gnu qemu-user
+neon: .venv/extras
+	LANES_TARGET=aarch64 $(BIN)/pytest tests/quantize/test_lanes.py
 
 clean:
 	rm -rf .venv demo

@@ -1,4 +1,4 @@
-"""`make bench`, second half: conversions of the real shapes, measured beside `cat`, `cp` and ggml's own quantizer.
+"""`make bench`, last part: conversions of the real shapes, measured beside `cat`, `cp` and ggml's own quantizer.
 
 Everything is made in a temporary folder and deleted; at full size that takes about 50 GB of disk and a quarter of an
 hour. The tables go into docs/benchmarks.md.

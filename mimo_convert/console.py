@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from quantize.errors import InputError
-from quantize.quantizer import AUTO, QUANTIZERS, QuantizerWarning
+from quantize.quantizer import AUTO, QUANTIZERS
 from quantize.recipes import Rule, parse_recipe, parse_rule
+from quantize.simd import QuantizerWarning
 from quantize.types import TYPES
 
 MAX_THREADS = 128  # each takes a few MB; with so many, a conversion stays well below 1 GB
@@ -100,10 +101,10 @@ asr_only_option = click.option("--asr-only", is_flag=True, help="Leave out what 
 
 quantizer_option = click.option(
     "--quantizer",
-    type=click.Choice(QUANTIZERS),
+    type=click.Choice(QUANTIZERS, case_sensitive=False),
     default=AUTO,
     show_default=True,
-    help="What makes the blocks: our SIMD kernels, ggml, or the kernels where they pass a comparison with ggml.",
+    help="What makes the blocks: our SIMD kernels (auto: where there are any) or ggml, which judges them.",
 )
 
 threads_option = click.option(

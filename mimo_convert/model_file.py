@@ -5,13 +5,14 @@ ggml ends the process when a graph meets a tensor of an unexpected shape, so not
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gguf import GGUFValueType, TokenType
 
 from quantize.errors import InputError
+from quantize.quantizer import GGML, SIMD
 from quantize.recipes import ROLE_TYPES
 from quantize.types import F32
 
@@ -21,6 +22,7 @@ from .vocabulary import check_merges
 
 PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFValueType.STRING: str}
 QUANTIZER = "mimo_convert.quantizer"
+UNKNOWN = "unknown"
 AGAIN = "convert the checkpoint again"
 
 
@@ -71,10 +73,16 @@ def is_fused(file: GGUFFile) -> bool:
     return any(".attn.qkv." in name for name in file.tensors)
 
 
-def quantizer_of_file(file: GGUFFile) -> str:
-    """What made the file's blocks, by its own account; nothing if it does not say."""
+def quantizers_of_file(file: GGUFFile) -> frozenset[str]:
+    """What made the file's blocks, by its own account: `simd`, `ggml`, or both; `unknown` if it does not say."""
     found = file.metadata.get(QUANTIZER)
-    return found if isinstance(found, str) else ""
+    names = frozenset(found.split(" + ")) if isinstance(found, str) else frozenset[str]()
+    return names if names and names <= {SIMD, GGML, UNKNOWN} else frozenset({UNKNOWN})
+
+
+def quantizer_text(names: Iterable[str]) -> str:
+    """As a file records it: `simd`, `ggml`, `ggml + simd`, … or nothing, if nothing is known."""
+    return " + ".join(sorted(names)) if set(names) - {UNKNOWN} else ""
 
 
 def is_asr_only(file: GGUFFile, family: Family) -> bool:

@@ -10,12 +10,14 @@ from functools import cached_property
 from math import prod
 
 from quantize.errors import InputError
+from quantize.kernels import is_float
 from quantize.quantizer import AUTO, quantizer_of
 from quantize.recipes import Rule, choose_type
 from quantize.types import F32, Type
 
 from .checkpoint import WEIGHT_TYPES
 from .gguf_file import Entry, align, header_bytes
+from .model_file import quantizer_text
 from .models import Family, Tensor
 from .stored import StoredTensor, shape_text
 from .stored_model import StoredModel, metadata_of_type
@@ -39,7 +41,7 @@ class Options:
 class PlannedTensor:
     """A tensor of the output: rows of `sources`, one below the other, as `type` at `offset` in the data section.
 
-    `quantizer` is the code that makes its blocks, or made them if they are copied; empty for plain floats.
+    `quantizers` is what makes its blocks, or made those that are copied; nothing for plain floats.
     """
 
     name: str
@@ -49,7 +51,7 @@ class PlannedTensor:
     sources: tuple[StoredTensor, ...]
     offset: int
     note: str = ""
-    quantizer: str = ""
+    quantizers: frozenset[str] = frozenset()
 
     @property
     def n_weights(self) -> int:
@@ -81,8 +83,8 @@ class Plan:
 
     @property
     def quantizer(self) -> str:
-        """The code that makes, or made, the blocks of the file: `simd`, `ggml`, `ggml + simd`, or nothing."""
-        return joined(self.tensors)
+        """What makes, or made, the blocks of the file, in words; empty if it has none, or nothing is known of them."""
+        return _quantizer(self.tensors)
 
     @property
     def size(self) -> int:
@@ -128,8 +130,10 @@ def make_plan(
         if not options.allow_requantize:
             _check_requantized(model, sources, type)
         copied = all(source.type is type for source in sources)
-        quantizer = model.quantizer if copied and type.block > 1 else quantizer_of(type, options.quantizer)
-        planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, type, sources, offset, note, quantizer)
+        quantizers = frozenset[str]()
+        if not is_float(type):
+            quantizers = model.quantizers if copied else frozenset({quantizer_of(type, options.quantizer)})
+        planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, type, sources, offset, note, quantizers)
         tensors.append(planned)
         offset = align(offset + planned.nbytes)
     return Plan(
@@ -137,15 +141,14 @@ def make_plan(
         file_name=file_name or _file_name(model.family, outtype),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
-        metadata=metadata_of_type(model.metadata, outtype, joined(tensors)),
+        metadata=metadata_of_type(model.metadata, outtype, _quantizer(tensors)),
         tensors=tensors,
         left_out=_left_out(model, used, options),
     )
 
 
-def joined(tensors: Iterable[PlannedTensor]) -> str:
-    """The quantizers of all tensors, as a file records them."""
-    return " + ".join(sorted({name for tensor in tensors for name in tensor.quantizer.split(" + ")} - {""}))
+def _quantizer(tensors: Iterable[PlannedTensor]) -> str:
+    return quantizer_text({name for tensor in tensors for name in tensor.quantizers})
 
 
 def _file_name(family: Family, outtype: Type | None) -> str:

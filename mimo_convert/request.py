@@ -13,6 +13,7 @@ from quantize.types import Type
 
 from .checkpoint import Checkpoint
 from .journal import Origin
+from .model_file import quantizer_text
 from .plan import NO_OPTIONS, Options, Plan, PlannedTensor, make_plan
 from .stored import StoredTensor
 from .stored_model import StoredModel, model_of_checkpoint
@@ -99,7 +100,8 @@ def origin_of(request: Request, plan: Plan) -> Origin:
     layout = hashlib.sha256(plan.header)
     for tensor in plan.tensors:
         for s in tensor.sources:
-            layout.update(f"{s.name} {s.file.name} {s.begin} {s.type.name} {tensor.type.name}\n".encode())
+            made = f"{tensor.type.name} by {quantizer_text(tensor.quantizers)}"
+            layout.update(f"{s.name} {s.file.name} {s.begin} {s.type.name} {made}\n".encode())
     writer = f"mimo-convert {version('mimo-convert')}, ggml-python {version('ggml-python')}"
     return Origin(
         version=f"{writer}, chunks of {CHUNK_WEIGHTS}",

@@ -38,11 +38,11 @@ def convert_rows(chunk: Chunk, rows: Bytes, targets: Sequence[PlannedTensor]) ->
             yield rows
         elif top >= type.overflow:
             raise OverflowingWeightError
-        elif target.quantizer == SIMD and is_float(stored):
+        elif SIMD in target.quantizers and is_float(stored):
             yield simd.quantize_rows(rows, stored, type, BLOCKS)
         else:
             floats = to_float32(rows, stored, FLOATS) if floats is None else floats
-            if target.quantizer == SIMD:
+            if SIMD in target.quantizers:
                 yield simd.quantize_rows(floats.view(np.uint8), F32, type, BLOCKS)
             else:
                 yield quantize_rows(floats, type, BLOCKS)

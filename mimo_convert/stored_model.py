@@ -12,7 +12,7 @@ from quantize.types import F32, Type
 
 from .checkpoint import Checkpoint
 from .gguf_file import Entry, GGUFFile, read_gguf
-from .model_file import QUANTIZER, is_asr_only, is_fused, open_model_file, quantizer_of_file, vocabulary_of_file
+from .model_file import QUANTIZER, is_asr_only, is_fused, open_model_file, quantizers_of_file, vocabulary_of_file
 from .models import FAMILIES, Family, family_of
 from .shards import LocalShards
 from .stored import StoredTensor
@@ -27,8 +27,8 @@ class StoredModel:
     """What is to be converted.
 
     `where` is the folder or file it is stored in; `tensors` go by their names in a checkpoint, whatever holds them;
-    `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out, `quantizer` what made
-    its blocks, if it tells.
+    `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out, `quantizers` what made
+    its blocks.
     """
 
     where: Path
@@ -40,7 +40,7 @@ class StoredModel:
     shards: LocalShards = field(default_factory=LocalShards)
     fused: bool = False
     asr_only: bool = False
-    quantizer: str = ""
+    quantizers: frozenset[str] = frozenset()
 
 
 def model_of_checkpoint(checkpoint: Checkpoint) -> StoredModel:
@@ -75,7 +75,7 @@ def model_of_file(path: Path) -> StoredModel:
         file.entries,
         fused=is_fused(file),
         asr_only=is_asr_only(file, family),
-        quantizer=quantizer_of_file(file),
+        quantizers=quantizers_of_file(file),
     )
 
 
@@ -103,7 +103,7 @@ def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tupl
 
 
 def metadata_of_type(metadata: Iterable[Entry], type: Type | None, quantizer: str) -> list[Entry]:
-    """`metadata` of a file of this type (None: as it is), whose blocks `quantizer` makes."""
+    """`metadata` of a file of this type (None: as it is), whose blocks `quantizer` makes, if that is known."""
     entries = [entry for entry in metadata if entry.key != QUANTIZER]
     if type:
         declared = Entry(FILE_TYPE, type.file_type, GGUFValueType.UINT32)

@@ -5,6 +5,7 @@ processor or platform that they are not written for there are none, and ggml doe
 """
 
 import ctypes
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from .kernels import Bytes, Floats, Scratch, is_float, memory
 from .types import Type
 
 LIBRARY = "lanes/lanes.so"
+
+
+class QuantizerWarning(UserWarning):
+    """A type is quantized by ggml although there should be a kernel for it."""
 
 
 class Kernel(ctypes.Structure):
@@ -96,7 +101,11 @@ def _library() -> ctypes.CDLL | None:
     path = next((path for path in (Path(folder) / LIBRARY for folder in quantize.__path__) if path.exists()), None)
     if path is None:
         return None
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        warnings.warn(f"{error}; ggml is used: install mimo-convert again", QuantizerWarning, stacklevel=2)
+        return None
     library.lanes_variant.argtypes, library.lanes_variant.restype = [ctypes.c_int], ctypes.c_char_p
     library.lanes_kernel.argtypes = [ctypes.c_int, ctypes.c_int]
     library.lanes_kernel.restype = ctypes.POINTER(Kernel)

@@ -10,7 +10,7 @@ import jiwer
 import numpy as np
 
 from mimo_convert.gguf_file import GGUFFile
-from mimo_convert.model_file import is_fused, quantizer_of_file
+from mimo_convert.model_file import is_fused, quantizer_text, quantizers_of_file
 from quantize.errors import InputError
 
 from .activations import CODES, Activations
@@ -142,7 +142,7 @@ def file_facts(file: GGUFFile) -> FileFacts:
         bits_per_weight=sum(t.nbytes for t in tensors) * 8 / sum(prod(t.shape) for t in tensors),
         tensor_types=dict(Counter(t.type.name for t in tensors).most_common()),
         layout="fused" if is_fused(file) else "separate",
-        quantizer=quantizer_of_file(file),
+        quantizer=quantizer_text(quantizers_of_file(file)),
     )
 
 

@@ -58,6 +58,11 @@ struct BlockQ6_K {
     uint16_t d;
 };
 
+static_assert(sizeof(BlockQ8_0) == 34 && sizeof(BlockQ5_1) == 24 && sizeof(BlockQ5_0) == 22, "as in ggml");
+static_assert(sizeof(BlockQ4_1) == 20 && sizeof(BlockQ4_0) == 18 && sizeof(BlockIQ4_NL) == 18, "as in ggml");
+static_assert(sizeof(BlockIQ4_XS) == 136 && sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110, "as in ggml");
+static_assert(sizeof(BlockQ4_K) == 144 && sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210, "as in ggml");
+
 // Four bits of levels `apart` from each other, two in a byte.
 template <int N>
 inline void put_nibbles(const uint8_t* levels, int apart, uint8_t* bytes) {

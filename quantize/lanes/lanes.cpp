@@ -34,17 +34,17 @@ const Variant VARIANTS[] = {
 
 }  // namespace
 
-extern "C" {
+#define EXPORT extern "C" __attribute__((visibility("default")))
 
 // The name of this processor's variant number i, counted from the fastest; null when there are no more.
-const char* lanes_variant(int i) {
+EXPORT const char* lanes_variant(int i) {
     for (const Variant& variant : VARIANTS)
         if (variant.runs_here() && i-- == 0) return variant.name;
     return nullptr;
 }
 
 // The kernel of that variant for a ggml type; null if it has none.
-const lanes::Kernel* lanes_kernel(int number, int type) {
+EXPORT const lanes::Kernel* lanes_kernel(int number, int type) {
     for (const Variant& variant : VARIANTS) {
         if (!variant.runs_here() || number-- != 0) continue;
         const lanes::Kernels kernels = variant.kernels();
@@ -55,9 +55,7 @@ const lanes::Kernel* lanes_kernel(int number, int type) {
 }
 
 // Rows as in variant.h → blocks, rows one behind the other. `columns` must be null unless the kernel takes them.
-void lanes_quantize(const lanes::Kernel* kernel, const void* rows, int stored, int64_t n_rows, int64_t row,
-                    const float* columns, void* blocks) {
+EXPORT void lanes_quantize(const lanes::Kernel* kernel, const void* rows, int stored, int64_t n_rows, int64_t row,
+                           const float* columns, void* blocks) {
     kernel->quantize({rows, stored, n_rows, row, columns}, blocks);
 }
-
-}  // extern "C"

@@ -30,9 +30,9 @@ typedef int32_t Ints __attribute__((vector_size(4 * WIDTH)));
 typedef uint8_t Bytes __attribute__((vector_size(WIDTH)));
 typedef Ints Mask;  // -1 where true, 0 where false
 
-inline Floats all(float value) { return value - Floats{}; }  // "+" would lose the sign of -0
+inline Floats broadcast(float value) { return value - Floats{}; }  // "+" would lose the sign of -0
 
-inline Ints all(int32_t value) { return value - Ints{}; }
+inline Ints broadcast(int32_t value) { return value - Ints{}; }
 
 inline Floats choose(Mask mask, Floats yes, Floats no) { return mask ? yes : no; }
 
@@ -40,7 +40,7 @@ inline Ints least(Ints a, Ints b) { return a < b ? a : b; }
 
 inline Ints greatest(Ints a, Ints b) { return a > b ? a : b; }
 
-inline Ints within(Ints value, int32_t low, int32_t high) { return greatest(least(value, all(high)), all(low)); }
+inline Ints within(Ints value, int32_t low, int32_t high) { return greatest(least(value, broadcast(high)), broadcast(low)); }
 
 inline int32_t within(int32_t value, int32_t low, int32_t high) {
     return value < low ? low : value > high ? high : value;
@@ -51,15 +51,8 @@ inline Floats magnitude(Floats a) { return (Floats)((Ints)a & INT32_MAX); }
 inline float magnitude(float a) { return __builtin_fabsf(a); }
 
 inline Floats square_root(Floats a) {
-#if defined(__AVX512F__)
-    return _mm512_sqrt_ps(a);
-#elif defined(__AVX2__)
-    return _mm256_sqrt_ps(a);
-#elif defined(__x86_64__)
-    return _mm_sqrt_ps(a);
-#elif defined(__aarch64__)
-    return vsqrtq_f32(a);
-#endif
+    for (int i = 0; i < WIDTH; ++i) a[i] = __builtin_sqrtf(a[i]);
+    return a;
 }
 
 inline bool any(Mask mask) {

@@ -1,7 +1,12 @@
 // The searches for the scale of a sub-block, with a sub-block in each lane. They find what ggml-quants.c finds: every lane
-// takes the steps of its make_qkx2_quants, make_qkx3_quants, make_qx_quants, make_q3_quants and
-// quantize_row_iq4_nl_impl in their order, with one rounding an operation (the build forbids contraction), so that the
-// results are equal to the last bit wherever ggml was built without contraction, too.
+// takes the steps of a function there, in their order, with one rounding an operation (the build forbids contraction), so
+// that the results are equal to the last bit wherever ggml was built without contraction, too.
+//
+// search_above_minimum  make_qkx2_quants, make_qkx3_quants
+// search_symmetric      make_qx_quants
+// descend_symmetric     make_q3_quants
+// search_above_zero     make_qp_quants
+// search_values         quantize_row_iq4_nl_impl
 
 #pragma once
 
@@ -33,14 +38,14 @@ inline Extremes extremes(const Floats* x) {
 
 // The weight of greatest magnitude, with its sign; of several the first.
 template <int N>
-inline Floats extreme(const Floats* x) {
-    Floats greatest = {}, extreme = {};
+inline Floats peak_of(const Floats* x) {
+    Floats greatest = {}, peak = {};
     for (int i = 0; i < N; ++i) {
         const Mask greater = magnitude(x[i]) > greatest;
         greatest = choose(greater, magnitude(x[i]), greatest);
-        extreme = choose(greater, x[i], extreme);
+        peak = choose(greater, x[i], peak);
     }
-    return extreme;
+    return peak;
 }
 
 enum class Error { SQUARED, ABSOLUTE };
@@ -79,29 +84,30 @@ inline Sums round_and_sum(const Floats* x, const Floats* weights, Floats inverse
 // that was kept.
 template <int N, int TOP, Error ERROR>
 Grid search_above_minimum(const Floats* x, const Floats* weights, float first, float step, int n_steps, Floats* levels) {
-    const auto [bottom, top] = extremes<N>(x);
+    const Extremes ends = extremes<N>(x);
+    const Floats bottom = ends.bottom, top = ends.top;
     Floats sum_w = weights[0], sum_x = weights[0] * x[0];
     for (int i = 1; i < N; ++i) {
         sum_w += weights[i];
         sum_x += weights[i] * x[i];
     }
     const Floats zero = {}, first_min = choose(bottom > 0, zero, bottom);
-    const Mask flat = top <= first_min;
 
-    const auto round = [&](Floats inverse, Floats min) {
+    const auto fill_levels = [&](Floats inverse, Floats min) {
         const Floats below = magnitude(bottom - min), above = magnitude(top - min);
         const Mask roundable = magnitude(inverse) * choose(below > above, below, above) <= ROUNDABLE;
-        return every(roundable | flat) ? round_and_sum<N, TOP, nearest>(x, weights, inverse, min, levels)
-                                       : round_and_sum<N, TOP, nearest_of_any>(x, weights, inverse, min, levels);
+        return every(roundable) ? round_and_sum<N, TOP, nearest>(x, weights, inverse, min, levels)
+                                : round_and_sum<N, TOP, nearest_of_any>(x, weights, inverse, min, levels);
     };
 
+    // Where all weights are equal the inverse is infinite, the scale 0, and nothing is better.
     Floats kept_inverse = (float)TOP / (top - first_min), kept_origin = first_min;  // which gave the kept levels
     Grid kept = {1 / kept_inverse, first_min};
-    round(kept_inverse, kept_origin);
+    fill_levels(kept_inverse, kept_origin);
     Floats least = weighted_error<N, ERROR>(x, weights, levels, kept);
     for (int i = 0; i <= n_steps; ++i) {
         const Floats inverse = (first + step * i + TOP) / (top - kept.min);
-        const Sums sums = round(inverse, kept.min);
+        const Sums sums = fill_levels(inverse, kept.min);
         const Floats determinant = sum_w * sums.l2 - sums.l * sums.l;
         Grid tried = {(sum_w * sums.lx - sum_x * sums.l) / determinant,
                       (sums.l2 * sum_x - sums.l * sums.lx) / determinant};
@@ -114,8 +120,8 @@ Grid search_above_minimum(const Floats* x, const Floats* weights, float first, f
         kept = {choose(better, tried.scale, kept.scale), choose(better, tried.min, kept.min)};
         least = choose(better, error, least);
     }
-    round(choose(flat, zero, kept_inverse), choose(flat, first_min, kept_origin));
-    return {choose(flat, zero, kept.scale), choose(flat, first_min, kept.min)};
+    fill_levels(kept_inverse, kept_origin);
+    return kept;
 }
 
 // How well levels suit x: sums of weight × x × level and of weight × level². The greater xl² / l2, the better.
@@ -145,7 +151,7 @@ inline Best best_of(const Floats (&inverses)[N_INVERSES], FitOf fit_of) {
 // Levels -HALF … HALF - 1 (given as 0 … 2 HALF - 1) and no minimum: the best of 19 inverse scales.
 template <int N, int HALF>
 Grid search_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
-    const Floats zero = {}, peak = extreme<N>(x);
+    const Floats zero = {}, peak = peak_of<N>(x);
     Floats inverses[19] = {-(float)HALF / peak};
     for (int i = 1; i <= 18; ++i) inverses[i] = -(HALF + 0.1f * (i < 10 ? i - 10 : i - 9)) / peak;
     const Best best = best_of(inverses, [&](Floats inverse) {
@@ -196,7 +202,7 @@ Floats descend(const Floats* x, const Floats* weights, int low, int high, Floats
 // The same levels as search_symmetric, from one inverse scale and a descent.
 template <int N, int HALF>
 Grid descend_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
-    const Floats zero = {}, peak = extreme<N>(x), inverse = -(float)HALF / peak;
+    const Floats zero = {}, peak = peak_of<N>(x), inverse = -(float)HALF / peak;
     for (int i = 0; i < N; ++i) levels[i] = nearest(inverse * x[i], -HALF, HALF - 1);
     const Floats scale = descend<N, false>(x, weights, -HALF, HALF - 1, levels);
     const Mask nothing = magnitude(peak) < NOTHING;
@@ -241,14 +247,14 @@ constexpr float border(int i) { return (VALUES[i - 1] + VALUES[i]) / 2; }
 
 // What compares with nothing (NaN) gets the last, as in ggml.
 inline Ints nearest_index(Floats t) {
-    Ints index = all(N_VALUES - 1);
+    Ints index = broadcast(N_VALUES - 1);
     for (int i = 1; i < N_VALUES; ++i) index += t < border(i);
     return index;
 }
 
 inline Floats nearest_value(Floats t) {
-    Floats value = all(VALUES[N_VALUES - 1]);
-    for (int i = 1; i < N_VALUES; ++i) value -= choose(t < border(i), all(VALUES[i] - VALUES[i - 1]), Floats{});
+    Floats value = broadcast(VALUES[N_VALUES - 1]);
+    for (int i = 1; i < N_VALUES; ++i) value -= choose(t < border(i), broadcast(VALUES[i] - VALUES[i - 1]), Floats{});
     return value;
 }
 
@@ -257,7 +263,7 @@ template <int N>
 Grid search_values(const Floats* x) {
     Floats weights[N];
     for (int i = 0; i < N; ++i) weights[i] = x[i] * x[i];
-    const Floats zero = {}, peak = extreme<N>(x);
+    const Floats zero = {}, peak = peak_of<N>(x);
     Floats inverses[16] = {1 / (-peak / VALUES[0])};
     for (int i = 1; i <= 15; ++i) inverses[i] = (i - 8 + VALUES[0]) / peak;
     const Best best = best_of(inverses, [&](Floats inverse) {

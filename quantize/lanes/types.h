@@ -38,17 +38,19 @@ struct Tile {
     // Column weight × √(factor × mean square of the block + x²), and the sub-blocks' sums of these.
     void weigh(const Floats* x_lanes, const Floats* column_lanes, int first, float factor, Floats* weights) {
         Floats mean = {}, sum = {};
-        for (int lane = 0; lane < WIDTH; ++lane) {
-            const float* block = x + (first + lane) / N_SUBS * BLOCK_WEIGHTS;
-            float squares = 0;
-            for (int i = 0; i < BLOCK_WEIGHTS; ++i) squares += block[i] * block[i];
-            mean[lane] = factor * squares / BLOCK_WEIGHTS;
-        }
+        for (int lane = 0; lane < WIDTH; ++lane)
+            mean[lane] = lane % N_SUBS == 0 ? factor * sum_of_squares((first + lane) / N_SUBS) / BLOCK_WEIGHTS : mean[lane - 1];
         for (int i = 0; i < SUB; ++i) {
             weights[i] = column_lanes[i] * square_root(mean + x_lanes[i] * x_lanes[i]);
             sum += weights[i];
         }
         memcpy(sum_w + first, &sum, sizeof sum);
+    }
+
+    float sum_of_squares(int block) const {
+        float sum = 0;
+        for (int i = 0; i < BLOCK_WEIGHTS; ++i) sum += x[block * BLOCK_WEIGHTS + i] * x[block * BLOCK_WEIGHTS + i];
+        return sum;
     }
 
     // Levels of the sub-block in a lane, counted from `low`: those nearest to (x + depth) / d, or, where d is 0, those that
@@ -62,11 +64,15 @@ struct Tile {
     }
 };
 
-// Of several of greatest magnitude the first, with its sign.
-inline float extreme(const float* x, int n) {
-    float extreme = 0;
-    for (int i = 0; i < n; ++i) extreme = magnitude(x[i]) > magnitude(extreme) ? x[i] : extreme;
-    return extreme;
+// Of several of greatest magnitude the first, with its sign. (Clang 19 miscompiles this without `greatest`.)
+inline float peak_of(const float* x, int n) {
+    float greatest = 0, peak = 0;
+    for (int i = 0; i < n; ++i) {
+        if (magnitude(x[i]) <= greatest) continue;
+        greatest = magnitude(x[i]);
+        peak = x[i];
+    }
+    return peak;
 }
 
 // Scales that are not negative → levels 0 … TOP of the half that is returned.
@@ -84,8 +90,8 @@ template <int N, class Search>
 inline uint16_t search_scales(const float* scales, const float* sum_w, uint8_t* rounded, Search search) {
     Floats x[N], weights[N], levels[N];
     for (int i = 0; i < N; ++i) {
-        x[i] = all(scales[i]);
-        weights[i] = all(sum_w[i]);
+        x[i] = broadcast(scales[i]);
+        weights[i] = broadcast(sum_w[i]);
     }
     const Floats d = search(x, weights, levels);
     for (int i = 0; i < N; ++i) rounded[i] = (uint8_t)levels[i][0];
@@ -182,7 +188,7 @@ struct Q6_K {
 
     static void write(const Tile& tile, int number, Block& block) {
         const int first = number * 16;
-        const float peak = extreme(tile.scale + first, 16);
+        const float peak = peak_of(tile.scale + first, 16);
         if (magnitude(peak) < NOTHING) {
             memset(&block, 0, sizeof block);
             return;
@@ -222,7 +228,7 @@ struct Q3_K {
             return search_scales<16>(scales, sum_w, rounded, [](const Floats* x, const Floats* weights, Floats* levels) {
                 return search_symmetric<16, 32>(x, weights, levels).scale;
             });
-        const float peak = extreme(scales, 16), inverse = -32 / peak;
+        const float peak = peak_of(scales, 16), inverse = -32 / peak;
         for (int i = 0; i < 16; ++i)
             rounded[i] = peak == 0 ? 0 : (uint8_t)(within((int8_t)nearest_int(inverse * scales[i]), -32, 31) + 32);
         return peak == 0 ? 0 : to_half(1 / inverse);
@@ -252,7 +258,7 @@ struct IQ4_XS {
 
     static void write(const Tile& tile, int number, Block& block) {
         const float* scale = tile.scale + number * 8;
-        const float d = -extreme(scale, 8) / 32, inverse = inverse_of(d);
+        const float d = -peak_of(scale, 8) / 32, inverse = inverse_of(d);
         uint8_t scales[8], levels[SUPER];
         block.d = to_half(d);
         block.scales_high = 0;
@@ -295,7 +301,7 @@ struct Q8_0 {
 
     static void search(Tile& tile) {
         tile.search([](const Floats* x, const Floats*, Floats*, int) {
-            return Grid{magnitude(extreme<32>(x)) / 127, {}};
+            return Grid{magnitude(peak_of<32>(x)) / 127, {}};
         });
     }
 
@@ -319,7 +325,7 @@ struct Symmetric {
 
     static void search(Tile& tile) {
         tile.search([](const Floats* x, const Floats*, Floats*, int) {
-            return Grid{extreme<32>(x) / -(float)HALF, {}};
+            return Grid{peak_of<32>(x) / -(float)HALF, {}};
         });
     }
 
@@ -346,8 +352,8 @@ struct Between {
 
     static void search(Tile& tile) {
         tile.search([](const Floats* x, const Floats*, Floats*, int) {
-            const auto [bottom, top] = extremes<32>(x);
-            return Grid{(top - bottom) / (float)TOP, bottom};
+            const Extremes ends = extremes<32>(x);
+            return Grid{(ends.top - ends.bottom) / (float)TOP, ends.bottom};
         });
     }
 

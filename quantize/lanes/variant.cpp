@@ -39,7 +39,7 @@ void quantize(const Rows& rows, void* blocks) {
     }
 }
 
-// Numbers are those of ggml_type. With four lanes, Q4_0 and Q4_1 are no faster than ggml.
+// Numbers are those of ggml_type. With SSE2 alone, Q4_0 and Q4_1 would be slower than ggml's.
 const lanes::Kernel KERNELS[] = {
 #if !defined(__SSE2__) || defined(__AVX2__)
     {2, false, quantize<Q4_0>},

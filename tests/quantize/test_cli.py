@@ -20,8 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from mimo_convert.convert import convert
 from mimo_convert.plan import Options
-from mimo_convert.request import make_request
+from mimo_convert.request import Request, make_request, origin_of
+from mimo_convert.stored_model import model_of_file
 from quantize.cli import main
+from quantize.recipes import parse_rule
 from quantize.types import TYPES
 from runtime_check import bundled
 
@@ -82,24 +84,48 @@ def test_blocks_that_are_made_and_blocks_that_are_copied_keep_the_name_of_their_
     lm: Files, tmp_path: Path, quantizer: str
 ) -> None:
     made = done(lm(False, "bf16"), tmp_path / "q8_0.gguf", "--outtype", "q8_0", "--quantizer", quantizer)
-    assert gguf_metadata(made)["mimo_convert.quantizer"] == quantizer
+    assert gguf_metadata(made)[QUANTIZER] == quantizer
     copied = done(made, tmp_path / "copied.gguf", "--fuse-qkv", "--quantizer", "auto")
-    assert gguf_metadata(copied)["mimo_convert.quantizer"] == quantizer
+    assert gguf_metadata(copied)[QUANTIZER] == quantizer
     mixed = done(made, tmp_path / "mixed.gguf", "--tensor-type", "up=q4_k", "--quantizer", "ggml")
-    assert gguf_metadata(mixed)["mimo_convert.quantizer"] == ("ggml" if quantizer == "ggml" else "ggml + simd")
+    assert gguf_metadata(mixed)[QUANTIZER] == ("ggml" if quantizer == "ggml" else "ggml + simd")
     replaced = done(made, tmp_path / "replaced.gguf", "--outtype", "q4_k", "--quantizer", "ggml")
-    assert gguf_metadata(replaced)["mimo_convert.quantizer"] == "ggml"
+    assert gguf_metadata(replaced)[QUANTIZER] == "ggml"
     floats = done(made, tmp_path / "floats.gguf", "--outtype", "f32")
-    assert "mimo_convert.quantizer" not in gguf_metadata(floats)
+    assert QUANTIZER not in gguf_metadata(floats)
 
 
-@pytest.mark.parametrize("key", [None, Key("mimo_convert.quantizer", 7, V.UINT32)])
-def test_of_blocks_whose_file_does_not_tell_nothing_is_told(lm: Files, tmp_path: Path, key: Key | None) -> None:
-    strange = rewrite(
-        lm(False, "q8_0"), tmp_path / "in.gguf",
-        keys=lambda found: found if found.name != "mimo_convert.quantizer" else key,
-    )  # fmt: skip
-    assert "mimo_convert.quantizer" not in gguf_metadata(done(strange, tmp_path / "x.gguf", "--fuse-qkv"))
+QUANTIZER = "mimo_convert.quantizer"
+
+
+@pytest.mark.parametrize(
+    "key", [None, Key(QUANTIZER, 7, V.UINT32), Key(QUANTIZER, "simd\n\x1b[31m", V.STRING), Key(QUANTIZER, "", V.STRING)]
+)
+def test_of_blocks_whose_file_does_not_tell_nothing_is_claimed(lm: Files, tmp_path: Path, key: Key | None) -> None:
+    silent = rewrite(
+        lm(False, "q8_0"), tmp_path / "in.gguf", keys=lambda found: found if found.name != QUANTIZER else key
+    )
+    copied, mixed = tmp_path / "copied.gguf", tmp_path / "mixed.gguf"
+    assert QUANTIZER not in gguf_metadata(done(silent, copied, "--fuse-qkv"))
+    rule = ["--tensor-type", "up=q4_k", "--quantizer", "ggml"]
+    assert gguf_metadata(done(silent, mixed, *rule))[QUANTIZER] == "ggml + unknown"
+    again = done(mixed, tmp_path / "again.gguf", "--split-qkv")
+    assert gguf_metadata(again)[QUANTIZER] == "ggml + unknown"
+
+
+def test_what_decides_the_bytes_of_a_file_includes_who_makes_them(lm: Files, tmp_path: Path) -> None:
+    """Also where the file's own record would be the same."""
+    source = done(lm(False, "f16"), tmp_path / "a.gguf", "--tensor-type", "up=q8_0", "--quantizer", "ggml")
+    both = done(source, tmp_path / "b.gguf", "--tensor-type", "down=q8_0", "--quantizer", "simd")
+    assert gguf_metadata(both)[QUANTIZER] == "ggml + simd"
+    rules = (parse_rule("layers.0.ffn.gate=q8_0", "x"),)
+    requests = {
+        name: Request(model_of_file(both), [None], Options(rules=rules, quantizer=name), "c.gguf")
+        for name in ("ggml", "simd")
+    }
+    origins = {name: origin_of(request, request.plans[0]) for name, request in requests.items()}
+    assert requests["ggml"].plans[0].header == requests["simd"].plans[0].header
+    assert origins["ggml"] != origins["simd"]
 
 
 # What mimo-convert would have written.
@@ -318,7 +344,7 @@ def test_a_rule_changes_its_tensors_and_copies_the_others(lm: Files, tmp_path: P
         else:
             assert tensor.data == source[name].data
     before, after = gguf_metadata(lm(False, "f16")), gguf_metadata(tmp_path / "x.gguf")
-    assert after.pop("mimo_convert.quantizer")
+    assert after.pop(QUANTIZER)
     assert before == after, "general.file_type, too: what most tensors are"
 
 
@@ -481,7 +507,7 @@ def test_keys_that_only_other_tools_write_are_kept(lm: Files, tmp_path: Path, op
     quantized = "q4_k" in options
     file_type = 14 if quantized else 1
     expected = [(k, file_type if k == "general.file_type" else v, types) for k, v, types in typed_metadata(source)]
-    assert typed_metadata(made) == expected + [("mimo_convert.quantizer", "ggml", [V.STRING])] * quantized
+    assert typed_metadata(made) == expected + [(QUANTIZER, "ggml", [V.STRING])] * quantized
 
 
 def test_empty_arrays_are_kept(tokenizer: Callable[[str], Path], tmp_path: Path) -> None:
@@ -714,6 +740,7 @@ KILLED_MIDWAY = """
 import os, signal
 from mimo_convert import flusher, journal
 from quantize.cli import main
+from quantize.recipes import parse_rule
 
 flusher.FLUSH_BYTES = 1 << 16
 add = journal.Journal.add
