@@ -22,14 +22,14 @@ lock = threading.Lock()
 spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
 
 
-def timed(quantize_rows: Any) -> Any:
-    """A quantizer whose result is rows of its last argument but one."""
+def timed(quantize_rows: Any, position: int) -> Any:
+    """A quantizer whose argument number `position` is the type of its result."""
 
     def run(*arguments: Any) -> Any:
         begin = time.thread_time()
         blocks = quantize_rows(*arguments)
         seconds = time.thread_time() - begin
-        type: Type = arguments[-2]
+        type: Type = arguments[position]
         with lock:
             spent[type.name][0] += seconds
             spent[type.name][1] += blocks.size // type.block_bytes * type.block
@@ -40,8 +40,8 @@ def timed(quantize_rows: Any) -> Any:
 
 if __name__ == "__main__":
     report, *arguments = sys.argv[1:]
-    rows.quantize_rows = timed(rows.quantize_rows)
-    simd.quantize_rows = timed(simd.quantize_rows)
+    rows.quantize_rows = timed(rows.quantize_rows, 1)
+    simd.quantize_rows = timed(simd.quantize_rows, 2)
     try:
         main(arguments)
     finally:
