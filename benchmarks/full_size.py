@@ -23,11 +23,10 @@ from quantize.kernels import quantize_rows
 from quantize.types import TYPES
 from tests.synthetic import REAL_VOCAB_SIZE, write_audio_tokenizer, write_speech_lm
 
-from .gates import insert
+from .document import publish
 from .generate import SIZES, generate
 from .machine import machine
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 SAMPLE_WEIGHTS = 1 << 26  # quantized on one thread, to know ggml's speed here and now
 
 
@@ -129,9 +128,7 @@ def main(size: str, checkpoint: Path | None, folder: Path | None) -> None:
     """Measure, print, and put the tables into docs/benchmarks.md."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         lines = measure(Path(name), size, checkpoint)
-    print("\n".join(lines))
-    text = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(insert(text, "full size", lines), encoding="utf-8")
+    publish("full size", lines)
 
 
 def measure(folder: Path, size: str, checkpoint: Path | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""`make bench`, first half: what every type costs, on tiny and on a random checkpoint → docs/gates.md."""
+"""`make bench`, first part: what every type costs, on tiny and on a random checkpoint → docs/gates.md."""
 
 import re
 import tempfile
@@ -18,6 +18,8 @@ from runtime_check.check import Check, check
 from runtime_check.gates import STAGES, Gate
 from runtime_check.transcribe import read_clip
 from tests.synthetic import write_audio_tokenizer, write_speech_lm
+
+from .document import insert
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "gates.md"
 HEADS = ("encoder", "audio features", "text embeds", "inputs embeds", "layers", "last hidden", "logits")
@@ -133,13 +135,6 @@ def table(checks: Mapping[str, Check]) -> list[str]:
         cells += [f"{comparison.code_agreement:.1%}", *("equal" if same else "differs" for same in equal)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
-
-
-def insert(text: str, name: str, lines: list[str]) -> str:
-    """The document with `lines` between the two marks called `name`."""
-    mark = f"<!-- {name} -->\n"
-    body = "\n".join(lines)
-    return re.sub(f"{mark}.*?{mark}", lambda _: f"{mark}{body}\n{mark}", text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

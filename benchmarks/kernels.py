@@ -6,20 +6,18 @@ The table goes into docs/benchmarks.md.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from mimo_convert.request import CHUNK_WEIGHTS
 from quantize import simd
-from quantize.kernels import Bytes, Scratch, quantize_rows
+from quantize.kernels import Bytes, Scratch, quantize_rows, to_float32
 from quantize.types import BF16, TYPES, Type
 
-from .gates import insert
+from .document import publish
 from .machine import machine
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 ROW = 4096
 ROUNDS = 7
 SECONDS = 0.1  # of each measurement in a round
@@ -35,7 +33,7 @@ OUT = Scratch()
 def rows_of(n_weights: int) -> Bytes:
     """Gaussian bf16 weights, as stored."""
     weights = np.random.default_rng(0).standard_normal((n_weights // ROW, ROW), np.float32) * np.float32(0.02)
-    return (weights.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+    return quantize_rows(weights, BF16)
 
 
 def rate(work: Callable[[], None], n_weights: int) -> float:
@@ -53,8 +51,7 @@ def rates(type: Type) -> dict[str, list[float]]:
     ggml gets its rows widened already; the kernels do that themselves.
     """
     stored = rows_of(CHUNK_WEIGHTS)
-    few = stored[: max(1, CHUNK_WEIGHTS // ROW // 8)]
-    floats = (few.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    floats = to_float32(stored[: len(stored) // 8], BF16)  # an eighth, since ggml needs the longer
     contenders: dict[str, tuple[Callable[[], None], int]] = {
         "ggml": (lambda: void(quantize_rows(floats, type, OUT)), floats.size)
     }
@@ -142,6 +139,4 @@ def scaling_targets(type: Type) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    lines = measure()
-    print("\n".join(lines))
-    DOCUMENT.write_text(insert(DOCUMENT.read_text(encoding="utf-8"), "kernels", lines), encoding="utf-8")
+    publish("kernels", measure())

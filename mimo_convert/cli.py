@@ -101,7 +101,7 @@ def main(
     requests = make_requests(model, tokenizer, types, tokenizer_type, options, stream=stream and not dry_run)
     check_rules_of(requests)
     out = out or Path(f"{requests[0].model.name}-GGUF")
-    from runtime_check import proof, report  # late: --help needs no ggml
+    from runtime_check import proof, report  # late: --help needs none of it
 
     if dry_run:
         plans = [plan for request in look_at_weights(requests, threads) for plan in request.plans]

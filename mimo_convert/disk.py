@@ -6,11 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk that holds `folder`, or will."""
+def nearest(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that is there: on the same disk as it will be."""
     while not os.path.exists(folder):
         folder = folder.resolve().parent
-    status = os.statvfs(folder)
+    return folder
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk that holds `folder`, or will."""
+    status = os.statvfs(nearest(folder))
     return status.f_bavail * status.f_frsize
 
 

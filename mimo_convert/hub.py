@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from quantize.errors import InputError
 
-from .disk import free_bytes
+from .disk import free_bytes, nearest
 from .shards import LocalShards
 
 # What a conversion needs of a repository beside the shards; the rest (images, code, other formats) is not downloaded.
@@ -99,9 +99,7 @@ class HubShards(LocalShards):
 
     def room(self, files: Sequence[Path], folder: Path) -> int:
         """With `stream`, those of the largest: one is there at a time."""
-        while not folder.exists():
-            folder = folder.resolve().parent
-        if os.stat(folder).st_dev != os.stat(self.folder).st_dev:
+        if os.stat(nearest(folder)).st_dev != os.stat(self.folder).st_dev:
             return 0
         absent = [self.size(file) for file in files if not self.is_here(file)]
         return max(absent, default=0) if self.stream else sum(absent)

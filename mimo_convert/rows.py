@@ -8,7 +8,7 @@ from quantize import simd
 from quantize.errors import WorthlessError
 from quantize.kernels import Bytes, Scratch, is_float, peak, quantize_rows, to_float32
 from quantize.quantizer import SIMD
-from quantize.types import F32
+from quantize.types import F32, Type
 
 from .plan import PlannedTensor
 from .request import Chunk
@@ -30,33 +30,40 @@ def convert_rows(chunk: Chunk, rows: Bytes, targets: Sequence[PlannedTensor]) ->
     if not is_float(stored) and all(target.type is stored for target in targets):
         yield from [rows] * len(targets)
         return
-    top = check_numbers(chunk, rows)
-    floats = None  # widened once, for all that need it
+    floats, type = as_floats(chunk, rows)
+    top = check_floats(chunk, floats, type)
     for target in targets:
-        type = target.type
-        if type is stored:
+        if target.type is stored:
             yield rows
-        elif top >= type.overflow:
+        elif top >= target.type.overflow:
             raise OverflowingWeightError
-        elif SIMD in target.quantizers and is_float(stored):
-            yield simd.quantize_rows(rows, stored, type, BLOCKS)
+        elif SIMD in target.quantizers:
+            yield simd.quantize_rows(floats, type, target.type, BLOCKS)
         else:
-            floats = to_float32(rows, stored, FLOATS) if floats is None else floats
-            if SIMD in target.quantizers:
-                yield simd.quantize_rows(floats.view(np.uint8), F32, type, BLOCKS)
-            else:
-                yield quantize_rows(floats, type, BLOCKS)
+            if type is not F32:  # once, for all that need it
+                floats, type = to_float32(floats, type, FLOATS).view(np.uint8), F32
+            yield quantize_rows(floats.view(np.float32), target.type, BLOCKS)
 
 
 def check_numbers(chunk: Chunk, rows: Bytes) -> float:
     """The greatest magnitude in stored rows; WorthlessError if a weight is NaN or infinite."""
-    type = chunk.source.type
-    top = peak(rows, type) if is_float(type) else peak(to_float32(rows, type, FLOATS).view(np.uint8), F32)
+    return check_floats(chunk, *as_floats(chunk, rows))
+
+
+def as_floats(chunk: Chunk, rows: Bytes) -> tuple[Bytes, Type]:
+    """Stored rows and their type, if that is one of floats; what they stand for, as F32, if they are blocks."""
+    stored = chunk.source.type
+    return (rows, stored) if is_float(stored) else (to_float32(rows, stored, FLOATS).view(np.uint8), F32)
+
+
+def check_floats(chunk: Chunk, floats: Bytes, type: Type) -> float:
+    """`check_numbers` of what `as_floats` gave."""
+    top = peak(floats, type)
     if np.isfinite(top):
         return top
-    floats = to_float32(rows, type)
-    row = int(np.argmin(np.isfinite(floats).all(axis=1)))
-    what = "NaN" if np.isnan(floats[row]).any() else "infinity"
+    numbers = to_float32(floats, type)
+    row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
+    what = "NaN" if np.isnan(numbers[row]).any() else "infinity"
     raise WorthlessError(
         chunk.source.file, f"tensor {chunk.source.name} holds {what} in row {chunk.first + row}",
         todo="the file is damaged: get it again",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+import quantize
+
 from .kernels import Bytes, Floats, Scratch, is_float, memory
 from .types import Type
 
@@ -96,8 +98,6 @@ def _kernel(type: Type, variant: str) -> "ctypes._Pointer[Kernel] | None":
 @cache
 def _library() -> ctypes.CDLL | None:
     """None where none was built. Of the package's folders, that of an editable install holds it alone."""
-    import quantize
-
     path = next((path for path in (Path(folder) / LIBRARY for folder in quantize.__path__) if path.exists()), None)
     if path is None:
         return None

@@ -44,18 +44,12 @@ inline size_t stored_bytes(Stored stored) { return stored == F32 ? 4 : 2; }
 inline void widen(const void* from, Stored stored, int n, float* to) {
     if (stored == F32) {
         memcpy(to, from, 4 * (size_t)n);
-    } else if (stored == BF16) {
-        for (int i = 0; i < n; ++i) {
-            uint16_t bfloat;
-            memcpy(&bfloat, (const char*)from + 2 * i, 2);
-            to[i] = from_bfloat(bfloat);
-        }
-    } else {
-        for (int i = 0; i < n; ++i) {
-            uint16_t half;
-            memcpy(&half, (const char*)from + 2 * i, 2);
-            to[i] = from_half(half);
-        }
+        return;
+    }
+    for (int i = 0; i < n; ++i) {
+        uint16_t bits;
+        memcpy(&bits, (const char*)from + 2 * i, 2);
+        to[i] = stored == BF16 ? from_bfloat(bits) : from_half(bits);
     }
 }
 

@@ -136,28 +136,29 @@ struct AboveMinimum {
     }
 };
 
-// Magnitude + root mean square of the sub-block: what Q4_K and Q5_K weigh errors with.
-inline void weigh_by_mean(const Floats* x, Floats* weights) {
-    Floats squares = {};
-    for (int i = 0; i < 32; ++i) squares += x[i] * x[i];
-    const Floats mean = square_root(squares / 32);
-    for (int i = 0; i < 32; ++i) weights[i] = mean + magnitude(x[i]);
-}
-
-struct Q4K {
-    using Block = BlockQ4_K;
-    static constexpr int SUB = 32, TOP = 15, SCALE_TOP = 63, N_STEPS = 20;
-    static constexpr float FIRST = -1, MEAN_FACTOR = 2;
+// What Q4_K and Q5_K have in common.
+struct Of32 {
+    static constexpr int SUB = 32, SCALE_TOP = 63;
+    static constexpr float MEAN_FACTOR = 2;
     static constexpr Error ERROR = Error::SQUARED;
-    static void weigh(const Floats* x, Floats* weights) { weigh_by_mean(x, weights); }
+    static void weigh(const Floats* x, Floats* weights) {
+        Floats squares = {};
+        for (int i = 0; i < SUB; ++i) squares += x[i] * x[i];
+        const Floats mean = square_root(squares / (float)SUB);
+        for (int i = 0; i < SUB; ++i) weights[i] = mean + magnitude(x[i]);
+    }
 };
 
-struct Q5K {
+struct Q4K : Of32 {
+    using Block = BlockQ4_K;
+    static constexpr int TOP = 15, N_STEPS = 20;
+    static constexpr float FIRST = -1;
+};
+
+struct Q5K : Of32 {
     using Block = BlockQ5_K;
-    static constexpr int SUB = 32, TOP = 31, SCALE_TOP = 63, N_STEPS = 15;
-    static constexpr float FIRST = -0.5f, MEAN_FACTOR = 2;
-    static constexpr Error ERROR = Error::SQUARED;
-    static void weigh(const Floats* x, Floats* weights) { weigh_by_mean(x, weights); }
+    static constexpr int TOP = 31, N_STEPS = 15;
+    static constexpr float FIRST = -0.5f;
 };
 
 struct Q2K {

@@ -8,22 +8,18 @@ namespace {
 
 using lanes::Rows;
 
-inline void widen(const Rows& rows, int64_t first, int n, float* to) {
-    const Stored stored = (Stored)rows.stored;
-    widen((const char*)rows.data + first * stored_bytes(stored), stored, n, to);
-}
-
 template <class Type>
 void quantize(const Rows& rows, void* blocks) {
     using Tile = typename Type::Tile;
     constexpr int WEIGHTS = sizeof Tile::x / sizeof(float), BLOCK_WEIGHTS = WEIGHTS / Tile::N_BLOCKS;
     Tile tile;
     tile.weighted = rows.columns;
+    const Stored stored = (Stored)rows.stored;
     const int64_t n = rows.n_rows * rows.row;
     char* out = (char*)blocks;
     for (int64_t first = 0; first < n; first += WEIGHTS) {
         const int count = n - first < WEIGHTS ? (int)(n - first) : WEIGHTS;
-        widen(rows, first, count, tile.x);
+        widen((const char*)rows.data + first * stored_bytes(stored), stored, count, tile.x);
         memset(tile.x + count, 0, sizeof tile.x - count * sizeof(float));
         if (tile.weighted) {
             memset(tile.columns, 0, sizeof tile.columns);

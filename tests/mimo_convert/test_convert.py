@@ -350,9 +350,8 @@ def test_a_write_that_fails_leaves_nothing(
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path) -> None:
     lm = write_speech_lm(tmp_path / "lm")
     out = tmp_path / "out"
-    outtypes = [
-        word for name in TYPES for word in ("--outtype", name)
-    ]  # many and slow: interrupted long before its end
+    outtypes = [word for name in TYPES for word in ("--outtype", name)]
+    outtypes += ["--quantizer", "ggml"]  # many and slow: interrupted long before its end
     write_audio_tokenizer(tmp_path / "tok", num_quantizers=1)
 
     def heed_interrupts() -> None:  # what runs the tests in the background may have told its children not to

@@ -34,8 +34,9 @@ NAMES = ["mimo-asr-q8_0.gguf", "mimo-tokenizer-q8_0.gguf"]
 
 # mimo-convert, with journals that are written after every chunk, and as much room on the disk as the test says
 PATCHED = """
-import os, sys
+import os, signal, sys
 import mimo_convert.flusher, mimo_convert.hub, mimo_convert.cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may have told us not to heed it
 mimo_convert.flusher.FLUSH_BYTES = 1
 if "FREE" in os.environ:
     mimo_convert.hub.free_bytes = lambda folder: int(os.environ["FREE"])

@@ -1,10 +1,8 @@
 """Rows → blocks → rows, against ggml itself, the `gguf` library's numpy quantizers, and PyTorch."""
 
-import ctypes
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import ggml
 import gguf
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +15,8 @@ from hypothesis.extra.numpy import arrays
 from quantize.kernels import Scratch, peak, quantize_rows, to_float32
 from quantize.types import TYPES, Type
 
+from .blocks import ggml_blocks
+
 Rows = npt.NDArray[np.float32]
 HALVES = pytest.mark.parametrize(("name", "dtype"), [("f16", torch.float16), ("bf16", torch.bfloat16)])
 ALL = pytest.mark.parametrize("type", TYPES.values(), ids=TYPES)
@@ -24,11 +24,7 @@ ALL = pytest.mark.parametrize("type", TYPES.values(), ids=TYPES)
 
 def ggml_bytes(type: Type, rows: Rows) -> bytes:
     """One call of `ggml_quantize_chunk` over all rows."""
-    rows = np.ascontiguousarray(rows, np.float32)
-    out = ctypes.create_string_buffer(len(rows) * ggml.ggml_row_size(type.ggml, rows.shape[1]))
-    source = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    n = ggml.ggml_quantize_chunk(type.ggml, source, out, 0, len(rows), rows.shape[1], None)
-    return out.raw[:n]
+    return ggml_blocks(rows, type).tobytes()
 
 
 def floats(data: npt.NDArray[np.uint8], type: Type) -> Rows:

@@ -18,7 +18,8 @@ from quantize.quantizer import quantizer_of, sample, weighted_error
 from quantize.simd import QuantizerWarning
 from quantize.types import TYPES, Type
 
-BLOCK_TYPES = [type for type in TYPES.values() if type.block > 1]
+from .blocks import BLOCK_TYPES
+
 Q4_K = TYPES["q4_k"]
 
 

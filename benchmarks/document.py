@@ -1,0 +1,19 @@
+"""Measured lines in their places in documents."""
+
+import re
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def insert(text: str, name: str, lines: list[str]) -> str:
+    """The document with `lines` between the two marks called `name`."""
+    mark = f"<!-- {name} -->\n"
+    body = "\n".join(lines)
+    return re.sub(f"{mark}.*?{mark}", lambda _: f"{mark}{body}\n{mark}", text, flags=re.DOTALL)
+
+
+def publish(name: str, lines: list[str]) -> None:
+    """Print `lines`, and put them into docs/benchmarks.md."""
+    print("\n".join(lines))
+    BENCHMARKS.write_text(insert(BENCHMARKS.read_text(encoding="utf-8"), name, lines), encoding="utf-8")
