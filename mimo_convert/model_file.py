@@ -13,15 +13,17 @@ from gguf import GGUFValueType, TokenType
 
 from quantize.errors import InputError
 from quantize.quantizer import GGML, SIMD
-from quantize.recipes import ROLE_TYPES
-from quantize.types import F32
+from quantize.recipes import ROLE_TYPES, Rule, parse_recipe
+from quantize.types import F32, TYPES, Type
 
 from .gguf_file import GGUFFile, read_gguf
 from .models import Family
 from .vocabulary import check_merges
 
 PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFValueType.STRING: str}
+FILE_TYPE = "general.file_type"
 QUANTIZER = "mimo_convert.quantizer"
+RECIPE = "mimo_convert.recipe"
 UNKNOWN = "unknown"
 AGAIN = "convert the checkpoint again"
 
@@ -83,6 +85,20 @@ def quantizers_of_file(file: GGUFFile) -> frozenset[str]:
 def quantizer_text(names: Iterable[str]) -> str:
     """As a file records it: `simd`, `ggml`, `ggml + simd`, … or nothing, if nothing is known."""
     return " + ".join(sorted(names)) if set(names) - {UNKNOWN} else ""
+
+
+def type_of_file(file: GGUFFile) -> Type | None:
+    """The type that the file says most of it is; None if it does not say, or names none that we know."""
+    found = file.metadata.get(FILE_TYPE)
+    return next((type for type in TYPES.values() if type.file_type == found), None)
+
+
+def rules_of_file(file: GGUFFile) -> tuple[Rule, ...]:
+    """The rules by which single tensors got other types. Raises InputError if what the file records is no recipe."""
+    found, where = file.metadata.get(RECIPE, ""), f"{file.path}: key {RECIPE}"
+    if not isinstance(found, str):
+        raise InputError(where, f"is {found!r}", expected="rules, REGEX=TYPE, one a line")
+    return tuple(parse_recipe(found, where))
 
 
 def is_asr_only(file: GGUFFile, family: Family) -> bool:

@@ -4,7 +4,7 @@ A plan is data: the dry run, the disk check, the conversion, its progress and th
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -12,7 +12,7 @@ from math import prod
 from quantize.errors import InputError
 from quantize.kernels import is_float
 from quantize.quantizer import AUTO, quantizer_of
-from quantize.recipes import Rule, choose_type
+from quantize.recipes import Rule, choose_type, recipe_text, rule_for
 from quantize.types import F32, Type
 
 from .checkpoint import WEIGHT_TYPES
@@ -141,7 +141,9 @@ def make_plan(
         file_name=file_name or _file_name(model.family, outtype),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
-        metadata=metadata_of_type(model.metadata, outtype, _quantizer(tensors)),
+        metadata=metadata_of_type(
+            model.metadata, outtype, recipe_text(_rules_of(tensors, model, outtype, options.rules)), _quantizer(tensors)
+        ),
         tensors=tensors,
         left_out=_left_out(model, used, options),
     )
@@ -149,6 +151,38 @@ def make_plan(
 
 def _quantizer(tensors: Iterable[PlannedTensor]) -> str:
     return quantizer_text({name for tensor in tensors for name in tensor.quantizers})
+
+
+def _rules_of(
+    tensors: Sequence[PlannedTensor], model: StoredModel, outtype: Type | None, rules: Sequence[Rule]
+) -> list[Rule]:
+    """The rules that the types of these tensors follow from: the user's own, then, of a file that keeps its types,
+    those that it was made by.
+
+    Q, K and V go by another name when they are fused, or split: what keeps a type that the rules would not give it
+    under that name gets a rule of its own.
+    """
+    if outtype is None:
+        every = [*rules, *model.rules]
+        own = [
+            rule_for(tensor.name, tensor.type, str(model.where))
+            for tensor in tensors
+            if _is_renamed(tensor) and not _follows(tensor, model.type, every)
+        ]
+        rules = [*own, *every]
+    return [rule for rule in rules if any(rule.matches(tensor.name, tensor.role) for tensor in tensors)]
+
+
+def _is_renamed(tensor: PlannedTensor) -> bool:
+    """Whether the file that a tensor is copied from calls it otherwise."""
+    return any(source.name.partition("[")[0] != tensor.name for source in tensor.sources)
+
+
+def _follows(tensor: PlannedTensor, type: Type | None, rules: Iterable[Rule]) -> bool:
+    """Whether the rules, or else the file's `type` if that is known, give a tensor the type that is planned for it."""
+    if tensor.note == KEPT_F32 or type is None:
+        return True
+    return choose_type(tensor.role, tensor.shape[-1], type, tensor.name, rules)[0] is tensor.type
 
 
 def _file_name(family: Family, outtype: Type | None) -> str:

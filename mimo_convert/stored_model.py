@@ -8,18 +8,29 @@ from typing import Any
 from gguf import GGUFValueType
 
 from quantize.errors import InputError
+from quantize.recipes import Rule
 from quantize.types import F32, Type
 
 from .checkpoint import Checkpoint
 from .gguf_file import Entry, GGUFFile, read_gguf
-from .model_file import QUANTIZER, is_asr_only, is_fused, open_model_file, quantizers_of_file, vocabulary_of_file
+from .model_file import (
+    FILE_TYPE,
+    QUANTIZER,
+    RECIPE,
+    is_asr_only,
+    is_fused,
+    open_model_file,
+    quantizers_of_file,
+    rules_of_file,
+    type_of_file,
+    vocabulary_of_file,
+)
 from .models import FAMILIES, Family, family_of
 from .shards import LocalShards
 from .stored import StoredTensor
 from .vocabulary import Vocabulary, read_vocabulary
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
-FILE_TYPE = "general.file_type"
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class StoredModel:
 
     `where` is the folder or file it is stored in; `tensors` go by their names in a checkpoint, whatever holds them;
     `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out, `quantizers` what made
-    its blocks.
+    its blocks; `type` and `rules` are what it says that its tensors' types follow from.
     """
 
     where: Path
@@ -41,6 +52,8 @@ class StoredModel:
     fused: bool = False
     asr_only: bool = False
     quantizers: frozenset[str] = frozenset()
+    type: Type | None = None
+    rules: tuple[Rule, ...] = ()
 
 
 def model_of_checkpoint(checkpoint: Checkpoint) -> StoredModel:
@@ -76,6 +89,8 @@ def model_of_file(path: Path) -> StoredModel:
         fused=is_fused(file),
         asr_only=is_asr_only(file, family),
         quantizers=quantizers_of_file(file),
+        type=type_of_file(file),
+        rules=rules_of_file(file),
     )
 
 
@@ -102,17 +117,17 @@ def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tupl
             raise InputError(file.path, f"extra tensor {name}, unknown to {family.gguf}")
 
 
-def metadata_of_type(metadata: Iterable[Entry], type: Type | None, quantizer: str) -> list[Entry]:
-    """`metadata` of a file of this type (None: as it is), whose blocks `quantizer` makes, if that is known."""
-    entries = [entry for entry in metadata if entry.key != QUANTIZER]
+def metadata_of_type(metadata: Iterable[Entry], type: Type | None, recipe: str, quantizer: str) -> list[Entry]:
+    """`metadata` of a file of this type (None: as it is), some of whose tensors have others by `recipe`, and whose
+    blocks `quantizer` makes, if that is known."""
+    entries = [entry for entry in metadata if entry.key not in (RECIPE, QUANTIZER)]
     if type:
         declared = Entry(FILE_TYPE, type.file_type, GGUFValueType.UINT32)
         entries = [declared if entry.key == FILE_TYPE else entry for entry in entries]
         if declared not in entries:
             entries.append(declared)
-    if quantizer:
-        entries.append(Entry(QUANTIZER, quantizer, GGUFValueType.STRING))
-    return entries
+    told = ((RECIPE, recipe), (QUANTIZER, quantizer))
+    return entries + [Entry(key, text, GGUFValueType.STRING) for key, text in told if text]
 
 
 def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:

@@ -37,10 +37,10 @@ class Rule:
 
 
 def parse_rule(text: str, where: str) -> Rule:
-    """`REGEX=TYPE` as a rule. Raises InputError if it is not that."""
+    """`REGEX=TYPE`, in one line of printable characters, as a rule. Raises InputError if it is not that."""
     regex, equals, name = text.rpartition("=")
     type = TYPES.get(name.strip().lower())
-    if not equals or not regex.strip() or type is None:
+    if not equals or not regex.strip() or not regex.strip().isprintable() or type is None:
         raise InputError(where, f"{text!r} is no rule", expected=f"REGEX=TYPE, the type one of {' '.join(TYPES)}")
     try:
         return Rule(re.compile(regex.strip()), type, where)
@@ -52,6 +52,16 @@ def parse_recipe(text: str, where: str) -> list[Rule]:
     """A recipe's rules: one a line; empty lines and lines that begin with `#` are not."""
     lines = ((i, line.strip()) for i, line in enumerate(text.splitlines(), 1))
     return [parse_rule(line, f"{where}:{i}") for i, line in lines if line and not line.startswith("#")]
+
+
+def recipe_text(rules: Iterable[Rule]) -> str:
+    """The recipe that `parse_recipe` reads these rules from."""
+    return "\n".join(re.sub("^#", r"\\#", str(rule)) for rule in rules)
+
+
+def rule_for(name: str, type: Type, where: str) -> Rule:
+    """The rule about the tensor `name` alone."""
+    return Rule(re.compile(f"^{re.escape(name)}$"), type, where)
 
 
 def check_rules(rules: Iterable[Rule], tensors: Sequence[tuple[str, str]]) -> None:

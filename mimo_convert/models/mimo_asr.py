@@ -1,9 +1,9 @@
 """MiMo-V2.5-ASR and its siblings MiMo-Audio-7B: a Qwen2 language model that reads text and groups of audio codes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from gguf import GGUFValueType
 
@@ -80,6 +80,26 @@ class SpeechLMDims:
             self.patch_intermediate, self.input_rope_theta, self.rms_norm_eps,
         )  # fmt: skip
 
+
+class PublishedVocabulary(NamedTuple):
+    """What is known of the published model's vocabulary; a file with `vocab_size` tokens claims to hold it."""
+
+    vocab_size: int
+    n_merges: int
+    n_unused: int
+    ids: Mapping[str, int]
+
+
+PUBLISHED = PublishedVocabulary(
+    vocab_size=151_680,
+    n_merges=151_387,
+    n_unused=7,
+    ids={
+        "<|endoftext|>": 151_643, "<|im_start|>": 151_644, "<|im_end|>": 151_645, "<|sosp|>": 151_665,
+        "<|eosp|>": 151_666, "<|empty|>": 151_667, "<|Human|>": 151_668, "<|SpeechLM|>": 151_669,
+        "<|sostm|>": 151_670, "<|eostm|>": 151_671, "<|eot|>": 151_672,
+    },
+)  # fmt: skip
 
 # What the forward pass takes for granted; a config that says otherwise is another model.
 ASSUMED: dict[str, tuple[Any, ...]] = {
@@ -165,6 +185,16 @@ def conflicts(d: SpeechLMDims) -> Iterator[tuple[str, str]]:
             yield f"{name} is {getattr(d, name)}", "an even number, for the rotary embedding"
     if d.out_hidden_size != d.hidden_size:
         yield f"out_hidden_size is {d.out_hidden_size}", f"hidden_size, {d.hidden_size}"
+
+
+def oddities(d: SpeechLMDims) -> Iterator[tuple[str, str]]:
+    """What is no contradiction, but so in no model that is known, by the file's keys: (what is, what should be)."""
+    for channel, (size, zero) in enumerate(zip(d.speech_vocab, d.speech_zeroemb, strict=True)):
+        if zero != size - 1:
+            yield f"mimo_asr.audio.speech_zeroemb.{channel} is {zero}", f"the last id, {size - 1}"
+    parts = d.delay_pattern.split("-")
+    if len(parts) != d.channels or not all(part.isdecimal() for part in parts):
+        yield f"mimo_asr.audio.delay_pattern is {d.delay_pattern!r}", f"{d.channels} numbers joined by dashes"
 
 
 def _per_channel(config: Config, key: str, channels: int) -> tuple[int, ...]:

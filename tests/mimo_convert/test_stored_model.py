@@ -54,7 +54,7 @@ def test_a_file_holds_what_the_checkpoint_held(small_lm: Path, lm: StoredModel, 
     assert (model.fused, model.asr_only, model.family) == (fused, False, lm.family)
     assert model.dims == replace(lm.dims, rms_norm_eps=float(np.float32(lm.dims.rms_norm_eps)))
     assert model.tensors.keys() == lm.tensors.keys() == weights.keys()
-    for found, expected in zip(model.metadata, metadata_of_type(lm.metadata, TYPES["f32"], ""), strict=True):
+    for found, expected in zip(model.metadata, metadata_of_type(lm.metadata, TYPES["f32"], "", ""), strict=True):
         exact = expected.type != GGUFValueType.FLOAT32
         assert found == (expected if exact else expected._replace(value=float(np.float32(expected.value))))
     for name, tensor in model.tensors.items():
@@ -174,10 +174,35 @@ A, B = Entry("a", 1, U32), Entry("b", "x", STRING)
     ],
 )
 def test_metadata_of_a_type_declares_it_where_it_was_declared_before(before: list[Entry], after: list[Entry]) -> None:
-    assert metadata_of_type(before, TYPES["q8_0"], "") == after
+    assert metadata_of_type(before, TYPES["q8_0"], "", "") == after
 
 
 @pytest.mark.parametrize("quantizer", ["", "simd", "ggml + simd"])
 def test_metadata_of_a_file_tells_what_made_these_blocks_and_not_those_before(quantizer: str) -> None:
     new = [Entry("mimo_convert.quantizer", quantizer, STRING)] if quantizer else []
-    assert metadata_of_type([A, Entry("mimo_convert.quantizer", "ggml", STRING), B], None, quantizer) == [A, B, *new]
+    before = [A, Entry("mimo_convert.quantizer", "ggml", STRING), B]
+    assert metadata_of_type(before, None, "", quantizer) == [A, B, *new]
+
+
+@pytest.mark.parametrize("recipe", ["", "up=q8_0", "up=q8_0\nembed=f16"])
+def test_metadata_of_a_file_tells_its_own_rules_and_not_those_of_its_source(recipe: str) -> None:
+    new = [Entry("mimo_convert.recipe", recipe, STRING)] if recipe else []
+    before = [A, Entry("mimo_convert.recipe", "down=q4_k", STRING), B]
+    assert metadata_of_type(before, None, recipe, "") == [A, B, *new]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (Key("mimo_convert.recipe", 7, U32), ": is 7; expected rules, REGEX=TYPE, one a line$"),
+        (
+            Key("mimo_convert.recipe", "up=f16\nup", STRING),
+            ":2: 'up' is no rule; expected REGEX=TYPE",
+        ),
+        (Key("mimo_convert.recipe", "(=f16", STRING), r":1: '\(' is no regular expression"),
+    ],
+)
+def test_a_recipe_that_is_none_is_one_line(files: Made, tmp_path: Path, value: Key, says: str) -> None:
+    path = rewrite(files(False), tmp_path / "x.gguf", add=[value])
+    with pytest.raises(InputError, match=rf"^{path}: key mimo_convert\.recipe{says}"):
+        model_of_file(path)

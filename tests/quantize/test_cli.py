@@ -95,7 +95,7 @@ def test_blocks_that_are_made_and_blocks_that_are_copied_keep_the_name_of_their_
     assert QUANTIZER not in gguf_metadata(floats)
 
 
-QUANTIZER = "mimo_convert.quantizer"
+QUANTIZER, RECIPE = "mimo_convert.quantizer", "mimo_convert.recipe"
 
 
 @pytest.mark.parametrize(
@@ -345,6 +345,7 @@ def test_a_rule_changes_its_tensors_and_copies_the_others(lm: Files, tmp_path: P
             assert tensor.data == source[name].data
     before, after = gguf_metadata(lm(False, "f16")), gguf_metadata(tmp_path / "x.gguf")
     assert after.pop(QUANTIZER)
+    assert after.pop(RECIPE) == "layers\\.0\\..*(up|down)=q8_0\ndown|embed=q4_k"
     assert before == after, "general.file_type, too: what most tensors are"
 
 
@@ -360,6 +361,37 @@ def test_rules_and_a_type_give_what_they_give_mimo_convert(lm: Files, small_lm: 
     assert same(made, tmp_path / "mimo-asr-q4_k.gguf")
     types = {name: tensor.type for name, tensor in gguf_tensors(made).items()}
     assert (types[UP], types["llm.lm_head.weight"], types[QKV]) == ("f32", "q6_k", "q4_k")
+
+
+def test_a_file_that_keeps_its_types_keeps_the_rules_behind_them_and_new_ones_come_first(
+    lm: Files, tmp_path: Path
+) -> None:
+    ruled = done(lm(False, "f16"), tmp_path / "1", "--tensor-type", "ffn=q8_0", "--tensor-type", "embed=bf16")
+    assert gguf_metadata(done(ruled, tmp_path / "2"))[RECIPE] == "ffn=q8_0\nembed=bf16"
+    again = done(ruled, tmp_path / "3", "--tensor-type", r"1\.ffn\.up=q4_k")
+    assert gguf_metadata(again)[RECIPE] == "1\\.ffn\\.up=q4_k\nffn=q8_0\nembed=bf16"
+    typed = done(ruled, tmp_path / "4", "--outtype", "q8_0", "--tensor-type", "embed=bf16")
+    assert gguf_metadata(typed)[RECIPE] == "embed=bf16"
+    assert RECIPE not in gguf_metadata(done(ruled, tmp_path / "5", "--outtype", "q8_0"))
+
+
+def test_what_goes_by_another_name_gets_a_rule_if_it_keeps_its_type_against_those_there_are(
+    lm: Files, tmp_path: Path
+) -> None:
+    """Rules about Q, K and V say nothing of them once they are fused; one about Q alone would, once they are split."""
+    wide = done(lm(False, "f16"), tmp_path / "1", "--tensor-type", r"0\.attn\.[qkv]=q8_0")
+    assert gguf_metadata(done(wide, tmp_path / "2", "--fuse-qkv"))[RECIPE] == r"0\.attn\.[qkv]=q8_0"
+
+    narrow = done(lm(False, "f16"), tmp_path / "3", "--tensor-type", r"model.*0\.attn\.[qkv]\.=q8_0")
+    fused = done(narrow, tmp_path / "4", "--fuse-qkv")
+    own = [rf"^model\.layers\.0\.attn\.{part}\.weight$=q8_0" for part in ("qkv", "q", "k", "v")]
+    assert gguf_metadata(fused)[RECIPE] == own[0]
+    assert gguf_metadata(done(fused, tmp_path / "5", "--split-qkv"))[RECIPE].split("\n") == own[1:]
+
+    about_q = done(lm(True, "f16"), tmp_path / "6", "--tensor-type", r"attn\.q\.=q8_0")
+    split = gguf_metadata(done(about_q, tmp_path / "7", "--split-qkv"))[RECIPE].split("\n")
+    kept = [rf"^model\.layers\.{i}\.attn\.q\.weight$=f16" for i in range(2)]
+    assert split == [*kept, r"attn\.q\.=q8_0"]
 
 
 def test_parts_of_different_types_are_fused_only_when_one_is_chosen(lm: Files, tmp_path: Path) -> None:

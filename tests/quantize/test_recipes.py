@@ -1,13 +1,14 @@
 """Which type a tensor gets: the contract's section "Types", as a table; and the user's own rules before it."""
 
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quantize.errors import InputError
-from quantize.recipes import ROLE_TYPES, Rule, check_rules, choose_type, parse_recipe, parse_rule
+from quantize.recipes import ROLE_TYPES, Rule, check_rules, choose_type, parse_recipe, parse_rule, recipe_text, rule_for
 from quantize.types import TYPES
 
 MATRIX_ROLES = ["matrix", "embedding", "head"]
@@ -148,6 +149,9 @@ NO_RULE = f"is no rule; expected REGEX=TYPE, the type one of {' '.join(TYPES)}"
         ("*=q8_0", "'*' is no regular expression: nothing to repeat at position 0"),
         ("a{9999999999}=q8_0", "'a{9999999999}' is no regular expression: the repetition number is too large"),
         ("a\nb=q9_z", f"'a\\nb=q9_z' {NO_RULE}"),
+        ("a\nb=q8_0", f"'a\\nb=q8_0' {NO_RULE}"),
+        ("a\u2028b=q8_0", f"'a\\u2028b=q8_0' {NO_RULE}"),
+        ("a\udcffb=q8_0", f"'a\\udcffb=q8_0' {NO_RULE}"),
     ],
 )
 def test_what_is_no_rule_is_one_line(text: str, says: str) -> None:
@@ -178,6 +182,32 @@ def test_a_recipe_without_rules_has_none() -> None:
 def test_a_wrong_line_of_a_recipe_is_named_by_its_number(wrong: str) -> None:
     with pytest.raises(InputError, match=r"^dir/r\.txt:4: '"):
         parse_recipe(f"# mine\n\nup=q8_0\n{wrong}\nembed=f16\n", "dir/r.txt")
+
+
+@given(st.lists(st.tuples(st.text(max_size=6), st.sampled_from(list(TYPES))), max_size=4))
+def test_what_is_recorded_of_rules_are_the_same_rules(texts: list[tuple[str, str]]) -> None:
+    found = []
+    for pattern, type in texts:
+        with suppress(InputError):
+            found.append(parse_rule(f"{pattern}={type}", "x"))
+    again = parse_recipe(recipe_text(found), "x")
+    expected = [(rule.pattern.pattern, rule.type) for rule in found]
+    assert [(rule.pattern.pattern.replace(r"\#", "#"), rule.type) for rule in again] == [
+        (pattern.replace(r"\#", "#"), type) for pattern, type in expected
+    ]
+
+
+def test_a_rule_that_looks_like_a_comment_is_recorded_as_a_rule() -> None:
+    [rule] = parse_recipe(recipe_text(rules("#|up=q8_0")), "x")
+    assert (rule.type, rule.matches(UP, "matrix"), rule.matches("a#b", "matrix")) == (TYPES["q8_0"], True, True)
+    assert not rule.matches(EMBED, "embedding")
+
+
+def test_a_tensors_own_rule_is_about_it_alone() -> None:
+    rule = rule_for(UP, TYPES["q8_0"], "x")
+    assert str(rule) == r"^model\.layers\.0\.ffn\.up\.weight$=q8_0"
+    assert rule.matches(UP, "matrix")
+    assert not any(rule.matches(name, "matrix") for name in (f"x{UP}", f"{UP}x", UP.replace(".", "_")))
 
 
 TENSORS = [(UP, "matrix"), (EMBED, "embedding"), ("llm.final_norm.weight", "norm"), ("encoder.conv1.bias", "bias")]
