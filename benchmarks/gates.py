@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -14,9 +15,10 @@ from mimo_convert.request import make_request
 from quantize.kernels import quantize_rows
 from quantize.types import TYPES
 from runtime_check import bundled, reference
-from runtime_check.check import Check, check
+from runtime_check.check import Check, check, open_pair
 from runtime_check.gates import STAGES, Gate
-from runtime_check.transcribe import read_clip
+from runtime_check.steps import Steps
+from runtime_check.transcribe import Harness, read_clip
 from tests.synthetic import write_audio_tokenizer, write_speech_lm
 
 from .document import insert
@@ -63,17 +65,15 @@ def main() -> None:
 
 def measure(model: str, tokenizer: str, out: Path) -> dict[str, Check]:
     """Each type converted, run on JFK, and compared with the fp32 reference."""
-    clip, threads = read_clip(bundled.JFK), default_threads()
+    clip, threads = replace(read_clip(bundled.JFK), text=None), default_threads()
     lm, audio_tokenizer = bundled.open_model(model), bundled.open_tokenizer(tokenizer, model)
     expected = reference.run(lm, audio_tokenizer, clip, "english", max_new_tokens=64)
     checks = {}
     for name, type in TYPES.items():
         requests = [make_request(checkpoint, [type]) for checkpoint in (lm, audio_tokenizer)]
         paths = [out / plan.file_name for plan in convert(requests, out, threads=threads)]
-        checks[name] = check(
-            *paths, clip, expected, language="english", max_new_tokens=64, threads=threads,
-            expected_text=expected.transcript,
-        )  # fmt: skip
+        pair = open_pair(Harness(paths[0], paths[1], threads))
+        checks[name] = check(pair, clip, lambda answer: expected, language="english", max_new_tokens=64)
     return checks
 
 
@@ -85,6 +85,12 @@ def worst(result: Check) -> Figures:
         stages = [stage for stage in result.comparison.stages if re.fullmatch(kind, stage.name)]
         found[kind] = Gate(min(s.cos_mean for s in stages), min(s.cos_min for s in stages))
     return found
+
+
+def steps_of(result: Check) -> Steps:
+    assert result.comparison is not None
+    assert result.comparison.steps is not None
+    return result.comparison.steps
 
 
 def squared_errors() -> dict[str, float]:
@@ -124,7 +130,8 @@ def down(x: float) -> str:
 
 def table(checks: Mapping[str, Check]) -> list[str]:
     """A line of Markdown for each type."""
-    lines = [f"| type | {' | '.join(HEADS)} | codes | first token | transcript |", "|" + " --- |" * (len(HEADS) + 4)]
+    more = ("codes", "first token", "transcript", "likeliest token", "KL mean / max", "cached KL")
+    lines = [f"| type | {' | '.join((*HEADS, *more))} |", "|" + " --- |" * (len(HEADS) + len(more) + 1)]
     for name, result in checks.items():
         comparison, expected = result.comparison, result.reference
         assert comparison is not None
@@ -133,6 +140,9 @@ def table(checks: Mapping[str, Check]) -> list[str]:
         cells = [f"{gate.cos_mean:.4f} / {gate.cos_min:.4f}" for gate in worst(result).values()]
         equal = [len(set(comparison.first_token)) == 1, result.run.transcript == expected.transcript]
         cells += [f"{comparison.code_agreement:.1%}", *("equal" if same else "differs" for same in equal)]
+        steps = steps_of(result)
+        cells += [f"{steps.top1_agreement:.1%}", f"{steps.kl_mean:.2g} / {steps.kl_max:.2g}"]
+        cells += [f"{steps.cached_kl_max:.1g}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

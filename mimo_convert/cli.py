@@ -1,6 +1,7 @@
 """mimo-convert: parse, call, print. The one file of this floor that reaches up: it checks what it wrote."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -8,8 +9,7 @@ import click
 from quantize.errors import InputError
 from quantize.types import TYPES, Type
 from runtime_check import bundled
-from runtime_check.files import check_can_write
-from runtime_check.options import FILE, audio_option, json_option
+from runtime_check.options import FILE, audio_option, repack_option, report_options
 
 from .console import (
     TYPE_NAME,
@@ -73,7 +73,8 @@ from .request import Request, check_rules_of, make_request
     help="What to compare with.  [default: MODEL itself, in PyTorch; for tiny the bundled file]",
 )
 @audio_option
-@json_option
+@repack_option
+@report_options
 @click.option("--stream", is_flag=True, help="Delete each shard of a Hub checkpoint from the cache once it is used.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
 @click.option("--force", is_flag=True, help="Replace files that are already there.")
@@ -82,7 +83,8 @@ from .request import Request, check_rules_of, make_request
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, quantizer: str, out: Path | None, threads: int,
-    checked: bool, reference: str | None, audio: Path, json_file: Path | None, stream: bool, dry_run: bool, force: bool,
+    checked: bool, reference: str | None, audio: Path, repack: str, json_file: Path | None, junit_file: Path | None,
+    html_file: Path | None, stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
@@ -90,7 +92,6 @@ def main(
 
     Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 130 interrupted.
     """
-    check_can_write(json_file)
     types = [TYPES[name] for name in dict.fromkeys(outtypes)]
     options = Options(fuse_qkv, asr_only, read_rules(tensor_types, recipe), quantizer=quantizer)
     if stream and checked and not (reference and Path(reference).is_file()):
@@ -102,24 +103,29 @@ def main(
     check_rules_of(requests)
     out = out or Path(f"{requests[0].model.name}-GGUF")
     from runtime_check import proof, report  # late: --help needs none of it
+    from runtime_check.static_check import check_static
+
+    outputs = report.Outputs(json_file, junit_file, html_file)
+    outputs.check()
 
     if dry_run:
         plans = [plan for request in look_at_weights(requests, threads) for plan in request.plans]
         print_plans(plans, out)
-        if json_file:
-            report.write_json(json_file, report.as_json("mimo-convert", [], plans))
+        report.Results("mimo-convert", plans).write(outputs)
         return
 
-    inputs = proof.prepare(reference or model, tokenizer, audio) if checked else None
+    inputs = proof.prepare(reference or model, tokenizer, [audio]) if checked else None
     plans = convert(requests, out, threads=threads, force=force, tell=tell)
     for plan in plans:
         click.echo(f"{out / plan.file_name}: {describe(plan)}")
-    checks = proof.prove(inputs, pairs_to_check(plans, out), threads) if inputs else []
-    for check in checks:
-        click.echo(report.as_text(check))
-    if json_file:
-        report.write_json(json_file, report.as_json("mimo-convert", checks, plans))
-    sys.exit(exit_status(check.passed for check in checks))
+    results = report.Results("mimo-convert", plans)
+    if inputs:
+        for plan in plans:
+            results.add(check_static(out / plan.file_name, threads))
+        for check in proof.prove(replace(inputs, repack=repack), pairs_to_check(plans, out), threads):
+            results.add(check)
+    results.write(outputs)
+    sys.exit(exit_status([results.passed]))
 
 
 def make_requests(

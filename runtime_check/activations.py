@@ -15,14 +15,21 @@ from quantize.errors import InputError
 from .files import write_whole
 
 Stages = dict[str, npt.NDArray[Any]]
-CODES, PROMPT = "tok_codes", "prompt_ids"  # stages that the code calls by name
-LAST_HIDDEN, LOGITS = "prefill_last_hidden", "prefill_text_logits_step0"
+# Stages that the code calls by name.
+CODES, PROMPT = "tok_codes", "prompt_ids"
+LAST_HIDDEN, FIRST_LOGITS = "prefill_last_hidden", "prefill_text_logits_step0"
+GREEDY = "greedy_ids"
+# An answer, and the logits that predict each of its tokens: in one pass over prompt and answer, and by a KV cache.
+ANSWER, ANSWER_LOGITS, CACHED_LOGITS = "answer_ids", "answer_logits", "cached_logits"
 FORMAT = "mimo-check reference 1"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What activations were made from. `audio_sha256` is of the sound file's bytes."""
+    """What activations were made from: `checkpoints`, or GGUF files.
+
+    `audio_sha256` is of the sound file's bytes; `dtype` what PyTorch computed in, where it did.
+    """
 
     checkpoints: list[str]
     audio: str
@@ -30,11 +37,12 @@ class Origin:
     language: str
     vocabulary_sha256: str = ""
     torch: str = ""
+    dtype: str = ""
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Stages as in docs/stages.md, with `prompt_ids`, `tok_codes` and `greedy_ids`; and the transcript they spell."""
+    """Stages by name, as in docs/stages.md; and the transcript they spell."""
 
     stages: Stages
     transcript: str

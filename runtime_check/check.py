@@ -2,23 +2,26 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import jiwer
-import numpy as np
 
 from mimo_convert.gguf_file import GGUFFile
 from mimo_convert.model_file import is_fused, quantizer_text, quantizers_of_file
 from quantize.errors import InputError
 
-from .activations import CODES, Activations
-from .bundled import JFK_SHA256, JFK_TEXT
+from .activations import ANSWER, CACHED_LOGITS, CODES, GREEDY, PROMPT, Activations, Stages
 from .compare import Comparison, compare
-from .transcribe import Clip, Harness, read_prompt
+from .transcribe import Clip, Harness
 
 HASH_BLOCK = 1 << 24
+
+# The reference for an answer, token ids (None: the clip is not answered).
+MakeReference = Callable[[Sequence[int] | None], Activations]
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,23 @@ class FileFacts:
     quantizer: str
 
 
+class Words(NamedTuple):
+    """Words wrong, missing or too many, and words expected."""
+
+    errors: int
+    words: int
+
+    @property
+    def error_rate(self) -> float:
+        return self.errors / self.words
+
+
 @dataclass(frozen=True)
 class Check:
-    """The result. `comparison` is None without a reference; `word_error_rate` where no text is expected."""
+    """The result. `comparison` is None without a reference; `words` where it is not known what is said.
+
+    `pieces` is each token of the answer that was followed as text.
+    """
 
     speech_lm: FileFacts | None
     audio_tokenizer: FileFacts
@@ -48,8 +65,8 @@ class Check:
     run: Activations
     reference: Activations | None
     comparison: Comparison | None
-    expected_text: str | None
-    word_error_rate: float | None
+    words: Words | None
+    pieces: Sequence[str] = ()
 
     @property
     def passed(self) -> bool | None:
@@ -57,70 +74,89 @@ class Check:
         return None if self.comparison is None else self.comparison.passed
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Files ready to run, and what a report says of them."""
+
+    harness: Harness
+    speech_lm: FileFacts | None
+    audio_tokenizer: FileFacts
+
+
+def open_pair(harness: Harness) -> Pair:
+    """The harness's files with their facts; reads each once, for its hash."""
+    return Pair(harness, file_facts(harness.lm.file) if harness.lm else None, file_facts(harness.tokenizer.file))
+
+
 def check(
-    lm_path: Path | None,
-    tokenizer_path: Path,
+    pair: Pair,
     clip: Clip,
-    reference: Activations | None,
+    reference: MakeReference | None,
     *,
     language: str,
-    max_new_tokens: int,
-    threads: int,
-    expected_text: str | None = None,
+    max_new_tokens: int | None = None,
     keep_stages: bool = False,
 ) -> Check:
-    """Run the files on `clip` and compare. Raises InputError for files, or a reference, that do not belong together.
+    """Run the files on `clip` and compare. Raises InputError for a reference that does not belong to them.
 
     Without a reference the run holds every stage only if `keep_stages`.
     """
-    if reference is not None:
-        check_reference(reference, clip, language, whole=lm_path is not None)
-    harness = Harness(lm_path, tokenizer_path, threads)
-    run = harness.run(clip, language, max_new_tokens, keep_stages=keep_stages or reference is not None)
-    lm = file_facts(harness.lm.file) if harness.lm else None
-    tokenizer = file_facts(harness.tokenizer.file)
+    harness, lm, tokenizer = pair.harness, pair.speech_lm, pair.audio_tokenizer
+    stages_of_run = keep_stages and reference is None
+    run = harness.run(clip, language, max_new_tokens or clip.longest_answer, keep_stages=stages_of_run)
+    words = None if clip.text is None or lm is None else count_words(clip.text, run.transcript)
+    if reference is None:
+        return Check(lm, tokenizer, clip, run, None, None, words)
 
-    comparison = None
-    if reference is not None:
-        ours = dict(run.stages)
-        check_stages(reference, run)
-        codes = reference.stages[CODES]
-        same = codes.dtype == ours[CODES].dtype and np.array_equal(codes, ours[CODES])
-        if harness.lm and not same:  # later stages without the noise of earlier ones: the same codes on both sides
-            ours |= read_prompt(harness.lm, codes, language, 1, keep_stages=True)[1]
-        hashes = run.origin.vocabulary_sha256, reference.origin.vocabulary_sha256
-        vocabulary_equal = hashes[0] == hashes[1] if lm else None
-        comparison = compare(ours, reference.stages, lm.type if lm else "", tokenizer.type, vocabulary_equal)
-
-    if expected_text is None and clip.sha256 == JFK_SHA256:
-        expected_text = JFK_TEXT
-    errors = None if expected_text is None or lm is None else word_error_rate(expected_text, run.transcript)
-    return Check(lm, tokenizer, clip, run, reference, comparison, expected_text, errors)
+    theirs = reference(answer_to_follow(harness, run, clip))
+    check_reference(theirs, language, whole=lm is not None)
+    ours, pieces = {name: x for name, x in run.stages.items() if name.startswith("tok_")}, []
+    if harness.lm:  # later stages without the noise of earlier ones: the same codes and answer on both sides
+        answer = theirs.stages[ANSWER].tolist()
+        ours |= harness.follow(run, theirs.stages[CODES], answer, language)
+        pieces = harness.lm.text.pieces(answer)
+    check_stages(theirs, ours)
+    hashes = run.origin.vocabulary_sha256, theirs.origin.vocabulary_sha256
+    vocabulary_equal = hashes[0] == hashes[1] if lm else None
+    comparison = compare(ours, theirs.stages, lm.type if lm else "", tokenizer.type, vocabulary_equal)
+    if keep_stages:
+        run = replace(run, stages=run.stages | ours)
+    return Check(lm, tokenizer, clip, run, theirs, comparison, words, pieces)
 
 
-def check_reference(reference: Activations, clip: Clip, language: str, *, whole: bool) -> None:
-    """Whether `reference` was made from this clip, in this language, with a speech LM if one is to be compared."""
-    origin = reference.origin
-    if origin.audio_sha256 != clip.sha256:
-        raise InputError(
-            clip.path, "is not the sound that the reference was made from", expected=origin.audio,
-            todo="give that file as --audio, or make a reference with `mimo-check reference`",
-        )  # fmt: skip
-    if whole and "prompt_ids" not in reference.stages:
+def answer_to_follow(harness: Harness, run: Activations, clip: Clip) -> Sequence[int] | None:
+    """The answer that a reference is to be asked about: the file's own if it came to an end, else what is said."""
+    if not harness.lm:
+        return None
+    text, answer = harness.lm.text, run.stages[GREEDY].tolist()
+    ended = answer[-1] in text.stops
+    return answer if ended or clip.text is None else text.answer(clip.text)
+
+
+def check_reference(reference: Activations, language: str, *, whole: bool) -> None:
+    """Whether `reference` was made in this language, with a speech LM if one is to be compared."""
+    if whole and PROMPT not in reference.stages:
         raise InputError("reference", "was made from an audio tokenizer alone", expected="one of both models")
-    if whole and origin.language != language:
+    if CODES not in reference.stages or (whole and ANSWER not in reference.stages):
+        raise lacking([CODES if CODES not in reference.stages else ANSWER])
+    if whole and reference.origin.language != language:
         raise InputError(
-            "--language", f"{language}, the reference was made with {origin.language}", todo="give that one"
+            "--language", f"{language}, the reference was made with {reference.origin.language}", todo="give that one"
         )
 
 
-def check_stages(reference: Activations, run: Activations) -> None:
-    """Whether `reference` holds every stage of `run`, so that nothing passes because it was not compared."""
-    missing = [name for name in run.stages if name != "greedy_ids" and name not in reference.stages]
+def check_stages(reference: Activations, ours: Stages) -> None:
+    """Whether `reference` holds every stage of ours, so that nothing passes because it was not compared."""
+    missing = [name for name in ours if name != CACHED_LOGITS and name not in reference.stages]
     if missing:
-        raise InputError(
-            "reference", f"lacks the stages {', '.join(missing)}", todo="make it again with `mimo-check reference`"
-        )
+        raise lacking(missing)
+
+
+def lacking(stages: Sequence[str]) -> InputError:
+    """What is wrong with a reference that some other version, or something else, has made."""
+    return InputError(
+        "reference", f"lacks the stages {', '.join(stages)}", todo="make it again with `mimo-check reference`"
+    )
 
 
 def file_facts(file: GGUFFile) -> FileFacts:
@@ -146,10 +182,12 @@ def file_facts(file: GGUFFile) -> FileFacts:
     )
 
 
-def word_error_rate(expected: str, transcript: str) -> float:
-    """Words wrong, missing or too many, by the words expected; case and punctuation do not count."""
+def count_words(expected: str, transcript: str) -> Words:
+    """Words wrong, missing or too many; case and punctuation do not count."""
     words = jiwer.Compose(
         [jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces(), jiwer.Strip(),
          jiwer.ReduceToListOfListOfWords()]
     )  # fmt: skip
-    return float(jiwer.wer(expected, transcript, reference_transform=words, hypothesis_transform=words))
+    found = jiwer.process_words(expected, transcript, reference_transform=words, hypothesis_transform=words)
+    errors = found.substitutions + found.deletions + found.insertions
+    return Words(errors, found.substitutions + found.deletions + found.hits)

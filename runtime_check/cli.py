@@ -1,24 +1,31 @@
 """mimo-check: run GGUF files and compare them with the model they came from."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
 
+from mimo_convert.checkpoint import Checkpoint
 from mimo_convert.console import exit_status, one_line_errors, threads_option
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.models import mimo_tokenizer
+from mimo_convert.stored_model import model_of_checkpoint, model_of_file
 from quantize.errors import InputError
 
-from . import bundled, report
+from . import bundled
 from .activations import Stages
 from .files import check_can_write
-from .options import FILE, audio_option, json_option
+from .options import FILE, audio_option, dtype_option, repack_option, report_options
 from .prompt import LANGUAGE_TAGS
-from .proof import MAX_NEW_TOKENS, prepare, prove
-from .references import choose_language, open_reference
-from .transcribe import read_clip
+from .proof import prepare, prove
+from .references import Reference, checkpoint_reference, choose_language, file_reference
+from .report import Outputs, Results
+from .sounds import find_sounds
+from .static_check import check_static
+from .tensor_check import check_against
+from .transcribe import Harness, Work
 
 language_option = click.option(
     "--language", type=click.Choice(list(LANGUAGE_TAGS)),
@@ -50,12 +57,12 @@ def main() -> None:
 
 
 @main.command("file", short_help="Transcribe with a file; compare it with a reference.")
-@click.argument("file", type=FILE, metavar="LM.gguf")
+@click.argument("file", type=FILE, metavar="FILE.gguf")
 @click.option(
     "--tokenizer",
     type=FILE,
     metavar="TOK.gguf",
-    help="The audio tokenizer's file.  [default: mimo-tokenizer-<type>.gguf beside LM.gguf]",
+    help="The audio tokenizer's file.  [default: mimo-tokenizer-<type>.gguf beside FILE.gguf]",
 )
 @click.option(
     "--reference",
@@ -67,68 +74,130 @@ def main() -> None:
     metavar="CKPT",
     help=f"The audio tokenizer's checkpoint beside a --reference checkpoint.  [default: {bundled.TOKENIZER}]",
 )
-@audio_option
+@dtype_option
+@click.option(
+    "--against",
+    type=FILE,
+    metavar="OTHER.gguf",
+    help="Compare with another file of the same model: its tensors, and every stage.",
+)
+@click.option("--static", is_flag=True, help="Examine the file without running it.")
+@click.option(
+    "--checkpoint",
+    metavar="CKPT",
+    help="Examine the file without running it, and compare every row with the checkpoint it was made from.",
+)
+@click.option(
+    "--audio",
+    type=FILE,
+    metavar="SOUND",
+    multiple=True,
+    default=[bundled.JFK],
+    show_default="the JFK clip",
+    help="A sound file, a folder of them, or a manifest: lines of {\"audio\": FILE, \"text\": …}; may repeat.",
+)
 @click.option("--text", metavar="TEXT", help="What is said, for the word error rate; known for the JFK clip.")
 @language_option
-@json_option
+@report_options
 @click.option("--dump", type=FILE, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
-    default=MAX_NEW_TOKENS,
-    show_default=True,
+    show_default="8 a second, at least 256",
     help="The transcript's length at most.",
 )
+@repack_option
 @threads_option
 @one_line_errors
 def check_file(
-    file: Path, tokenizer: Path | None, reference: str | None, reference_tokenizer: str | None, audio: Path,
-    text: str | None, language: str | None, json_file: Path | None, dump: Path | None, max_new_tokens: int,
-    threads: int,
+    file: Path, tokenizer: Path | None, reference: str | None, reference_tokenizer: str | None, dtype: str,
+    against: Path | None, static: bool, checkpoint: str | None, audio: tuple[Path, ...], text: str | None,
+    language: str | None, json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
+    max_new_tokens: int | None, repack: str, threads: int,
 ) -> None:  # fmt: skip
-    """Transcribe with LM.gguf and its audio tokenizer; with a reference, compare every stage.
+    """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
 
-    An audio tokenizer's file in the place of LM.gguf is checked alone.
+    An audio tokenizer's file in the place of FILE.gguf is examined alone. With --static or --checkpoint nothing is run,
+    unless --reference or --against asks for it.
     """
-    check_can_write(json_file)
+    if reference and against:
+        raise InputError("--against", "and --reference: there can be one reference", todo="give one of them")
+    outputs = Outputs(json_file, junit_file, html_file)
+    outputs.check()
     make_folder(dump)
-    alone = read_gguf(file).architecture == mimo_tokenizer.FAMILY.gguf
-    pair = (None, file) if alone else (file, tokenizer or find_tokenizer(file))
-    inputs = prepare(reference, reference_tokenizer, audio, language)
-    [check] = prove(inputs, [pair], threads, max_new_tokens, text, keep_stages=dump is not None)
-    if dump:
-        write_stages(dump, check.run.stages)
-    click.echo(report.as_text(check))
-    if json_file:
-        report.write_json(json_file, report.as_json("mimo-check", [check]))
-    sys.exit(exit_status([check.passed]))
+    results = Results("mimo-check")
+    if static or checkpoint:
+        results.add(check_static(file, threads))
+    if checkpoint:
+        results.add(check_against(file, model_of_checkpoint(open_source(file, checkpoint)), threads))
+    if against:
+        results.add(check_against(file, model_of_file(against), threads))
+    if reference or against or not (static or checkpoint):
+        pair = pair_of(file, tokenizer)
+        inputs = prepare(reference, reference_tokenizer, audio, text, dtype)
+        if against:
+            inputs = replace(inputs, reference=reference_of_files(pair_of(against, None), threads, repack, inputs.work))
+        inputs = replace(
+            inputs, language=language, repack=repack, max_new_tokens=max_new_tokens, keep_stages=dump is not None
+        )
+        for check in prove(inputs, [pair], threads):
+            results.add(check)
+            if dump:
+                folder = dump if len(inputs.sounds) == 1 else dump / check.clip.path.name
+                make_folder(folder)
+                write_stages(folder, check.run.stages)
+    results.write(outputs)
+    sys.exit(exit_status([results.passed]))
 
 
 @main.command("reference", short_help="Store what PyTorch computes, for checks without it.")
 @click.argument("model", default=bundled.MODEL)
 @click.option("--tokenizer", metavar="CKPT", help=f"The audio tokenizer's checkpoint.  [default: {bundled.TOKENIZER}]")
 @audio_option
+@click.option("--text", metavar="TEXT", help="What is said: the answer that files are to follow; known for JFK.")
 @language_option
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Tokens to decode; each after the first is one more pass over the checkpoint.",
+    help="Without a text, tokens to decode; each after the first is one more pass over the checkpoint.",
 )
+@dtype_option
 @click.option("-o", "--output", type=FILE, metavar="FILE", required=True, help="The file to write.")
 @one_line_errors
 def make_reference(
-    model: str, tokenizer: str | None, audio: Path, language: str | None, max_new_tokens: int, output: Path
+    model: str, tokenizer: str | None, audio: Path, text: str | None, language: str | None, max_new_tokens: int,
+    dtype: str, output: Path,
 ) -> None:  # fmt: skip
-    """Run MODEL in PyTorch, fp32, and store every stage, for later checks without torch."""
+    """Run MODEL in PyTorch and store every stage, for later checks without torch."""
     check_can_write(output)
-    clip = read_clip(audio)
-    activations = open_reference(model, tokenizer).activations(
-        clip, choose_language(language, None, clip), max_new_tokens
-    )
+    [sound] = find_sounds([audio], text)
+    clip = sound.read()
+    reference = checkpoint_reference(model, tokenizer, dtype, max_new_tokens)
+    activations = reference.activations(clip, choose_language(language, None, clip), None)
     activations.save(output)
     click.echo(f"{output}: {len(activations.stages)} stages of {clip.path.name}; {activations.transcript!r}")
+
+
+def pair_of(file: Path, tokenizer: Path | None) -> tuple[Path | None, Path]:
+    """A speech LM's file and its audio tokenizer's; or an audio tokenizer's alone."""
+    if read_gguf(file).architecture == mimo_tokenizer.FAMILY.gguf:
+        return None, file
+    return file, tokenizer or find_tokenizer(file)
+
+
+def reference_of_files(pair: tuple[Path | None, Path], threads: int, repack: str, work: Work) -> Reference:
+    """Files as a reference for others."""
+    return file_reference(lambda: Harness(*pair, threads, repack, work))
+
+
+def open_source(file: Path, checkpoint: str) -> Checkpoint:
+    """The checkpoint that a file is compared with; of `tiny`, the half that the file was made from."""
+    is_tokenizer = read_gguf(file).architecture == mimo_tokenizer.FAMILY.gguf
+    if is_tokenizer and checkpoint == bundled.TINY:
+        return bundled.open_tokenizer(None, checkpoint)
+    return bundled.open_model(checkpoint)
 
 
 def find_tokenizer(lm: Path) -> Path:

@@ -6,21 +6,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .activations import CODES, LOGITS, PROMPT, Stages
+from .activations import ANSWER, ANSWER_LOGITS, CACHED_LOGITS, CODES, FIRST_LOGITS, GREEDY, PROMPT, Stages
 from .gates import GATES, Gate
+from .steps import Steps, compare_steps
 
-NOT_COSINES = (CODES, PROMPT, "greedy_ids")
+NOT_COSINES = (CODES, PROMPT, GREEDY, ANSWER, ANSWER_LOGITS, CACHED_LOGITS)
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage over the positions that were compared. `problem` says why it fails, "" if it passes."""
+    """A stage over the positions that were compared: cosines, and the root mean square of what differs by that of the
+    reference. `problem` says why it fails, "" if it passes."""
 
     name: str
     shape: tuple[int, ...]
     compared: int
     cos_mean: float
     cos_min: float
+    rel_rmse: float
     gate: Gate
     problem: str
 
@@ -35,6 +38,7 @@ class Comparison:
     vocabulary_equal: bool | None
     prompt_equal: bool | None
     first_token: tuple[int, int] | None  # ours, the reference's
+    steps: Steps | None
     reasons: list[str]  # every failed gate, in words
 
     @property
@@ -73,24 +77,26 @@ def compare(
 
     if vocabulary_equal is False:
         reasons.append("vocabulary: its tokens or merges are not the reference's")
-    prompt_equal = first_token = None
+    prompt_equal = first_token = steps = None
     if PROMPT in ours:
         prompt_equal = bool(np.array_equal(ours[PROMPT], theirs[PROMPT]))
         if not prompt_equal:
             reasons.append(f"{PROMPT}: {describe_difference(ours[PROMPT], theirs[PROMPT])}")
-        first_token = int(ours[LOGITS].argmax()), int(theirs[LOGITS].argmax())
+        first_token = int(ours[FIRST_LOGITS].argmax()), int(theirs[FIRST_LOGITS].argmax())
         if GATES[lm_type].first_token and first_token[0] != first_token[1]:
-            reasons.append(f"{LOGITS}: the first token is {first_token[0]}, the reference's is {first_token[1]}")
-    return Comparison(stages, agreement, code_gate, vocabulary_equal, prompt_equal, first_token, reasons)
+            reasons.append(f"{FIRST_LOGITS}: the first token is {first_token[0]}, the reference's is {first_token[1]}")
+        steps = compare_steps(ours, theirs, GATES[lm_type].steps)
+        reasons += steps.problems
+    return Comparison(stages, agreement, code_gate, vocabulary_equal, prompt_equal, first_token, steps, reasons)
 
 
 def compare_stage(name: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any], gate: Gate) -> StageResult:
     """One stage. It has a problem if it is below its gate, of another shape, or not finite on either side."""
     if ours.shape != theirs.shape:
         problem = f"{name}: of shape {ours.shape}, the reference has {theirs.shape}"
-        return StageResult(name, theirs.shape, 0, 0.0, 0.0, gate, problem)
+        return StageResult(name, theirs.shape, 0, 0.0, 0.0, 1.0, gate, problem)
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        return StageResult(name, theirs.shape, 0, 0.0, 0.0, gate, f"{name}: holds NaN or infinity")
+        return StageResult(name, theirs.shape, 0, 0.0, 0.0, 1.0, gate, f"{name}: holds NaN or infinity")
     cos = cosines(ours, theirs)
     mean, least = (float(cos.mean()), float(cos.min())) if len(cos) else (1.0, 1.0)
     below = [
@@ -98,7 +104,14 @@ def compare_stage(name: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any], g
         for label, value, wanted in (("cos_mean", mean, gate.cos_mean), ("cos_min", least, gate.cos_min))
         if value < wanted
     ]
-    return StageResult(name, theirs.shape, len(cos), mean, least, gate, f"{name}: {', '.join(below)}" if below else "")
+    problem = f"{name}: {', '.join(below)}" if below else ""
+    return StageResult(name, theirs.shape, len(cos), mean, least, relative_rmse(ours, theirs), gate, problem)
+
+
+def relative_rmse(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
+    """Root mean square of the difference by that of the reference's: 0 if equal, infinite if only that is zero."""
+    difference, size = (float(np.linalg.norm(x.astype(np.float64))) for x in (ours - theirs, theirs))
+    return difference / size if size else (float("inf") if difference else 0.0)
 
 
 def code_agreement(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:

@@ -17,13 +17,24 @@ class Gate(NamedTuple):
     cos_min: float
 
 
+class StepGate(NamedTuple):
+    """Of decoding steps: the least share of equal likeliest tokens; the greatest mean KL divergence from the reference,
+    and the greatest one of decoding with a KV cache from one pass, in nats."""
+
+    top1: float
+    kl_mean: float
+    cached_kl: float
+
+
 @dataclass(frozen=True)
 class Gates:
-    """The gate of each kind of stage, the least share of equal codes, and whether the first token must be equal."""
+    """The gate of each kind of stage, the least share of equal codes, whether the first token must be equal, and the
+    gate of the decoding steps."""
 
     stages: dict[str, Gate]
     codes: float
     first_token: bool
+    steps: StepGate
 
     def of(self, stage: str) -> Gate:
         """The gate of a stage, by its name."""
@@ -60,11 +71,20 @@ TABLE: dict[str, tuple[float, ...]] = {
 # fmt: on
 FIRST_TOKEN_MAY_DIFFER = {"q3_k", "q2_k"}
 
+# Of decoding steps; a KV cache computes what one pass does in another order, which rounding to 8 bits makes visible.
+STEPS = {
+    "f32": StepGate(0.95, 0.001, 0.001), "f16": StepGate(0.95, 0.001, 0.001), "bf16": StepGate(0.95, 0.001, 0.001),
+    "q8_0": StepGate(0.9, 0.01, 0.01), "q6_k": StepGate(0.9, 0.01, 0.01), "q5_k": StepGate(0.9, 0.02, 0.01),
+    "q5_1": StepGate(0.9, 0.02, 0.01), "q5_0": StepGate(0.9, 0.03, 0.01), "q4_k": StepGate(0.85, 0.08, 0.01),
+    "q4_1": StepGate(0.85, 0.08, 0.01), "q4_0": StepGate(0.85, 0.1, 0.01), "iq4_nl": StepGate(0.85, 0.08, 0.01),
+    "iq4_xs": StepGate(0.85, 0.08, 0.01), "q3_k": StepGate(0.7, 0.3, 0.01), "q2_k": StepGate(0.4, 1.0, 0.01),
+}  # fmt: skip
+
 
 def _gates(name: str, row: tuple[float, ...]) -> Gates:
     pairs = zip(row[0:-1:2], row[1:-1:2], strict=True)
     stages = {NEVER_QUANTIZED: EXACT} | {stage: Gate(*pair) for stage, pair in zip(STAGES, pairs, strict=True)}
-    return Gates(stages, codes=row[-1], first_token=name not in FIRST_TOKEN_MAY_DIFFER)
+    return Gates(stages, row[-1], name not in FIRST_TOKEN_MAY_DIFFER, STEPS[name])
 
 
 GATES: dict[str, Gates] = {name: _gates(name, row) for name, row in TABLE.items()}

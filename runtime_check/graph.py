@@ -8,9 +8,13 @@ others. A graph is planned once and may be run any number of times.
 """
 
 import ctypes
+import itertools
 import mmap
+import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import ggml
@@ -26,12 +30,37 @@ Array = npt.NDArray[Any]
 MAX_NODES = 16384
 WORK_FOR_THREADS = 64_000_000  # below, a graph is done before a second thread has met it at the first barrier
 LAYER_NORM_EPS = 1e-5
-DTYPES = {"float32": ggml.GGML_TYPE_F32, "int32": ggml.GGML_TYPE_I32, "int64": ggml.GGML_TYPE_I64}
+DTYPES = {
+    "float32": ggml.GGML_TYPE_F32, "float16": ggml.GGML_TYPE_F16, "int32": ggml.GGML_TYPE_I32,
+    "int64": ggml.GGML_TYPE_I64,
+}  # fmt: skip
 
 # ggml-python 0.0.45 declares this result with a plain Python type, so ctypes would cut the pointer to 32 bits.
 _buffer_from_ptr = ggml.lib.ggml_backend_cpu_buffer_from_ptr
 _buffer_from_ptr.restype = ctypes.c_void_p
 _buffer_from_ptr.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+@ggml.ggml_log_callback  # type: ignore[untyped-decorator]
+def _log(level: int, text: bytes, user_data: Any) -> None:
+    if level >= ggml.GGML_LOG_LEVEL_WARN and level != ggml.GGML_LOG_LEVEL_CONT:
+        sys.stderr.write(text.decode(errors="replace"))
+
+
+ggml.ggml_log_set(_log, None)  # by default ggml tells of every tensor that it repacks
+
+
+@cache
+def repack_buffer_type() -> Any:
+    """The CPU backend's buffer type that lays weights out anew for its fastest products; None if this ggml has none."""
+    registry = ggml.ggml_backend_cpu_reg()
+    address = ggml.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_dev_get_extra_bufts")
+    if not address:
+        return None
+    extra_types = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)
+    types = extra_types(ggml.ggml_backend_reg_dev_get(registry, 0))
+    found = itertools.takewhile(bool, (types[i] for i in itertools.count()))
+    return next((type for type in found if ggml.ggml_backend_buft_name(type) == b"CPU_REPACK"), None)
 
 
 def shape_of(tensor: TensorPtr) -> tuple[int, ...]:
@@ -70,17 +99,49 @@ class Weights:
     """
 
     def __init__(self, file: GGUFFile) -> None:
+        self.file = file
         with file.path.open("rb") as handle:
-            self.mapped = np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-        base = self.mapped.ctypes.data
+            self.map = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        bytes_of_file = np.frombuffer(self.map, np.uint8)
+        base = self.address = bytes_of_file.ctypes.data
         context = _new_context(len(file.tensors))
-        buffer = _buffer_from_ptr(base, len(self.mapped))
-        weakref.finalize(self, _free, context, buffer, self.mapped)
+        buffer = _buffer_from_ptr(base, len(bytes_of_file))
+        weakref.finalize(self, _free, context, buffer, bytes_of_file)
         self.tensors: dict[str, TensorPtr] = {}
         for name, entry in file.tensors.items():
             tensor = _new_tensor(context, entry.type.ggml, entry.shape)
             ggml.ggml_backend_tensor_alloc(buffer, tensor, base + entry.begin)
             self.tensors[name] = tensor
+
+    def repack(self, names: Collection[str], threads: int) -> int:
+        """Lay out the matrices `names` anew, in memory, where ggml has faster products for that; how many bytes it did.
+
+        They can only be multiplied with then. The others, and all before a graph is made of them, stay in the file.
+        """
+        if not repack_buffer_type() or not names:
+            return 0
+        context = _new_context(len(names))
+        entries = {name: self.file.tensors[name] for name in names}
+        tensors = {name: _new_tensor(context, entry.type.ggml, entry.shape) for name, entry in entries.items()}
+        buffer = ggml.ggml_backend_alloc_ctx_tensors_from_buft(context, repack_buffer_type())
+        if not buffer:
+            raise MemoryError("ggml cannot allocate memory for repacked weights")
+        weakref.finalize(self, _free, context, buffer)
+        # ggml marks those that it has a layout for; memory of the others is never touched, so it is never taken
+        tensors = {name: tensor for name, tensor in tensors.items() if tensor.contents.extra}
+
+        def lay_out(name: str) -> None:
+            entry = entries[name]
+            ggml.ggml_backend_tensor_set(tensors[name], self.address + entry.begin, 0, entry.nbytes)
+            first, end = -(-entry.begin // mmap.PAGESIZE), (entry.begin + entry.nbytes) // mmap.PAGESIZE
+            if first < end:  # whole pages of it alone are not needed any more
+                self.map.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (end - first) * mmap.PAGESIZE)
+
+        largest_first = sorted(tensors, key=lambda name: -entries[name].nbytes)
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lay_out, largest_first))
+        self.tensors |= tensors
+        return sum(entries[name].nbytes for name in tensors)
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
@@ -142,9 +203,13 @@ class Graph:
     def output(self, name: str, tensor: TensorPtr) -> TensorPtr:
         """Keep `tensor`, which must be no view of another, to be read after the run under `name`."""
         ggml.ggml_set_output(tensor)
-        ggml.ggml_build_forward_expand(self.graph, tensor)
+        self.need(tensor)
         self.outputs[name] = tensor
         return tensor
+
+    def need(self, tensor: TensorPtr) -> None:
+        """Compute `tensor`, and all that leads to it, in every run."""
+        ggml.ggml_build_forward_expand(self.graph, tensor)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the graph: every input by name → every output by name, in numpy shapes."""
@@ -222,16 +287,14 @@ class Graph:
     def attend(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, mask: TensorPtr | None) -> TensorPtr:
         """q (…, T, n_heads, head_dim) over k, v (…, S, n_kv_heads, head_dim) → (… × T, n_heads × head_dim).
 
-        `mask`, float32 (T, S), is added to the scores. Products and softmax in float32.
+        `mask`, float16 (T, S) of 0 and -infinity, is added to the scores. All else is float32, and the scores of a tile
+        are all of them that is ever in memory.
         """
         head_dim, n_heads = q.contents.ne[0], q.contents.ne[1]
-        q, k = (ggml.ggml_permute(self.ctx, t, 0, 2, 1, 3) for t in (q, k))  # (…, heads, T, head_dim)
-        v = ggml.ggml_cont(self.ctx, ggml.ggml_permute(self.ctx, v, 1, 2, 0, 3))  # (…, n_kv_heads, head_dim, S)
-        scores = ggml.ggml_mul_mat(self.ctx, k, q)  # (…, n_heads, T, S)
-        weights = ggml.ggml_soft_max_ext(self.ctx, scores, mask, head_dim**-0.5, 0.0)
-        out = ggml.ggml_permute(self.ctx, ggml.ggml_mul_mat(self.ctx, v, weights), 0, 2, 1, 3)
+        q, k, v = (ggml.ggml_permute(self.ctx, t, 0, 2, 1, 3) for t in (q, k, v))  # (…, heads, T, head_dim)
+        out = ggml.ggml_flash_attn_ext(self.ctx, q, k, v, mask, head_dim**-0.5, 0.0, 0.0)  # (…, T, heads, head_dim)
         batch = ggml.ggml_nelements(out) // (head_dim * n_heads)
-        return ggml.ggml_cont_2d(self.ctx, out, head_dim * n_heads, batch)
+        return ggml.ggml_reshape_2d(self.ctx, out, head_dim * n_heads, batch)
 
     def remember(self, cache: TensorPtr, x: TensorPtr, rows: TensorPtr, n: int) -> TensorPtr:
         """Write x (T, heads, head_dim) to `rows` (T,) of a cache (S, row) → its first `n` rows, as x."""
@@ -241,9 +304,10 @@ class Graph:
         nb = written.contents.nb
         return ggml.ggml_view_3d(self.ctx, written, head_dim, n_heads, n, head_dim * nb[0], nb[1], 0)
 
-    def row(self, x: TensorPtr, i: int) -> TensorPtr:
-        """Row `i` of x (T, columns), as (columns,)."""
-        return ggml.ggml_view_1d(self.ctx, x, x.contents.ne[0], i * x.contents.nb[1])
+    def last_rows(self, x: TensorPtr, n: int) -> TensorPtr:
+        """The last `n` rows of x (T, columns), without a copy."""
+        t = x.contents
+        return ggml.ggml_view_2d(self.ctx, x, t.ne[0], n, t.nb[1], (t.ne[1] - n) * t.nb[1])
 
     def reshape(self, x: TensorPtr, shape: tuple[int, ...]) -> TensorPtr:
         return ggml.ggml_reshape_4d(self.ctx, x, *reversed((1,) * (4 - len(shape)) + shape))

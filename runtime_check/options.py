@@ -1,14 +1,38 @@
 """Options that both command lines have."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from . import bundled
+from . import bundled, repack
 
 FILE = click.Path(path_type=Path)
 
 audio_option = click.option(
     "--audio", type=FILE, metavar="FILE", default=bundled.JFK, show_default="the JFK clip", help="The sound to run."
 )
-json_option = click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report here, too.")
+repack_option = click.option(
+    "--repack",
+    type=click.Choice(repack.CHOICES),
+    default=repack.AUTO,
+    show_default=True,
+    help="Lay quantized weights out anew in memory for faster products; auto: where it repays the time it takes.",
+)
+dtype_option = click.option(
+    "--reference-dtype",
+    "dtype",
+    type=click.Choice(["f32", "bf16"]),
+    default="f32",
+    show_default=True,
+    help="What PyTorch computes in: float32, or bfloat16, as upstream does.",
+)
+
+
+def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`, `--junit` and `--html`: the report as a file, beside the table."""
+    for name, what in (("html", "as a page"), ("junit", "as JUnit XML"), ("json", "as JSON")):
+        option = click.option(f"--{name}", f"{name}_file", type=FILE, metavar="FILE", help=f"Write the report {what}.")
+        command = option(command)
+    return command

@@ -41,12 +41,21 @@ def build_prompt(codes: npt.NDArray[Any], encode: Encode, d: SpeechLMDims, langu
     return ids
 
 
-def check_room(n_groups: int, d: SpeechLMDims) -> None:
-    """Whether a prompt of so many groups leaves room for an answer. Raises InputError."""
+def with_answer(prompt: Ids, answer: Sequence[int], d: SpeechLMDims) -> Ids:
+    """The prompt and the tokens of an answer behind it, a group each: what a decoder with a cache has read by then."""
+    return np.concatenate([prompt, _text_groups(answer, d)], axis=1)
+
+
+def check_room(n_groups: int, d: SpeechLMDims, where: object = "audio", seconds: float = 0) -> None:
+    """Whether a prompt of so many groups leaves room for an answer. Raises InputError.
+
+    `seconds` is how much sound there is room for, where that is known.
+    """
     if n_groups >= d.max_position_embeddings:
+        most = f"at most about {seconds:.0f} s of sound" if seconds else "a shorter clip"
         raise InputError(
-            "audio", f"needs a prompt of {n_groups} positions", expected=f"fewer than {d.max_position_embeddings}",
-            todo="use a shorter clip",
+            where, f"needs a prompt of {n_groups} positions", expected=f"fewer than {d.max_position_embeddings}",
+            todo=f"use {most}",
         )  # fmt: skip
 
 

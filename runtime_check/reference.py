@@ -1,4 +1,7 @@
-"""The same model in PyTorch, float32, from the safetensors checkpoint, one layer's weights in memory at a time.
+"""The same model in PyTorch, from the safetensors checkpoint, one tensor of it in memory at a time.
+
+It computes in float32, or in bfloat16 as upstream does: weights and activations are rounded to it, and only norms,
+softmax and the quantizer's distances are float32 (github.com/XiaomiMiMo/MiMo-Audio, and Qwen2 of transformers).
 
 Written beside `audio.py`, `audio_tokenizer.py` and `speech_lm.py`, function for function and with the same stage names,
 from the published description of the model; shapes stand behind each step. Functions take their weights from a callable
@@ -6,7 +9,7 @@ and accept any leading batch dimensions, so that `tools/train_tiny.py` trains th
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,24 +21,37 @@ from mimo_convert.checkpoint import Checkpoint
 from mimo_convert.models import mimo_asr, mimo_tokenizer
 from mimo_convert.models.mimo_asr import BlockDims, SpeechLMDims
 from mimo_convert.models.mimo_tokenizer import AudioTokenizerDims
+from mimo_convert.stored import StoredTensor
 from quantize.errors import InputError
+from quantize.types import BF16
 
-from .activations import Activations, Origin
-from .prompt import Ids, build_prompt
+from .activations import (
+    ANSWER,
+    ANSWER_LOGITS,
+    CODES,
+    FIRST_LOGITS,
+    GREEDY,
+    LAST_HIDDEN,
+    PROMPT,
+    Activations,
+    Origin,
+)
+from .prompt import Ids, build_prompt, with_answer
 from .text_tokenizer import TextTokenizer
 from .transcribe import DEFAULT_LEVELS, Clip
 
 CHUNK_SECONDS = 30
 LAYER_NORM_EPS = 1e-5
 HEAD_ROWS_AT_ONCE = 16384
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 LARGEST_KERNEL = 10_000_000  # of the resampler, in taps
 
 
 class Weights(Protocol):
-    """Where the functions below find their weights, by checkpoint name."""
+    """Where the functions below find their weights, by checkpoint name; activations take on their dtype."""
 
     def __call__(self, name: str) -> Tensor:
-        """The whole tensor, float32."""
+        """The whole tensor."""
 
     def rows(self, name: str, ids: Tensor) -> Tensor:
         """Rows `ids` (any shape) of a matrix: (*ids.shape, columns)."""
@@ -44,25 +60,28 @@ class Weights(Protocol):
 class CheckpointWeights:
     """Weights read from the shards when asked for, and forgotten when the caller lets go."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.tensors = checkpoint.tensors
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+        self.tensors, self.dtype = checkpoint.tensors, dtype
 
     def __call__(self, name: str) -> Tensor:
         info = self.tensors[name]
-        return torch.from_numpy(info.read_float32()).reshape(info.shape)
+        return self._read(info).reshape(info.shape)
+
+    def _read(self, info: StoredTensor, first: int = 0, n: int | None = None) -> Tensor:
+        if self.dtype is torch.bfloat16 and info.type is BF16:
+            return torch.from_numpy(info.read(first, n)).view(torch.bfloat16)
+        return torch.from_numpy(info.read_float32(first, n)).to(self.dtype)
 
     def rows(self, name: str, ids: Tensor) -> Tensor:
-        info = self.tensors[name]
         unique, inverse = torch.unique(ids, return_inverse=True)
-        rows = [torch.from_numpy(info.read_float32(int(i), 1)) for i in unique]
+        rows = [self._read(self.tensors[name], int(i), 1) for i in unique]
         return torch.cat(rows)[inverse]
 
     def row_blocks(self, name: str) -> Iterator[Tensor]:
         """The rows of a large matrix, a bounded number at a time."""
         info = self.tensors[name]
         for first in range(0, info.n_rows, HEAD_ROWS_AT_ONCE):
-            n = min(HEAD_ROWS_AT_ONCE, info.n_rows - first)
-            yield torch.from_numpy(info.read_float32(first, n))
+            yield self._read(info, first, min(HEAD_ROWS_AT_ONCE, info.n_rows - first))
 
 
 # ── audio front end ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,13 +155,14 @@ def rope(x: Tensor, positions: Tensor, theta: float) -> Tensor:
     half = x.shape[-1] // 2
     frequencies = theta ** (-torch.arange(half, dtype=torch.float32) / half)
     angles = positions[:, None].float() * frequencies  # (T, half)
-    cos, sin = angles.cos(), angles.sin()
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+    h = x.float()
+    return (h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
 
 
 def layer_norm(x: Tensor, w: Weights, name: str) -> Tensor:
@@ -156,7 +176,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (…, n_heads, T, S)
     if mask is not None:
         scores = scores + mask
-    return (scores.softmax(-1) @ v).transpose(-2, -3).flatten(-2)
+    return (scores.float().softmax(-1).to(v.dtype) @ v).transpose(-2, -3).flatten(-2)
 
 
 def heads(x: Tensor, n_heads: int) -> Tensor:
@@ -191,9 +211,9 @@ def encoder(mel: Tensor, w: Weights, d: AudioTokenizerDims) -> dict[str, Tensor]
 
 def convolution(x: Tensor, w: Weights, name: str, stride: int = 1, padding: int = 0, bias: bool = True) -> Tensor:
     """(…, T, in) → (…, T', out)."""
-    y = F.conv1d(
-        x.transpose(-1, -2), w(f"{name}.weight"), w(f"{name}.bias") if bias else None, stride=stride, padding=padding
-    )
+    kernel = w(f"{name}.weight")
+    time_last = x.transpose(-1, -2).to(kernel.dtype)
+    y = F.conv1d(time_last, kernel, w(f"{name}.bias") if bias else None, stride=stride, padding=padding)
     return y.transpose(-1, -2)
 
 
@@ -215,9 +235,9 @@ def encoder_block(x: Tensor, w: Weights, name: str, d: AudioTokenizerDims, posit
 
 def residual_codes(x: Tensor, w: Weights, n_levels: int) -> Tensor:
     """(…, T, d_model) → (…, T, n_levels) int64: at each level the nearest codebook row, then the rest goes on."""
-    codes = []
+    codes, x = [], x.float()
     for level in range(n_levels):
-        rows = w(f"encoder.quantizer.vq.layers.{level}._codebook.embed")  # (codebook size, d_model)
+        rows = w(f"encoder.quantizer.vq.layers.{level}._codebook.embed").float()  # (codebook size, d_model)
         # ‖x - r‖² without ‖x‖², which is the same for every row
         code = (2 * x @ rows.T - rows.pow(2).sum(-1)).argmax(-1)
         x = x - rows[code]
@@ -290,31 +310,48 @@ def language_model(
 
 
 def run(
-    lm: Checkpoint | None, tokenizer: Checkpoint, clip: Clip, language: str = "english", max_new_tokens: int = 1
+    lm: Checkpoint | None,
+    tokenizer: Checkpoint,
+    clip: Clip,
+    language: str = "english",
+    *,
+    answer: Sequence[int] | None = None,
+    max_new_tokens: int = 1,
+    dtype: str = "f32",
 ) -> Activations:
-    """Every stage of both models on `clip`, and up to `max_new_tokens` greedy tokens.
+    """Every stage of both models on `clip`, in one pass over their shards, computed in `dtype` (of DTYPES).
 
-    Each token after the first is one more pass over the speech LM's shards. Without `lm`, only the other runs.
+    With the token ids of an `answer`, or the clip's text, the same pass gives the logits that predict each of its
+    tokens. Without, the model's own answer of up to `max_new_tokens` takes one more pass over the speech LM's shards
+    for each token after the first. Without `lm`, only the other runs.
     """
     for checkpoint in (lm, tokenizer):
         if checkpoint is not None:
             checkpoint.fetch()
     with torch.no_grad():
-        return _run(lm, tokenizer, clip, language, max_new_tokens)
+        return _run(lm, tokenizer, clip, language, answer, max_new_tokens, dtype)
 
 
-def _run(lm: Checkpoint | None, tokenizer: Checkpoint, clip: Clip, language: str, max_new_tokens: int) -> Activations:
+def _run(
+    lm: Checkpoint | None, tokenizer: Checkpoint, clip: Clip, language: str, answer: Sequence[int] | None,
+    max_new_tokens: int, dtype: str,
+) -> Activations:  # fmt: skip
     n_levels = DEFAULT_LEVELS if lm is None else mimo_asr.dimensions(lm.config).channels
-    stages = encode(tokenizer, clip, n_levels)
+    stages = encode(tokenizer, clip, n_levels, DTYPES[dtype])
     transcript = ""
     if lm is not None:
         d = mimo_asr.dimensions(lm.config)
         text = TextTokenizer.from_checkpoint(lm.folder, d.vocab_size)
-        codes = stages["tok_codes"].numpy().astype(np.int32)
-        ids = build_prompt(codes, text.encode, d, language)
-        lm_stages, answer = answer_prompt(lm, ids, text, max_new_tokens)
-        stages |= lm_stages
-        transcript = text.transcript(answer)
+        codes = stages[CODES].numpy().astype(np.int32)
+        prompt = build_prompt(codes, text.encode, d, language)
+        if answer is None and clip.text is not None:
+            answer = text.answer(clip.text)
+        weights = CheckpointWeights(lm, DTYPES[dtype])
+        if answer is None:
+            stages |= decode(weights, prompt, d, text, max_new_tokens)
+        else:
+            stages |= follow(weights, prompt, d, text, answer)
+        transcript = text.transcript(stages[GREEDY].tolist())
     names = [checkpoint.name for checkpoint in (lm, tokenizer) if checkpoint is not None]
     for name, stage in stages.items():
         if not stage.isfinite().all():
@@ -323,51 +360,77 @@ def _run(lm: Checkpoint | None, tokenizer: Checkpoint, clip: Clip, language: str
                 f"stage {name} holds NaN or infinity",
                 todo="the checkpoint is damaged: download it again",
             )
-    origin = Origin(names, clip.path.name, clip.sha256, language, text.sha256 if lm else "", torch.__version__)
-    arrays = {name: x.numpy().astype(np.float32 if x.is_floating_point() else np.int32) for name, x in stages.items()}
+    origin = Origin(names, clip.path.name, clip.sha256, language, text.sha256 if lm else "", torch.__version__, dtype)
+    arrays = {name: (x.float() if x.is_floating_point() else x.int()).numpy() for name, x in stages.items()}
     return Activations(arrays, transcript, origin)
 
 
-def encode(checkpoint: Checkpoint, clip: Clip, n_levels: int) -> dict[str, Tensor]:
+def encode(checkpoint: Checkpoint, clip: Clip, n_levels: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """Sound → the stages tok_mel … tok_codes, each chunk of 30 s on its own."""
-    d, w = mimo_tokenizer.dimensions(checkpoint.config), CheckpointWeights(checkpoint)
+    d, w = mimo_tokenizer.dimensions(checkpoint.config), CheckpointWeights(checkpoint, dtype)
     wave = resample(torch.from_numpy(clip.wave), clip.rate, d.sampling_rate)
     runs = []
     for chunk in chunks(wave, d):
         mel = log_mel(chunk, d)
         stages = {"tok_mel": mel, **encoder(mel, w, d)}
-        runs.append({**stages, "tok_codes": residual_codes(stages["tok_pool"], w, min(n_levels, d.num_quantizers))})
+        runs.append({**stages, CODES: residual_codes(stages["tok_pool"], w, min(n_levels, d.num_quantizers))})
     return {name: torch.cat([stages[name] for stages in runs]) for name in runs[0]}
 
 
-def answer_prompt(
-    checkpoint: Checkpoint, ids: Ids, text: TextTokenizer, max_new_tokens: int
-) -> tuple[dict[str, Tensor], list[int]]:
-    """Prompt ids (1 + channels, T) → the stages prompt_ids … greedy_ids, and the answer with its stop token."""
-    d, w = mimo_asr.dimensions(checkpoint.config), CheckpointWeights(checkpoint)
-    prompt = torch.from_numpy(ids).long()
-    words = prompt[0, :: d.group_size]  # (G,)
-    speech = words == text.encode("<|empty|>")[0]
-    codes = prompt[1:].T.reshape(-1, d.group_size, d.channels)  # (G, group_size, channels)
+def follow(
+    w: CheckpointWeights, prompt: Ids, d: SpeechLMDims, text: TextTokenizer, answer: Sequence[int]
+) -> dict[str, Tensor]:
+    """The stages prompt_ids … of a prompt, (1 + channels, T), and the logits that predict each token of `answer`, in
+    one pass over both; GREEDY is the model's own answer, as far as it agrees with `answer`, and its next token."""
+    n_groups = prompt.shape[1] // d.group_size
+    inputs = inputs_embeds(with_answer(prompt, answer[:-1], d), text, w, d)
+    layers, hidden = language_model(inputs["prefill_inputs_embeds"], w, d)
+    logits = lm_head(hidden[n_groups - 1 :], w)
+    own, given = logits.argmax(-1), torch.tensor(answer)
+    differing = (own != given).nonzero()
+    agreed = int(differing[0]) if len(differing) else len(answer) - 1
+    return {
+        PROMPT: torch.from_numpy(prompt),
+        **{name: x[:n_groups] for name, x in inputs.items()},
+        **{f"layer_{i:02d}": x[:n_groups] for i, x in enumerate(layers)},
+        LAST_HIDDEN: hidden[n_groups - 1], FIRST_LOGITS: logits[0],
+        ANSWER: given, ANSWER_LOGITS: logits, GREEDY: own[: agreed + 1],
+    }  # fmt: skip
 
-    audio, embeds = audio_features(codes, speech, w, d), text_embeds(words, speech, w)
-    stages = {"prompt_ids": prompt, "prefill_audio_features": audio, "prefill_text_embeds": embeds}
-    stages["prefill_inputs_embeds"] = audio + embeds
+
+def decode(
+    w: CheckpointWeights, prompt: Ids, d: SpeechLMDims, text: TextTokenizer, max_new_tokens: int
+) -> dict[str, Tensor]:
+    """The same stages with the model's own answer, greedily, up to `max_new_tokens`: a pass over the shards a token."""
+    inputs = inputs_embeds(prompt, text, w, d)
     cache: Cache = {}
-    layers, hidden = language_model(audio + embeds, w, d, cache)
-    stages |= {f"layer_{i:02d}": x for i, x in enumerate(layers)}
-    logits = lm_head(hidden[-1], w)
-    stages |= {"prefill_last_hidden": hidden[-1], "prefill_text_logits_step0": logits}
-
-    answer = [int(logits.argmax())]
+    layers, hidden = language_model(inputs["prefill_inputs_embeds"], w, d, cache)
+    logits = [lm_head(hidden[-1:], w)[0]]
+    answer = [int(logits[0].argmax())]
     while len(answer) < max_new_tokens and answer[-1] not in text.stops:
         embeds = w.rows("model.embed_tokens.weight", torch.tensor(answer[-1:]))
-        _, hidden = language_model(embeds, w, d, cache, past=len(words) + len(answer) - 1)
-        answer.append(int(lm_head(hidden[-1], w).argmax()))
-    stages["greedy_ids"] = torch.tensor(answer)
-    return stages, answer
+        past = prompt.shape[1] // d.group_size + len(answer) - 1
+        _, next_hidden = language_model(embeds, w, d, cache, past)
+        logits.append(lm_head(next_hidden[-1:], w)[0])
+        answer.append(int(logits[-1].argmax()))
+    ids = torch.tensor(answer)
+    return {
+        PROMPT: torch.from_numpy(prompt), **inputs, **{f"layer_{i:02d}": x for i, x in enumerate(layers)},
+        LAST_HIDDEN: hidden[-1], FIRST_LOGITS: logits[0],
+        ANSWER: ids, ANSWER_LOGITS: torch.stack(logits), GREEDY: ids,
+    }  # fmt: skip
+
+
+def inputs_embeds(ids: Ids, text: TextTokenizer, w: Weights, d: SpeechLMDims) -> dict[str, Tensor]:
+    """Ids (1 + channels, T) → the stages of the LM's input, each (G, hidden_size)."""
+    positions = torch.from_numpy(ids).long()
+    words = positions[0, :: d.group_size]  # (G,)
+    speech = words == text.encode("<|empty|>")[0]
+    codes = positions[1:].T.reshape(-1, d.group_size, d.channels)  # (G, group_size, channels)
+    audio, embeds = audio_features(codes, speech, w, d), text_embeds(words, speech, w)
+    return {"prefill_audio_features": audio, "prefill_text_embeds": embeds, "prefill_inputs_embeds": audio + embeds}
 
 
 def lm_head(hidden: Tensor, w: CheckpointWeights) -> Tensor:
-    """(hidden_size,) → logits (vocab_size,), the head's rows a bounded number at a time."""
-    return torch.cat([rows @ hidden for rows in w.row_blocks("lm_head.weight")])
+    """(T, hidden_size) → logits (T, vocab_size), the head's rows a bounded number at a time."""
+    return torch.cat([hidden @ rows.T for rows in w.row_blocks("lm_head.weight")], dim=-1)

@@ -1,5 +1,6 @@
-"""Where a reference comes from: a file of stored activations, or a checkpoint run in PyTorch."""
+"""Where a reference comes from: a file of stored activations, a checkpoint run in PyTorch, or other GGUF files."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,58 +12,81 @@ from quantize.errors import InputError
 from quantize.types import F32
 
 from . import bundled
-from .activations import Activations
+from .activations import Activations, Origin
 from .prompt import LANGUAGE_TAGS
-from .transcribe import Clip
+from .transcribe import Clip, Harness
+
+STORED, CHECKPOINT, FILE = "stored", "checkpoint", "file"
+Answer = Sequence[int] | None
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A stored reference, or the checkpoints to make one from (`lm` None: the audio tokenizer alone)."""
+    """Something that knows what the stages of a clip should be.
 
-    stored: Activations | None = None
-    lm: Checkpoint | None = None
-    tokenizer: Checkpoint | None = None
+    `kind` is STORED, CHECKPOINT or FILE; `activations(clip, language, answer)` gives them, with the logits that predict
+    each token of `answer`, or of an answer of its own. `origin` is that of a stored one, which is of one clip alone.
+    """
 
-    @property
-    def language(self) -> str | None:
-        """The language the reference is bound to, if it is."""
-        return self.stored.origin.language if self.stored else None
-
-    def activations(self, clip: Clip, language: str, max_new_tokens: int = 1) -> Activations:
-        """The stored activations, or those of `clip`, computed now."""
-        if self.stored:
-            return self.stored
-        from . import reference  # late: torch is slow to import and may not be there
-
-        assert self.tokenizer is not None
-        return reference.run(self.lm, self.tokenizer, clip, language, max_new_tokens)
+    kind: str
+    activations: Callable[[Clip, str, Answer], Activations]
+    origin: Origin | None = None
 
 
-def find_reference(source: str, tokenizer: str | None, clip: Clip) -> Reference:
+def find_reference(source: str, tokenizer: str | None, clips: Sequence[str], dtype: str = "f32") -> Reference:
     """The reference that `source` names: a file that `mimo-check reference` wrote, `tiny`, a folder or a Hub id.
 
-    `tokenizer` is the audio tokenizer's checkpoint beside a speech LM's. Raises InputError if it is none of these, or
-    if it takes PyTorch, which is not installed.
+    `tokenizer` is the audio tokenizer's checkpoint beside a speech LM's, `clips` the hashes of the sounds it is for.
+    Raises InputError if it is none of these, or if it takes PyTorch, which is not installed.
     """
-    if source == bundled.TINY and tokenizer in (None, bundled.TINY) and clip.sha256 == bundled.JFK_SHA256:
-        return Reference(stored=Activations.load(bundled.TINY_REFERENCE))
+    is_jfk = set(clips) == {bundled.JFK_SHA256}
+    if source == bundled.TINY and tokenizer in (None, bundled.TINY) and is_jfk and dtype == "f32":
+        return stored_reference(bundled.TINY_REFERENCE)
     if Path(source).is_file():
-        return Reference(stored=Activations.load(Path(source)))
-    return open_reference(source, tokenizer)
+        return stored_reference(Path(source))
+    return checkpoint_reference(source, tokenizer, dtype)
 
 
-def open_reference(source: str, tokenizer: str | None) -> Reference:
-    """The checkpoints `source` and `tokenizer`, to be run in PyTorch. Raises InputError as `find_reference`."""
+def stored_reference(path: Path) -> Reference:
+    """What `mimo-check reference` wrote. Raises InputError for any other file."""
+    stored = Activations.load(path)
+    return Reference(STORED, lambda clip, language, answer: stored, stored.origin)
+
+
+def checkpoint_reference(source: str, tokenizer: str | None, dtype: str = "f32", max_new_tokens: int = 1) -> Reference:
+    """The checkpoints `source` and `tokenizer`, to be run in PyTorch. Raises InputError as `find_reference`.
+
+    `max_new_tokens` is for a clip of which no answer is known.
+    """
     if find_spec("torch") is None:
         raise InputError(
             source, "is a checkpoint, and comparing with one takes PyTorch, which is not installed",
             todo="pip install 'mimo-convert[reference]', or give a stored --reference, or --no-check",
         )  # fmt: skip
     model = checked(bundled.open_model(source))
-    if family_of(model) is not mimo_asr.FAMILY:
-        return Reference(tokenizer=model)
-    return Reference(lm=model, tokenizer=checked(bundled.open_tokenizer(tokenizer, source)))
+    alone = family_of(model) is not mimo_asr.FAMILY
+    lm, audio_tokenizer = (None, model) if alone else (model, checked(bundled.open_tokenizer(tokenizer, source)))
+
+    def activations(clip: Clip, language: str, answer: Answer) -> Activations:
+        from . import reference  # late: torch is slow to import and may not be there
+
+        return reference.run(
+            lm, audio_tokenizer, clip, language, answer=answer, max_new_tokens=max_new_tokens, dtype=dtype
+        )
+
+    return Reference(CHECKPOINT, activations)
+
+
+def file_reference(open_harness: Callable[[], Harness]) -> Reference:
+    """Other GGUF files, which say by themselves what the answer is."""
+    opened: list[Harness] = []
+
+    def activations(clip: Clip, language: str, answer: Answer) -> Activations:
+        if not opened:
+            opened.append(open_harness())
+        return opened[0].run(clip, language, clip.longest_answer, keep_stages=True)
+
+    return Reference(FILE, activations)
 
 
 def checked(checkpoint: Checkpoint) -> Checkpoint:
@@ -73,7 +97,7 @@ def checked(checkpoint: Checkpoint) -> Checkpoint:
 
 def choose_language(asked: str | None, reference: Reference | None, clip: Clip) -> str:
     """The language of the prompt: as asked, else the stored reference's, else English for JFK, else automatic."""
-    bound = reference.language if reference else None
+    bound = reference.origin.language if reference and reference.origin else None
     if bound and bound not in LANGUAGE_TAGS:
         raise InputError("reference", f"was made with the language {bound!r}", expected=" or ".join(LANGUAGE_TAGS))
     return asked or bound or ("english" if clip.sha256 == bundled.JFK_SHA256 else "auto")

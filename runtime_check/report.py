@@ -2,34 +2,124 @@
 
 import json
 import platform
+import resource
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import click
 
 from mimo_convert.plan import KEPT_F32, Plan
 from mimo_convert.stored import shape_text
 
 from .activations import CODES, PROMPT
-from .check import Check, FileFacts
+from .check import Check, FileFacts, Words
 from .compare import Comparison
-from .files import write_whole
+from .files import check_can_write, write_whole
+from .junit import as_junit
+from .page import as_html
+from .static_check import StaticCheck
+from .steps import Steps
+from .tensor_check import TensorCheck
 
 SCHEMA = "mimo-check report 1"
 PACKAGES = ("mimo-convert", "ggml-python", "gguf", "numpy", "tokenizers", "torch")
+Part = StaticCheck | TensorCheck | Check
+MOST_LINES = 10  # of tensors, or steps, in a table for a person; the other reports have all
 
 
-def as_json(command: str, checks: Sequence[Check], plans: Sequence[Plan] = ()) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Outputs:
+    """Files that the report is wanted in."""
+
+    json: Path | None
+    junit: Path | None
+    html: Path | None
+
+    def check(self) -> None:
+        """Whether they can be written, asked before long work. Raises InputError."""
+        for path in (self.json, self.junit, self.html):
+            check_can_write(path)
+
+
+@dataclass
+class Results:
+    """What a command found, part by part; each is shown as soon as it is there."""
+
+    command: str
+    plans: Sequence[Plan] = ()
+    parts: list[Part] = field(default_factory=list)
+
+    def add(self, part: Part) -> None:
+        """Keep a part, and print it."""
+        click.echo(self._text(part))
+        self.parts.append(part)
+
+    def _text(self, part: Part) -> str:
+        match part:
+            case StaticCheck():
+                return static_as_text(part, brief=bool(self.plans))
+            case TensorCheck():
+                return tensors_as_text(part)
+            case Check():
+                before = [check.speech_lm or check.audio_tokenizer for check in self.of(Check)]
+                return as_text(part, with_files=(part.speech_lm or part.audio_tokenizer) not in before)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """The parts of a kind, in order."""
+        return [part for part in self.parts if isinstance(part, kind)]
+
+    @property
+    def passed(self) -> bool | None:
+        """False if a part failed, None if nothing, or not everything, was compared."""
+        found = [part.passed for part in self.parts]
+        if False in found:
+            return False
+        return None if not found or None in found else True
+
+    @property
+    def n_clips(self) -> int:
+        """Clips of which it is known what is said."""
+        return len({check.clip.path for check in self.of(Check) if check.words})
+
+    @property
+    def words(self) -> Words | None:
+        """Over all those clips; None where there is but one."""
+        words = [check.words for check in self.of(Check) if check.words]
+        return Words(sum(w.errors for w in words), sum(w.words for w in words)) if self.n_clips > 1 else None
+
+    def write(self, outputs: Outputs) -> None:
+        """Write the report wherever it is wanted, each file under its name only when complete; print the totals."""
+        if self.words:
+            click.echo(
+                f"{self.n_clips} clips of which it is known what is said, {self.words.words} words, "
+                f"{self.words.errors} errors: word error rate {self.words.error_rate:.1%}"
+            )
+        report = as_json(self)
+        if outputs.json:
+            write_whole(outputs.json, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+        if outputs.junit:
+            write_whole(outputs.junit, as_junit(report))
+        if outputs.html:
+            write_whole(outputs.html, as_html(report).encode())
+
+
+def as_json(results: Results) -> dict[str, Any]:
     """The whole report, as docs/json.md describes it."""
-    passed = [check.passed for check in checks]
     return {
         "schema": SCHEMA,
-        "command": command,
-        "passed": None if not passed or None in passed else all(passed),
+        "command": results.command,
+        "passed": results.passed,
         "versions": versions(),
-        "conversions": [_conversion(plan) for plan in plans],
-        "checks": [_check(check) for check in checks],
+        "conversions": [_conversion(plan) for plan in results.plans],
+        "static": [_static(part) for part in results.of(StaticCheck)],
+        "tensors": [_tensors(part) for part in results.of(TensorCheck)],
+        "checks": [_check(part) for part in results.of(Check)],
+        "words": _words(results),
+        "memory": {"peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024},
     }
 
 
@@ -60,6 +150,28 @@ def _conversion(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _static(part: StaticCheck) -> dict[str, Any]:
+    return {
+        "file": str(part.path), "bytes": part.size, "seconds": part.seconds, "passed": part.passed,
+        "rules": [{"name": r.name, "checked": r.checked, "problems": list(r.problems)} for r in part.rules],
+    }  # fmt: skip
+
+
+def _tensors(part: TensorCheck) -> dict[str, Any]:
+    return {
+        "file": str(part.file), "source": part.source, "lossless": part.lossless, "passed": part.passed,
+        "seconds": part.seconds, "bytes_read": part.bytes_read, "problems": list(part.problems),
+        "tensors": [asdict(tensor) | {"problems": list(tensor.problems)} for tensor in part.tensors],
+    }  # fmt: skip
+
+
+def _words(results: Results) -> dict[str, Any] | None:
+    words = results.words
+    return words and {
+        "clips": results.n_clips, "words": words.words, "errors": words.errors, "word_error_rate": words.error_rate,
+    }  # fmt: skip
+
+
 def _check(check: Check) -> dict[str, Any]:
     comparison, run, reference = check.comparison, check.run, check.reference
     result: dict[str, Any] = {
@@ -77,21 +189,22 @@ def _check(check: Check) -> dict[str, Any]:
         "vocabulary_equal": None,
         "prompt_equal": None,
         "first_token": None,
+        "steps": None,
         "transcript": run.transcript,
         "greedy_ids": run.stages["greedy_ids"].tolist() if "greedy_ids" in run.stages else [],
-        "expected_text": check.expected_text,
-        "word_error_rate": check.word_error_rate,
+        "expected_text": check.clip.text,
+        "word_error_rate": check.words.error_rate if check.words else None,
         "timings": run.timings,
     }  # fmt: skip
     if comparison and reference:
         result["reference"] = {
             "checkpoints": reference.origin.checkpoints, "torch": reference.origin.torch,
-            "transcript": reference.transcript,
+            "dtype": reference.origin.dtype, "transcript": reference.transcript,
         }  # fmt: skip
         result["stages"] = [
             {
                 "name": stage.name, "shape": list(stage.shape), "compared": stage.compared,
-                "cos_mean": stage.cos_mean, "cos_min": stage.cos_min,
+                "cos_mean": stage.cos_mean, "cos_min": stage.cos_min, "rel_rmse": stage.rel_rmse,
                 "gate_mean": stage.gate.cos_mean, "gate_min": stage.gate.cos_min, "passed": not stage.problem,
             }
             for stage in comparison.stages
@@ -104,7 +217,22 @@ def _check(check: Check) -> dict[str, Any]:
         result["prompt_equal"] = comparison.prompt_equal
         if comparison.first_token:
             result["first_token"] = dict(zip(("ours", "reference"), comparison.first_token, strict=True))
+        if comparison.steps:
+            result["steps"] = _steps(comparison.steps, check.pieces)
     return result
+
+
+def _steps(steps: Steps, pieces: Sequence[str]) -> dict[str, Any]:
+    return {
+        "tokens": len(steps.steps),
+        "top1_agreement": steps.top1_agreement, "gate_top1": steps.gate.top1,
+        "kl_mean": steps.kl_mean, "kl_max": steps.kl_max, "gate_kl_mean": steps.gate.kl_mean,
+        "passed": steps.top1_passed and steps.kl_passed,
+        "cached": {
+            "kl_max": steps.cached_kl_max, "gate_kl_max": steps.gate.cached_kl, "passed": steps.cached_passed,
+        },
+        "steps": [asdict(step) | {"text": piece} for step, piece in zip(steps.steps, pieces, strict=True)],
+    }  # fmt: skip
 
 
 def _file(facts: FileFacts) -> dict[str, Any]:
@@ -115,30 +243,59 @@ def _file(facts: FileFacts) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_json(path: Path, report: dict[str, Any]) -> None:
-    """Write the report, under its name only when complete. Raises InputError if it cannot be."""
-    write_whole(path, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
-
-
 # ── for a person ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def as_text(check: Check) -> str:
+def as_text(check: Check, *, with_files: bool = True) -> str:
     """One check as a table, ending in PASS, FAIL with every reason, or NOT COMPARED."""
-    lines = [_file_line(check.speech_lm, f", {check.speech_lm.layout} QKV")] if check.speech_lm else []
-    lines.append(_file_line(check.audio_tokenizer, ""))
+    lines = []
+    if with_files:
+        lines += [_file_line(check.speech_lm, f", {check.speech_lm.layout} QKV")] if check.speech_lm else []
+        lines.append(_file_line(check.audio_tokenizer, ""))
     lines.append(f"{check.clip.path.name}  {check.clip.seconds:.1f} s, language {check.run.origin.language}")
     if check.comparison:
         lines += ["", *_stage_lines(check.comparison), ""]
-    else:
+        if check.comparison.steps:
+            lines += [*_step_lines(check.comparison.steps, check.pieces), ""]
+    elif with_files:
         lines.append("")
     if check.speech_lm:
         lines.append(f"transcript  {check.run.transcript}")
-        if check.word_error_rate is not None:
-            lines.append(f"expected    {check.expected_text}")
-            lines.append(f"word error rate {check.word_error_rate:.1%}")
+        if check.words is not None:
+            lines.append(f"expected    {check.clip.text}")
+            lines.append(f"word error rate {check.words.error_rate:.1%}")
     lines += [_timing_line(check.run.timings), ""]
     return "\n".join([*lines, *_verdict(check)])
+
+
+def static_as_text(part: StaticCheck, *, brief: bool = False) -> str:
+    """What was found in a file that was not run, a line a rule; `brief`: one line where all is well."""
+    if brief and part.passed:
+        return f"{part.path.name}: {len(part.rules)} rules of a sound file hold"
+    lines = [f"{part.path.name}  {part.size:,} bytes, examined in {part.seconds:.1f} s", ""]
+    row = "{:<26} {:>12}  {}".format
+    lines += [row(rule.name, f"{rule.checked:,}", "FAIL" if rule.problems else "ok") for rule in part.rules]
+    return "\n".join([*lines, "", *_pass_or_fail(part.passed, part.reasons, "rules")])
+
+
+def tensors_as_text(part: TensorCheck) -> str:
+    """How a file's tensors compare with what they were made from: those with most error beyond what is expected."""
+    lines = [
+        f"{part.file.name} against {part.source}  {len(part.tensors)} tensors, {part.bytes_read:,} bytes read in "
+        f"{part.seconds:.1f} s",
+        "",
+    ]
+    row = "{:<46} {:<7} {:>9} {:>9} {:>9}  {}".format
+    lines.append(row("tensor", "type", "rel RMSE", "expected", "cosine", "equal rows"))
+    by_error = sorted(part.tensors, key=lambda t: (not t.problems, -t.rel_rmse))
+    for t in by_error[:MOST_LINES]:
+        verdict = "FAIL" if t.problems else ""
+        rows = f"{t.equal_rows:,} of {t.rows:,}"
+        errors = f"{t.rel_rmse:.6f}", f"{t.expected_rel_rmse:.6f}", f"{t.cosine:.6f}"
+        lines.append(row(t.name, t.type, *errors, f"{rows}  {verdict}").rstrip())
+    if len(part.tensors) > MOST_LINES:
+        lines.append(f"… and {len(part.tensors) - MOST_LINES} more with less error")
+    return "\n".join([*lines, "", *_pass_or_fail(part.passed, part.reasons, "tensors and keys")])
 
 
 def _file_line(facts: FileFacts, layout: str) -> str:
@@ -172,15 +329,40 @@ def _stage_lines(comparison: Comparison) -> list[str]:
     return [row("stage", "shape", "cos mean", "cos min", "gates", "").rstrip(), *tokenizer, *lm]
 
 
+def _step_lines(steps: Steps, pieces: Sequence[str]) -> list[str]:
+    """The steps of the answer together, and those where ours is farthest from the reference."""
+    row = "{:<26} {:>9}  {:>9} {:>9}  {:>13}  {}".format
+    agreement, gate = f"{steps.top1_agreement:.1%}", f"{steps.gate.top1:.0%}"
+    lines = [
+        row("step", "", "found", "worst", "gate", "").rstrip(),
+        row("likeliest token", "equal", agreement, "", gate, "ok" if steps.top1_passed else "FAIL"),
+        row("KL divergence", "nats", f"{steps.kl_mean:.6f}", f"{steps.kl_max:.6f}", f"{steps.gate.kl_mean:g}",
+            "ok" if steps.kl_passed else "FAIL"),
+        row("cached = full pass", "nats", "", f"{steps.cached_kl_max:.6f}", f"{steps.gate.cached_kl:g}",
+            "ok" if steps.cached_passed else "FAIL"),
+    ]  # fmt: skip
+    differing = [i for i, step in enumerate(steps.steps) if step.top1 != step.reference_top1]
+    for i in differing[:MOST_LINES]:
+        step = steps.steps[i]
+        lines.append(
+            f"  step {i} ({pieces[i]!r}): the reference's token {step.reference_top1} has rank {step.rank}, and "
+            f"probability {step.probability:.4f} where the reference gives it {step.reference_probability:.4f}"
+        )
+    return lines
+
+
 def _timing_line(timings: dict[str, float]) -> str:
-    names = {"load_s": "load {:.3f} s", "tokenize_s": "tokenize {:.2f} s", "prefill_s": "prefill {:.3f} s",
-             "ms_per_token": "{:.2f} ms per token"}  # fmt: skip
+    names = {"load_s": "load {:.3f} s", "repack_s": "repack {:.2f} s", "tokenize_s": "tokenize {:.2f} s",
+             "prefill_s": "prefill {:.3f} s", "ms_per_token": "{:.2f} ms per token", "proof_s": "proof {:.2f} s",
+             "reference_s": "reference {:.1f} s"}  # fmt: skip
     return "  ·  ".join(text.format(timings[name]) for name, text in names.items() if name in timings)
 
 
 def _verdict(check: Check) -> list[str]:
     if check.comparison is None:
         return ["NOT COMPARED: no reference was given"]
-    if check.comparison.passed:
-        return ["PASS"]
-    return [f"FAIL: {len(check.comparison.reasons)} of the gates", *(f"  {why}" for why in check.comparison.reasons)]
+    return _pass_or_fail(check.comparison.passed, check.comparison.reasons, "gates")
+
+
+def _pass_or_fail(passed: bool, reasons: Sequence[str], what: str) -> list[str]:
+    return ["PASS"] if passed else [f"FAIL: {len(reasons)} of the {what}", *(f"  {why}" for why in reasons)]

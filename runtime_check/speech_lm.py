@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,21 @@ from mimo_convert.model_file import open_model_file
 from mimo_convert.models import mimo_asr
 from mimo_convert.models.mimo_asr import BlockDims, SpeechLMDims
 
-from .activations import LAST_HIDDEN, LOGITS, Stages
+from .activations import Stages
 from .graph import Backend, Graph, State, TensorPtr, Weights
 from .prompt import Ids
 from .text_tokenizer import TextTokenizer
 
 Attention = Callable[[TensorPtr, TensorPtr, TensorPtr], TensorPtr]
+BATCH = 512  # positions read at once: more would be hardly faster, and take more memory
+HIDDEN, LOGITS = "hidden", "logits"  # outputs of the language model for the positions that were asked for
+
+
+class Step(NamedTuple):
+    """A token of an answer, and the logits, (vocab_size,), that it was chosen by."""
+
+    token: int
+    logits: npt.NDArray[np.float32]
 
 
 class SpeechLM:
@@ -29,57 +39,76 @@ class SpeechLM:
         self.text = TextTokenizer.from_gguf(self.file, self.d.vocab_size)
         self.empty_id = self.text.id_of("<|empty|>")
 
-    def prefill(self, ids: Ids, n_more: int, *, keep_stages: bool = False) -> "Context":
-        """Read the prompt `ids`, (1 + channels, T); the context has room for `n_more` tokens behind it."""
-        return Context(self, ids, n_more, keep_stages)
+    def context(self, size: int) -> "Context":
+        """An empty context with room for `size` positions."""
+        return Context(self, size)
 
 
 class Context:
-    """A prompt that was read, its KV cache, and the graph of one more step.
+    """What was read so far, as a KV cache of `size` positions; the next one read is number `n_past`."""
 
-    `stages` holds prefill_last_hidden and prefill_text_logits_step0, and every other stage of the prefill if they were
-    to be kept.
-    """
+    def __init__(self, lm: SpeechLM, size: int) -> None:
+        self.lm, self.size, self.n_past = lm, size, 0
+        kv_row = lm.d.num_kv_heads * lm.d.head_dim
+        names = [f"{c}{i}" for i in range(lm.d.num_layers) for c in "kv"]
+        self.cache = State(lm.backend, dict.fromkeys(names, (size, kv_row)))
+        self._step: Graph | None = None
 
-    def __init__(self, lm: SpeechLM, ids: Ids, n_more: int, keep_stages: bool) -> None:
-        d = lm.d
-        self.n_past = ids.shape[1] // d.group_size
-        self.size = self.n_past + n_more
-        kv_row = d.num_kv_heads * d.head_dim
-        names = [f"{c}{i}" for i in range(d.num_layers) for c in "kv"]
-        self.cache = State(lm.backend, dict.fromkeys(names, (self.size, kv_row)))
+    def read(self, ids: Ids, n_logits: int = 1, *, keep_stages: bool = False) -> Stages:
+        """Read `ids`, (1 + channels, T), behind what is there, a bounded number of positions at a time.
 
-        g = Graph(lm.backend, lm.weights)
-        embeds = inputs_embeds(g, self.n_past, d, keep_stages)
-        language_model(g, embeds, d, self.cache, self.n_past, keep_stages)
-        self.stages = g.run(prompt_inputs(ids, lm.empty_id, d) | places(0, self.n_past, self.n_past))
+        Gives HIDDEN, (n_logits, hidden_size), and LOGITS, (n_logits, vocab_size), of the last `n_logits` positions; and
+        with `keep_stages` every other stage of the LM, of all positions.
+        """
+        d = self.lm.d
+        runs: list[Stages] = []
+        n_groups = ids.shape[1] // d.group_size
+        for first in range(0, n_groups, BATCH):
+            n = min(BATCH, n_groups - first)
+            wanted = max(0, n - max(0, n_groups - n_logits - first))
+            batch = ids[:, first * d.group_size : (first + n) * d.group_size]
+            runs.append(self._read_batch(batch, n, wanted, keep_stages))
+        names = dict.fromkeys(name for run in runs for name in run)
+        return {name: np.concatenate([run[name] for run in runs if name in run]) for name in names}
 
-        self._step = Graph(lm.backend, lm.weights)
-        embeds = self._step.rows("llm.embed", self._step.input("text", (1,), np.int32))
-        language_model(self._step, embeds, d, self.cache, self.size, keep_stages=False)
+    def _read_batch(self, ids: Ids, n: int, n_logits: int, keep_stages: bool) -> Stages:
+        g, d, n_kv = Graph(self.lm.backend, self.lm.weights), self.lm.d, self.n_past + n
+        embeds = inputs_embeds(g, n, d, keep_stages)
+        language_model(g, embeds, d, self.cache, n_kv, n_logits, keep_stages)
+        out = g.run(prompt_inputs(ids, self.lm.empty_id, d) | places(self.n_past, n, n_kv))
+        self.n_past += n
+        return {name: x.reshape(-1, x.shape[-1]) for name, x in out.items()}
 
     def step(self, token: int) -> npt.NDArray[np.float32]:
         """One more group, with `token` as its text and no audio → the next logits, (vocab_size,)."""
+        if self._step is None:  # planned once, for any position
+            g = self._step = Graph(self.lm.backend, self.lm.weights)
+            embeds = g.rows("llm.embed", g.input("text", (1,), np.int32))
+            language_model(g, embeds, self.lm.d, self.cache, self.size, 1, keep_stages=False)
         inputs = {"text": np.array([token], np.int32)} | places(self.n_past, 1, self.size)
         self.n_past += 1
         return self._step.run(inputs)[LOGITS]
 
-    def greedy(self, n_tokens: int, stops: set[int]) -> Iterator[int]:
-        """The likeliest token, again and again: up to `n_tokens` while there is room, or until one of `stops`."""
-        token = int(self.stages[LOGITS].argmax())
-        yield token
-        for _ in range(min(n_tokens - 1, self.size - self.n_past)):
-            if token in stops:
+    def go_back(self, n_past: int) -> None:
+        """Forget all but the first `n_past` positions."""
+        self.n_past = n_past
+
+    def greedy(self, logits: npt.NDArray[np.float32], n_tokens: int, stops: set[int]) -> Iterator[Step]:
+        """The likeliest token, again and again, each with the logits it is the likeliest of, `logits` (vocab_size,)
+        first; up to `n_tokens` while there is room, or until one of `stops`."""
+        for i in range(n_tokens):
+            token = int(logits.argmax())
+            yield Step(token, logits)
+            if token in stops or i + 1 == n_tokens or self.n_past == self.size:
                 return
-            token = int(self.step(token).argmax())
-            yield token
+            logits = self.step(token)
 
 
 def places(first: int, n: int, n_kv: int) -> Stages:
     """Positions of `n` tokens from `first`, and the mask (n, n_kv) that hides from each what comes after it."""
     positions = np.arange(first, first + n)
     hidden = np.arange(n_kv) > positions[:, None]
-    mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
+    mask = np.where(hidden, np.float16(-np.inf), np.float16(0))
     return {"positions": positions.astype(np.int32), "cache_rows": positions, "mask": mask}
 
 
@@ -137,12 +166,15 @@ def audio_features(g: Graph, n_groups: int, d: SpeechLMDims) -> TensorPtr:
     return g.linear(g.mul(x, g.input("is_speech", (n_groups, 1))), "audio.group_proj")
 
 
-def language_model(g: Graph, x: TensorPtr, d: SpeechLMDims, cache: State, n_kv: int, keep_stages: bool) -> None:
-    """(T, hidden_size), T new positions of which the cache shall hold `n_kv` → outputs LAST_HIDDEN and LOGITS."""
+def language_model(
+    g: Graph, x: TensorPtr, d: SpeechLMDims, cache: State, n_kv: int, n_logits: int, keep_stages: bool
+) -> None:
+    """(T, hidden_size), T new positions of which the cache shall hold `n_kv` → outputs HIDDEN and LOGITS of the last
+    `n_logits` of them."""
     n_tokens = int(x.contents.ne[1])
     positions = g.input("positions", (n_tokens,), np.int32)
     cache_rows = g.input("cache_rows", (n_tokens,), np.int64)
-    mask = g.input("mask", (n_tokens, n_kv))
+    mask = g.input("mask", (n_tokens, n_kv), np.float16)
 
     for i in range(d.num_layers):
 
@@ -154,8 +186,10 @@ def language_model(g: Graph, x: TensorPtr, d: SpeechLMDims, cache: State, n_kv: 
         x = block(g, x, f"model.layers.{i}.", d.llm, positions, over_cache)
         if keep_stages:
             g.output(f"layer_{i:02d}", x)
-    last = g.output(LAST_HIDDEN, g.rms_norm(g.row(x, n_tokens - 1), "llm.final_norm", d.rms_norm_eps))
-    g.output(LOGITS, g.linear(last, "llm.lm_head"))
+    g.need(x)
+    if n_logits:
+        last = g.output(HIDDEN, g.rms_norm(g.last_rows(x, n_logits), "llm.final_norm", d.rms_norm_eps))
+        g.output(LOGITS, g.linear(last, "llm.lm_head"))
 
 
 def block(g: Graph, x: TensorPtr, name: str, d: BlockDims, positions: TensorPtr, attention: Attention) -> TensorPtr:

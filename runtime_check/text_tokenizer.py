@@ -3,6 +3,7 @@
 The harness uses the first, so that a file with a broken vocabulary cannot pass; the reference uses the second.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from gguf import TokenType
@@ -75,6 +76,14 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, nothing added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def answer(self, text: str) -> list[int]:
+        """The ids of `text` as the model answers it: behind a space, and with the stop token."""
+        return [*self.encode(f" {text.strip()}"), self.id_of(STOP_TOKENS[0])]
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Each id as text by itself; a token may be less than a character, which shows as a replacement character."""
+        return [self.tokenizer.decode([id], skip_special_tokens=False) for id in ids]
 
     def transcript(self, ids: list[int]) -> str:
         """The answer `ids` as text, without the stop token and the model's markers."""

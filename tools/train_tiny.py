@@ -40,6 +40,7 @@ from mimo_convert.models.family import Family  # noqa: E402
 from mimo_convert.models.mimo_asr import SpeechLMDims  # noqa: E402
 from mimo_convert.models.mimo_tokenizer import AudioTokenizerDims  # noqa: E402
 from runtime_check import reference  # noqa: E402
+from runtime_check.activations import GREEDY  # noqa: E402
 from runtime_check.bundled import JFK, JFK_TEXT  # noqa: E402
 from runtime_check.prompt import build_prompt  # noqa: E402
 from runtime_check.text_tokenizer import TextTokenizer, with_qwen2_rules  # noqa: E402
@@ -508,13 +509,11 @@ def code_versions(
 
 def transcribe(codes: Tensor, folder: Path) -> str:
     """What the speech LM in `folder` hears in codes (frames, channels), greedily, in 64 tokens at most."""
-    checkpoint, text_tokenizer = (
-        open_checkpoint(str(folder)),
-        TextTokenizer.from_checkpoint(folder, ASR_CONFIG["vocab_size"]),
-    )
-    ids = build_prompt(codes.numpy(), text_tokenizer.encode, mimo_asr.dimensions(checkpoint.config))
-    _, answer = reference.answer_prompt(checkpoint, ids, text_tokenizer, 64)
-    return text_tokenizer.transcript(answer)
+    checkpoint, text = open_checkpoint(str(folder)), TextTokenizer.from_checkpoint(folder, ASR_CONFIG["vocab_size"])
+    d = mimo_asr.dimensions(checkpoint.config)
+    prompt = build_prompt(codes.numpy(), text.encode, d)
+    stages = reference.decode(reference.CheckpointWeights(checkpoint, torch.float32), prompt, d, text, 64)
+    return text.transcript(stages[GREEDY].tolist())
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -551,7 +550,7 @@ def save_audio_tokenizer(tensors: dict[str, Tensor], folder: Path) -> None:
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     checkpoint = open_checkpoint(str(folder))
-    read = reference.CheckpointWeights(checkpoint)
+    read = reference.CheckpointWeights(checkpoint, torch.float32)
     return {name: read(name) for name in checkpoint.tensors}
 
 

@@ -11,11 +11,22 @@ from mimo_convert.plan import Options
 from mimo_convert.request import make_request
 from quantize.types import TYPES
 from runtime_check import bundled
-from runtime_check.transcribe import Clip, read_clip
+from runtime_check.activations import Activations
+from runtime_check.check import Check, check, open_pair
+from runtime_check.transcribe import Clip, Harness, read_clip
 
 from ..synthetic import write_audio_tokenizer, write_speech_lm
 
 Converter = Callable[..., tuple[Path, Path]]
+
+
+def check_files(
+    lm: Path | None, tokenizer: Path, clip: Clip, reference: Activations | None, max_new_tokens: int | None = None
+) -> Check:
+    """A check of a pair on a clip, in English, against stages that are known."""
+    pair = open_pair(Harness(lm, tokenizer, threads=2))
+    make = None if reference is None else lambda answer: reference
+    return check(pair, clip, make, language="english", max_new_tokens=max_new_tokens)
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ def test_the_report_is_the_documented_schema(tiny: Path) -> None:
         assert check["prompt_equal"] is True
         assert check["first_token"]["ours"] == check["first_token"]["reference"]
         assert check["codes"]["agreement"] >= check["codes"]["gate"]
-        assert {"load_s", "tokenize_s", "prefill_s", "ms_per_token"} == set(check["timings"])
+        assert {"load_s", "tokenize_s", "prefill_s", "ms_per_token", "proof_s"} <= set(check["timings"])
         for stage in check["stages"]:
             file_type = "q4_k" if stage["name"].startswith("tok_") else outtype
             assert (stage["gate_mean"], stage["gate_min"]) == GATES[file_type].of(stage["name"])
@@ -149,11 +149,12 @@ def test_dump_writes_every_stage_in_its_documented_shape(tiny: Path, tmp_path: P
         "prompt_ids": (9, 4 * n_groups), "prefill_audio_features": (n_groups, 256),
         "prefill_text_embeds": (n_groups, 256), "prefill_inputs_embeds": (n_groups, 256),
         "layer_00": (n_groups, 256), "layer_01": (n_groups, 256), "prefill_last_hidden": (256,),
-        "prefill_text_logits_step0": (1024,), "greedy_ids": stages["greedy_ids"].shape,
+        "prefill_text_logits_step0": (1024,), "greedy_ids": stages["greedy_ids"].shape, "answer_ids": (27,),
+        "answer_logits": (27, 1024),
     }  # fmt: skip
     assert {name: array.shape for name, array in stages.items()} == shapes
     integers = {name for name, array in stages.items() if array.dtype == np.int32}
-    assert integers == {"tok_codes", "prompt_ids", "greedy_ids"}
+    assert integers == {"tok_codes", "prompt_ids", "greedy_ids", "answer_ids"}
     assert all(array.dtype == np.float32 for name, array in stages.items() if name not in integers)
 
 

@@ -12,6 +12,8 @@ from runtime_check.activations import Stages
 from runtime_check.compare import code_agreement, compare, cosines
 from runtime_check.gates import GATES
 
+ANSWER_STAGES = ("answer_ids", "answer_logits", "cached_logits")
+
 
 def stages(seed: int = 0) -> Stages:
     """Stages of a model with one layer; half of the prompt's groups are speech."""
@@ -30,6 +32,9 @@ def stages(seed: int = 0) -> Stages:
         "prefill_last_hidden": rng.standard_normal(8),
         "prefill_text_logits_step0": rng.standard_normal(50),
         "greedy_ids": np.array([1]),
+        "answer_ids": np.array([1, 2, 3]),
+        "answer_logits": (logits := rng.standard_normal((3, 50)).astype(np.float32)),
+        "cached_logits": logits,
     }
 
 
@@ -39,9 +44,12 @@ def test_a_run_equals_itself_in_every_type() -> None:
         assert result.passed
         assert result.reasons == []
         assert [stage.name for stage in result.stages] == [
-            n for n in stages() if n not in ("tok_codes", "prompt_ids", "greedy_ids")
+            name for name in stages() if name not in ("tok_codes", "prompt_ids", "greedy_ids", *ANSWER_STAGES)
         ]
         assert all(stage.cos_min == pytest.approx(1) for stage in result.stages)
+        assert all(stage.rel_rmse == 0 for stage in result.stages)
+        assert result.steps is not None
+        assert (result.steps.top1_agreement, result.steps.kl_max, result.steps.cached_kl_max) == (1, 0, 0)
 
 
 def test_only_speech_is_compared_of_audio_and_only_text_of_text() -> None:
@@ -66,6 +74,10 @@ CHANGES: list[tuple[str, Callable[..., Any], str]] = [
      "tok_codes: 80.00% of the codes are equal, at least 99.50% must be"),
     ("tok_codes", lambda x: x[:-1], "tok_codes: 0.00% of the codes"),
     ("prefill_text_logits_step0", lambda x: -x, r"the first token is \d+, the reference's is \d+"),
+    ("answer_logits", lambda x: -x, r"answer_logits: the likeliest token is the reference's at 0\.0% of 3 steps"),
+    ("answer_logits", lambda x: x * 2, r"answer_logits: KL divergence [\d.]+ nats a step is above 0\.001; the worst"),
+    ("cached_logits", lambda x: x + (np.arange(50) == 7), r"cached_logits: decoding with the KV cache differs .* KL"),
+    ("cached_logits", lambda x: x * np.nan, "cached_logits: decoding with the KV cache differs"),
 ]  # fmt: skip
 
 
@@ -128,6 +140,8 @@ def test_every_type_has_gates_and_more_bits_never_a_weaker_one() -> None:
             assert a.cos_mean >= b.cos_mean, (stage, finer, coarser)
             assert a.cos_min >= b.cos_min, (stage, finer, coarser)
             assert GATES[finer].codes >= GATES[coarser].codes
+            assert GATES[finer].steps.top1 >= GATES[coarser].steps.top1
+            assert GATES[finer].steps.kl_mean <= GATES[coarser].steps.kl_mean
     for exact in ("f32", "f16", "bf16"):
-        for stage in set(stages()) - {"tok_codes", "prompt_ids", "greedy_ids"}:
+        for stage in set(stages()) - {"tok_codes", "prompt_ids", "greedy_ids", *ANSWER_STAGES}:
             assert GATES[exact].of(stage) == (0.999, 0.999)

@@ -6,13 +6,14 @@ import torch
 
 from mimo_convert.checkpoint import Checkpoint
 from quantize.types import TYPES
-from runtime_check import reference
-from runtime_check.activations import LOGITS
+from runtime_check import reference, speech_lm
+from runtime_check.activations import ANSWER, GREEDY, PROMPT
 from runtime_check.compare import cosines
 from runtime_check.graph import Backend
-from runtime_check.prompt import Ids, build_prompt
-from runtime_check.speech_lm import SpeechLM
+from runtime_check.prompt import Ids, build_prompt, with_answer
+from runtime_check.speech_lm import LOGITS, SpeechLM
 from runtime_check.text_tokenizer import TextTokenizer
+from runtime_check.transcribe import answer_stages, lm_stages
 
 from .conftest import Converter
 
@@ -29,17 +30,23 @@ def compare_with_pytorch(path: Path, checkpoint: Checkpoint, least: float) -> No
     """Every stage and eight greedy tokens of the file at `path` against its checkpoint."""
     lm = SpeechLM(path, Backend(2))
     theirs = TextTokenizer.from_checkpoint(checkpoint.folder, lm.d.vocab_size)
-    text = lm.text
-    ids = prompt(lm, text)
+    ids = prompt(lm, lm.text)
     np.testing.assert_array_equal(ids, prompt(lm, theirs))
-    context = lm.prefill(ids, N_TOKENS, keep_stages=True)
+    weights = reference.CheckpointWeights(checkpoint, torch.float32)
     with torch.no_grad():
-        stages, answer = reference.answer_prompt(checkpoint, ids, theirs, N_TOKENS)
-    assert set(stages) - set(context.stages) == {"prompt_ids", "greedy_ids"}
-    for name, ours in context.stages.items():
-        assert ours.shape == tuple(stages[name].shape), name
-        assert cosines(ours, stages[name].numpy()).min() >= least, name
-    assert list(context.greedy(N_TOKENS, text.stops)) == answer
+        expected = reference.decode(weights, ids, lm.d, theirs, N_TOKENS)
+        followed = reference.follow(weights, ids, lm.d, theirs, expected[GREEDY].tolist())
+    n_groups = ids.shape[1] // lm.d.group_size
+    context = lm.context(n_groups + N_TOKENS)
+    out = context.read(ids, keep_stages=True)
+    steps = list(context.greedy(out[LOGITS][0], N_TOKENS, lm.text.stops))
+    ours = {PROMPT: ids, **lm_stages(out, n_groups), **answer_stages(steps)}
+    assert set(ours) == set(expected) == set(followed)
+    for stages in (expected, followed):  # decoding token by token, and in one pass over prompt and answer
+        for name in set(ours) - {PROMPT, GREEDY, ANSWER}:
+            assert ours[name].shape == tuple(stages[name].shape), name
+            assert cosines(ours[name], stages[name].numpy()).min() >= least, name
+        assert ours[GREEDY].tolist() == stages[GREEDY].tolist() == stages[ANSWER].tolist()
 
 
 @pytest.mark.parametrize("fuse_qkv", [False, True], ids=["separate", "fused"])
@@ -55,42 +62,69 @@ def test_both_layouts_give_the_same_logits(converted: Converter, outtype: str) -
     logits = []
     for fuse_qkv in (False, True):
         lm = SpeechLM(converted(outtype, fuse_qkv)[0], Backend(2))
-        logits.append(lm.prefill(prompt(lm, lm.text), 1).stages[LOGITS])
+        logits.append(lm.context(99).read(prompt(lm, lm.text))[LOGITS])
     np.testing.assert_array_equal(*logits)
 
 
-def test_a_cached_step_equals_the_whole_pass(converted: Converter) -> None:
-    """Feeding the answer as part of the prompt gives the logits that decoding step by step gave."""
+@pytest.mark.parametrize("outtype", ["f32", "f16", "q4_k"])
+def test_cached_steps_equal_one_pass_over_prompt_and_answer(converted: Converter, outtype: str) -> None:
+    lm = SpeechLM(converted(outtype)[0], Backend(2))
+    ids = prompt(lm, lm.text)
+    context = lm.context(99)
+    steps = list(context.greedy(context.read(ids)[LOGITS][0], N_TOKENS, set()))
+    answer = [step.token for step in steps]
+    whole = lm.context(99).read(with_answer(ids, answer[:-1], lm.d), N_TOKENS)[LOGITS]
+    np.testing.assert_allclose(np.stack([step.logits for step in steps]), whole, atol=0.005)  # f16 activations
+    assert whole.argmax(axis=1).tolist() == answer
+
+
+@pytest.mark.parametrize("batch", [1, 7, 16])
+def test_a_long_prompt_is_read_in_batches_with_the_same_result(
+    converted: Converter, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
     lm = SpeechLM(converted("f32")[0], Backend(2))
-    text = lm.text
-    ids = prompt(lm, text)
-    context = lm.prefill(ids, N_TOKENS)
-    tokens = list(context.greedy(N_TOKENS, set()))
-    last = context.step(tokens[-1])
-    groups = np.tile(ids[:, :4], N_TOKENS)  # a text group, whose channels are all at zeroemb
-    groups[0, ::4] = tokens
-    whole = lm.prefill(np.concatenate([ids, groups], axis=1), 1).stages[LOGITS]
-    np.testing.assert_allclose(last, whole, atol=1e-4)
+    ids = prompt(lm, lm.text)
+    whole = lm.context(99).read(ids, n_logits=5, keep_stages=True)
+    monkeypatch.setattr(speech_lm, "BATCH", batch)
+    parts = lm.context(99).read(ids, n_logits=5, keep_stages=True)
+    assert {name: x.shape for name, x in whole.items()} == {name: x.shape for name, x in parts.items()}
+    for name in whole:
+        np.testing.assert_allclose(parts[name], whole[name], atol=1e-4, err_msg=name)
+
+
+def test_a_context_can_go_back_and_read_on(converted: Converter) -> None:
+    lm = SpeechLM(converted("f32")[0], Backend(2))
+    ids = prompt(lm, lm.text)
+    context = lm.context(99)
+    context.read(ids)
+    n_past = context.n_past
+    first = [context.step(token) for token in (5, 6, 7)]
+    context.go_back(n_past)
+    np.testing.assert_array_equal([context.step(token) for token in (5, 6, 7)], first)
+
+
+def greedy(lm: SpeechLM, ids: Ids, room: int, stops: set[int]) -> list[int]:
+    """Up to 20 tokens of an answer to the prompt, in a context with `room` behind it."""
+    context = lm.context(ids.shape[1] // lm.d.group_size + room)
+    return [step.token for step in context.greedy(context.read(ids)[LOGITS][0], 20, stops)]
 
 
 def test_answers_end_at_a_stop_token_and_at_the_end_of_the_room(converted: Converter) -> None:
     lm = SpeechLM(converted()[0], Backend(2))
-    text = lm.text
-    ids = prompt(lm, text)
-    free = list(lm.prefill(ids, 20).greedy(20, set()))
+    ids = prompt(lm, lm.text)
+    free = greedy(lm, ids, 20, set())
     assert len(free) == 20
     stop = next(token for i, token in enumerate(free) if i and token not in free[:i])
-    assert list(lm.prefill(ids, 20).greedy(20, {stop})) == free[: free.index(stop) + 1]
-    assert list(lm.prefill(ids, 5).greedy(20, set())) == free[:6]
+    assert greedy(lm, ids, 20, {stop}) == free[: free.index(stop) + 1]
+    assert greedy(lm, ids, 5, set()) == free[:6]
 
 
 def test_codes_at_zeroemb_and_outside_of_speech_add_nothing(converted: Converter) -> None:
     lm = SpeechLM(converted("f32")[0], Backend(2))
-    text = lm.text
-    ids = prompt(lm, text)
-    before = lm.prefill(ids, 1, keep_stages=True).stages
+    ids = prompt(lm, lm.text)
+    before = lm.context(99).read(ids, keep_stages=True)
     ids[1:, :4] = 5  # codes in the first group, which is text
-    after = lm.prefill(ids, 1, keep_stages=True).stages
+    after = lm.context(99).read(ids, keep_stages=True)
     np.testing.assert_array_equal(before[LOGITS], after[LOGITS])
     speech = ids[0, ::4] == lm.empty_id
     assert not before["prefill_audio_features"][~speech].any()

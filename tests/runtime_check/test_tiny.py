@@ -11,14 +11,14 @@ from mimo_convert.cli import main as mimo_convert
 from quantize.cli import main as mimo_quantize
 from quantize.types import TYPES
 from runtime_check import bundled, reference
-from runtime_check.activations import Activations
-from runtime_check.check import check
+from runtime_check.activations import ANSWER_LOGITS, CACHED_LOGITS, Activations
 from runtime_check.cli import main as mimo_check
 from runtime_check.compare import compare
 from runtime_check.transcribe import Clip
 
 from ..contract import is_speech_generation
 from ..readers import ggml_tensors, gguf_tensors
+from .conftest import check_files
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +27,9 @@ def stored() -> Activations:
 
 
 def test_the_stored_reference_is_what_pytorch_computes_now(stored: Activations, jfk: Clip) -> None:
-    now = reference.run(bundled.open_model("tiny"), bundled.open_tokenizer("tiny", ""), jfk, max_new_tokens=256)
-    result = compare(now.stages, stored.stages, "f32", "f32")
+    now = reference.run(bundled.open_model("tiny"), bundled.open_tokenizer("tiny", ""), jfk)
+    cached = {CACHED_LOGITS: now.stages[ANSWER_LOGITS]}
+    result = compare(now.stages | cached, stored.stages, "f32", "f32")
     assert result.passed, result.reasons
     assert min(stage.cos_min for stage in result.stages) > 0.999999
     assert now.stages["greedy_ids"].tolist() == stored.stages["greedy_ids"].tolist()
@@ -75,7 +76,7 @@ def test_every_type_and_layout_passes_its_gates(
     """And so do those that mimo-quantize makes of an F32 file: they are the same."""
     converted(tmp_path, "--outtype", outtype, fuse)
     lm, tokenizer = tmp_path / f"mimo-asr-{outtype}.gguf", tmp_path / f"mimo-tokenizer-{outtype}.gguf"
-    checked = check(lm, tokenizer, jfk, stored, language="english", max_new_tokens=60, threads=2)
+    checked = check_files(lm, tokenizer, jfk, stored)
     assert checked.comparison is not None
     assert checked.passed, checked.comparison.reasons
     assert checked.run.transcript == bundled.JFK_TEXT
@@ -128,7 +129,7 @@ def test_a_lost_norm_is_caught_and_named(jfk: Clip, stored: Activations, tmp_pat
     data = bytearray(lm.read_bytes())
     data[norm.begin : norm.begin + norm.nbytes] = bytes(norm.nbytes)
     lm.write_bytes(data)
-    checked = check(lm, tokenizer, jfk, stored, language="english", max_new_tokens=4, threads=2)
+    checked = check_files(lm, tokenizer, jfk, stored)
     assert checked.comparison is not None
     failed = [stage.name for stage in checked.comparison.stages if stage.problem]
     assert failed[0] == "layer_01"
