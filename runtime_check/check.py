@@ -1,6 +1,7 @@
 """One check: run the files on a clip, compare every stage with the reference, and say what was found."""
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -108,17 +109,21 @@ def check(
     if reference is None:
         return Check(lm, tokenizer, clip, run, None, None, words)
 
+    begin = time.perf_counter()
     theirs = reference(answer_to_follow(harness, run, clip))
+    run.timings["reference_s"] = time.perf_counter() - begin
     check_reference(theirs, language, whole=lm is not None)
     ours, pieces = {name: x for name, x in run.stages.items() if name.startswith("tok_")}, []
+    transcripts = None
     if harness.lm:  # later stages without the noise of earlier ones: the same codes and answer on both sides
         answer = theirs.stages[ANSWER].tolist()
         ours |= harness.follow(run, theirs.stages[CODES], answer, language)
         pieces = harness.lm.text.pieces(answer)
+        transcripts = harness.lm.text.transcript(theirs.stages[GREEDY].tolist()), theirs.transcript
     check_stages(theirs, ours)
     hashes = run.origin.vocabulary_sha256, theirs.origin.vocabulary_sha256
     vocabulary_equal = hashes[0] == hashes[1] if lm else None
-    comparison = compare(ours, theirs.stages, lm.type if lm else "", tokenizer.type, vocabulary_equal)
+    comparison = compare(ours, theirs.stages, lm.type if lm else "", tokenizer.type, vocabulary_equal, transcripts)
     if keep_stages:
         run = replace(run, stages=run.stages | ours)
     return Check(lm, tokenizer, clip, run, theirs, comparison, words, pieces)
@@ -137,8 +142,9 @@ def check_reference(reference: Activations, language: str, *, whole: bool) -> No
     """Whether `reference` was made in this language, with a speech LM if one is to be compared."""
     if whole and PROMPT not in reference.stages:
         raise InputError("reference", "was made from an audio tokenizer alone", expected="one of both models")
-    if CODES not in reference.stages or (whole and ANSWER not in reference.stages):
-        raise lacking([CODES if CODES not in reference.stages else ANSWER])
+    missing = [name for name in ((CODES, GREEDY, ANSWER) if whole else (CODES,)) if name not in reference.stages]
+    if missing:
+        raise lacking(missing)
     if whole and reference.origin.language != language:
         raise InputError(
             "--language", f"{language}, the reference was made with {reference.origin.language}", todo="give that one"

@@ -57,11 +57,13 @@ def cosines(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[np.
 
 
 def compare(
-    ours: Stages, theirs: Stages, lm_type: str, tokenizer_type: str, vocabulary_equal: bool | None = None
-) -> Comparison:
+    ours: Stages, theirs: Stages, lm_type: str, tokenizer_type: str, vocabulary_equal: bool | None = None,
+    transcripts: tuple[str, str] | None = None,
+) -> Comparison:  # fmt: skip
     """Compare our stages with the reference's, whose speech LM stages were fed the same codes.
 
     `lm_type` and `tokenizer_type` choose the rows of the gates' table. `theirs` has every stage that `ours` has.
+    `transcripts` is what the reference's answer spells by our vocabulary, and by its own.
     """
     stages = []
     for name, stage in ours.items():
@@ -77,6 +79,8 @@ def compare(
 
     if vocabulary_equal is False:
         reasons.append("vocabulary: its tokens or merges are not the reference's")
+    if transcripts and transcripts[0] != transcripts[1]:
+        reasons.append("transcript: the reference's answer spells {!r}, in the reference {!r}".format(*transcripts))
     prompt_equal = first_token = steps = None
     if PROMPT in ours:
         prompt_equal = bool(np.array_equal(ours[PROMPT], theirs[PROMPT]))

@@ -1,6 +1,7 @@
 """The result of a command as data (one JSON schema for both commands, docs/json.md) and as a table for a person."""
 
 import json
+import math
 import platform
 import resource
 from collections import Counter
@@ -98,13 +99,23 @@ class Results:
                 f"{self.n_clips} clips of which it is known what is said, {self.words.words} words, "
                 f"{self.words.errors} errors: word error rate {self.words.error_rate:.1%}"
             )
-        report = as_json(self)
+        report = finite(as_json(self))
         if outputs.json:
-            write_whole(outputs.json, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+            text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+            write_whole(outputs.json, (text + "\n").encode())
         if outputs.junit:
             write_whole(outputs.junit, as_junit(report))
         if outputs.html:
             write_whole(outputs.html, as_html(report).encode())
+
+
+def finite(value: Any) -> Any:
+    """The same data with null for what is infinite or no number: JSON has no word for it."""
+    if isinstance(value, dict):
+        return {key: finite(element) for key, element in value.items()}
+    if isinstance(value, list):
+        return [finite(element) for element in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_json(results: Results) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""The report as JUnit XML, for the test pages of GitLab, Jenkins and the like: a suite a check, a case a gate."""
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from .safe_text import safe
+from .verdicts import Case, Report, Suite, verdicts
+
+
+def as_junit(report: Report) -> bytes:
+    """The report (docs/json.md) as a JUnit XML file; the same bytes for the same report.
+
+    A check took its time as a whole, so its first case has all of it.
+    """
+    suites = verdicts(safe(report))
+    root = ET.Element("testsuites", {"name": report["command"], **_counts(suites)})
+    for suite, name in zip(suites, _unique(f"{suite.kind}: {suite.name}" for suite in suites), strict=True):
+        _add_suite(root, suite, name)
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """Names that come again are numbered, because readers take what has one name for one thing."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return unique
+
+
+def _counts(suites: Sequence[Suite]) -> dict[str, str]:
+    return {
+        "tests": str(sum(len(suite.cases) for suite in suites)),
+        "failures": str(sum(len(suite.failed) for suite in suites)),
+        "errors": "0",
+        "skipped": "0",
+        "time": f"{sum(suite.seconds for suite in suites):.3f}",
+    }
+
+
+def _add_suite(root: ET.Element, suite: Suite, name: str) -> None:
+    element = ET.SubElement(root, "testsuite", {"name": name, **_counts([suite])})
+    classname = name.replace(".", "_").replace(": ", ".", 1)  # readers take what is before the last dot for a package
+    for number, (case, unique) in enumerate(zip(suite.cases, _unique(case.name for case in suite.cases), strict=True)):
+        seconds = suite.seconds if number == 0 else 0.0
+        _add_case(element, case, name=unique, classname=classname, time=f"{seconds:.3f}")
+
+
+def _add_case(suite: ET.Element, case: Case, **attributes: str) -> None:
+    element = ET.SubElement(suite, "testcase", attributes)
+    if case.problems:
+        failure = ET.SubElement(element, "failure", type="gate", message=case.summary)
+        failure.text = "\n".join(case.problems)
+    if case.note:
+        ET.SubElement(element, "system-out").text = case.note

@@ -1,0 +1,83 @@
+"""Chromium without a window, to look at pages as readers do: what they ask for, how they look, what they print."""
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+PHONE, DESKTOP = 375, 1280  # CSS pixels
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+)  # fmt: skip
+
+
+class Browser:
+    """A page in a window of some width, by day or in the dark, on a screen or on paper."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, page: Path, width: int = DESKTOP, *, dark: bool = False, media: str = "screen") -> None:
+        """Load a file. What was logged before is forgotten."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._devtools("Emulation.setEmulatedMedia", media=media, features=[scheme])
+        size = {"width": width, "height": 812, "deviceScaleFactor": 1, "mobile": width == PHONE}
+        self._devtools("Emulation.setDeviceMetricsOverride", **size)
+        self.requests()
+        self.complaints()
+        self.driver.get(page.as_uri())
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """What a function's body in JavaScript returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def requests(self) -> list[str]:
+        """Every address that was asked for since the page was opened, or this was called."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+    def complaints(self) -> list[str]:
+        """The console's lines since the page was opened, or this was called."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def screenshot(self) -> bytes:
+        """The window as a PNG file."""
+        return base64.b64decode(self._devtools("Page.captureScreenshot", format="png")["data"])
+
+    def pdf(self) -> bytes:
+        """The page as it is printed on A4 without backgrounds."""
+        return base64.b64decode(self._devtools("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"])
+
+    def _devtools(self, command: str, **parameters: Any) -> Any:
+        return self.driver.execute_cdp_cmd(command, parameters)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser of the system's packages. If there is none the test is skipped; it fails if CI_BROWSER=required."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (browser and driver):
+        missing = "Chromium and its chromedriver are not installed (Debian: apt install chromium chromium-driver)"
+        if os.environ.get("CI_BROWSER") == "required":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    options = webdriver.ChromeOptions()  # the driver makes an empty profile, and deletes it
+    options.binary_location = browser
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    for flag in QUIET:
+        options.add_argument(flag)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("no_proxy", "*")  # the driver is on this machine, whatever the world is reached by
+        chrome = webdriver.Chrome(options, Service(driver))
+    with chrome:
+        yield Browser(chrome)
