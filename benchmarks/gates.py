@@ -130,7 +130,7 @@ def down(x: float) -> str:
 
 def table(checks: Mapping[str, Check]) -> list[str]:
     """A line of Markdown for each type."""
-    more = ("codes", "first token", "transcript", "likeliest token", "KL mean / max", "cached KL")
+    more = ("codes", "first token", "transcript", "likeliest token", "KL mean / max", "cached RMSE")
     lines = [f"| type | {' | '.join((*HEADS, *more))} |", "|" + " --- |" * (len(HEADS) + len(more) + 1)]
     for name, result in checks.items():
         comparison, expected = result.comparison, result.reference
@@ -142,7 +142,7 @@ def table(checks: Mapping[str, Check]) -> list[str]:
         cells += [f"{comparison.code_agreement:.1%}", *("equal" if same else "differs" for same in equal)]
         steps = steps_of(result)
         cells += [f"{steps.top1_agreement:.1%}", f"{steps.kl_mean:.2g} / {steps.kl_max:.2g}"]
-        cells += [f"{steps.cached_kl_max:.1g}"]
+        cells += [f"{steps.cached_rmse:.1g}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

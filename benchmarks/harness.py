@@ -16,7 +16,6 @@ import numpy as np
 from mimo_convert.console import default_threads
 from runtime_check import audio, bundled, repack
 from runtime_check.prompt import Ids, build_prompt
-from runtime_check.speech_lm import LOGITS
 from runtime_check.transcribe import Clip, Harness, read_clip
 
 GROUPS, STEPS, ROUNDS = 97, 32, 5

@@ -31,7 +31,7 @@ PEER = {"tokenize": 5.2, "prefill": 7.4, "step": 0.1179}
 
 @dataclass(frozen=True)
 class Watched:
-    """A command: seconds, most resident memory with mapped pages, and most of its own, in bytes; and what it printed."""
+    """A command: seconds, most resident memory with mapped pages and of its own, in bytes, and what it printed."""
 
     wall: float
     peak_rss: int
@@ -139,9 +139,10 @@ def harness_lines(out: Path, folder: Path) -> list[str]:
     ]
     once = "step by reading once"
     return [
-        f"Measured on {machine()} Q4_K; medians. A step reads {found['read_by_step'] / 1e9:.2f} GB of weights: a mapped one "
-        f"takes {found[f'mapped {once}']:.2f} ×, a repacked one {found[f'repacked {once}']:.2f} × as long as reading so much "
-        f"once at the memory's bandwidth just before, {found['repacked bandwidth'] / 1e9:.1f} GB/s. Loading takes "
+        f"Measured on {machine()} Q4_K; medians. A step reads {found['read_by_step'] / 1e9:.2f} GB of weights: a "
+        f"mapped one takes {found[f'mapped {once}']:.2f} ×, a repacked one {found[f'repacked {once}']:.2f} × as long as "
+        "reading so much once at the memory's bandwidth just before, "
+        f"{found['repacked bandwidth'] / 1e9:.1f} GB/s. Loading takes "
         f"{found['load_s']:.2f} s, repacking {found['repacked_bytes'] / 1e9:.2f} GB {found['repack_s']:.1f} s.",
         "",
         "| | peer | mapped | repacked | peer / mapped | peer / repacked |",

@@ -107,11 +107,12 @@ def is_asr_only(file: GGUFFile, family: Family) -> bool:
 
 
 def check_tensors(file: GGUFFile, family: Family, dims: Any) -> None:
-    """Every tensor of the family is there, in its shape, and F32 where the runtime takes that for granted.
+    """Every tensor of the family is there, and none beyond, in its shape, and F32 where the runtime needs that.
 
     Those of speech generation may be missing, if all are.
     """
-    for tensor in family.tensors(dims, is_fused(file), is_asr_only(file, family)):
+    tensors = list(family.tensors(dims, is_fused(file), is_asr_only(file, family)))
+    for tensor in tensors:
         found = file.tensors.get(tensor.name)
         if found is None:
             raise InputError(file.path, f"missing tensor {tensor.name}", expected=f"shape {tensor.shape}", todo=AGAIN)
@@ -121,6 +122,10 @@ def check_tensors(file: GGUFFile, family: Family, dims: Any) -> None:
             )
         if ROLE_TYPES[tensor.role] is F32 and found.type is not F32:
             raise InputError(file.path, f"tensor {tensor.name} is {found.type.name}", expected="f32", todo=AGAIN)
+    expected = {tensor.name for tensor in tensors}
+    for name in file.tensors:
+        if name not in expected:
+            raise InputError(file.path, f"extra tensor {name}, unknown to {family.gguf}")
 
 
 def vocabulary_of_file(file: GGUFFile, vocab_size: int) -> tuple[list[str], list[int], list[str]]:
@@ -147,7 +152,7 @@ def vocabulary_of_file(file: GGUFFile, vocab_size: int) -> tuple[list[str], list
             raise InputError(file.path, f"key tokenizer.ggml.{name} has {len(found)}", expected=f"{vocab_size}")
     if any(merge.count(" ") != 1 for merge in merges):
         raise InputError(file.path, "key tokenizer.ggml.merges holds one that is not two parts", todo=AGAIN)
-    plain = {text for text, type in zip(tokens, types, strict=True) if type == TokenType.NORMAL}
+    plain = dict.fromkeys(text for text, type in zip(tokens, types, strict=True) if type == TokenType.NORMAL)
     check_merges(f"{file.path}: key tokenizer.ggml.merges", plain, merges, AGAIN)
     return tokens, types, merges
 

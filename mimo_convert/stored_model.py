@@ -99,9 +99,7 @@ def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tupl
 
     Those are called by the rows that they are of it, as in Python: `qkv.weight[512:640]`.
     """
-    known = set()
     for tensor in family.tensors(dims, is_fused(file), is_asr_only(file, family)):
-        known.add(tensor.name)
         stored = file.tensors[tensor.name]
         if len(tensor.sources) == 1:
             yield tensor.sources[0].name, stored
@@ -112,9 +110,6 @@ def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tupl
             part = replace(stored, name=f"{stored.name}[{row}:{end}]", shape=source.shape, begin=begin)
             begin, row = begin + part.nbytes, end
             yield source.name, part
-    for name in file.tensors:
-        if name not in known:
-            raise InputError(file.path, f"extra tensor {name}, unknown to {family.gguf}")
 
 
 def metadata_of_type(metadata: Iterable[Entry], type: Type | None, recipe: str, quantizer: str) -> list[Entry]:

@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from mimo_convert.checkpoint import Checkpoint
-from mimo_convert.console import exit_status, one_line_errors, threads_option
+from mimo_convert.console import exit_status, one_line_errors, tell, threads_option
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.models import mimo_tokenizer
 from mimo_convert.stored_model import model_of_checkpoint, model_of_file
@@ -19,13 +19,13 @@ from .activations import Stages
 from .files import check_can_write
 from .options import FILE, audio_option, dtype_option, repack_option, report_options
 from .prompt import LANGUAGE_TAGS
-from .proof import prepare, prove
+from .proof import Inputs, prepare, prove
 from .references import Reference, checkpoint_reference, choose_language, file_reference
 from .report import Outputs, Results
 from .sounds import find_sounds
 from .static_check import check_static
 from .tensor_check import check_against
-from .transcribe import Harness, Work
+from .transcribe import Clip, Harness, Work
 
 language_option = click.option(
     "--language", type=click.Choice(list(LANGUAGE_TAGS)),
@@ -94,7 +94,7 @@ def main() -> None:
     multiple=True,
     default=[bundled.JFK],
     show_default="the JFK clip",
-    help="A sound file, a folder of them, or a manifest: lines of {\"audio\": FILE, \"text\": …}; may repeat.",
+    help='A sound file, a folder of them, or a manifest: lines of {"audio": FILE, "text": …}; may repeat.',
 )
 @click.option("--text", metavar="TEXT", help="What is said, for the word error rate; known for the JFK clip.")
 @language_option
@@ -128,24 +128,28 @@ def check_file(
     results = Results("mimo-check")
     if static or checkpoint:
         results.add(check_static(file, threads))
-    if checkpoint:
-        results.add(check_against(file, model_of_checkpoint(open_source(file, checkpoint)), threads))
-    if against:
-        results.add(check_against(file, model_of_file(against), threads))
-    if reference or against or not (static or checkpoint):
-        pair = pair_of(file, tokenizer)
-        inputs = prepare(reference, reference_tokenizer, audio, text, dtype)
+    try:
+        if checkpoint:
+            results.add(check_against(file, model_of_checkpoint(open_source(file, checkpoint)), threads))
         if against:
-            inputs = replace(inputs, reference=reference_of_files(pair_of(against, None), threads, repack, inputs.work))
-        inputs = replace(
-            inputs, language=language, repack=repack, max_new_tokens=max_new_tokens, keep_stages=dump is not None
-        )
-        for check in prove(inputs, [pair], threads):
-            results.add(check)
-            if dump:
-                folder = dump if len(inputs.sounds) == 1 else dump / check.clip.path.name
-                make_folder(folder)
-                write_stages(folder, check.run.stages)
+            results.add(check_against(file, model_of_file(against), threads))
+        if reference or against or not (static or checkpoint):
+            pair = pair_of(file, tokenizer)
+            inputs = prepare(reference, reference_tokenizer, audio, text, dtype)
+            if against:
+                others = reference_of_files(pair_of(against, None), threads, repack, inputs.work)
+                inputs = replace(inputs, reference=others)
+            inputs = replace(
+                inputs, language=language, repack=repack, max_new_tokens=max_new_tokens, keep_stages=dump is not None
+            )
+            for check in prove(inputs, [pair], threads):
+                results.add(check)
+                if dump:
+                    write_stages(folder_of(check.clip, inputs, dump), check.run.stages)
+    except InputError as error:
+        if results.passed is not False:
+            raise
+        tell(f"nothing more was examined: {error}")  # what was found already says what is wrong, and goes into reports
     results.write(outputs)
     sys.exit(exit_status([results.passed]))
 
@@ -185,6 +189,13 @@ def pair_of(file: Path, tokenizer: Path | None) -> tuple[Path | None, Path]:
     if read_gguf(file).architecture == mimo_tokenizer.FAMILY.gguf:
         return None, file
     return file, tokenizer or find_tokenizer(file)
+
+
+def folder_of(clip: Clip, inputs: Inputs, dump: Path) -> Path:
+    """Where the stages of a clip go: a folder of its own, if there are several clips."""
+    folder = dump if len(inputs.sounds) == 1 else dump / clip.path.name
+    make_folder(folder)
+    return folder
 
 
 def reference_of_files(pair: tuple[Path | None, Path], threads: int, repack: str, work: Work) -> Reference:

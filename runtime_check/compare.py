@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from .activations import ANSWER, ANSWER_LOGITS, CACHED_LOGITS, CODES, FIRST_LOGITS, GREEDY, PROMPT, Stages
 from .gates import GATES, Gate
+from .measures import cosines, norm_ratio, relative_rmse
 from .steps import Steps, compare_steps
 
 NOT_COSINES = (CODES, PROMPT, GREEDY, ANSWER, ANSWER_LOGITS, CACHED_LOGITS)
@@ -15,8 +16,8 @@ NOT_COSINES = (CODES, PROMPT, GREEDY, ANSWER, ANSWER_LOGITS, CACHED_LOGITS)
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage over the positions that were compared: cosines, and the root mean square of what differs by that of the
-    reference. `problem` says why it fails, "" if it passes."""
+    """A stage over the positions that were compared: cosines, the root mean square of what differs by that of the
+    reference, and its norm by the reference's. `problem` says why it fails, "" if it passes."""
 
     name: str
     shape: tuple[int, ...]
@@ -24,6 +25,7 @@ class StageResult:
     cos_mean: float
     cos_min: float
     rel_rmse: float
+    scale: float
     gate: Gate
     problem: str
 
@@ -46,16 +48,6 @@ class Comparison:
         return not self.reasons
 
 
-def cosines(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Cosine of each row in float64: (n,). A row that is zero on both sides is not compared; on one side it is 0."""
-    a, b = (np.atleast_2d(x).astype(np.float64) for x in (ours, theirs))
-    norms = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-    there = (norms[0] > 0) | (norms[1] > 0)
-    product = (norms[0] * norms[1])[there]
-    dots = np.einsum("ij,ij->i", a[there], b[there])
-    return np.divide(dots, product, out=np.zeros_like(dots), where=product > 0)
-
-
 def compare(
     ours: Stages, theirs: Stages, lm_type: str, tokenizer_type: str, vocabulary_equal: bool | None = None,
     transcripts: tuple[str, str] | None = None,
@@ -70,7 +62,8 @@ def compare(
         if name not in NOT_COSINES:
             gates = GATES[tokenizer_type if name.startswith("tok_") else lm_type]
             stages.append(compare_stage(name, stage, theirs[name], gates.of(name)))
-    reasons = [stage.problem for stage in stages if stage.problem]
+    problems = [stage.problem for stage in stages if stage.problem]  # each begins with the stage's name
+    reasons = [problem for problem in problems if problem.startswith("tok_")]
 
     code_gate = GATES[tokenizer_type].codes
     agreement = code_agreement(ours[CODES], theirs[CODES])
@@ -86,11 +79,16 @@ def compare(
         prompt_equal = bool(np.array_equal(ours[PROMPT], theirs[PROMPT]))
         if not prompt_equal:
             reasons.append(f"{PROMPT}: {describe_difference(ours[PROMPT], theirs[PROMPT])}")
+        reasons += [problem for problem in problems if not problem.startswith("tok_")]
         first_token = int(ours[FIRST_LOGITS].argmax()), int(theirs[FIRST_LOGITS].argmax())
         if GATES[lm_type].first_token and first_token[0] != first_token[1]:
             reasons.append(f"{FIRST_LOGITS}: the first token is {first_token[0]}, the reference's is {first_token[1]}")
-        steps = compare_steps(ours, theirs, GATES[lm_type].steps)
-        reasons += steps.problems
+        shapes = ours[ANSWER_LOGITS].shape, theirs[ANSWER_LOGITS].shape
+        if shapes[0] == shapes[1]:
+            steps = compare_steps(ours, theirs, GATES[lm_type].steps)
+            reasons += steps.problems
+        else:
+            reasons.append(f"{ANSWER_LOGITS}: of shape {shapes[0]}, the reference has {shapes[1]}")
     return Comparison(stages, agreement, code_gate, vocabulary_equal, prompt_equal, first_token, steps, reasons)
 
 
@@ -98,9 +96,9 @@ def compare_stage(name: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any], g
     """One stage. It has a problem if it is below its gate, of another shape, or not finite on either side."""
     if ours.shape != theirs.shape:
         problem = f"{name}: of shape {ours.shape}, the reference has {theirs.shape}"
-        return StageResult(name, theirs.shape, 0, 0.0, 0.0, 1.0, gate, problem)
+        return StageResult(name, theirs.shape, 0, 0.0, 0.0, 1.0, 0.0, gate, problem)
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        return StageResult(name, theirs.shape, 0, 0.0, 0.0, 1.0, gate, f"{name}: holds NaN or infinity")
+        return StageResult(name, theirs.shape, 0, 0.0, 0.0, 1.0, 0.0, gate, f"{name}: holds NaN or infinity")
     cos = cosines(ours, theirs)
     mean, least = (float(cos.mean()), float(cos.min())) if len(cos) else (1.0, 1.0)
     below = [
@@ -108,14 +106,11 @@ def compare_stage(name: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any], g
         for label, value, wanted in (("cos_mean", mean, gate.cos_mean), ("cos_min", least, gate.cos_min))
         if value < wanted
     ]
+    scale = norm_ratio(ours, theirs)
+    if not 1 / gate.scale <= scale <= gate.scale:  # which no cosine sees
+        below.append(f"its norm is {scale:.4f} times the reference's, at most {gate.scale:.4f} may be, up or down")
     problem = f"{name}: {', '.join(below)}" if below else ""
-    return StageResult(name, theirs.shape, len(cos), mean, least, relative_rmse(ours, theirs), gate, problem)
-
-
-def relative_rmse(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
-    """Root mean square of the difference by that of the reference's: 0 if equal, infinite if only that is zero."""
-    difference, size = (float(np.linalg.norm(x.astype(np.float64))) for x in (ours - theirs, theirs))
-    return difference / size if size else (float("inf") if difference else 0.0)
+    return StageResult(name, theirs.shape, len(cos), mean, least, relative_rmse(ours, theirs), scale, gate, problem)
 
 
 def code_agreement(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:

@@ -155,7 +155,7 @@ class CheckView:
             (KL, small(steps["kl_mean"]), plain(steps.get("gate_kl_mean")), small(steps["kl_max"])),
         ]
         if cached:
-            found.append((CACHED, "", plain(cached["gate_kl_max"]), small(cached["kl_max"])))
+            found.append((CACHED, "", plain(cached["gate_rel_rmse"]), small(cached["rel_rmse"])))
         return [Row(name.partition(": ")[2], text, gate, name not in failed, "", worst)
                 for name, text, gate, worst in found]  # fmt: skip
 

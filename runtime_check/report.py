@@ -216,6 +216,7 @@ def _check(check: Check) -> dict[str, Any]:
             {
                 "name": stage.name, "shape": list(stage.shape), "compared": stage.compared,
                 "cos_mean": stage.cos_mean, "cos_min": stage.cos_min, "rel_rmse": stage.rel_rmse,
+                "scale": stage.scale,
                 "gate_mean": stage.gate.cos_mean, "gate_min": stage.gate.cos_min, "passed": not stage.problem,
             }
             for stage in comparison.stages
@@ -240,7 +241,8 @@ def _steps(steps: Steps, pieces: Sequence[str]) -> dict[str, Any]:
         "kl_mean": steps.kl_mean, "kl_max": steps.kl_max, "gate_kl_mean": steps.gate.kl_mean,
         "passed": steps.top1_passed and steps.kl_passed,
         "cached": {
-            "kl_max": steps.cached_kl_max, "gate_kl_max": steps.gate.cached_kl, "passed": steps.cached_passed,
+            "rel_rmse": steps.cached_rmse, "gate_rel_rmse": steps.gate.cached_rmse, "kl_max": steps.cached_kl_max,
+            "passed": steps.cached_passed,
         },
         "steps": [asdict(step) | {"text": piece} for step, piece in zip(steps.steps, pieces, strict=True)],
     }  # fmt: skip
@@ -349,7 +351,7 @@ def _step_lines(steps: Steps, pieces: Sequence[str]) -> list[str]:
         row("likeliest token", "equal", agreement, "", gate, "ok" if steps.top1_passed else "FAIL"),
         row("KL divergence", "nats", f"{steps.kl_mean:.6f}", f"{steps.kl_max:.6f}", f"{steps.gate.kl_mean:g}",
             "ok" if steps.kl_passed else "FAIL"),
-        row("cached = full pass", "nats", "", f"{steps.cached_kl_max:.6f}", f"{steps.gate.cached_kl:g}",
+        row("cached = full pass", "rel RMSE", f"{steps.cached_rmse:.6f}", "", f"{steps.gate.cached_rmse:g}",
             "ok" if steps.cached_passed else "FAIL"),
     ]  # fmt: skip
     differing = [i for i, step in enumerate(steps.steps) if step.top1 != step.reference_top1]

@@ -152,6 +152,8 @@ def _structure(file: GGUFFile) -> Iterator[str]:
     end = align(max((tensor.begin + tensor.nbytes for tensor in file.tensors.values()), default=file.size))
     if file.size > end:
         yield f"{file.size - end:,} bytes follow the last tensor; expected {end:,} bytes in all, found {file.size:,}"
+    elif file.size < end:
+        yield f"{end - file.size} bytes of padding are missing behind the last tensor; expected {end:,} bytes in all"
 
 
 def _unknown(file: GGUFFile) -> Iterator[str]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .activations import ANSWER, ANSWER_LOGITS, CACHED_LOGITS, Stages
 from .gates import StepGate
+from .measures import kl_divergence, log_softmax, relative_rmse
 
 Logits = npt.NDArray[np.float32]  # (vocab_size,)
 
@@ -32,9 +33,11 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Steps:
-    """Every step, and what it was judged by."""
+    """Every step; how far decoding with a cache is from one pass, as a relative RMSE of all logits; and what both were
+    judged by."""
 
     steps: list[StepResult]
+    cached_rmse: float
     gate: StepGate
 
     @property
@@ -63,7 +66,7 @@ class Steps:
 
     @property
     def cached_passed(self) -> bool:
-        return self.cached_kl_max <= self.gate.cached_kl
+        return self.cached_rmse <= self.gate.cached_rmse
 
     @property
     def problems(self) -> list[str]:
@@ -82,8 +85,8 @@ class Steps:
             )
         if not self.cached_passed:
             found.append(
-                f"{CACHED_LOGITS}: decoding with the KV cache differs from one pass over prompt and answer by a KL "
-                f"divergence of {self.cached_kl_max:.6f} nats, at most {self.gate.cached_kl:g} may be"
+                f"{CACHED_LOGITS}: decoding with the KV cache differs from one pass over prompt and answer by a "
+                f"relative RMSE of {self.cached_rmse:.6f}, at most {self.gate.cached_rmse:g} may be"
             )
         return found
 
@@ -91,7 +94,7 @@ class Steps:
 def compare_steps(ours: Stages, theirs: Stages, gate: StepGate) -> Steps:
     """ANSWER_LOGITS of both, (tokens, vocab_size), which follow the same ANSWER; and CACHED_LOGITS of ours."""
     rows = zip(ours[ANSWER].tolist(), ours[ANSWER_LOGITS], theirs[ANSWER_LOGITS], ours[CACHED_LOGITS], strict=True)
-    return Steps([compare_step(*row) for row in rows], gate)
+    return Steps([compare_step(*row) for row in rows], relative_rmse(ours[CACHED_LOGITS], ours[ANSWER_LOGITS]), gate)
 
 
 def compare_step(id: int, ours: Logits, theirs: Logits, cached: Logits) -> StepResult:
@@ -108,15 +111,3 @@ def compare_step(id: int, ours: Logits, theirs: Logits, cached: Logits) -> StepR
         reference_probability=float(np.exp(q[expected])),
         cached_kl=kl_divergence(p, log_softmax(cached)),
     )
-
-
-def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
-    """Logarithms of the probabilities, in float64."""
-    x = logits.astype(np.float64) - logits.max()
-    return np.asarray(x - np.log(np.exp(x).sum()))
-
-
-def kl_divergence(p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) -> float:
-    """Of q from p, both as logarithms: sum of p × (log p - log q), in nats; at least 0, whatever rounding does."""
-    return max(0.0, float(np.sum(np.exp(p) * (p - q)))) if np.isfinite(q).all() else float("nan")
-

@@ -206,5 +206,5 @@ def check_pair(lm: SpeechLM, tokenizer: AudioTokenizer) -> None:
     if len(theirs) < len(ours) or any(size > zero for size, zero in zip(theirs, ours, strict=False)):
         raise InputError(
             tokenizer.file.path, f"codebooks of {theirs[: len(ours)]} rows",
-            expected=f"{ours}, which {lm.file.path.name} was trained with",
+            expected=f"at most {ours}, by key mimo_asr.audio.speech_zeroemb of {lm.file.path.name}",
         )  # fmt: skip

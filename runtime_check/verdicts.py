@@ -161,7 +161,7 @@ def _steps(steps: Report | None, said: _Reasons) -> list[Case]:
     if top1 or kl:
         said.take(ANSWER_LOGITS)
     if cached := steps.get("cached"):
-        slip = _beyond(cached, "kl_max", "gate_kl_max", le, "a KL divergence of {:.3g} nats, at most {:.3g} may be")
+        slip = _beyond(cached, "rel_rmse", "gate_rel_rmse", le, "a relative RMSE of {:.3g}, at most {:.3g} may be")
         cases.append(Case(CACHED, slip))
         if slip:
             said.take(CACHED_LOGITS)

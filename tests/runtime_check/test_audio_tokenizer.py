@@ -4,8 +4,9 @@ import pytest
 from mimo_convert.checkpoint import Checkpoint
 from runtime_check import audio, reference
 from runtime_check.audio_tokenizer import AudioTokenizer
-from runtime_check.compare import code_agreement, cosines
+from runtime_check.compare import code_agreement
 from runtime_check.graph import Backend
+from runtime_check.measures import cosines
 from runtime_check.transcribe import Clip
 
 from .conftest import Converter

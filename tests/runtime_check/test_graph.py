@@ -13,8 +13,8 @@ from mimo_convert.models import mimo_asr, mimo_tokenizer
 from quantize.types import TYPES
 from runtime_check import bundled, graph, reference
 from runtime_check.cli import main as mimo_check
-from runtime_check.compare import cosines
 from runtime_check.graph import Backend, Graph, Weights
+from runtime_check.measures import cosines
 from runtime_check.repack import AUTO, OFF, ON, REPAYS_AFTER, available_memory, multiplied, worth_repacking
 from runtime_check.transcribe import Clip, Harness, Work
 
@@ -95,6 +95,16 @@ def test_attention_is_pytorchs(converted: Converter, n: int, n_heads: int, n_kv_
         torch.from_numpy(np.where(hidden, -np.inf, 0)).float(),
     )
     np.testing.assert_allclose(g.run(inputs)["out"], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 1e-5])
+def test_norms_of_small_numbers_depend_on_epsilon_as_pytorchs(converted: Converter, eps: float) -> None:
+    g = empty_graph(converted("f32")[0])
+    x = np.random.default_rng(0).standard_normal((3, 256), np.float32) * np.float32(1e-3)
+    g.output("out", g.rms_norm(g.input("x", x.shape), "llm.final_norm", eps))
+    weight = torch.from_numpy(g.weights.file.tensors["llm.final_norm.weight"].read_float32()[0])
+    expected = reference.rms_norm(torch.from_numpy(x), weight, eps)
+    np.testing.assert_allclose(g.run({"x": x})["out"], expected.numpy(), rtol=1e-4)
 
 
 def empty_graph(path: Path) -> Graph:

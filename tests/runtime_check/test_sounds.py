@@ -117,8 +117,8 @@ def test_several_clips_are_transcribed_in_one_run_with_errors_each_and_in_all(
 
 
 def test_each_clip_is_compared_with_the_checkpoint(tiny: Path, manifest: Path, tmp_path: Path) -> None:
-    result = run(mimo_check, tiny, "--audio", manifest, "--reference", bundled.TINY_ASR, "--reference-tokenizer", "tiny",
-                 "--json", tmp_path / "r.json")  # fmt: skip
+    reference = "--reference", bundled.TINY_ASR, "--reference-tokenizer", "tiny"
+    result = run(mimo_check, tiny, "--audio", manifest, *reference, "--json", tmp_path / "r.json")
     assert result.exit_code == 0, result.output
     checks = json.loads((tmp_path / "r.json").read_text())["checks"]
     assert [check["passed"] for check in checks] == [True] * 3

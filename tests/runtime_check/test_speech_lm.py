@@ -8,8 +8,8 @@ from mimo_convert.checkpoint import Checkpoint
 from quantize.types import TYPES
 from runtime_check import reference, speech_lm
 from runtime_check.activations import ANSWER, GREEDY, PROMPT
-from runtime_check.compare import cosines
 from runtime_check.graph import Backend
+from runtime_check.measures import cosines
 from runtime_check.prompt import Ids, build_prompt, with_answer
 from runtime_check.speech_lm import LOGITS, SpeechLM
 from runtime_check.text_tokenizer import TextTokenizer

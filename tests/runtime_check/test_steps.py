@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime_check.gates import GATES, StepGate
-from runtime_check.steps import Steps, compare_step, compare_steps, kl_divergence, log_softmax
+from runtime_check.measures import kl_divergence, log_softmax
+from runtime_check.steps import Steps, compare_step, compare_steps
 
 
 @given(st.integers(2, 40), st.integers(0, 1000), st.floats(0.1, 30))
@@ -48,7 +49,7 @@ def steps(kls: list[float], top1: list[bool], gate: StepGate = GATES["q4_k"].ste
         type(step)(**vars(step) | {"kl": kl, "top1": step.top1 if same else -1})
         for step, kl, same in zip(found.steps, kls, top1, strict=True)
     ]
-    return Steps(changed, gate)
+    return Steps(changed, found.cached_rmse, gate)
 
 
 def test_one_step_that_slips_is_seen_in_the_worst_and_not_hidden_by_the_mean() -> None:
@@ -56,9 +57,10 @@ def test_one_step_that_slips_is_seen_in_the_worst_and_not_hidden_by_the_mean() -
     assert (found.top1_agreement, found.kl_mean, found.kl_max) == (0.75, pytest.approx(0.075), 0.3)
     assert not found.top1_passed
     assert found.kl_passed
+    assert found.cached_passed
     [problem] = found.problems
     assert (
-        problem == "answer_logits: the likeliest token is the reference's at 75.0% of 4 steps, at least 85.0% must be"
+        problem == "answer_logits: the likeliest token is the reference's at 75.0% of 4 steps, at least 80.0% must be"
     )
 
 
