@@ -140,8 +140,8 @@ def harness_lines(out: Path, folder: Path) -> list[str]:
     once = "step by reading once"
     return [
         f"Measured on {machine()} Q4_K; medians. A step reads {found['read_by_step'] / 1e9:.2f} GB of weights: a "
-        f"mapped one takes {found[f'mapped {once}']:.2f} ×, a repacked one {found[f'repacked {once}']:.2f} × as long as "
-        "reading so much once at the memory's bandwidth just before, "
+        f"mapped one takes {found[f'mapped {once}']:.2f} ×, a repacked one {found[f'repacked {once}']:.2f} × as long "
+        "as reading so much once at the memory's bandwidth just before, "
         f"{found['repacked bandwidth'] / 1e9:.1f} GB/s. Loading takes "
         f"{found['load_s']:.2f} s, repacking {found['repacked_bytes'] / 1e9:.2f} GB {found['repack_s']:.1f} s.",
         "",
