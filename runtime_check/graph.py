@@ -114,9 +114,9 @@ class Weights:
             self.tensors[name] = tensor
 
     def repack(self, names: Collection[str], threads: int) -> int:
-        """Lay out the matrices `names` anew, in memory, where ggml has faster products for that; how many bytes it did.
+        """Lay out the matrices `names` anew, in memory, where ggml has faster products for that → the bytes of those.
 
-        They can only be multiplied with then. The others, and all before a graph is made of them, stay in the file.
+        They can only be multiplied with then, and graphs made before still take them from the file; so do all others.
         """
         if not repack_buffer_type() or not names:
             return 0

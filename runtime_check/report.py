@@ -1,4 +1,5 @@
-"""The result of a command as data (one JSON schema for both commands, docs/json.md) and as a table for a person."""
+"""What a command found: printed as it comes, and in the end as data (one JSON schema for both commands, docs/json.md),
+which the other reports are made of."""
 
 import json
 import math
@@ -14,22 +15,19 @@ from typing import Any
 import click
 
 from mimo_convert.plan import KEPT_F32, Plan
-from mimo_convert.stored import shape_text
 
-from .activations import CODES, PROMPT
 from .check import Check, FileFacts, Words
-from .compare import Comparison
 from .files import check_can_write, write_whole
 from .junit import as_junit
 from .page import as_html
 from .static_check import StaticCheck
 from .steps import Steps
+from .table import as_text, static_as_text, tensors_as_text
 from .tensor_check import TensorCheck
 
 SCHEMA = "mimo-check report 1"
 PACKAGES = ("mimo-convert", "ggml-python", "gguf", "numpy", "tokenizers", "torch")
 Part = StaticCheck | TensorCheck | Check
-MOST_LINES = 10  # of tensors, or steps, in a table for a person; the other reports have all
 
 
 @dataclass(frozen=True)
@@ -254,128 +252,3 @@ def _file(facts: FileFacts) -> dict[str, Any]:
         "layout": facts.layout, "bits_per_weight": facts.bits_per_weight, "tensor_types": facts.tensor_types,
         "quantizer": facts.quantizer or None,
     }  # fmt: skip
-
-
-# ── for a person ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def as_text(check: Check, *, with_files: bool = True) -> str:
-    """One check as a table, ending in PASS, FAIL with every reason, or NOT COMPARED."""
-    lines = []
-    if with_files:
-        lines += [_file_line(check.speech_lm, f", {check.speech_lm.layout} QKV")] if check.speech_lm else []
-        lines.append(_file_line(check.audio_tokenizer, ""))
-    lines.append(f"{check.clip.path.name}  {check.clip.seconds:.1f} s, language {check.run.origin.language}")
-    if check.comparison:
-        lines += ["", *_stage_lines(check.comparison), ""]
-        if check.comparison.steps:
-            lines += [*_step_lines(check.comparison.steps, check.pieces), ""]
-    elif with_files:
-        lines.append("")
-    if check.speech_lm:
-        lines.append(f"transcript  {check.run.transcript}")
-        if check.words is not None:
-            lines.append(f"expected    {check.clip.text}")
-            lines.append(f"word error rate {check.words.error_rate:.1%}")
-    lines += [_timing_line(check.run.timings), ""]
-    return "\n".join([*lines, *_verdict(check)])
-
-
-def static_as_text(part: StaticCheck, *, brief: bool = False) -> str:
-    """What was found in a file that was not run, a line a rule; `brief`: one line where all is well."""
-    if brief and part.passed:
-        return f"{part.path.name}: {len(part.rules)} rules of a sound file hold"
-    lines = [f"{part.path.name}  {part.size:,} bytes, examined in {part.seconds:.1f} s", ""]
-    row = "{:<26} {:>12}  {}".format
-    lines += [row(rule.name, f"{rule.checked:,}", "FAIL" if rule.problems else "ok") for rule in part.rules]
-    return "\n".join([*lines, "", *_pass_or_fail(part.passed, part.reasons, "rules")])
-
-
-def tensors_as_text(part: TensorCheck) -> str:
-    """How a file's tensors compare with what they were made from: those with most error beyond what is expected."""
-    lines = [
-        f"{part.file.name} against {part.source}  {len(part.tensors)} tensors, {part.bytes_read:,} bytes read in "
-        f"{part.seconds:.1f} s",
-        "",
-    ]
-    row = "{:<46} {:<7} {:>9} {:>9} {:>9}  {}".format
-    lines.append(row("tensor", "type", "rel RMSE", "expected", "cosine", "equal rows"))
-    by_error = sorted(part.tensors, key=lambda t: (not t.problems, -t.rel_rmse))
-    for t in by_error[:MOST_LINES]:
-        verdict = "FAIL" if t.problems else ""
-        rows = f"{t.equal_rows:,} of {t.rows:,}"
-        errors = f"{t.rel_rmse:.6f}", f"{t.expected_rel_rmse:.6f}", f"{t.cosine:.6f}"
-        lines.append(row(t.name, t.type, *errors, f"{rows}  {verdict}").rstrip())
-    if len(part.tensors) > MOST_LINES:
-        lines.append(f"… and {len(part.tensors) - MOST_LINES} more with less error")
-    return "\n".join([*lines, "", *_pass_or_fail(part.passed, part.reasons, "tensors and keys")])
-
-
-def _file_line(facts: FileFacts, layout: str) -> str:
-    quantizer = f", quantized by {facts.quantizer}" if facts.quantizer else ""
-    return (
-        f"{facts.path.name}  {facts.type}{layout}, {facts.size:,} bytes, {facts.bits_per_weight:.2f} bits per weight"
-        f"{quantizer}, sha256 {facts.sha256[:16]}…"
-    )
-
-
-def _stage_lines(comparison: Comparison) -> list[str]:
-    """A row for each stage, in the order of the run: audio tokenizer, codes, prompt, speech LM, first token."""
-    row = "{:<26} {:>9}  {:>9} {:>9}  {:>13}  {}".format
-    tokenizer: list[str] = []
-    lm: list[str] = []
-    for stage in comparison.stages:
-        shape = shape_text(stage.shape)
-        gates = f"{stage.gate.cos_mean:.3f} / {stage.gate.cos_min:.3f}"
-        verdict = "FAIL" if stage.problem else "ok"
-        cells = stage.name, shape, f"{stage.cos_mean:.6f}", f"{stage.cos_min:.6f}", gates, verdict
-        (tokenizer if stage.name.startswith("tok_") else lm).append(row(*cells))
-    equal, gate = comparison.code_agreement, comparison.code_gate
-    tokenizer.append(row(CODES, "equal", f"{equal:.2%}", "", f"{gate:.1%}", "ok" if equal >= gate else "FAIL"))
-    for name, is_equal in ((PROMPT, comparison.prompt_equal), ("vocabulary", comparison.vocabulary_equal)):
-        if is_equal is not None:
-            found, verdict = ("equal", "ok") if is_equal else ("differs", "FAIL")
-            lm.insert(0, row(name, found, "", "", "equal", verdict))
-    if comparison.first_token:
-        ours, theirs = comparison.first_token
-        lm.append(row("first token", ours, "", "", theirs, "ok" if ours == theirs else "differs"))
-    return [row("stage", "shape", "cos mean", "cos min", "gates", "").rstrip(), *tokenizer, *lm]
-
-
-def _step_lines(steps: Steps, pieces: Sequence[str]) -> list[str]:
-    """The steps of the answer together, and those where ours is farthest from the reference."""
-    row = "{:<26} {:>9}  {:>9} {:>9}  {:>13}  {}".format
-    agreement, gate = f"{steps.top1_agreement:.1%}", f"{steps.gate.top1:.0%}"
-    lines = [
-        row("step", "", "found", "worst", "gate", "").rstrip(),
-        row("likeliest token", "equal", agreement, "", gate, "ok" if steps.top1_passed else "FAIL"),
-        row("KL divergence", "nats", f"{steps.kl_mean:.6f}", f"{steps.kl_max:.6f}", f"{steps.gate.kl_mean:g}",
-            "ok" if steps.kl_passed else "FAIL"),
-        row("cached = full pass", "rel RMSE", f"{steps.cached_rmse:.6f}", "", f"{steps.gate.cached_rmse:g}",
-            "ok" if steps.cached_passed else "FAIL"),
-    ]  # fmt: skip
-    differing = [i for i, step in enumerate(steps.steps) if step.top1 != step.reference_top1]
-    for i in differing[:MOST_LINES]:
-        step = steps.steps[i]
-        lines.append(
-            f"  step {i} ({pieces[i]!r}): the reference's token {step.reference_top1} has rank {step.rank}, and "
-            f"probability {step.probability:.4f} where the reference gives it {step.reference_probability:.4f}"
-        )
-    return lines
-
-
-def _timing_line(timings: dict[str, float]) -> str:
-    names = {"load_s": "load {:.3f} s", "repack_s": "repack {:.2f} s", "tokenize_s": "tokenize {:.2f} s",
-             "prefill_s": "prefill {:.3f} s", "ms_per_token": "{:.2f} ms per token", "proof_s": "proof {:.2f} s",
-             "reference_s": "reference {:.1f} s"}  # fmt: skip
-    return "  ·  ".join(text.format(timings[name]) for name, text in names.items() if name in timings)
-
-
-def _verdict(check: Check) -> list[str]:
-    if check.comparison is None:
-        return ["NOT COMPARED: no reference was given"]
-    return _pass_or_fail(check.comparison.passed, check.comparison.reasons, "gates")
-
-
-def _pass_or_fail(passed: bool, reasons: Sequence[str], what: str) -> list[str]:
-    return ["PASS"] if passed else [f"FAIL: {len(reasons)} of the {what}", *(f"  {why}" for why in reasons)]

@@ -169,7 +169,7 @@ class Harness:
             d = self.lm.d
             prompt = build_prompt(codes, self.lm.text.encode, d, language)
             n_groups, n = prompt.shape[1] // d.group_size, len(answer)
-            check_room(n_groups + n - 1, d)
+            check_room(n_groups + n - 2, d)  # the last token is not read
             out = self.lm.context(n_groups + n - 1).read(with_answer(prompt, answer[:-1], d), n, keep_stages=True)
             same = np.array_equal(prompt, run.stages[PROMPT]) and run.stages[GREEDY].tolist() == list(answer)
             cached = run.stages[ANSWER_LOGITS] if same else self._cached(prompt, n_groups, answer)
