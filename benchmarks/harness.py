@@ -19,7 +19,6 @@ from runtime_check.prompt import Ids, build_prompt
 from runtime_check.transcribe import Clip, Harness, read_clip
 
 GROUPS, STEPS, ROUNDS = 97, 32, 5
-BANDWIDTH_BYTES = 1 << 30
 SLICE_BYTES = 1 << 22
 
 
@@ -34,7 +33,7 @@ def main(lm: Path, tokenizer: Path, report: Path) -> None:
     rounds: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for name, harness in (("mapped", mapped), ("repacked", repacked)):
-            best = bandwidth(threads)  # neighbours come and go: the one just before counts
+            best = bandwidth(found["read_by_step"], threads)  # neighbours come and go: the one just before counts
             seconds = phases(harness, clip, prompt)
             seconds["step by reading once"] = seconds["step"] * best / found["read_by_step"]
             for phase, value in (seconds | {"bandwidth": best}).items():
@@ -76,9 +75,9 @@ def bytes_of_step(harness: Harness) -> int:
     return sum(t.nbytes for t in tensors if t.name.startswith(("model.layers.", "llm.lm_head.", "llm.final_norm.")))
 
 
-def bandwidth(threads: int) -> float:
-    """Bytes a second that the threads read together from memory far larger than any cache."""
-    arrays = [np.ones(BANDWIDTH_BYTES // threads // 4, np.float32) for _ in range(threads)]
+def bandwidth(nbytes: int, threads: int) -> float:
+    """Bytes a second that the threads read together, of so many in memory."""
+    arrays = [np.ones(nbytes // threads // 4, np.float32) for _ in range(threads)]
     n = SLICE_BYTES // 4
 
     def read(array: Any) -> float:

@@ -123,7 +123,9 @@ def check(
     check_stages(theirs, ours)
     hashes = run.origin.vocabulary_sha256, theirs.origin.vocabulary_sha256
     vocabulary_equal = hashes[0] == hashes[1] if lm else None
-    comparison = compare(ours, theirs.stages, lm.type if lm else "", tokenizer.type, vocabulary_equal, transcripts)
+    comparison = compare(
+        ours, theirs.stages, lm.type if lm else "", tokenizer.type, vocabulary_equal, transcripts, theirs.origin.dtype
+    )
     if keep_stages:
         run = replace(run, stages=run.stages | ours)
     return Check(lm, tokenizer, clip, run, theirs, comparison, words, pieces)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ANSWER, ANSWER_LOGITS, CACHED_LOGITS, CODES, FIRST_LOGITS, GREEDY, PROMPT, Stages
-from .gates import GATES, Gate
+from .gates import GATES, Gate, code_gate
 from .measures import cosines, norm_ratio, relative_rmse
 from .steps import Steps, compare_steps
 
@@ -50,12 +50,13 @@ class Comparison:
 
 def compare(
     ours: Stages, theirs: Stages, lm_type: str, tokenizer_type: str, vocabulary_equal: bool | None = None,
-    transcripts: tuple[str, str] | None = None,
+    transcripts: tuple[str, str] | None = None, reference_dtype: str = "",
 ) -> Comparison:  # fmt: skip
     """Compare our stages with the reference's, whose speech LM stages were fed the same codes.
 
     `lm_type` and `tokenizer_type` choose the rows of the gates' table. `theirs` has every stage that `ours` has.
-    `transcripts` is what the reference's answer spells by our vocabulary, and by its own.
+    `transcripts` is what the reference's answer spells by our vocabulary, and by its own; `reference_dtype` what the
+    reference was computed in, if PyTorch did it.
     """
     stages = []
     for name, stage in ours.items():
@@ -65,10 +66,10 @@ def compare(
     problems = [stage.problem for stage in stages if stage.problem]  # each begins with the stage's name
     reasons = [problem for problem in problems if problem.startswith("tok_")]
 
-    code_gate = GATES[tokenizer_type].codes
+    least = code_gate(tokenizer_type, reference_dtype)
     agreement = code_agreement(ours[CODES], theirs[CODES])
-    if agreement < code_gate:
-        reasons.append(f"{CODES}: {agreement:.2%} of the codes are equal, at least {code_gate:.2%} must be")
+    if agreement < least:
+        reasons.append(f"{CODES}: {agreement:.2%} of the codes are equal, at least {least:.2%} must be")
 
     if vocabulary_equal is False:
         reasons.append("vocabulary: its tokens or merges are not the reference's")
@@ -89,7 +90,7 @@ def compare(
             reasons += steps.problems
         else:
             reasons.append(f"{ANSWER_LOGITS}: of shape {shapes[0]}, the reference has {shapes[1]}")
-    return Comparison(stages, agreement, code_gate, vocabulary_equal, prompt_equal, first_token, steps, reasons)
+    return Comparison(stages, agreement, least, vocabulary_equal, prompt_equal, first_token, steps, reasons)
 
 
 def compare_stage(name: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any], gate: Gate) -> StageResult:

@@ -92,4 +92,10 @@ def _gates(name: str, row: tuple[float, ...]) -> Gates:
     return Gates(stages, row[-1], name not in FIRST_TOKEN_MAY_DIFFER, STEPS[name])
 
 
+def code_gate(tokenizer_type: str, reference_dtype: str) -> float:
+    """The least share of equal codes. A reference computed in bfloat16 flips some itself, as 8-bit weights do."""
+    noisiest = (tokenizer_type, "q8_0") if reference_dtype == "bf16" else (tokenizer_type,)
+    return min(GATES[type].codes for type in noisiest)
+
+
 GATES: dict[str, Gates] = {name: _gates(name, row) for name, row in TABLE.items()}

@@ -14,8 +14,8 @@ CHOICES = (AUTO, ON, OFF)
 
 # As long as reading so many positions saves, repacking takes, whatever the size of the model (docs/benchmarks.md);
 # a step saves less than a position of a prompt, because memory, not arithmetic, is its bound.
-REPAYS_AFTER = 180
-STEP = 0.66
+REPAYS_AFTER = 100
+STEP = 0.5
 MEMORY_LEFT = 1.25  # times what it takes must be free
 
 

@@ -63,7 +63,7 @@ def test_repacking_is_chosen_where_the_work_ahead_repays_it(converted: Converter
     assert not worth_repacking(OFF, 1e9, 1)
     lm, tokenizer = converted("q4_k")
     repacked = [
-        Harness(lm, tokenizer, 2, AUTO, work).repacked for work in (Work(0.5), Work(11), Work(60, 4, proof=True))
+        Harness(lm, tokenizer, 2, AUTO, work).repacked for work in (Work(0.5), Work(3), Work(60, 4, proof=True))
     ]
     assert repacked[0] == 0 < repacked[1] < repacked[2]  # none, the audio tokenizer, both
 

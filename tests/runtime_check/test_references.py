@@ -167,3 +167,75 @@ def test_a_clip_beyond_the_context_is_known_before_it_is_encoded(tiny: Path, tmp
     soundfile.write(tmp_path / "long.flac", np.zeros(8000 * 3600, np.float32), 8000)
     result = run(mimo_check, tiny, "--audio", tmp_path / "long.flac")
     check_one_line(result, "long.flac: needs a prompt of 22500 positions; expected fewer than 8192", "about 1307 s")
+
+
+def test_a_bfloat16_reference_computes_as_upstream_does_and_a_file_passes_beside_it(tiny: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "bf16.safetensors"
+    assert run(mimo_check, "reference", "tiny", "--reference-dtype", "bf16", "-o", stored).exit_code == 0
+    exact, rounded = Activations.load(bundled.TINY_REFERENCE), Activations.load(stored)
+    assert (exact.origin.dtype, rounded.origin.dtype) == ("f32", "bf16")
+    np.testing.assert_array_equal(exact.stages["tok_mel"], rounded.stages["tok_mel"])  # the front end is float32
+    layer = torch.from_numpy(rounded.stages["layer_01"])
+    assert torch.equal(layer, layer.bfloat16().float()), "what a layer gives is bfloat16"
+    assert not np.array_equal(exact.stages["layer_01"], rounded.stages["layer_01"])
+    for reference in ("--reference", stored), ("--reference", "tiny", "--reference-dtype", "bf16"):
+        result = run(mimo_check, tiny, *reference, "--json", tmp_path / "r.json")
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / "r.json").read_text())["checks"][0]["reference"]["dtype"] == "bf16"
+
+
+def test_with_a_text_the_reference_follows_it_in_one_pass_and_without_it_answers_by_itself(tmp_path: Path) -> None:
+    import soundfile
+
+    wave, rate = soundfile.read(bundled.JFK, dtype="float32")
+    soundfile.write(tmp_path / "jfk.flac", wave, rate)  # another hash: nothing is known of it
+    found = []
+    for name, options in (("text", ["--text", bundled.JFK_TEXT]), ("free", ["--max-new-tokens", "40"])):
+        path = tmp_path / f"{name}.safetensors"
+        options += ["--audio", str(tmp_path / "jfk.flac"), "--language", "english"]
+        assert run(mimo_check, "reference", "tiny", *options, "-o", path).exit_code == 0
+        found.append(Activations.load(path))
+    assert found[0].transcript == found[1].transcript == bundled.JFK_TEXT
+    for name in ("answer_ids", "greedy_ids"):
+        np.testing.assert_array_equal(found[0].stages[name], found[1].stages[name])
+    np.testing.assert_allclose(found[0].stages["answer_logits"], found[1].stages["answer_logits"], atol=1e-3)
+
+
+def test_a_text_that_is_not_said_is_followed_all_the_same(tiny: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "reference.safetensors"
+    assert run(mimo_check, "reference", "tiny", "--text", "ask your country", "-o", stored).exit_code == 0
+    reference = Activations.load(stored)
+    assert len(reference.stages["greedy_ids"]) == 1, "the model would have said something else at once"
+    result = run(mimo_check, tiny, "--reference", stored)
+    assert result.exit_code == 0, result.output
+    assert f"transcript  {bundled.JFK_TEXT}" in result.stdout
+
+
+def test_two_references_at_once_are_refused(tiny: Path) -> None:
+    check_one_line(run(mimo_check, tiny, "--reference", "tiny", "--against", tiny), "--against", "one reference")
+
+
+@pytest.mark.parametrize("outtype", ["q8_0", "q4_k"])
+def test_a_file_is_compared_with_another_one(tiny: Path, tmp_path: Path, outtype: str) -> None:
+    assert run(mimo_convert, "tiny", "--no-check", "--outtype", outtype, "--fuse-qkv", "--out", tmp_path).exit_code == 0
+    lm = tmp_path / f"mimo-asr-{outtype}.gguf"
+    result = run(mimo_check, lm, "--against", tiny, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    [check], [tensors] = report["checks"], report["tensors"]
+    assert (check["passed"], tensors["passed"], tensors["lossless"]) == (True, True, False)
+    assert check["reference"]["checkpoints"] == [str(tiny), str(tiny.with_name("mimo-tokenizer-f16.gguf"))]
+    assert check["steps"]["tokens"] == 27
+
+
+def test_what_is_found_without_running_is_reported_though_the_file_cannot_be_opened(tiny: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "mimo-asr-f16.gguf"
+    data = tiny.read_bytes()
+    at = data.index(b"mimo_asr.llm.hidden_size")
+    broken.write_bytes(data[:at] + b"mimo_asr.llm.hidden_sizE" + data[at + 24 :])
+    result = run(mimo_check, broken, "--checkpoint", "tiny", "--json", tmp_path / "r.json")
+    assert result.exit_code == 1, result.output
+    assert "metadata: key mimo_asr.llm.hidden_size is missing" in result.stdout
+    assert result.stderr.startswith("nothing more was examined: ")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["passed"], report["static"][0]["passed"], report["tensors"]) == (False, False, [])
