@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,12 +21,12 @@ from .files import check_can_write
 from .options import FILE, audio_option, dtype_option, repack_option, report_options
 from .prompt import LANGUAGE_TAGS
 from .proof import Inputs, prepare, prove
-from .references import Reference, checkpoint_reference, choose_language, file_reference
+from .references import checkpoint_reference, choose_language, file_reference
 from .report import Outputs, Results
 from .sounds import find_sounds
 from .static_check import check_static
 from .tensor_check import check_against
-from .transcribe import Clip, Harness, Work
+from .transcribe import Clip, Harness
 
 language_option = click.option(
     "--language", type=click.Choice(list(LANGUAGE_TAGS)),
@@ -137,8 +138,8 @@ def check_file(
             pair = pair_of(file, tokenizer)
             inputs = prepare(reference, reference_tokenizer, audio, text, dtype)
             if against:
-                others = reference_of_files(pair_of(against, None), threads, repack, inputs.work)
-                inputs = replace(inputs, reference=others)
+                others = partial(Harness, *pair_of(against, None), threads, repack, inputs.work)
+                inputs = replace(inputs, reference=file_reference(others, max_new_tokens))
             inputs = replace(
                 inputs, language=language, repack=repack, max_new_tokens=max_new_tokens, keep_stages=dump is not None
             )
@@ -196,11 +197,6 @@ def folder_of(clip: Clip, inputs: Inputs, dump: Path) -> Path:
     folder = dump if len(inputs.sounds) == 1 else dump / clip.path.name
     make_folder(folder)
     return folder
-
-
-def reference_of_files(pair: tuple[Path | None, Path], threads: int, repack: str, work: Work) -> Reference:
-    """Files as a reference for others."""
-    return file_reference(lambda: Harness(*pair, threads, repack, work))
 
 
 def open_source(file: Path, checkpoint: str) -> Checkpoint:

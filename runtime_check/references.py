@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,14 +78,12 @@ def checkpoint_reference(source: str, tokenizer: str | None, dtype: str = "f32",
     return Reference(CHECKPOINT, activations)
 
 
-def file_reference(open_harness: Callable[[], Harness]) -> Reference:
-    """Other GGUF files, which say by themselves what the answer is."""
-    opened: list[Harness] = []
+def file_reference(open_harness: Callable[[], Harness], max_new_tokens: int | None = None) -> Reference:
+    """Other GGUF files, which say by themselves what the answer is, in up to `max_new_tokens`."""
+    harness = cache(open_harness)
 
     def activations(clip: Clip, language: str, answer: Answer) -> Activations:
-        if not opened:
-            opened.append(open_harness())
-        return opened[0].run(clip, language, clip.longest_answer, keep_stages=True)
+        return harness().run(clip, language, max_new_tokens or clip.longest_answer, keep_stages=True)
 
     return Reference(FILE, activations)
 

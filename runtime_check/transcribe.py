@@ -156,7 +156,7 @@ class Harness:
             transcript = self.lm.text.transcript(stages[GREEDY].tolist())
         files = [str(model.file.path) for model in (self.lm, self.tokenizer) if model]
         origin = Origin(files, str(clip.path), clip.sha256, language, self.lm.text.sha256 if self.lm else "")
-        return Activations(stages, transcript, origin, self.timings)
+        return Activations(stages, transcript, origin, dict(self.timings))
 
     def follow(self, run: Activations, codes: npt.NDArray[np.int32], answer: Sequence[int], language: str) -> Stages:
         """The speech LM's stages when it is fed somebody else's codes, (frames, channels), and answer.
