@@ -111,7 +111,8 @@ def look_at(chunk: Chunk, rows: Bytes) -> Look:
         top = peak(rows, type)
         look, sound = Look(peak=top), isfinite(top)
     else:
-        reached = reach(rows, type)
+        with np.errstate(invalid="ignore"):  # NaN is what is looked for
+            reached = reach(rows, type)
         finite = np.isfinite(reached)
         sound = bool(finite.all())
         reached = reached if sound else np.where(finite, reached, np.float32(0))

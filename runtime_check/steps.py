@@ -94,7 +94,9 @@ class Steps:
 def compare_steps(ours: Stages, theirs: Stages, gate: StepGate) -> Steps:
     """ANSWER_LOGITS of both, (tokens, vocab_size), which follow the same ANSWER; and CACHED_LOGITS of ours."""
     rows = zip(ours[ANSWER].tolist(), ours[ANSWER_LOGITS], theirs[ANSWER_LOGITS], ours[CACHED_LOGITS], strict=True)
-    return Steps([compare_step(*row) for row in rows], relative_rmse(ours[CACHED_LOGITS], ours[ANSWER_LOGITS]), gate)
+    with np.errstate(all="ignore"):  # what is not finite fails by its gate
+        steps = [compare_step(*row) for row in rows]
+        return Steps(steps, relative_rmse(ours[CACHED_LOGITS], ours[ANSWER_LOGITS]), gate)
 
 
 def compare_step(id: int, ours: Logits, theirs: Logits, cached: Logits) -> StepResult:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from runtime_check import bundled
 from runtime_check.cli import main as mimo_check
 from runtime_check.gates import GATES
 
+from ..gguf_edit import patch
 from .conftest import Converter
 
 STAGE_SHAPES = {
@@ -156,6 +158,15 @@ def test_dump_writes_every_stage_in_its_documented_shape(tiny: Path, tmp_path: P
     integers = {name for name, array in stages.items() if array.dtype == np.int32}
     assert integers == {"tok_codes", "prompt_ids", "greedy_ids", "answer_ids"}
     assert all(array.dtype == np.float32 for name, array in stages.items() if name not in integers)
+
+
+def test_a_file_of_garbage_in_one_tensor_is_described_without_warnings(tiny: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copy(tiny / "mimo-asr-q4_k.gguf", tmp_path))
+    patch(broken, "model.layers.1.ffn.down.weight", 0, np.random.default_rng(0).integers(0, 255, 4000).astype(np.uint8))
+    for options in (["--checkpoint", "tiny"], ["--reference", "tiny"], ["--against", tiny / "mimo-asr-q4_k.gguf"]):
+        result = run(mimo_check, broken, "--tokenizer", tiny / "mimo-tokenizer-q4_k.gguf", *options)
+        assert (result.exit_code, result.stderr) == (1, "")
+        assert "layers.1.ffn.down.weight" in result.stdout or "layer_01: holds NaN or infinity" in result.stdout
 
 
 def test_a_failed_gate_exits_1_and_says_which_and_how_far(tiny: Path, tmp_path: Path) -> None:
