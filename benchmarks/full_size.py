@@ -24,7 +24,7 @@ from quantize.types import TYPES
 from tests.synthetic import REAL_VOCAB_SIZE, write_audio_tokenizer, write_speech_lm
 
 from .document import publish
-from .generate import SIZES, generate
+from .generate import generate, pair, pair_options
 from .machine import machine
 
 SAMPLE_WEIGHTS = 1 << 26  # quantized on one thread, to know ggml's speed here and now
@@ -121,9 +121,7 @@ HEAD = "| | wall | user | system | peak RSS | read | written | GB/s | Ã— cat | Ã
 
 
 @click.command()
-@click.option("--size", type=click.Choice(list(SIZES)), default="full", show_default=True)
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="A pair that benchmarks.generate made already.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to make everything.  [default: a temporary one]")
+@pair_options
 def main(size: str, checkpoint: Path | None, folder: Path | None) -> None:
     """Measure, print, and put the tables into docs/benchmarks.md."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -134,9 +132,7 @@ def main(size: str, checkpoint: Path | None, folder: Path | None) -> None:
 def measure(folder: Path, size: str, checkpoint: Path | None) -> list[str]:
     """Lines of Markdown: the machine, the table, and each target with what was found."""
     threads = default_threads()
-    lm, tokenizer = (
-        (checkpoint / "asr", checkpoint / "tokenizer") if checkpoint else generate(folder / "checkpoint", size)
-    )
+    lm, tokenizer = pair(checkpoint, folder / "checkpoint", size)
     files = shards(lm, tokenizer)
     nbytes = sum(file.stat().st_size for file in files)
 

@@ -1,5 +1,6 @@
 """Writes a synthetic pair of checkpoints with random weights: `python -m benchmarks.generate FOLDER --size full`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,25 @@ def generate(folder: Path, size: str) -> tuple[Path, Path]:
     return lm, write_audio_tokenizer(folder / "tokenizer", **REAL_TOKENIZER_CONFIG)
 
 
+size_option = click.option("--size", type=click.Choice(list(SIZES)), default="full", show_default=True)
+
+
+def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--size`, `--checkpoint` and `--folder` of the benchmarks that need a pair."""
+    path = click.Path(path_type=Path)
+    made = click.option("--checkpoint", type=path, help="A pair that benchmarks.generate made already.")
+    where = click.option("--folder", type=path, help="Where to make everything.  [default: a temporary one]")
+    return size_option(made(where(command)))
+
+
+def pair(checkpoint: Path | None, folder: Path, size: str) -> tuple[Path, Path]:
+    """The pair in `checkpoint`, which this module made, or else a new one in `folder`."""
+    return (checkpoint / "asr", checkpoint / "tokenizer") if checkpoint else generate(folder, size)
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--size", type=click.Choice(list(SIZES)), default="full", show_default=True)
+@size_option
 def main(folder: Path, size: str) -> None:
     """Write the pair into FOLDER."""
     generate(folder, size)

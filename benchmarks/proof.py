@@ -19,7 +19,7 @@ import click
 
 from .document import publish
 from .full_size import cat_cold, forget, shards
-from .generate import SIZES, generate
+from .generate import pair, pair_options
 from .machine import machine
 
 POLL_SECONDS = 0.02
@@ -67,15 +67,11 @@ def watched(*command: object) -> Watched:
 
 
 @click.command()
-@click.option("--size", type=click.Choice(list(SIZES)), default="full", show_default=True)
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="A pair that benchmarks.generate made already.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to make everything.  [default: a temporary one]")
+@pair_options
 def main(size: str, checkpoint: Path | None, folder: Path | None) -> None:
     """Measure, print, and put the tables into docs/benchmarks.md."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        lm, tokenizer = (
-            (checkpoint / "asr", checkpoint / "tokenizer") if checkpoint else generate(Path(name) / "checkpoint", size)
-        )
+        lm, tokenizer = pair(checkpoint, Path(name) / "checkpoint", size)
         out = Path(name) / "gguf"
         for outtype in ("f16", "q4_k"):
             types = ["--outtype", outtype, "--fuse-qkv", "--no-check", "--force", "--out", out]

@@ -92,6 +92,11 @@ def main(
 
     Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 130 interrupted.
     """
+    from runtime_check import proof, report  # late: --help needs none of it
+    from runtime_check.static_check import check_static
+
+    outputs = report.Outputs(json_file, junit_file, html_file)
+    outputs.check()
     types = [TYPES[name] for name in dict.fromkeys(outtypes)]
     options = Options(fuse_qkv, asr_only, read_rules(tensor_types, recipe), quantizer=quantizer)
     if stream and checked and not (reference and Path(reference).is_file()):
@@ -102,11 +107,6 @@ def main(
     requests = make_requests(model, tokenizer, types, tokenizer_type, options, stream=stream and not dry_run)
     check_rules_of(requests)
     out = out or Path(f"{requests[0].model.name}-GGUF")
-    from runtime_check import proof, report  # late: --help needs none of it
-    from runtime_check.static_check import check_static
-
-    outputs = report.Outputs(json_file, junit_file, html_file)
-    outputs.check()
 
     if dry_run:
         plans = [plan for request in look_at_weights(requests, threads) for plan in request.plans]
@@ -122,8 +122,9 @@ def main(
     if inputs:
         for plan in plans:
             results.add(check_static(out / plan.file_name, threads))
-        for check in proof.prove(replace(inputs, repack=repack), pairs_to_check(plans, out), threads):
-            results.add(check)
+        with results.as_far_as_possible():
+            for check in proof.prove(replace(inputs, repack=repack), pairs_to_check(plans, out), threads):
+                results.add(check)
     results.write(outputs)
     sys.exit(exit_status([results.passed]))
 

@@ -36,11 +36,16 @@ def open_model_file(path: Path, family: Family) -> tuple[GGUFFile, Any]:
             path, f"key general.architecture is {file.architecture!r}", expected=f"{family.gguf!r}",
             todo="give the other file",
         )  # fmt: skip
-    dims = dimensions_of_file(family, path, file.metadata)
+    return file, checked_dimensions(file, family)
+
+
+def checked_dimensions(file: GGUFFile, family: Family) -> Any:
+    """The sizes of a file of `family`. Raises InputError unless they agree, and its tensors with them."""
+    dims = dimensions_of_file(family, file.path, file.metadata)
     for what, expected in family.conflicts(dims):
-        raise InputError(path, f"its sizes contradict each other: {what}", expected=expected, todo=AGAIN)
+        raise InputError(file.path, f"its sizes contradict each other: {what}", expected=expected, todo=AGAIN)
     check_tensors(file, family, dims)
-    return file, dims
+    return dims
 
 
 def dimensions_of_file(family: Family, path: Path, metadata: Mapping[str, Any]) -> Any:

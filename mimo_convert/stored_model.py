@@ -17,15 +17,15 @@ from .model_file import (
     FILE_TYPE,
     QUANTIZER,
     RECIPE,
+    checked_dimensions,
     is_asr_only,
     is_fused,
-    open_model_file,
     quantizers_of_file,
     rules_of_file,
     type_of_file,
     vocabulary_of_file,
 )
-from .models import FAMILIES, Family, family_of
+from .models import FAMILIES, Family, family_named, family_of
 from .shards import LocalShards
 from .stored import StoredTensor
 from .vocabulary import Vocabulary, read_vocabulary
@@ -71,12 +71,12 @@ def model_of_checkpoint(checkpoint: Checkpoint) -> StoredModel:
 
 def model_of_file(path: Path) -> StoredModel:
     """The model in a GGUF file. Raises InputError for a file that could not be run."""
-    architecture = read_gguf(path).architecture
-    family = next((family for family in FAMILIES if family.gguf == architecture), None)
+    file = read_gguf(path)
+    family = family_named(file.architecture)
     if family is None:
         known = " or ".join(family.gguf for family in FAMILIES)
-        raise InputError(path, f"key general.architecture is {architecture!r}", expected=known)
-    file, dims = open_model_file(path, family)
+        raise InputError(path, f"key general.architecture is {file.architecture!r}", expected=known)
+    dims = checked_dimensions(file, family)
     if family.has_vocabulary:
         vocabulary_of_file(file, dims.vocab_size)
     return StoredModel(

@@ -7,9 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
-
-import jiwer
 
 from mimo_convert.gguf_file import GGUFFile
 from mimo_convert.model_file import is_fused, quantizer_text, quantizers_of_file
@@ -17,6 +14,7 @@ from quantize.errors import InputError
 
 from .activations import ANSWER, CACHED_LOGITS, CODES, GREEDY, PROMPT, Activations, Stages
 from .compare import Comparison, compare
+from .differences import Words, count_words
 from .transcribe import Clip, Harness
 
 HASH_BLOCK = 1 << 24
@@ -40,17 +38,6 @@ class FileFacts:
     tensor_types: dict[str, int]
     layout: str
     quantizer: str
-
-
-class Words(NamedTuple):
-    """Words wrong, missing or too many, and words expected."""
-
-    errors: int
-    words: int
-
-    @property
-    def error_rate(self) -> float:
-        return self.errors / self.words
 
 
 @dataclass(frozen=True)
@@ -188,14 +175,3 @@ def file_facts(file: GGUFFile) -> FileFacts:
         layout="fused" if is_fused(file) else "separate",
         quantizer=quantizer_text(quantizers_of_file(file)),
     )
-
-
-def count_words(expected: str, transcript: str) -> Words:
-    """Words wrong, missing or too many; case and punctuation do not count."""
-    words = jiwer.Compose(
-        [jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces(), jiwer.Strip(),
-         jiwer.ReduceToListOfListOfWords()]
-    )  # fmt: skip
-    found = jiwer.process_words(expected, transcript, reference_transform=words, hypothesis_transform=words)
-    errors = found.substitutions + found.deletions + found.insertions
-    return Words(errors, found.substitutions + found.deletions + found.hits)

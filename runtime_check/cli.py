@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from mimo_convert.checkpoint import Checkpoint
-from mimo_convert.console import exit_status, one_line_errors, tell, threads_option
+from mimo_convert.console import exit_status, one_line_errors, threads_option
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.models import mimo_tokenizer
 from mimo_convert.stored_model import model_of_checkpoint, model_of_file
@@ -129,7 +129,7 @@ def check_file(
     results = Results("mimo-check")
     if static or checkpoint:
         results.add(check_static(file, threads))
-    try:
+    with results.as_far_as_possible():
         if checkpoint:
             results.add(check_against(file, model_of_checkpoint(open_source(file, checkpoint)), threads))
         if against:
@@ -147,10 +147,6 @@ def check_file(
                 results.add(check)
                 if dump:
                     write_stages(folder_of(check.clip, inputs, dump), check.run.stages)
-    except InputError as error:
-        if results.passed is not False:
-            raise
-        tell(f"nothing more was examined: {error}")  # what was found already says what is wrong, and goes into reports
     results.write(outputs)
     sys.exit(exit_status([results.passed]))
 

@@ -1,5 +1,6 @@
 """What is said and what was heard, word by word: where they are equal, what is missing, what is too much."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jiwer
@@ -21,12 +22,22 @@ class Word(NamedTuple):
     plain: str
 
 
+class Words(NamedTuple):
+    """Words wrong, missing or too many, and words expected."""
+
+    errors: int
+    words: int
+
+    @property
+    def error_rate(self) -> float:
+        return self.errors / self.words
+
+
 def differences(expected: str, heard: str) -> list[Piece]:
     """The words of both in reading order, those that are equal as they were heard; a wrong one is missing and extra."""
     theirs, ours = _words(expected), _words(heard)
-    alignment = jiwer.process_words(*(" ".join(word.plain for word in words) for words in (theirs, ours)))
     pieces = []
-    for chunk in alignment.alignments[0]:
+    for chunk in align(theirs, ours).alignments[0]:
         missing = theirs[chunk.ref_start_idx : chunk.ref_end_idx]
         heard_here = ours[chunk.hyp_start_idx : chunk.hyp_end_idx]
         if chunk.type == "equal":
@@ -34,6 +45,18 @@ def differences(expected: str, heard: str) -> list[Piece]:
         else:
             pieces += [_piece(*fate) for fate in (("missing", missing), ("extra", heard_here)) if fate[1]]
     return pieces
+
+
+def count_words(expected: str, heard: str) -> Words:
+    """Words wrong, missing or too many, by the same alignment."""
+    found = align(_words(expected), _words(heard))
+    errors = found.substitutions + found.deletions + found.insertions
+    return Words(errors, found.substitutions + found.deletions + found.hits)
+
+
+def align(theirs: Sequence[Word], ours: Sequence[Word]) -> jiwer.WordOutput:
+    """Which words of one text are which of another."""
+    return jiwer.process_words(*(" ".join(word.plain for word in words) for words in (theirs, ours)))
 
 
 def _words(text: str) -> list[Word]:

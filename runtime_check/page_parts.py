@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -14,7 +15,6 @@ from .verdicts import CACHED, FIRST_TOKEN, KL, TOP1, Report, Suite, check_name, 
 
 WORST = 20  # tensors in the short table
 VERDICTS = {True: "PASS", False: "FAIL", None: "NOT COMPARED"}
-STORED = {"stored": "stored results of "}
 NEARER = "Lower is nearer to the reference."
 
 
@@ -72,7 +72,7 @@ class CheckView:
         made_by = " ".join(filter(None, ("PyTorch", reference.get("torch"), reference.get("dtype"))))
         source = " and ".join(reference.get("checkpoints") or []) or "a reference"
         how = f" in {made_by}" if reference.get("torch") else ""
-        return f"Compared with {STORED.get(reference.get('kind') or '', '')}{source}{how}."
+        return f"Compared with {source}{how}."
 
     # ── stages ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,7 +107,7 @@ class CheckView:
         differs = token["ours"] != token["reference"] and not failed
         return [Row(FIRST_TOKEN, str(token["ours"]), str(token["reference"]), not failed, "differs" if differs else "")]
 
-    @property
+    @cached_property
     def _suite(self) -> Suite:
         return check_suite(self.data)
 

@@ -17,7 +17,6 @@ from .activations import Activations, Origin
 from .prompt import LANGUAGE_TAGS
 from .transcribe import Clip, Harness
 
-STORED, CHECKPOINT, FILE = "stored", "checkpoint", "file"
 Answer = Sequence[int] | None
 
 
@@ -25,11 +24,10 @@ Answer = Sequence[int] | None
 class Reference:
     """Something that knows what the stages of a clip should be.
 
-    `kind` is STORED, CHECKPOINT or FILE; `activations(clip, language, answer)` gives them, with the logits that predict
-    each token of `answer`, or of an answer of its own. `origin` is that of a stored one, which is of one clip alone.
+    `activations(clip, language, answer)` gives them, with the logits that predict each token of `answer`, or of an
+    answer of its own. `origin` is that of a stored one, which is of one clip alone.
     """
 
-    kind: str
     activations: Callable[[Clip, str, Answer], Activations]
     origin: Origin | None = None
 
@@ -51,7 +49,7 @@ def find_reference(source: str, tokenizer: str | None, clips: Sequence[str], dty
 def stored_reference(path: Path) -> Reference:
     """What `mimo-check reference` wrote. Raises InputError for any other file."""
     stored = Activations.load(path)
-    return Reference(STORED, lambda clip, language, answer: stored, stored.origin)
+    return Reference(lambda clip, language, answer: stored, stored.origin)
 
 
 def checkpoint_reference(source: str, tokenizer: str | None, dtype: str = "f32", max_new_tokens: int = 1) -> Reference:
@@ -75,7 +73,7 @@ def checkpoint_reference(source: str, tokenizer: str | None, dtype: str = "f32",
             lm, audio_tokenizer, clip, language, answer=answer, max_new_tokens=max_new_tokens, dtype=dtype
         )
 
-    return Reference(CHECKPOINT, activations)
+    return Reference(activations)
 
 
 def file_reference(open_harness: Callable[[], Harness], max_new_tokens: int | None = None) -> Reference:
@@ -85,7 +83,7 @@ def file_reference(open_harness: Callable[[], Harness], max_new_tokens: int | No
     def activations(clip: Clip, language: str, answer: Answer) -> Activations:
         return harness().run(clip, language, max_new_tokens or clip.longest_answer, keep_stages=True)
 
-    return Reference(FILE, activations)
+    return Reference(activations)
 
 
 def checked(checkpoint: Checkpoint) -> Checkpoint:

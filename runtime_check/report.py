@@ -6,7 +6,8 @@ import math
 import platform
 import resource
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,9 +15,13 @@ from typing import Any
 
 import click
 
+from mimo_convert.console import tell
 from mimo_convert.plan import KEPT_F32, Plan
+from quantize.errors import InputError
 
-from .check import Check, FileFacts, Words
+from .activations import GREEDY
+from .check import Check, FileFacts
+from .differences import Words
 from .files import check_can_write, write_whole
 from .junit import as_junit
 from .page import as_html
@@ -66,6 +71,16 @@ class Results:
             case Check():
                 before = [check.speech_lm or check.audio_tokenizer for check in self.of(Check)]
                 return as_text(part, with_files=(part.speech_lm or part.audio_tokenizer) not in before)
+
+    @contextmanager
+    def as_far_as_possible(self) -> Iterator[None]:
+        """An InputError in the block ends it, but not the report, if what was found before says what is wrong."""
+        try:
+            yield
+        except InputError as error:
+            if self.passed is not False:
+                raise
+            tell(f"nothing more was examined: {error}")
 
     def of(self, kind: type[Any]) -> list[Any]:
         """The parts of a kind, in order."""
@@ -200,7 +215,7 @@ def _check(check: Check) -> dict[str, Any]:
         "first_token": None,
         "steps": None,
         "transcript": run.transcript,
-        "greedy_ids": run.stages["greedy_ids"].tolist() if "greedy_ids" in run.stages else [],
+        "greedy_ids": run.stages[GREEDY].tolist() if GREEDY in run.stages else [],
         "expected_text": check.clip.text,
         "word_error_rate": check.words.error_rate if check.words else None,
         "timings": run.timings,

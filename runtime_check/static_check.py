@@ -22,7 +22,7 @@ from mimo_convert.model_file import (
     rules_of_file,
     type_of_file,
 )
-from mimo_convert.models import FAMILIES, Family, Tensor, mimo_asr
+from mimo_convert.models import FAMILIES, Family, Tensor, family_named
 from mimo_convert.stored import StoredTensor, shape_text
 from mimo_convert.stored_model import QUANTIZATION_VERSION
 from quantize.errors import InputError
@@ -55,7 +55,6 @@ COMMON_KEYS = {
 }
 # What the fields of a family's sizes can be in a model that works: published ones have thetas of 640,000 and 10,000.
 PLAUSIBLE = {"rope_theta": (1e3, 1e9), "input_rope_theta": (1e3, 1e9), "rms_norm_eps": (1e-12, 1e-2)}
-ODDITIES = {mimo_asr.FAMILY.gguf: mimo_asr.oddities}
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def check_static(path: Path, threads: int) -> StaticCheck:
 
 def _rules(file: GGUFFile, threads: int) -> Iterator[RuleResult]:
     yield _result("structure", len(file.metadata) + len(file.tensors), _structure(file))
-    family = next((family for family in FAMILIES if family.gguf == file.architecture), None)
+    family = family_named(file.architecture)
     yield _result("architecture", 1, [] if family else _unknown(file))
     expected: Mapping[str, Tensor] = {}
     if family:
@@ -208,7 +207,7 @@ def _dimensions(file: GGUFFile, family: Family, known: Sequence[str]) -> tuple[A
     except InputError as error:
         key = " ".join(error.what.split()[:2])
         return None, [] if any(problem.startswith(key) for problem in known) else [_text(file.path, error)]
-    wrong = [*family.conflicts(dims), *ODDITIES.get(family.gguf, lambda dims: iter(()))(dims)]
+    wrong = [*family.conflicts(dims), *family.oddities(dims)]
     for field, key, *_ in family.keys:
         least, most = PLAUSIBLE.get(field, (None, None))
         if least is not None and not least <= getattr(dims, field) <= most:
@@ -307,14 +306,9 @@ def _types(
         wanted, _ = choose_type(tensor.role, found.shape[-1], type or F32, name, rules)
         kept = found.type is F32 and looks[name].peak >= wanted.overflow  # a weight that would be infinite there
         if found.type is not wanted and not kept:
-            rule = next((rule for rule in rules if rule.matches(name, tensor.role)), None)
-            why = (
-                f"{tensor.role}: always"
-                if fixed
-                else f"rule {rule}"
-                if rule
-                else f"{FILE_TYPE} {file.metadata[FILE_TYPE]}"
-            )
+            by_rule = [f"rule {rule}" for rule in rules if rule.matches(name, tensor.role)]
+            by_role = [f"{tensor.role}: always"] if fixed else []
+            why = [*by_role, *by_rule, f"{FILE_TYPE} {file.metadata.get(FILE_TYPE)}"][0]
             peak = f" without a weight beyond {looks[name].peak:.4g}" * (found.type is F32)
             yield f"tensor {name} is {found.type.name}{peak}; expected {wanted.name} ({why})"
 

@@ -12,8 +12,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from mimo_convert.gguf_file import GGUFFile
 from mimo_convert.model_file import infer_token_types
-from mimo_convert.models import Family
-from mimo_convert.models.mimo_asr import PUBLISHED
+from mimo_convert.models import Family, PublishedVocabulary
 
 from .prompt import STOP_TOKENS
 
@@ -29,23 +28,22 @@ Finding = tuple[str, int, Iterator[str]]  # a rule's name, how much it looked at
 
 @dataclass(frozen=True)
 class FileVocabulary:
-    """The vocabulary as the file has it; `types` as older tools' readers infer them, where it has none that fit."""
+    """The vocabulary as the file has it; `types` as older tools' readers infer them, where it has none that fit.
+
+    `published` is the one that it claims to be by its size, if it does.
+    """
 
     tokens: list[str]
     types: list[int]
     merges: list[str]
     vocab_size: int
     metadata: Mapping[str, Any]
+    published: PublishedVocabulary | None
 
     @cached_property
     def plain(self) -> dict[str, int]:
         """Id of each token that merges are about."""
         return {text: id for id, text in enumerate(self.tokens) if self.types[id] == PLAIN}
-
-    @property
-    def is_published(self) -> bool:
-        """Whether it claims to be the published one."""
-        return self.vocab_size == PUBLISHED.vocab_size
 
 
 def findings(file: GGUFFile, family: Family, vocab_size: int | None) -> Iterator[Finding]:
@@ -55,7 +53,9 @@ def findings(file: GGUFFile, family: Family, vocab_size: int | None) -> Iterator
     if not tokens:
         yield "vocabulary", 0, iter([f"key {KEY}tokens is missing, empty, or holds no strings; expected every token"])
         return
-    v = FileVocabulary(tokens, _types(types, tokens), merges, vocab_size or len(tokens), file.metadata)
+    size, known = vocab_size or len(tokens), family.published
+    published = known if known and known.vocab_size == size else None
+    v = FileVocabulary(tokens, _types(types, tokens), merges, size, file.metadata, published)
     yield "vocabulary", len(tokens), _vocabulary(v)
     yield "merges", len(merges), _merges(v)
     yield "token types", len(tokens), _token_types(v, types)
@@ -100,8 +100,8 @@ def _merges(v: FileVocabulary) -> Iterator[str]:
     if not v.merges:
         yield f"key {KEY}merges is missing, empty, or holds no strings; expected every merge"
         return
-    if v.is_published and len(v.merges) != PUBLISHED.n_merges:
-        yield f"key {KEY}merges has {len(v.merges):,}; expected {PUBLISHED.n_merges:,}, as published"
+    if v.published and len(v.merges) != v.published.n_merges:
+        yield f"key {KEY}merges has {len(v.merges):,}; expected {v.published.n_merges:,}, as published"
     ids = v.plain
     pairs = [tuple(merge.split(" ")) for merge in v.merges]
     first: dict[str, int] = {}  # rank of the first merge that gives a token
@@ -175,7 +175,7 @@ def _special_tokens(v: FileVocabulary, family: Family) -> Iterator[str]:
     first = next((text for text, type in zip(v.tokens, v.types, strict=True) if type in ADDED), FIRST_ADDED)
     if first != FIRST_ADDED:
         yield f"the first added token, {ids[first]}, is {first!r}; expected {FIRST_ADDED}"
-    for text, id in PUBLISHED.ids.items() if v.is_published else ():
+    for text, id in v.published.ids.items() if v.published else ():
         if ids.get(text) != id:
             found = f"has id {ids[text]}" if text in ids else "is not there"
             yield f"token {text} {found}; expected {id}, as published"
@@ -189,8 +189,8 @@ def _padding(v: FileVocabulary) -> Iterator[str]:
         elif type != UNUSED and text == f"[PAD{id}]":
             yield f"token {id} ({text}) is {_name(type)}; expected unused"
     n = v.types.count(UNUSED)
-    if v.is_published and n != PUBLISHED.n_unused:
-        yield f"{n} tokens are unused; expected {PUBLISHED.n_unused}, as published"
+    if v.published and n != v.published.n_unused:
+        yield f"{n} tokens are unused; expected {v.published.n_unused}, as published"
 
 
 def _name(type: int) -> str:

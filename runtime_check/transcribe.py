@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mimo_convert.models import mimo_asr, mimo_tokenizer
+from mimo_convert.models import Family, mimo_asr, mimo_tokenizer
 from quantize.errors import InputError
 
 from . import audio, repack
@@ -101,21 +101,24 @@ class Harness:
         self.loaded = dict(self.timings)
 
     def _repack(self, choice: str, work: Work) -> None:
-        d = self.tokenizer.d
-        positions = [work.seconds * d.frames_per_second * d.avg_pooler]
+        """Repack the weights of each model, if reading as many positions as are ahead repays it."""
+        begin, d = time.perf_counter(), self.tokenizer.d
+        self._repack_model(
+            self.tokenizer, mimo_tokenizer.FAMILY, choice, work.seconds * d.frames_per_second * d.avg_pooler
+        )
         if self.lm:
             groups = work.seconds * d.frames_per_second / self.lm.d.group_size + TEXT_GROUPS * work.clips
             tokens = work.seconds * TOKENS_PER_SECOND
-            positions.append(groups + repack.STEP * tokens + (groups + tokens) * work.proof)
-        begin = time.perf_counter()
-        models = ((self.tokenizer, mimo_tokenizer.FAMILY), (self.lm, mimo_asr.FAMILY))
-        for (model, family), n in zip(models, positions, strict=False):
-            assert model is not None
-            names = repack.multiplied(model.file, family, model.d)
-            if repack.worth_repacking(choice, n, sum(model.file.tensors[name].nbytes for name in names)):
-                self.repacked += model.weights.repack(names, model.backend.threads)
+            positions = groups + repack.STEP * tokens + (groups + tokens) * work.proof
+            self._repack_model(self.lm, mimo_asr.FAMILY, choice, positions)
         if self.repacked:
             self.timings["repack_s"] = time.perf_counter() - begin
+
+    def _repack_model(self, model: AudioTokenizer | SpeechLM, family: Family, choice: str, positions: float) -> None:
+        names = repack.multiplied(model.file, family, model.d)
+        nbytes = sum(model.file.tensors[name].nbytes for name in names)
+        if repack.worth_repacking(choice, positions, nbytes):
+            self.repacked += model.weights.repack(names, model.backend.threads)
 
     def check_length(self, path: Path, seconds: float) -> None:
         """Whether the context can hold so much sound. Raises InputError."""

@@ -4,11 +4,16 @@ from quantize.errors import InputError
 
 from ..checkpoint import Checkpoint
 from . import mimo_asr, mimo_tokenizer
-from .family import Family, Key, Source, Tensor
+from .family import Family, Key, PublishedVocabulary, Source, Tensor
 
 FAMILIES: tuple[Family, ...] = (mimo_asr.FAMILY, mimo_tokenizer.FAMILY)
 
-__all__ = ["FAMILIES", "Family", "Key", "Source", "Tensor", "family_of"]
+__all__ = ["FAMILIES", "Family", "Key", "PublishedVocabulary", "Source", "Tensor", "family_named", "family_of"]
+
+
+def family_named(architecture: str) -> Family | None:
+    """The family that a GGUF file names in `general.architecture`; None if none is known by that name."""
+    return next((family for family in FAMILIES if family.gguf == architecture), None)
 
 
 def family_of(checkpoint: Checkpoint) -> Family:

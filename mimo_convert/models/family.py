@@ -36,6 +36,15 @@ def one(name: str, source: str, role: str, *shape: int) -> Tensor:
     return Tensor(name, role, (Source(source, shape),))
 
 
+class PublishedVocabulary(NamedTuple):
+    """What is known of a published model's vocabulary; a file with `vocab_size` tokens claims to hold it."""
+
+    vocab_size: int
+    n_merges: int
+    n_unused: int
+    ids: Mapping[str, int]
+
+
 class Key(NamedTuple):
     """A row of a family's metadata table: field of its dimensions ↔ key and type in the GGUF file.
 
@@ -57,7 +66,8 @@ class Family:
 
     `architectures` is what config.json calls it, in `architectures` or `model_type`; `gguf` what `general.architecture`
     says. `dimensions` reads the family's sizes from a config; `keys` writes the same to metadata and reads it back.
-    `conflicts(dimensions)` gives what in them contradicts itself, as (what is, what should be).
+    `conflicts(dimensions)` gives what in them contradicts itself, as (what is, what should be), and `oddities` what is
+    no contradiction, but so in no model that is known. `published` is the vocabulary of the family's published model.
     `tensors(dimensions, fuse_qkv, asr_only)` gives every tensor of the file in order; `left_out` are patterns of
     checkpoint tensors that are no part of it, each with the reason. `speech_generation` is the pattern of those that a
     file for recognition alone may do without, under their names there and here.
@@ -76,3 +86,5 @@ class Family:
     has_vocabulary: bool
     needed_tokens: tuple[str, ...]  # what the prompt is made of, beside plain text
     about: Mapping[str, Any]  # general.* entries that every file of the family carries
+    oddities: Callable[[Any], Iterator[tuple[str, str]]] = lambda dims: iter(())
+    published: PublishedVocabulary | None = None

@@ -1,16 +1,16 @@
 """MiMo-V2.5-ASR and its siblings MiMo-Audio-7B: a Qwen2 language model that reads text and groups of audio codes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
 from gguf import GGUFValueType
 
 from quantize.errors import InputError
 
 from ..checkpoint import Config
-from .family import Family, Key, Source, Tensor, one
+from .family import Family, Key, PublishedVocabulary, Source, Tensor, one
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,6 @@ class SpeechLMDims:
             self.patch_layers, self.patch_dim, self.patch_heads, self.patch_heads, self.patch_head_dim,
             self.patch_intermediate, self.input_rope_theta, self.rms_norm_eps,
         )  # fmt: skip
-
-
-class PublishedVocabulary(NamedTuple):
-    """What is known of the published model's vocabulary; a file with `vocab_size` tokens claims to hold it."""
-
-    vocab_size: int
-    n_merges: int
-    n_unused: int
-    ids: Mapping[str, int]
 
 
 PUBLISHED = PublishedVocabulary(
@@ -311,4 +302,6 @@ FAMILY = Family(
         "general.languages": ["en", "zh"],
         "general.tags": ["automatic-speech-recognition", "audio"],
     },
+    oddities=oddities,
+    published=PUBLISHED,
 )
