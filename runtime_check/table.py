@@ -40,7 +40,7 @@ def as_text(check: Check, *, with_files: bool = True) -> str:
 def static_as_text(part: StaticCheck, *, brief: bool = False) -> str:
     """What was found in a file that was not run, a line a rule; `brief`: one line where all is well."""
     if brief and part.passed:
-        return f"{part.path.name}: {len(part.rules)} rules of a sound file hold"
+        return f"{part.path.name}: {len(part.rules)} rules of a well-formed file hold"
     lines = [f"{part.path.name}  {part.size:,} bytes, examined in {part.seconds:.1f} s", ""]
     row = "{:<26} {:>12}  {}".format
     lines += [row(rule.name, f"{rule.checked:,}", _ok(not rule.problems)) for rule in part.rules]
