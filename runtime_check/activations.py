@@ -42,12 +42,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Activations:
-    """Stages by name, as in docs/stages.md; and the transcript they spell."""
+    """Stages by name, as in docs/stages.md; and the transcript they spell. `memory` is in bytes."""
 
     stages: Stages
     transcript: str
     origin: Origin
     timings: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, under its name only when complete. Raises InputError if it cannot be written."""

@@ -7,9 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from mimo_convert.gguf_file import GGUFFile
-from mimo_convert.model_file import is_fused, quantizer_text, quantizers_of_file
+from mimo_convert.model_file import (
+    is_asr_only,
+    is_fused,
+    quantizer_text,
+    quantizers_of_file,
+    rules_of_file,
+    type_of_file,
+)
+from mimo_convert.models import family_named
+from mimo_convert.provenance import Provenance, provenance_of
 from quantize.errors import InputError
 
 from .activations import ANSWER, CACHED_LOGITS, CODES, GREEDY, PROMPT, Activations, Stages
@@ -18,6 +28,7 @@ from .differences import Words, count_words
 from .transcribe import Clip, Harness
 
 HASH_BLOCK = 1 << 24
+ABOUT = ("license", "languages", "tags")  # general.* keys that a model card repeats
 
 # The reference for an answer, token ids (None: the clip is not answered).
 MakeReference = Callable[[Sequence[int] | None], Activations]
@@ -27,17 +38,24 @@ MakeReference = Callable[[Sequence[int] | None], Activations]
 class FileFacts:
     """A GGUF file as the report shows it; `type` is the type that most weights of its matrices have.
 
-    `quantizer` is what made its blocks; empty where there are none, or the file does not say.
+    `quantizer` is what made its blocks; empty where there are none, or the file does not say. So is what else it says
+    of how it was made: `outtype` and `rules` are what its types follow from.
     """
 
     path: Path
     size: int
     sha256: str
+    architecture: str
     type: str
+    outtype: str
+    rules: tuple[str, ...]
     bits_per_weight: float
     tensor_types: dict[str, int]
     layout: str
+    asr_only: bool
     quantizer: str
+    provenance: Provenance
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -156,7 +174,8 @@ def lacking(stages: Sequence[str]) -> InputError:
 
 def file_facts(file: GGUFFile) -> FileFacts:
     """What a report says of a file; reads it once, for the hash."""
-    tensors = file.tensors.values()
+    tensors, outtype, family = file.tensors.values(), type_of_file(file), family_named(file.architecture)
+    assert family is not None  # it was opened as one
     matrices: Counter[str] = Counter()
     for tensor in tensors:
         if len(tensor.shape) == 2 and tensor.name.endswith(".weight"):  # codebooks are named otherwise, and always F32
@@ -169,9 +188,15 @@ def file_facts(file: GGUFFile) -> FileFacts:
         path=file.path,
         size=file.size,
         sha256=digest.hexdigest(),
+        architecture=file.architecture,
         type=matrices.most_common(1)[0][0],
+        outtype=outtype.name if outtype else "",
+        rules=tuple(map(str, rules_of_file(file))),
         bits_per_weight=sum(t.nbytes for t in tensors) * 8 / sum(prod(t.shape) for t in tensors),
         tensor_types=dict(Counter(t.type.name for t in tensors).most_common()),
         layout="fused" if is_fused(file) else "separate",
+        asr_only=is_asr_only(file, family),
         quantizer=quantizer_text(quantizers_of_file(file)),
+        provenance=provenance_of(file),
+        about={name: file.metadata.get(f"general.{name}") for name in ABOUT},
     )

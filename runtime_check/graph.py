@@ -85,11 +85,21 @@ def _new_tensor(context: Any, type: int, shape: tuple[int, ...]) -> TensorPtr:
 
 
 class Backend:
-    """ggml's CPU backend with a number of threads."""
+    """ggml's CPU backend with a number of threads. `held` are the bytes of graphs and states, `peak` most of them."""
 
     def __init__(self, threads: int) -> None:
         self.handle, self.threads = ggml.ggml_backend_cpu_init(), threads
+        self.held = self.peak = 0
         weakref.finalize(self, ggml.ggml_backend_free, self.handle)
+
+    def hold(self, owner: object, nbytes: int) -> None:
+        """Count bytes that are taken until `owner` is gone."""
+        self.held += nbytes
+        self.peak = max(self.peak, self.held)
+        weakref.finalize(owner, self._let_go, nbytes)
+
+    def _let_go(self, nbytes: int) -> None:
+        self.held -= nbytes
 
 
 class Weights:
@@ -160,6 +170,7 @@ class State:
         if not buffer:
             raise MemoryError("ggml cannot allocate the KV cache")
         ggml.ggml_backend_buffer_clear(buffer, 0)
+        backend.hold(self, ggml.ggml_backend_buffer_get_size(buffer))
         weakref.finalize(self, _free, context, buffer)
 
     def __getitem__(self, name: str) -> TensorPtr:
@@ -216,6 +227,7 @@ class Graph:
         if not self.planned:
             if not ggml.ggml_gallocr_alloc_graph(self.allocator, self.graph):
                 raise MemoryError("ggml cannot allocate the graph")
+            self.backend.hold(self, ggml.ggml_gallocr_get_buffer_size(self.allocator, 0))
             self.planned = True
         for name, tensor in self.inputs.items():
             array = np.ascontiguousarray(inputs[name])

@@ -219,6 +219,7 @@ def _check(check: Check) -> dict[str, Any]:
         "expected_text": check.clip.text,
         "word_error_rate": check.words.error_rate if check.words else None,
         "timings": run.timings,
+        "memory": run.memory,
     }  # fmt: skip
     if comparison and reference:
         result["reference"] = {
@@ -263,7 +264,10 @@ def _steps(steps: Steps, pieces: Sequence[str]) -> dict[str, Any]:
 
 def _file(facts: FileFacts) -> dict[str, Any]:
     return {
-        "file": str(facts.path), "sha256": facts.sha256, "bytes": facts.size, "type": facts.type,
-        "layout": facts.layout, "bits_per_weight": facts.bits_per_weight, "tensor_types": facts.tensor_types,
-        "quantizer": facts.quantizer or None,
+        "file": str(facts.path), "sha256": facts.sha256, "bytes": facts.size, "architecture": facts.architecture,
+        "type": facts.type, "outtype": facts.outtype or None, "recipe": list(facts.rules),
+        "layout": facts.layout, "asr_only": facts.asr_only, "bits_per_weight": facts.bits_per_weight,
+        "tensor_types": facts.tensor_types, "quantizer": facts.quantizer or None,
+        "provenance": {name: value or None for name, value in asdict(facts.provenance).items()},
+        "about": facts.about,
     }  # fmt: skip

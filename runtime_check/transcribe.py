@@ -92,9 +92,9 @@ class Harness:
         self.timings: dict[str, float] = {}
         self.repacked = 0
         with self._timed("load_s"):
-            backend = Backend(threads)
-            self.tokenizer = AudioTokenizer(tokenizer_path, backend)
-            self.lm = SpeechLM(lm_path, backend) if lm_path else None
+            self.backend = Backend(threads)
+            self.tokenizer = AudioTokenizer(tokenizer_path, self.backend)
+            self.lm = SpeechLM(lm_path, self.backend) if lm_path else None
         if self.lm:
             check_pair(self.lm, self.tokenizer)
         self._repack(choice, work)
@@ -139,6 +139,7 @@ class Harness:
         With `keep_stages` the speech LM's are among the stages. ANSWER_LOGITS are those of its KV cache.
         """
         self.timings = dict(self.loaded)
+        self.backend.peak = self.backend.held
         n_levels = self.lm.d.channels if self.lm else DEFAULT_LEVELS
         with self._timed("tokenize_s"):
             wave = audio.resample(clip.wave, clip.rate, self.tokenizer.d.sampling_rate)
@@ -157,9 +158,15 @@ class Harness:
                 self.timings["ms_per_token"] = seconds * 1000 / (len(steps) - 1)
             stages |= {PROMPT: prompt, **lm_stages(out, n_groups), **answer_stages(steps)}
             transcript = self.lm.text.transcript(stages[GREEDY].tolist())
-        files = [str(model.file.path) for model in (self.lm, self.tokenizer) if model]
-        origin = Origin(files, str(clip.path), clip.sha256, language, self.lm.text.sha256 if self.lm else "")
-        return Activations(stages, transcript, origin, dict(self.timings))
+        files = [model.file for model in (self.lm, self.tokenizer) if model]
+        origin = Origin(
+            [str(file.path) for file in files], str(clip.path), clip.sha256, language,
+            self.lm.text.sha256 if self.lm else "",
+        )  # fmt: skip
+        memory = {
+            "mapped": sum(file.size for file in files), "repacked": self.repacked, "working": self.backend.peak,
+        }  # fmt: skip
+        return Activations(stages, transcript, origin, dict(self.timings), memory)
 
     def follow(self, run: Activations, codes: npt.NDArray[np.int32], answer: Sequence[int], language: str) -> Stages:
         """The speech LM's stages when it is fed somebody else's codes, (frames, channels), and answer.

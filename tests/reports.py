@@ -27,9 +27,22 @@ def stage(name: str, noise: float, gate: float, passed: bool = True) -> dict[str
 
 
 def file(name: str, size: int) -> dict[str, Any]:
+    is_lm = "asr" in name
+    repo = "XiaomiMiMo/MiMo-V2.5-ASR" if is_lm else "XiaomiMiMo/MiMo-Audio-Tokenizer"
+    shards = [f"model-0000{i}-of-00004.safetensors" for i in range(1, 5)] if is_lm else ["model.safetensors"]
     return {
-        "file": f"/models/{name}", "sha256": "0123456789abcdef" * 4, "bytes": size, "type": "q4_k", "layout": "fused",
-        "bits_per_weight": 4.51, "tensor_types": {"q4_k": 401, "f32": 243, "q6_k": 2}, "quantizer": "simd",
+        "file": f"/models/{name}", "sha256": "0123456789abcdef" * 4, "bytes": size,
+        "architecture": "mimo_asr" if is_lm else "mimo_tokenizer", "type": "q4_k", "outtype": "q4_k", "recipe": [],
+        "layout": "fused" if is_lm else "separate", "asr_only": False, "bits_per_weight": 4.51,
+        "tensor_types": {"q4_k": 401, "f32": 243, "q6_k": 2}, "quantizer": "simd",
+        "provenance": {
+            "name": repo.split("/")[1], "repo": repo, "revision": "0123456789" * 4,
+            "shards": dict.fromkeys(shards, "fedcba9876543210" * 4), "version": "0.5.0", "quantized_from": None,
+        },
+        "about": {
+            "license": "mit", "languages": ["en", "zh"] if is_lm else None,
+            "tags": ["automatic-speech-recognition", "audio"] if is_lm else ["audio", "audio-tokenizer"],
+        },
     }  # fmt: skip
 
 
@@ -73,6 +86,7 @@ def check(clip: str = "/sounds/jfk.wav", n_layers: int = 36) -> dict[str, Any]:
             "load_s": 2.1, "repack_s": 3.4, "tokenize_s": 4.2, "prefill_s": 12.5, "ms_per_token": 310.0,
             "proof_s": 18.25,
         },
+        "memory": {"mapped": 4_926_568_448, "repacked": 0, "working": 612_000_000},
     }  # fmt: skip
 
 
@@ -122,7 +136,7 @@ def report() -> dict[str, Any]:
     """A report of everything, all of which passed."""
     return {
         "schema": "mimo-check report 1", "command": "mimo-convert", "passed": True,
-        "versions": {"python": "3.11.7", "mimo-convert": "0.4.0", "numpy": "2.4.6", "torch": "2.13.0"},
+        "versions": {"python": "3.11.7", "mimo-convert": "0.5.0", "numpy": "2.4.6", "torch": "2.13.0"},
         "conversions": [conversion()], "static": [static()], "tensors": [tensors()], "checks": [check()], "words": None,
         "memory": {"peak_rss": 6_123_000_000},
     }  # fmt: skip

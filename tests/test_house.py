@@ -4,10 +4,17 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ["quantize", "mimo_convert", "runtime_check"]  # each may import itself and what is before it
+FLOORS = [
+    "quantize",
+    "mimo_convert",
+    "runtime_check",
+    "publish",
+    "watch",
+]  # each may import itself and what is before it
 MAY_REACH_UP = {  # the doors of their floors
     "quantize/cli.py",  # mimo-quantize runs the pipeline from file to file
-    "mimo_convert/cli.py",  # mimo-convert checks what it wrote
+    "mimo_convert/cli.py",  # mimo-convert checks what it wrote, and publishes it
+    "runtime_check/cli.py",  # mimo-check nightly
 }
 
 

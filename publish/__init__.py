@@ -1,0 +1,1 @@
+"""The way out: checked files, their model card and checksums, to a repository of the Hub."""

@@ -1,0 +1,1 @@
+"""The night watch: published files are fetched, proved again, and compared with the nights before."""
