@@ -176,7 +176,7 @@ class History:
         return TargetResult(
             int(run), target, started, float(seconds), state, scope, json.loads(problems),
             [FileRow(**file) for file in json.loads(files)], json.loads(versions), report,
-            [StageRow(*stage[:-1], passed=bool(stage[-1])) for stage in stages],
+            [StageRow(*stage[:-1], bool(stage[-1])) for stage in stages],
         )  # fmt: skip
 
     def _select(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
