@@ -144,6 +144,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "checks": [_check(part) for part in results.of(Check)],
         "words": _words(results),
         "memory": {"peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024},
+        "publication": None,
     }
 
 

@@ -1,6 +1,7 @@
 """Reports as docs/json.md describes them, of the real model's size: made up, but in shape and size what a run gives."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from runtime_check import bundled
@@ -138,8 +139,29 @@ def report() -> dict[str, Any]:
         "schema": "mimo-check report 1", "command": "mimo-convert", "passed": True,
         "versions": {"python": "3.11.7", "mimo-convert": "0.5.0", "numpy": "2.4.6", "torch": "2.13.0"},
         "conversions": [conversion()], "static": [static()], "tensors": [tensors()], "checks": [check()], "words": None,
-        "memory": {"peak_rss": 6_123_000_000},
+        "memory": {"peak_rss": 6_123_000_000}, "publication": None,
     }  # fmt: skip
+
+
+def published_report() -> dict[str, Any]:
+    """One of two pairs, and where they are to be published."""
+    whole = report()
+    other = check()
+    for role, name, size in (("speech_lm", "mimo-asr-q8_0.gguf", 8_530_000_000),):
+        other[role] |= {
+            "file": f"/models/{name}",
+            "bytes": size,
+            "type": "q8_0",
+            "outtype": "q8_0",
+            "bits_per_weight": 8.5,
+        }
+        other[role]["sha256"] = "89abcdef01234567" * 4
+    other["memory"] = {"mapped": 8_932_653_184, "repacked": 0, "working": 612_000_000}
+    whole["checks"].append(other)
+    files = {Path(f["file"]).name: f for c in whole["checks"] for f in (c["speech_lm"], c["audio_tokenizer"])}
+    listed = [{"file": name, "sha256": f["sha256"], "bytes": f["bytes"]} for name, f in files.items()]
+    whole["publication"] = {"repo": "someone/MiMo-V2.5-ASR-GGUF", "files": listed, "even_if_failed": False}
+    return whole | {"command": "mimo-publish"}
 
 
 def failed_report() -> dict[str, Any]:

@@ -171,12 +171,14 @@ class History:
 
     def _result(self, row: Sequence[Any]) -> TargetResult:
         run, target, started, seconds, state, scope, problems, files, versions, report = row
-        names = ", ".join(one.name for one in fields(StageRow))
-        stages = self._select(f"SELECT {names} FROM stages WHERE run = ? AND target = ? ORDER BY rowid", (run, target))
+        names = [one.name for one in fields(StageRow)]
+        stages = self._select(
+            f"SELECT {', '.join(names)} FROM stages WHERE run = ? AND target = ? ORDER BY rowid", (run, target)
+        )
         return TargetResult(
             int(run), target, started, float(seconds), state, scope, json.loads(problems),
             [FileRow(**file) for file in json.loads(files)], json.loads(versions), report,
-            [StageRow(*stage[:-1], bool(stage[-1])) for stage in stages],
+            [StageRow(**dict(zip(names, stage, strict=True)) | {"passed": bool(stage[-1])}) for stage in stages],
         )  # fmt: skip
 
     def _select(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
