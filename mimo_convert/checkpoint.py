@@ -6,6 +6,7 @@ every shard is verified before a weight is used.
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -17,11 +18,13 @@ import numpy as np
 from quantize.errors import InputError
 from quantize.types import BF16, F16, F32, Type
 
+from .hub_folder import repository_of
 from .shards import LocalShards
 from .stored import StoredTensor, shape_text
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # an id of the Hub
 MAX_HEADER_BYTES = 100_000_000  # the format's own bound
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 WEIGHT_TYPES = {"F32": F32, "F16": F16, "BF16": BF16}
@@ -78,7 +81,8 @@ class Config:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder whose headers were all found sound; `repo` and `revision` (the commit) if from the Hub."""
+    """A checkpoint folder whose headers were all found sound; `repo` and `revision` (the commit) if from the Hub, as
+    far as is known."""
 
     folder: Path
     name: str
@@ -87,6 +91,19 @@ class Checkpoint:
     repo: str = ""
     revision: str = ""
     shards: LocalShards = field(default_factory=LocalShards)
+
+    def of_base_model(self, base_model: str, option: str) -> "Checkpoint":
+        """The same checkpoint, which the user says holds the Hub's `base_model`, OWNER/NAME or OWNER/NAME@REVISION.
+
+        Raises InputError for what is no such id, or if it is known to be another's.
+        """
+        repo, at, revision = base_model.partition("@")
+        if not REPO.fullmatch(repo) or (at and not revision):
+            raise InputError(option, repr(base_model), expected="OWNER/NAME or OWNER/NAME@REVISION")
+        for said, known in ((repo, self.repo), (revision, self.revision)):
+            if said and known and said != known:
+                raise InputError(option, f"{base_model}, but {self.folder} holds {known}", todo="leave it out")
+        return replace(self, name=repo.split("/")[1], repo=repo, revision=revision or self.revision)
 
     def fetch(self) -> None:
         """Return as soon as every shard can be read. Raises InputError if one cannot be downloaded."""
@@ -112,12 +129,15 @@ def open_checkpoint(source: str, name: str = "", *, stream: bool = False) -> Che
         folder = download_small_files(source)
         shards = HubShards(source, folder, stream=stream)
         revision = folder.name  # the cache keeps each snapshot under its commit
-        name = name or repo.split("/")[1]
     if not folder.is_dir():
         raise InputError(folder, "not a folder", expected="a folder with config.json and *.safetensors")
     config = Config(folder / "config.json", read_json(folder / "config.json"))
-    name = (name or folder.resolve().name).encode(errors="replace").decode()  # a folder's name need not be UTF-8
-    return Checkpoint(folder, name, config, _tensors(folder, shards), repo, revision, shards)
+    tensors = _tensors(folder, shards)
+    if not repo:
+        repo, revision = repository_of(folder, [config.path, *{tensor.file for tensor in tensors.values()}])
+    name = name or repo.rpartition("/")[2] or folder.resolve().name
+    name = name.encode(errors="replace").decode()  # a folder's name need not be UTF-8
+    return Checkpoint(folder, name, config, tensors, repo, revision, shards)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from quantize.types import TYPES, Type
 from runtime_check import bundled
 from runtime_check.options import FILE, audio_option, repack_option, report_options
 
+from .checkpoint import Checkpoint
 from .console import (
     TYPE_NAME,
     asr_only_option,
@@ -58,6 +59,12 @@ from .request import Request, check_rules_of, make_request
 @rule_options
 @asr_only_option
 @quantizer_option
+@click.option(
+    "--base-model",
+    metavar="OWNER/NAME",
+    help="The Hub's id, or OWNER/NAME@REVISION, of what is in the folder MODEL: recorded in the file.",
+)
+@click.option("--tokenizer-base-model", metavar="OWNER/NAME", help="The same of what is in the folder --tokenizer.")
 @click.option("--out", type=FILE, metavar="DIR", help="Folder for the files.  [default: ./<model name>-GGUF]")
 @threads_option
 @click.option(
@@ -82,9 +89,10 @@ from .request import Request, check_rules_of, make_request
 @one_line_errors
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
-    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, quantizer: str, out: Path | None, threads: int,
-    checked: bool, reference: str | None, audio: Path, repack: str, json_file: Path | None, junit_file: Path | None,
-    html_file: Path | None, stream: bool, dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, quantizer: str, base_model: str | None,
+    tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None,
+    audio: Path, repack: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None, stream: bool,
+    dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
@@ -104,7 +112,8 @@ def main(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
         )
     tokenizer_type = TYPES.get(tokenizer_outtype or "")
-    requests = make_requests(model, tokenizer, types, tokenizer_type, options, stream=stream and not dry_run)
+    checkpoints = open_checkpoints(model, tokenizer, base_model, tokenizer_base_model, stream=stream and not dry_run)
+    requests = make_requests(checkpoints, types, tokenizer_type, options)
     check_rules_of(requests)
     out = out or Path(f"{requests[0].model.name}-GGUF")
 
@@ -129,21 +138,33 @@ def main(
     sys.exit(exit_status([results.passed]))
 
 
-def make_requests(
-    model: str, tokenizer: str | None, types: list[Type], tokenizer_type: Type | None, options: Options, *, stream: bool
-) -> list[Request]:
-    """What is to be converted: the speech LM in every type and its audio tokenizer, or an audio tokenizer alone."""
+def open_checkpoints(
+    model: str, tokenizer: str | None, base_model: str | None, tokenizer_base_model: str | None, *, stream: bool
+) -> list[Checkpoint]:
+    """What is to be converted: a speech LM and its audio tokenizer, or an audio tokenizer alone."""
     checkpoint = bundled.open_model(model, stream=stream)
+    if base_model is not None:
+        checkpoint = checkpoint.of_base_model(base_model, "--base-model")
     if family_of(checkpoint) is not mimo_asr.FAMILY:
-        if tokenizer:
-            raise InputError(
-                "--tokenizer", f"{tokenizer}, but {model} is itself an audio tokenizer", todo="leave it out"
-            )
-        return [make_request(checkpoint, [tokenizer_type] if tokenizer_type else types, options)]
+        for option, value in (("--tokenizer", tokenizer), ("--tokenizer-base-model", tokenizer_base_model)):
+            if value:
+                raise InputError(option, f"{value}, but {model} is itself an audio tokenizer", todo="leave it out")
+        return [checkpoint]
     beside = bundled.open_tokenizer(tokenizer, model, stream=stream)
     if family_of(beside) is mimo_asr.FAMILY:
         raise InputError(beside.folder, "is a speech LM", expected="an audio tokenizer as --tokenizer")
-    return [make_request(checkpoint, types, options), make_request(beside, [tokenizer_type or types[0]], options)]
+    if tokenizer_base_model is not None:
+        beside = beside.of_base_model(tokenizer_base_model, "--tokenizer-base-model")
+    return [checkpoint, beside]
+
+
+def make_requests(
+    checkpoints: list[Checkpoint], types: list[Type], tokenizer_type: Type | None, options: Options
+) -> list[Request]:
+    """The speech LM in every type, and the audio tokenizer in its own or else the first; one alone in every type."""
+    *lms, tokenizer = checkpoints
+    of_tokenizer = [tokenizer_type] if tokenizer_type else types[:1] if lms else types
+    return [*(make_request(lm, types, options) for lm in lms), make_request(tokenizer, of_tokenizer, options)]
 
 
 def look_at_weights(requests: list[Request], threads: int) -> list[Request]:

@@ -27,6 +27,7 @@ from .part_file import PartFile, Tell
 from .plan import Plan
 from .request import Chunk, Request, by_place, chunks, origin_of
 from .rows import OverflowingWeightError, check_numbers, convert_rows
+from .shard_hashes import ShardHashes
 from .shards import LocalShards
 
 GOES_ON = "the same command goes on from here"
@@ -156,8 +157,14 @@ def check_names(parts: Sequence[PartFile], *, force: bool) -> None:
 
 def _write(request: Request, parts: list[PartFile], threads: int, stack: ExitStack) -> None:
     """Make the files of one request complete, but for their names; `parts` become others if the plans must."""
+    unnamed, shards = [part for part in parts if not part.published], request.model.shards
     try:
-        write_chunks([part for part in parts if not part.published], request.model.shards, threads)
+        with ShardHashes(shards) as hashes:
+            write_chunks(unnamed, shards, threads, hashes if request.model.is_checkpoint else None)
+            if unnamed and request.model.is_checkpoint:
+                found = hashes.of(request.files)
+                for part in unnamed:
+                    part.plan = part.plan.with_hashes(found)
     except OverflowingWeightError:  # rare, and never in the published model: find them all, plan again, begin again
         for part in parts:
             part.discard()
@@ -167,8 +174,8 @@ def _write(request: Request, parts: list[PartFile], threads: int, stack: ExitSta
         _write(informed, parts, threads, stack)
 
 
-def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int) -> None:
-    """Write every chunk that is not done, in one pass over the model's files."""
+def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int, hashes: ShardHashes | None) -> None:
+    """Write every chunk that is not done, in one pass over the model's files, which are hashed on the way."""
     if not parts:
         return
 
@@ -188,7 +195,7 @@ def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int) -
         progress_bar(total, total - left) as progress,
         Flusher(parts, shards, uses) as flusher,
         # left first: when the flusher fails, no thread may go on writing to files that are about to be closed
-        closing(one_pass(work, todo, shards, threads)) as written,
+        closing(one_pass(work, todo, shards, threads, hashes)) as written,
     ):
         for chunk, nbytes in written:
             flusher.add(chunk, nbytes)

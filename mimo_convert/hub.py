@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from huggingface_hub import HfFileSystem, constants, hf_hub_download, snapshot_download
 from tqdm import tqdm
@@ -48,6 +48,13 @@ class NoProgress(tqdm):  # type: ignore[misc]
         super().__init__(*arguments, **{**options, "disable": True})
 
 
+class RemoteFile(NamedTuple):
+    """A file of a repository; `sha256` is empty where the Hub gives none, as for small files."""
+
+    size: int
+    sha256: str
+
+
 class HubShards(LocalShards):
     """The shards of one commit of the repository `source`, of which `folder` is the snapshot in the cache.
 
@@ -68,18 +75,18 @@ class HubShards(LocalShards):
             os.environ.setdefault("HF_XET_CHUNK_CACHE_SIZE_BYTES", "0")
 
     def files(self, folder: Path) -> list[Path]:
-        there = (folder / name for name in self._remote_sizes if name.endswith(".safetensors"))
+        there = (folder / name for name in self._remote if name.endswith(".safetensors"))
         return sorted({*super().files(folder), *there})
 
     def exists(self, file: Path) -> bool:
-        return file.exists() or file.name in self._remote_sizes
+        return file.exists() or file.name in self._remote
 
     def is_here(self, file: Path) -> bool:
         return file.exists()  # a file gets its name in the snapshot when it is complete
 
     def size(self, file: Path) -> int:
         if file not in self.sizes:
-            self.sizes[file] = super().size(file) if self.is_here(file) else self._remote_sizes[file.name]
+            self.sizes[file] = super().size(file) if self.is_here(file) else self._remote[file.name].size
         return self.sizes[file]
 
     @contextmanager
@@ -138,14 +145,21 @@ class HubShards(LocalShards):
     def identity(self, file: Path) -> str:
         return f"{file.name} {self.size(file)} {self.commit}"
 
+    def published_sha256(self, file: Path) -> str:
+        return super().published_sha256(file) if self.is_here(file) else self._remote[file.name].sha256
+
     @cached_property
-    def _remote_sizes(self) -> dict[str, int]:
-        """The size of every file at the top of the repository."""
+    def _remote(self) -> "dict[str, RemoteFile]":
+        """Every file at the top of the repository."""
         if constants.HF_HUB_OFFLINE:
             return {}  # as asked for: what is here is all there is
         with one_line_error(self.source):
             entries: Any = HfFileSystem().ls(f"{self.repo}@{self.commit}", detail=True)
-            return {entry["name"].rpartition("/")[2]: entry["size"] for entry in entries if entry["type"] == "file"}
+            return {
+                entry["name"].rpartition("/")[2]: RemoteFile(entry["size"], (entry.get("lfs") or {}).get("sha256", ""))
+                for entry in entries
+                if entry["type"] == "file"
+            }
 
     def _one_line_error(self, file: Path) -> Any:
         return one_line_error(f"{self.source}/{file.name}")

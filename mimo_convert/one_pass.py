@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,28 +12,43 @@ from quantize.kernels import Bytes
 
 from .disk import forget
 from .request import Chunk
+from .shard_hashes import ShardHashes
 from .shards import LocalShards
 
 FORGET_BYTES = 1 << 24  # read before the system is asked to forget them
 
 
 def one_pass(
-    work: Callable[[Chunk, Bytes], Any], chunks: Sequence[Chunk], shards: LocalShards, threads: int
+    work: Callable[[Chunk, Bytes], Any],
+    chunks: Sequence[Chunk],
+    shards: LocalShards,
+    threads: int,
+    hashes: ShardHashes | None = None,
 ) -> Generator[tuple[Chunk, Any], None, None]:
     """`work` of each chunk and its rows as stored, which are its own until it returns; with the chunk, as they end.
 
-    When this is closed, or an error ends it, no thread is at work any more.
+    When this is closed, or an error ends it, no thread is at work any more. `hashes` is given all that is read.
     """
     buffers = Buffers()
 
-    def job(read: tuple[Chunk, Bytes]) -> tuple[Chunk, Bytes, Any]:
-        chunk, rows = read
-        return chunk, rows, work(chunk, rows)
+    def job(read: Read) -> tuple[Chunk, Bytes, Any]:
+        result = work(read.chunk, read.rows)
+        if read.hashed:
+            read.hashed.result()  # the rows, and the file, are used up only then
+        return read.chunk, read.rows, result
 
-    with closing(over_threads(job, read(chunks, shards, buffers), threads)) as done:
+    with closing(over_threads(job, read(chunks, shards, buffers, hashes), threads)) as done:
         for chunk, rows, result in done:
             buffers.give_back(rows)
             yield chunk, result
+
+
+class Read(NamedTuple):
+    """A chunk with its rows as stored, which are being hashed if they are to be."""
+
+    chunk: Chunk
+    rows: Bytes
+    hashed: Future[None] | None
 
 
 class Buffers:
@@ -53,16 +68,20 @@ class Buffers:
         self.free.append(rows.base)
 
 
-def read(chunks: Sequence[Chunk], shards: LocalShards, buffers: Buffers) -> Iterator[tuple[Chunk, Bytes]]:
+def read(chunks: Sequence[Chunk], shards: LocalShards, buffers: Buffers, hashes: ShardHashes | None) -> Iterator[Read]:
     """Each chunk with its rows as stored; waits for a file that has yet to arrive."""
     shards.expect(list(dict.fromkeys(chunk.source.file for chunk in chunks)))
-    for file, its_chunks in groupby(chunks, key=lambda chunk: chunk.source.file):
+    for file, group in groupby(chunks, key=lambda chunk: chunk.source.file):
         shards.fetch(file)
         forgotten = 0
+        its_chunks = list(group)
         for chunk in its_chunks:
             nbytes = chunk.n * chunk.source.row_bytes
-            yield chunk, chunk.source.read(chunk.first, chunk.n, buffers.take(nbytes))
-            end = chunk.source.begin + chunk.first * chunk.source.row_bytes + nbytes
+            rows = chunk.source.read(chunk.first, chunk.n, buffers.take(nbytes))
+            begin = chunk.source.begin + chunk.first * chunk.source.row_bytes
+            hashed = hashes.add(file, begin, rows, last=chunk is its_chunks[-1]) if hashes else None
+            yield Read(chunk, rows, hashed)
+            end = begin + nbytes
             if end - forgotten >= FORGET_BYTES:
                 forget(file, end)
                 forgotten = end

@@ -38,6 +38,7 @@ class PartFile:
         self.journal = Journal(self.part.with_name(self.part.name + ".journal"), origin)
         self.journal = self._earlier() or self.journal  # not to be lost, even if this run ends before it opens it
         self.fd: int | None = None
+        self.opening = self.locked = False
         self.published = False
 
     def __enter__(self) -> "PartFile":
@@ -73,8 +74,10 @@ class PartFile:
 
         Raises InputError if another process is writing it, or the disk refuses.
         """
+        self.opening = True
         self.fd = self._try(os.open, self.part, os.O_RDWR | os.O_CREAT, 0o644)
         self._lock()
+        self.locked = True
         if earlier := self._earlier():
             self.journal = earlier
             if earlier.done:
@@ -100,7 +103,9 @@ class PartFile:
         self._try(self.journal.add, chunks)
 
     def complete_header(self) -> None:
-        """Make it a GGUF file, which it is only when all of it is on the disk."""
+        """Make it a GGUF file, which it is only when all of it is on the disk. The plan may have come to know more."""
+        self.write(self.plan.header[MAGIC_BYTES:], MAGIC_BYTES)
+        self.flush([])
         self.write(self.plan.header[:MAGIC_BYTES], 0)
         self.flush([])
 
@@ -115,7 +120,7 @@ class PartFile:
 
     def discard(self) -> None:
         """Leave nothing of it, and close it; of one that is not open, or has its name, everything."""
-        if self.fd is not None and not self.published:
+        if not self.published and self._is_ours():
             self.journal.remove()
             self.journal.done.clear()
             with suppress(OSError):
@@ -127,6 +132,17 @@ class PartFile:
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
+        self.opening = self.locked = False
+
+    def _is_ours(self) -> bool:
+        """Whether nobody else has to do with the `.part`. An interrupt may strike when it is made, and not yet known."""
+        if self.opening and not self.locked:
+            with suppress(OSError, InputError):
+                if self.fd is None:
+                    self.fd = os.open(self.part, os.O_RDWR)
+                self._lock()
+                return os.fstat(self.fd).st_size == 0
+        return self.locked
 
     def _earlier(self) -> Journal | None:
         """The journal of an earlier run that was making the same file, if its `.part` is there."""

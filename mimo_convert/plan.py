@@ -5,7 +5,7 @@ A plan is data: the dry run, the disk check, the conversion, its progress and th
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -17,8 +17,9 @@ from quantize.types import F32, Type
 
 from .checkpoint import WEIGHT_TYPES
 from .gguf_file import Entry, align, header_bytes
-from .model_file import quantizer_text
+from .model_file import QUANTIZER, RECIPE, quantizer_text
 from .models import Family, Tensor
+from .provenance import QUANTIZED_FROM, SHARDS, VERSION, shards_text, tool_version, with_hashes
 from .stored import StoredTensor, shape_text
 from .stored_model import StoredModel, metadata_of_type
 
@@ -81,6 +82,10 @@ class Plan:
     def header(self) -> bytes:
         return header_bytes(self.family.gguf, self.metadata, [(t.name, t.shape, t.type) for t in self.tensors])
 
+    def with_hashes(self, shards: Mapping[str, str]) -> "Plan":
+        """The same plan, with the sha256 of the files that it is made of in the header, which is as long."""
+        return replace(self, metadata=with_hashes(self.metadata, shards))
+
     @property
     def quantizer(self) -> str:
         """What makes, or made, the blocks of the file, in words; empty if it has none, or nothing is known of them."""
@@ -141,12 +146,27 @@ def make_plan(
         file_name=file_name or _file_name(model.family, outtype),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
-        metadata=metadata_of_type(
-            model.metadata, outtype, recipe_text(_rules_of(tensors, model, outtype, options.rules)), _quantizer(tensors)
-        ),
+        metadata=metadata_of_type(model.metadata, outtype, _told(tensors, model, outtype, options.rules)),
         tensors=tensors,
         left_out=_left_out(model, used, options),
     )
+
+
+def _told(
+    tensors: Sequence[PlannedTensor], model: StoredModel, outtype: Type | None, rules: Sequence[Rule]
+) -> dict[str, str]:
+    """How the file is made, as it will tell: nothing that could differ between equal files."""
+    told = {}
+    sources = [(tensor, source) for tensor in tensors for source in tensor.sources]
+    if model.is_checkpoint:
+        told[SHARDS] = shards_text(source.file.name for _, source in sources)
+    elif model.type and any(source.type is not tensor.type and not is_float(source.type) for tensor, source in sources):
+        told[QUANTIZED_FROM] = ", ".join([*model.quantized_from, model.type.name])
+    return told | {
+        RECIPE: recipe_text(_rules_of(tensors, model, outtype, rules)),
+        QUANTIZER: _quantizer(tensors),
+        VERSION: tool_version(),
+    }
 
 
 def _quantizer(tensors: Iterable[PlannedTensor]) -> str:

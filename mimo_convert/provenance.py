@@ -4,19 +4,21 @@ There are no times and no names of this machine in it, so that equal input gives
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
-from .gguf_file import GGUFFile
+from gguf import GGUFValueType
 
-BASE = "general.base_model.0"
+from .checkpoint import REPO
+from .gguf_file import Entry, GGUFFile
+
+BASE = "general.base_model"
 VERSION = "mimo_convert.version"
 SHARDS = "mimo_convert.shards"
 QUANTIZED_FROM = "mimo_convert.quantized_from"
 HUB = "https://huggingface.co/"
-UNKNOWN_SHA256 = "0" * 64  # in a plan, before its shards were read
-REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-COMMIT = re.compile(r"[0-9a-f]{40}")
+NOT_READ = "0" * 64  # in place of the sha256 of a shard that is yet to be read
 SHARD_LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # as sha256sum writes it
 
 
@@ -25,7 +27,8 @@ class Provenance:
     """By a file's own account; empty is what it does not say.
 
     `repo` is the base model's id on the Hub, `revision` its commit there; `shards` the sha256 of each file of weights;
-    `version` that of mimo-convert; `quantized_from` the type of the GGUF file that this one was made from.
+    `version` that of mimo-convert; `quantized_from` the types of the quantized files that lay between, the first one
+    first. Files of plain floats count as the checkpoint: what is made of them is the same, where they hold its weights.
     """
 
     name: str = ""
@@ -33,7 +36,7 @@ class Provenance:
     revision: str = ""
     shards: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
-    quantized_from: str = ""
+    quantized_from: tuple[str, ...] = ()
 
 
 def provenance_of(file: GGUFFile) -> Provenance:
@@ -43,13 +46,49 @@ def provenance_of(file: GGUFFile) -> Provenance:
         value = file.metadata.get(key)
         return value if isinstance(value, str) else ""
 
-    repo = text(f"{BASE}.repo_url").removeprefix(HUB)
+    repo = text(f"{BASE}.0.repo_url").removeprefix(HUB)
     lines = [SHARD_LINE.fullmatch(line) for line in text(SHARDS).splitlines()]
     return Provenance(
-        name=text(f"{BASE}.name"),
+        name=text(f"{BASE}.0.name"),
         repo=repo if REPO.fullmatch(repo) else "",
-        revision=text(f"{BASE}.version"),
+        revision=text(f"{BASE}.0.version"),
         shards={line[2]: line[1] for line in lines if line},
         version=text(VERSION),
-        quantized_from=text(QUANTIZED_FROM),
+        quantized_from=tuple(filter(None, text(QUANTIZED_FROM).split(", "))),
     )
+
+
+def base_model_entries(name: str, repo: str, revision: str) -> list[Entry]:
+    """The base model as the format's own keys give it (ggml/docs/gguf.md, general.base_model)."""
+    told = {f"{BASE}.0.name": name}
+    if repo:
+        told |= {f"{BASE}.0.organization": repo.split("/")[0], f"{BASE}.0.repo_url": f"{HUB}{repo}"}
+    if revision:
+        told[f"{BASE}.0.version"] = revision
+    count = Entry(f"{BASE}.count", 1, GGUFValueType.UINT32)
+    return [count, *(Entry(key, text, GGUFValueType.STRING) for key, text in told.items())]
+
+
+def tool_version() -> str:
+    """The version of mimo-convert."""
+    return version("mimo-convert")
+
+
+def shards_text(names: Iterable[str]) -> str:
+    """The files of weights as `sha256sum` lists them, before their hashes are known."""
+    return "".join(f"{NOT_READ}  {name}\n" for name in sorted(set(names)))
+
+
+def with_hashes(metadata: Iterable[Entry], hashes: Mapping[str, str]) -> list[Entry]:
+    """The same metadata, of the same length, with the hashes of its shards, as far as they are `hashes`."""
+
+    def complete(line: str) -> str:
+        digest, _, name = line.partition("  ")
+        return f"{hashes.get(name, digest)}  {name}"
+
+    return [
+        entry._replace(value="".join(f"{complete(line)}\n" for line in entry.value.splitlines()))
+        if entry.key == SHARDS
+        else entry
+        for entry in metadata
+    ]

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
+from .hub_folder import downloaded
+
 
 class LocalShards:
     """Files that are on this machine, and stay."""
@@ -42,6 +44,10 @@ class LocalShards:
 
     def release(self, file: Path) -> None:
         """The conversion that `fetch`ed the file has no more use for it."""
+
+    def published_sha256(self, file: Path) -> str:
+        """The sha256 that the Hub gives for the file; empty where it is not from there, as far as is known."""
+        return downloaded(file).sha256
 
     def identity(self, file: Path) -> str:
         """What changes whenever the file's content does."""

@@ -15,8 +15,6 @@ from .checkpoint import Checkpoint
 from .gguf_file import Entry, GGUFFile, read_gguf
 from .model_file import (
     FILE_TYPE,
-    QUANTIZER,
-    RECIPE,
     checked_dimensions,
     is_asr_only,
     is_fused,
@@ -26,6 +24,7 @@ from .model_file import (
     vocabulary_of_file,
 )
 from .models import FAMILIES, Family, family_named, family_of
+from .provenance import base_model_entries, provenance_of
 from .shards import LocalShards
 from .stored import StoredTensor
 from .vocabulary import Vocabulary, read_vocabulary
@@ -39,7 +38,8 @@ class StoredModel:
 
     `where` is the folder or file it is stored in; `tensors` go by their names in a checkpoint, whatever holds them;
     `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out, `quantizers` what made
-    its blocks; `type` and `rules` are what it says that its tensors' types follow from.
+    its blocks; `type` and `rules` are what it says that its tensors' types follow from, `quantized_from` the types of
+    the files that lie between it and the checkpoint. Of a checkpoint, the hashes of its files are to be recorded.
     """
 
     where: Path
@@ -54,6 +54,8 @@ class StoredModel:
     quantizers: frozenset[str] = frozenset()
     type: Type | None = None
     rules: tuple[Rule, ...] = ()
+    quantized_from: tuple[str, ...] = ()
+    is_checkpoint: bool = False
 
 
 def model_of_checkpoint(checkpoint: Checkpoint) -> StoredModel:
@@ -65,8 +67,9 @@ def model_of_checkpoint(checkpoint: Checkpoint) -> StoredModel:
         vocabulary = read_vocabulary(checkpoint.folder, dims.vocab_size, family.needed_tokens)
     metadata = [*_about(checkpoint, family), *_sizes(family, dims), *_vocabulary(vocabulary)]
     return StoredModel(
-        checkpoint.folder, checkpoint.name, family, dims, checkpoint.tensors, metadata, checkpoint.shards
-    )
+        checkpoint.folder, checkpoint.name, family, dims, checkpoint.tensors, metadata, checkpoint.shards,
+        is_checkpoint=True,
+    )  # fmt: skip
 
 
 def model_of_file(path: Path) -> StoredModel:
@@ -91,6 +94,7 @@ def model_of_file(path: Path) -> StoredModel:
         quantizers=quantizers_of_file(file),
         type=type_of_file(file),
         rules=rules_of_file(file),
+        quantized_from=provenance_of(file).quantized_from,
     )
 
 
@@ -112,17 +116,16 @@ def _tensors_of_file(file: GGUFFile, family: Family, dims: Any) -> Iterator[tupl
             yield source.name, part
 
 
-def metadata_of_type(metadata: Iterable[Entry], type: Type | None, recipe: str, quantizer: str) -> list[Entry]:
-    """`metadata` of a file of this type (None: as it is), some of whose tensors have others by `recipe`, and whose
-    blocks `quantizer` makes, if that is known."""
-    entries = [entry for entry in metadata if entry.key not in (RECIPE, QUANTIZER)]
+def metadata_of_type(metadata: Iterable[Entry], type: Type | None, told: Mapping[str, str]) -> list[Entry]:
+    """`metadata` of a file of this type (None: as it is), with what is `told` of how it is made in place of what was
+    told before; an empty text is nothing to tell."""
+    entries = [entry for entry in metadata if entry.key not in told]
     if type:
         declared = Entry(FILE_TYPE, type.file_type, GGUFValueType.UINT32)
         entries = [declared if entry.key == FILE_TYPE else entry for entry in entries]
         if declared not in entries:
             entries.append(declared)
-    told = ((RECIPE, recipe), (QUANTIZER, quantizer))
-    return entries + [Entry(key, text, GGUFValueType.STRING) for key, text in told if text]
+    return entries + [Entry(key, text, GGUFValueType.STRING) for key, text in told.items() if text]
 
 
 def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:
@@ -132,16 +135,8 @@ def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:
     entries += [
         Entry(FILE_TYPE, F32.file_type, uint),  # the plan puts its own
         Entry("general.quantization_version", QUANTIZATION_VERSION, uint),
-        Entry("general.base_model.count", 1, uint),
-        Entry("general.base_model.0.name", checkpoint.name, string),
     ]
-    if checkpoint.repo:
-        owner = checkpoint.repo.split("/")[0]
-        entries.append(Entry("general.base_model.0.organization", owner, string))
-        entries.append(Entry("general.base_model.0.repo_url", f"https://huggingface.co/{checkpoint.repo}", string))
-    if checkpoint.revision:
-        entries.append(Entry("general.base_model.0.version", checkpoint.revision, string))
-    return entries
+    return entries + base_model_entries(checkpoint.name, checkpoint.repo, checkpoint.revision)
 
 
 def _sizes(family: Family, dims: Any) -> list[Entry]:

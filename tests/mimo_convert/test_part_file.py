@@ -268,3 +268,37 @@ def test_a_write_that_the_system_does_in_pieces_is_whole(
     monkeypatch.setattr(os, "pwrite", lambda fd, view, offset: pwrite(fd, view[:n], offset))
     part.write(data, plan.size - len(data))
     assert part.part.read_bytes().endswith(data)
+
+
+@pytest.fixture
+def interrupted_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next file that is opened is there, and an interrupt strikes before that is known."""
+    system = os.open
+
+    def interrupted(path: Path, *arguments: int) -> int:
+        system(path, *arguments)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "open", interrupted)
+
+
+def test_an_interrupt_while_it_is_made_leaves_nothing(part: PartFile, tmp_path: Path, interrupted_open: None) -> None:
+    with pytest.raises(KeyboardInterrupt), part:
+        part.open(silent)
+    assert names(tmp_path) == []
+
+
+@pytest.fixture
+def begun_by_another(plan: Plan, tmp_path: Path) -> Path:
+    leave(PartFile(tmp_path / NAME, plan, replace(ORIGIN, version="v0")), [0, 1])
+    return tmp_path
+
+
+def test_an_interrupt_before_it_is_begun_anew_leaves_what_was_there(
+    begun_by_another: Path, part: PartFile, interrupted_open: None
+) -> None:
+    before = names(begun_by_another)
+    with pytest.raises(KeyboardInterrupt), part:
+        part.open(silent)
+    assert names(begun_by_another) == before == [f"{NAME}.part", f"{NAME}.part.journal"]

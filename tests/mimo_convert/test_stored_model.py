@@ -1,7 +1,9 @@
 """A model is the same one whatever it is stored in: a checkpoint, or a GGUF file of any type and layout."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +50,24 @@ def files(lm: StoredModel, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return lambda fused: made[fused]
 
 
+def told(folder: Path) -> dict[str, str]:
+    """What a file of this checkpoint tells of how it was made."""
+    hashes = "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+        for path in sorted(folder.glob("*.safetensors"))
+    )
+    return {"mimo_convert.shards": hashes, "mimo_convert.version": version("mimo-convert")}
+
+
 @pytest.mark.parametrize("fused", [False, True], ids=["separate", "fused"])
 def test_a_file_holds_what_the_checkpoint_held(small_lm: Path, lm: StoredModel, files: Made, fused: bool) -> None:
     model, weights = model_of_file(files(fused)), checkpoint_tensors(small_lm)
     assert (model.fused, model.asr_only, model.family) == (fused, False, lm.family)
     assert model.dims == replace(lm.dims, rms_norm_eps=float(np.float32(lm.dims.rms_norm_eps)))
     assert model.tensors.keys() == lm.tensors.keys() == weights.keys()
-    for found, expected in zip(model.metadata, metadata_of_type(lm.metadata, TYPES["f32"], "", ""), strict=True):
+    for found, expected in zip(
+        model.metadata, metadata_of_type(lm.metadata, TYPES["f32"], told(small_lm)), strict=True
+    ):
         exact = expected.type != GGUFValueType.FLOAT32
         assert found == (expected if exact else expected._replace(value=float(np.float32(expected.value))))
     for name, tensor in model.tensors.items():
@@ -174,21 +187,16 @@ A, B = Entry("a", 1, U32), Entry("b", "x", STRING)
     ],
 )
 def test_metadata_of_a_type_declares_it_where_it_was_declared_before(before: list[Entry], after: list[Entry]) -> None:
-    assert metadata_of_type(before, TYPES["q8_0"], "", "") == after
+    assert metadata_of_type(before, TYPES["q8_0"], {}) == after
 
 
 @pytest.mark.parametrize("quantizer", ["", "simd", "ggml + simd"])
-def test_metadata_of_a_file_tells_what_made_these_blocks_and_not_those_before(quantizer: str) -> None:
-    new = [Entry("mimo_convert.quantizer", quantizer, STRING)] if quantizer else []
-    before = [A, Entry("mimo_convert.quantizer", "ggml", STRING), B]
-    assert metadata_of_type(before, None, "", quantizer) == [A, B, *new]
-
-
 @pytest.mark.parametrize("recipe", ["", "up=q8_0", "up=q8_0\nembed=f16"])
-def test_metadata_of_a_file_tells_its_own_rules_and_not_those_of_its_source(recipe: str) -> None:
-    new = [Entry("mimo_convert.recipe", recipe, STRING)] if recipe else []
-    before = [A, Entry("mimo_convert.recipe", "down=q4_k", STRING), B]
-    assert metadata_of_type(before, None, recipe, "") == [A, B, *new]
+def test_metadata_of_a_file_tells_how_it_was_made_and_not_how_its_source_was(quantizer: str, recipe: str) -> None:
+    now = {"mimo_convert.recipe": recipe, "mimo_convert.quantizer": quantizer}
+    new = [Entry(key, text, STRING) for key, text in now.items() if text]
+    before = [A, Entry("mimo_convert.recipe", "down=q4_k", STRING), Entry("mimo_convert.quantizer", "ggml", STRING), B]
+    assert metadata_of_type(before, None, now) == [A, B, *new]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,122 @@
+"""Every file says what it was made of, and by what; equal input gives equal files."""
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mimo_convert.checkpoint import open_checkpoint
+from mimo_convert.cli import main as mimo_convert
+from mimo_convert.convert import convert
+from mimo_convert.gguf_file import read_gguf
+from mimo_convert.plan import Options
+from mimo_convert.provenance import Provenance, provenance_of
+from mimo_convert.request import Request, make_request
+from mimo_convert.stored_model import model_of_file
+from quantize.types import TYPES
+
+from ..gguf_edit import Key, rewrite
+from ..readers import gguf_metadata
+
+
+def converted(source: Path, out: Path, *types: str) -> list[Path]:
+    plans = convert([make_request(open_checkpoint(str(source)), [TYPES[type] for type in types])], out, threads=2)
+    return [out / plan.file_name for plan in plans]
+
+
+def quantized(source: Path, target: Path, type: str) -> Path:
+    request = Request(model_of_file(source), [TYPES[type]], Options(allow_requantize=True), file_name=target.name)
+    convert([request], target.parent, threads=2)
+    return target
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_records_the_hash_of_every_shard_as_sha256sum_lists_it(small_lm: Path, tmp_path: Path) -> None:
+    for file in converted(small_lm, tmp_path, "q8_0", "f16"):
+        shards = {path.name: sha256(path) for path in sorted(small_lm.glob("*.safetensors"))}
+        assert len(shards) == 2
+        expected = "".join(f"{digest}  {name}\n" for name, digest in shards.items())
+        assert gguf_metadata(file)["mimo_convert.shards"] == expected
+        assert provenance_of(read_gguf(file)) == Provenance(
+            name="small-lm", shards=shards, version=version("mimo-convert")
+        )
+
+
+def test_tensors_that_are_left_out_are_hashed_with_the_others(small_tokenizer: Path, tmp_path: Path) -> None:
+    """Much of the audio tokenizer's file is in no GGUF: its hash is that of the file all the same."""
+    [file] = converted(small_tokenizer, tmp_path, "f16")
+    [shard] = small_tokenizer.glob("*.safetensors")
+    assert provenance_of(read_gguf(file)).shards == {shard.name: sha256(shard)}
+
+
+def test_equal_input_gives_equal_files_wherever_it_lies(small_lm: Path, tmp_path: Path) -> None:
+    [one] = converted(small_lm, tmp_path / "a", "q4_k")
+    [other] = converted(small_lm, tmp_path / "b" / "c", "q4_k")
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_file_made_of_a_quantized_one_says_so_and_of_floats_it_does_not(small_lm: Path, tmp_path: Path) -> None:
+    [f16] = converted(small_lm, tmp_path, "f16")
+    q8_0 = quantized(f16, tmp_path / "q8_0.gguf", "q8_0")
+    q6_k = quantized(q8_0, tmp_path / "q6_k.gguf", "q6_k")
+    q4_k = quantized(q6_k, tmp_path / "q4_k.gguf", "q4_k")
+    made_from = {path.stem: provenance_of(read_gguf(path)).quantized_from for path in (f16, q8_0, q6_k, q4_k)}
+    assert made_from == {"mimo-asr-f16": (), "q8_0": (), "q6_k": ("q8_0",), "q4_k": ("q8_0", "q6_k")}
+    assert provenance_of(read_gguf(q4_k)).shards == provenance_of(read_gguf(f16)).shards
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("general.base_model.0.repo_url", "https://example.org/a/b"),
+        ("general.base_model.0.repo_url", "https://huggingface.co/a/b c\n- x"),
+        ("mimo_convert.shards", "abc  model.safetensors\n"),
+        ("mimo_convert.quantized_from", ""),
+    ],
+)
+def test_what_is_not_in_its_form_is_as_if_it_were_not_there(
+    small_tokenizer: Path, tmp_path: Path, key: str, value: str
+) -> None:
+    [file] = converted(small_tokenizer, tmp_path, "f16")
+    without = rewrite(file, tmp_path / "without.gguf", keys=lambda k: None if k.name == key else k)
+    strange = rewrite(without, tmp_path / "strange.gguf", add=[Key(key, value, type_of_string())])
+    assert provenance_of(read_gguf(strange)) == provenance_of(read_gguf(without))
+
+
+def type_of_string() -> object:
+    from gguf import GGUFValueType
+
+    return GGUFValueType.STRING
+
+
+def test_a_folder_of_the_hubs_cache_is_known_by_its_names(small_lm: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--Some--Speech-LM" / "snapshots" / ("c0ffee" * 6 + "c0ff")
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(small_lm)
+    [file] = converted(snapshot, tmp_path, "f16")
+    found = provenance_of(read_gguf(file))
+    assert (found.name, found.repo, found.revision) == ("Speech-LM", "Some/Speech-LM", "c0ffee" * 6 + "c0ff")
+
+
+def test_a_folder_may_be_said_to_hold_a_model_of_the_hub(small_lm: Path, small_tokenizer: Path, tmp_path: Path) -> None:
+    options = ["--base-model", "Some/Speech-LM@c0ffee", "--tokenizer-base-model", "Some/Tokenizer", "--no-check"]
+    arguments = [str(small_lm), "--tokenizer", str(small_tokenizer), "--out", str(tmp_path / "out"), *options]
+    result = CliRunner().invoke(mimo_convert, arguments)
+    assert result.exit_code == 0, result.output
+    lm, tokenizer = (
+        provenance_of(read_gguf(tmp_path / "out" / f"mimo-{name}-f16.gguf")) for name in ("asr", "tokenizer")
+    )
+    assert (lm.name, lm.repo, lm.revision) == ("Speech-LM", "Some/Speech-LM", "c0ffee")
+    assert (tokenizer.name, tokenizer.repo, tokenizer.revision) == ("Tokenizer", "Some/Tokenizer", "")
+
+
+@pytest.mark.parametrize("value", ["", "Speech-LM", "a/b/c", "a b/c", "https://huggingface.co/a/b", "a/b@"])
+def test_a_base_model_is_an_id_of_the_hub(small_lm: Path, value: str) -> None:
+    result = CliRunner().invoke(mimo_convert, [str(small_lm), "--base-model", value, "--dry-run"])
+    assert result.exit_code == 2
+    assert "expected OWNER/NAME or OWNER/NAME@REVISION" in result.output
