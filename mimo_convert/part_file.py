@@ -135,7 +135,7 @@ class PartFile:
         self.opening = self.locked = False
 
     def _is_ours(self) -> bool:
-        """Whether nobody else has to do with the `.part`. An interrupt may strike when it is made, and not yet known."""
+        """Whether nobody else has to do with the `.part`. An interrupt may strike when it is made but not yet known."""
         if self.opening and not self.locked:
             with suppress(OSError, InputError):
                 if self.fd is None:

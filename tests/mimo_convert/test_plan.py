@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mimo_convert.checkpoint import DTYPES, Config, open_checkpoint
 from mimo_convert.models import mimo_asr, mimo_tokenizer
 from mimo_convert.models.family import Family
 from mimo_convert.plan import Options, Plan, make_plan
+from mimo_convert.provenance import NOT_READ
 from mimo_convert.stored import StoredTensor
 from mimo_convert.stored_model import StoredModel, model_of_checkpoint
 from mimo_convert.vocabulary import read_vocabulary
@@ -310,6 +312,8 @@ def test_metadata_of_the_speech_lm_is_the_contracts(small_lm: Path, tmp_path: Pa
         "mimo_asr.patch.num_layers": 1, "mimo_asr.patch.hidden_size": 128, "mimo_asr.patch.num_heads": 4,
         "mimo_asr.patch.head_dim": 32, "mimo_asr.patch.intermediate_size": 256,
         "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "mimo_convert.quantizer": "ggml",
+        "mimo_convert.shards": f"{NOT_READ}  model-00001-of-00002.safetensors\n"
+        f"{NOT_READ}  model-00002-of-00002.safetensors\n", "mimo_convert.version": version("mimo-convert"),
     }  # fmt: skip
 
 
@@ -326,4 +330,5 @@ def test_metadata_of_the_audio_tokenizer_is_the_contracts(small_tokenizer: Path,
         "mimo_tok.codebook_size.0": 32, "mimo_tok.codebook_size.1": 16, "mimo_tok.codebook_size.2": 16,
         "mimo_tok.n_mels": 16, "mimo_tok.nfft": 960, "mimo_tok.window_size": 960, "mimo_tok.rope_theta": 10000.0,
         "mimo_tok.skip_layer_id": 3, "mimo_tok.fmin": 0.0,
+        "mimo_convert.shards": f"{NOT_READ}  model.safetensors\n", "mimo_convert.version": version("mimo-convert"),
     }  # fmt: skip
