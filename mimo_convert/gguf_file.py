@@ -28,6 +28,10 @@ MAX_DIMENSIONS = 4  # of ggml
 MAX_HEADER_BYTES = 100_000_000  # of a header that is not damaged; the published models' are under 10 MB
 
 
+class CutHeaderError(InputError):
+    """The file ends before its header does."""
+
+
 class Entry(NamedTuple):
     """A metadata entry; `type` is the element's type where `value` is a list."""
 
@@ -148,7 +152,7 @@ class _Reader:
         """Make `n` bytes from the cursor available, move behind them, and return where they begin."""
         begin, end = self.at, self.at + n
         if end > self.size:
-            raise InputError(
+            raise CutHeaderError(
                 self.path, f"cut short: {self.size} bytes, its header reaches beyond", todo="copy or convert it again"
             )
         if end > MAX_HEADER_BYTES:

@@ -13,10 +13,14 @@ def as_junit(report: Report) -> bytes:
 
     A check took its time as a whole, so its first case has all of it.
     """
-    suites = verdicts(safe(report))
-    root = ET.Element("testsuites", {"name": report["command"], **_counts(suites)})
-    for suite, name in zip(suites, _unique(f"{suite.kind}: {suite.name}" for suite in suites), strict=True):
-        _add_suite(root, suite, name)
+    return suites_as_junit(report["command"], verdicts(safe(report)))
+
+
+def suites_as_junit(name: str, suites: Sequence[Suite]) -> bytes:
+    """Suites of safe texts (safe_text.py) as a JUnit XML file. What was not judged is an error, not a failure."""
+    root = ET.Element("testsuites", {"name": name, **_counts(suites)})
+    for suite, unique in zip(suites, _unique(f"{suite.kind}: {suite.name}" for suite in suites), strict=True):
+        _add_suite(root, suite, unique)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
@@ -32,10 +36,11 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 
 def _counts(suites: Sequence[Suite]) -> dict[str, str]:
+    failed = [case for suite in suites for case in suite.failed]
     return {
         "tests": str(sum(len(suite.cases) for suite in suites)),
-        "failures": str(sum(len(suite.failed) for suite in suites)),
-        "errors": "0",
+        "failures": str(sum(case.judged for case in failed)),
+        "errors": str(sum(not case.judged for case in failed)),
         "skipped": "0",
         "time": f"{sum(suite.seconds for suite in suites):.3f}",
     }
@@ -52,7 +57,8 @@ def _add_suite(root: ET.Element, suite: Suite, name: str) -> None:
 def _add_case(suite: ET.Element, case: Case, **attributes: str) -> None:
     element = ET.SubElement(suite, "testcase", attributes)
     if case.problems:
-        failure = ET.SubElement(element, "failure", type="gate", message=case.summary)
+        tag, type = ("failure", "gate") if case.judged else ("error", "unchecked")
+        failure = ET.SubElement(element, tag, type=type, message=case.summary)
         failure.text = "\n".join(case.problems)
     if case.note:
         ET.SubElement(element, "system-out").text = case.note

@@ -1,7 +1,7 @@
 """The report as one HTML page: no script, no request, nothing but what the JSON report holds (docs/json.md).
 
-The page is page.html.j2. Here is what stands at its top; page_parts.py draws checks and tensors, page_numbers.py writes
-numbers.
+The page is page.html.j2, in the frame of all pages, base.html.j2. Here is what stands at its top; page_parts.py draws
+checks and tensors, page_numbers.py writes numbers.
 """
 
 from functools import cache
@@ -63,14 +63,19 @@ def as_html(report: Report) -> str:
 
 @cache
 def template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.ChainableUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+    found = environment()
+    found.filters |= {"file_name": file_name, "verdict": verdict_word, "reasons": reasons_of, "notes": notes_of}
+    return found.get_template("page.html.j2")
+
+
+def environment(*folders: Path) -> jinja2.Environment:
+    """For templates in these folders, which may build upon base.html.j2 and macros.html.j2 here."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]), autoescape=True,
+        undefined=jinja2.ChainableUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= FILTERS | {
-        "file_name": file_name, "verdict": verdict_word, "reasons": reasons_of, "notes": notes_of,
-    }  # fmt: skip
-    return environment.get_template("page.html.j2")
+    made.filters |= FILTERS
+    return made
 
 
 def files_of(report: Report) -> list[Report]:

@@ -178,7 +178,8 @@ def cosine_series(stages: Sequence[Report]) -> list[Series]:
     for name, style, which in (("mean", "mean", "mean"), ("worst position", "worst", "min")):
         values, gates = ([stage[f"{kind}_{which}"] for stage in stages] for kind in ("cos", "gate"))
         notes = [f"{stage['name']}, {name}: {cosine(stage[f'cos_{which}'])}" for stage in stages]
-        failed = {i for i, (value, gate) in enumerate(zip(values, gates, strict=True)) if value < gate}
+        pairs = enumerate(zip(values, gates, strict=True))
+        failed = {i for i, (value, gate) in pairs if None not in (value, gate) and value < gate}
         series.append(Series(name, style, values, notes, gates, failed, "their gates"))
     return series
 

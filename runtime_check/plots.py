@@ -13,6 +13,8 @@ from markupsafe import Markup
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 46, 6, 30, 34  # units; what is left and right, above and below the marks
 HEIGHT = 216  # of plots over positions
+FILE_BOX = (-6, -24, WIDTH + 12, HEIGHT + 32)  # of a file of its own: x, y, width, height, with room for its title
+FILE_SCALE = 1.2  # its pixels by its units
 ROW = 34  # of plots in rows: a name, and its marks closer to it than to the next
 DECADES = 9  # a scale shows no more; what is smaller lies on its end
 CHARACTER = 6.1  # about the width of one, for the legend
@@ -118,6 +120,18 @@ def in_rows(title: str, description: str, names: Sequence[str], measure: Measure
         parts.append(_path(f"gate {one.style}", "".join(f"M{x:.1f} {y - 6:.1f}v12" for x, y in gates)))
     parts += _marks(series, at)
     return _svg(bottom + 20, title, description, parts)
+
+
+def as_file(svg: Markup, title: str, style: str) -> str:
+    """A plot over positions as a file of its own, `title` written above it; `style` is its CSS."""
+    _, _, inside = svg.partition(">")
+    return Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{}" height="{}" viewBox="{} {} {} {}">\n'
+        '<style>{}</style>\n<rect class="ground" x="{}" y="{}" width="{}" height="{}" rx="6"/>\n{}\n{}\n'
+    ).format(
+        *(round(length * FILE_SCALE) for length in FILE_BOX[2:]), *FILE_BOX, Markup(style), *FILE_BOX,
+        _text("name", Point(4, -8), title), Markup(inside),
+    )  # fmt: skip
 
 
 # ── scales ───────────────────────────────────────────────────────────────────────────────────────────────────────

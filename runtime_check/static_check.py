@@ -4,7 +4,8 @@ Rules are named as the reports show them. Each finds all that is wrong; one whos
 meaningless, such as the shapes of a file that lost its sizes, is left out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice, product, takewhile
 from pathlib import Path
@@ -85,8 +86,11 @@ class StaticCheck:
         return [f"{rule.name}: {problem}" for rule in self.rules for problem in rule.problems]
 
 
-def check_static(path: Path, threads: int) -> StaticCheck:
-    """Hold a file against every rule; reads it once. Raises InputError only if it cannot be read."""
+def check_static(path: Path, threads: int, weights: bool = True) -> StaticCheck:
+    """Hold a file against every rule; reads it once. Raises InputError only if it cannot be read.
+
+    Without `weights` only what stands before them is read: of a file of the full size, the rest need not be there.
+    """
     begin = perf_counter()
     try:
         file = read_gguf(path)
@@ -95,11 +99,11 @@ def check_static(path: Path, threads: int) -> StaticCheck:
             raise
         size, rules = path.stat().st_size, [_result("structure", 1, [_text(path, error)])]
     else:
-        size, rules = file.size, list(_rules(file, threads))
+        size, rules = file.size, list(_rules(file, threads, weights))
     return StaticCheck(path, size, tuple(rules), perf_counter() - begin)
 
 
-def _rules(file: GGUFFile, threads: int) -> Iterator[RuleResult]:
+def _rules(file: GGUFFile, threads: int, weights: bool) -> Iterator[RuleResult]:
     yield _result("structure", len(file.metadata) + len(file.tensors), _structure(file))
     family = family_named(file.architecture)
     yield _result("architecture", 1, [] if family else _unknown(file))
@@ -116,14 +120,18 @@ def _rules(file: GGUFFile, threads: int) -> Iterator[RuleResult]:
             yield _result("shapes", found, _shapes(file, layout, dims, expected))
         if family.has_vocabulary:
             yield from (_result(*finding) for finding in findings(file, family, _vocab_size(file, family)))
-    looks = look_at_weights(file, threads)
+    looks = look_at_weights(file, threads) if weights else None
     rules = _recipe(file)
     if expected and rules is not None:
         yield _result("types", found, _types(file, expected, rules, looks))
-    every = looks.values()
-    yield _result("numbers", sum(look.n_weights for look in every), chain.from_iterable(map(numbers, every)))
-    yield _result("constant tensors", len(every), chain.from_iterable(map(constant, every)))
-    blocks = [look for look in every if look.n_blocks]
+    if looks is not None:
+        yield from _weights(looks.values())
+
+
+def _weights(looks: Collection[Looks]) -> Iterator[RuleResult]:
+    yield _result("numbers", sum(look.n_weights for look in looks), chain.from_iterable(map(numbers, looks)))
+    yield _result("constant tensors", len(looks), chain.from_iterable(map(constant, looks)))
+    blocks = [look for look in looks if look.n_blocks]
     if blocks:
         yield _result("scales", sum(look.n_blocks for look in blocks), chain.from_iterable(map(scales, blocks)))
 
@@ -292,9 +300,13 @@ def _differs(other: Tensor | None, expected: Tensor, found: StoredTensor) -> boo
 
 
 def _types(
-    file: GGUFFile, expected: Mapping[str, Tensor], rules: Sequence[Rule], looks: Mapping[str, Looks]
+    file: GGUFFile, expected: Mapping[str, Tensor], rules: Sequence[Rule], looks: Mapping[str, Looks] | None
 ) -> Iterator[str]:
-    """Tensors of another type than their role, the file's rules, its own type and their rows give them."""
+    """Tensors of another type than their role, the file's rules, its own type and their rows give them.
+
+    A tensor in F32 may be so for a weight that would be infinite in the type it should have; without `looks` each
+    might, and none of them is judged.
+    """
     type = type_of_file(file)
     if type is None:
         known = ", ".join(f"{type.file_type} ({type.name})" for type in TYPES.values())
@@ -304,13 +316,14 @@ def _types(
         if found is None or (type is None and not fixed):
             continue
         wanted, _ = choose_type(tensor.role, found.shape[-1], type or F32, name, rules)
-        kept = found.type is F32 and looks[name].peak >= wanted.overflow  # a weight that would be infinite there
+        peak = looks[name].peak if looks is not None else math.inf
+        kept = found.type is F32 and peak >= wanted.overflow  # a weight that would be infinite there
         if found.type is not wanted and not kept:
             by_rule = [f"rule {rule}" for rule in rules if rule.matches(name, tensor.role)]
             by_role = [f"{tensor.role}: always"] if fixed else []
             why = [*by_role, *by_rule, f"{FILE_TYPE} {file.metadata.get(FILE_TYPE)}"][0]
-            peak = f" without a weight beyond {looks[name].peak:.4g}" * (found.type is F32)
-            yield f"tensor {name} is {found.type.name}{peak}; expected {wanted.name} ({why})"
+            without = f" without a weight beyond {peak:.4g}" * (found.type is F32)
+            yield f"tensor {name} is {found.type.name}{without}; expected {wanted.name} ({why})"
 
 
 def _recipe(file: GGUFFile) -> tuple[Rule, ...] | None:

@@ -19,11 +19,15 @@ TOP1, KL, CACHED = "steps: likeliest token", "steps: KL divergence", "steps: cac
 
 @dataclass(frozen=True)
 class Case:
-    """One gate. `problems` says what was found and what was wanted; empty if it passed. `note` is told in any case."""
+    """One gate. `problems` says what was found and what was wanted; empty if it passed. `note` is told in any case.
+
+    `judged`: whether the problems are failures, or the reasons why it could not be checked.
+    """
 
     name: str
     problems: list[str]
     note: str = ""
+    judged: bool = True
 
     @property
     def summary(self) -> str:
@@ -123,10 +127,11 @@ def _transcript_note(check: Report) -> str:
 def _stage(stage: Report, said: _Reasons) -> Case:
     if stage["passed"]:
         return Case(stage["name"], [])
+    found = [(which, stage[f"cos_{which}"], stage[f"gate_{which}"]) for which in ("mean", "min")]
     below = [
-        f"cos_{which} {stage[f'cos_{which}']:.6f}, at least {stage[f'gate_{which}']:.6f} must be"
-        for which in ("mean", "min")
-        if stage[f"cos_{which}"] < stage[f"gate_{which}"]
+        f"cos_{which} {cosine:.6f}, at least {gate:.6f} must be"
+        for which, cosine, gate in found
+        if cosine is not None and gate is not None and cosine < gate
     ]
     return Case(stage["name"], said.take(stage["name"]) or below or ["failed"])
 

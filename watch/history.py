@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quantize.errors import InputError
 
@@ -97,6 +97,26 @@ class TargetResult:
     stages: Sequence[StageRow] = ()
 
 
+class State(NamedTuple):
+    """How a run found a target, in short."""
+
+    run: int
+    started: str
+    state: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best value of one metric at a stage of a sound, and the run, begun at `started`, that reached it."""
+
+    sound: str
+    stage: str
+    value: float
+    run: int
+    started: str
+
+
 class History:
     """The history in the file `path`, which is made if it is not there. Raises InputError if it is something else."""
 
@@ -160,10 +180,28 @@ class History:
         """What the last `limit` runs (-1: all) found of a target, the oldest first."""
         return self._results("target = ?", (target,), limit)
 
+    def states(self, target: str) -> list[State]:
+        """How every run found a target, the oldest first, without what it measured."""
+        return [State(*row) for row in self._select(
+            "SELECT run, started, state, scope FROM targets WHERE target = ? ORDER BY rowid", (target,)
+        )]  # fmt: skip
+
     def last_good(self, target: str) -> TargetResult | None:
         """The last run of a target in which all of it was checked, and it passed; None if there is none."""
         found = self._results("target = ? AND state = ? AND scope = ?", (target, PASSED, WHOLE), 1)
         return found[0] if found else None
+
+    def best(self, target: str, metric: str, more_is_better: bool, since: str = "") -> list[Best]:
+        """The best of a metric, a field of StageRow, at every stage of every sound, in the target's good runs that
+        began at `since` or later."""
+        # SQLite takes the other columns from the row that has the maximum (https://sqlite.org/lang_select.html)
+        query = f"""
+            SELECT sound, stage, {"max" if more_is_better else "min"}({metric}), run, started
+            FROM stages JOIN targets USING (run, target)
+            WHERE target = ? AND state = ? AND scope = ? AND started >= ? AND {metric} IS NOT NULL
+            GROUP BY sound, stage
+        """
+        return [Best(*row) for row in self._select(query, (target, PASSED, WHOLE, since))]
 
     def _results(self, where: str, values: tuple[object, ...], limit: int = -1) -> list[TargetResult]:
         rows = self._select(f"SELECT * FROM targets WHERE {where} ORDER BY rowid DESC LIMIT {limit}", values)

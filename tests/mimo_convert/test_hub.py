@@ -1,5 +1,6 @@
 """Checkpoints from the Hub, by a real server on this machine: what arrives when, what is kept, what goes wrong."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,13 +18,13 @@ import pytest
 import soundfile
 
 from mimo_convert import hub as module
-from mimo_convert.hub import HubShards, delete_from_cache
+from mimo_convert.hub import HubShards, RemoteFile, delete_from_cache
 from quantize.errors import InputError
 from runtime_check import bundled
 from runtime_check.activations import Activations
 
 from ..conftest import SMALL_LM
-from ..hub_server import Asked, Hub, commit, serve
+from ..hub_server import Asked, Fault, Hub, commit, serve
 from ..readers import gguf_metadata, gguf_tensors
 from ..synthetic import write_speech_lm
 
@@ -202,6 +203,33 @@ def test_a_run_whose_download_failed_goes_on_where_it_stopped(user: User, local:
     check_same(user.folder / "out", local, "main")
 
 
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_shard_that_was_damaged_on_the_way_is_in_no_file(
+    user: User, lm: Path, local: Path, stream: list[str]
+) -> None:
+    """A bit of a weight is another one: of the size and form that it should be, and not what the Hub has."""
+    damaged = bytearray((lm / SHARDS[1]).read_bytes())
+    damaged[-3] ^= 1
+
+    def damage(asked: Asked) -> Fault | None:
+        whole = asked.file == SHARDS[1] and asked.method == "GET" and not asked.range
+        return Fault(content=bytes(damaged)) if whole else None
+
+    user.hub.before = damage
+    status, said = user.convert(*stream)
+    assert status == 2
+    found, expected = (hashlib.sha256(data).hexdigest() for data in (damaged, (lm / SHARDS[1]).read_bytes()))
+    assert re.search(rf"{SHARDS[1]}: has the sha256 {found}; expected {expected}, by the Hub; it was damaged", said)
+    assert not (user.folder / "out").exists(), "nothing made of it is gone on with"
+
+    user.hub.before = lambda asked: None
+    for shard in user.cache.glob(f"*/snapshots/*/{SHARDS[1]}"):  # as the message says
+        shard.resolve().unlink()
+        shard.unlink()
+    assert user.convert(*stream) == (0, "")
+    check_same(user.folder / "out", local, "main")
+
+
 @pytest.mark.parametrize("kept_back", SHARDS[:2])
 def test_an_interrupt_need_not_wait_for_a_download(user: User, local: Path, kept_back: str) -> None:
     coming, go_on = threading.Event(), threading.Event()
@@ -320,7 +348,7 @@ class Cache:
 
     def shards(self, *, stream: bool) -> HubShards:
         shards = HubShards(LM, self.snapshot, stream=stream)
-        shards.__dict__["_remote_sizes"] = dict.fromkeys("abcd", 100)
+        shards.__dict__["_remote"] = dict.fromkeys("abcd", RemoteFile(100, ""))
         shards.expect(self.files("abcd"))
         return shards
 

@@ -22,33 +22,7 @@ from runtime_check.junit import as_junit
 from runtime_check.page import as_html
 
 from .. import reports
-from ..browser import DESKTOP, PHONE, Browser, chromium
-
-# Every text that can be seen, as [contrast with what is behind it, height of its letters in pixels, text].
-TEXTS = """
-const rgba = color => color.match(/[\\d.]+/g).map(Number);
-const luminance = color => rgba(color).slice(0, 3).map(x => x / 255)
-    .map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
-const behind = element => {
-    for (let e = element; e; e = e.parentElement) {
-        const color = getComputedStyle(e).backgroundColor;
-        if (rgba(color)[3] !== 0) return color;
-    }
-    return 'rgb(255, 255, 255)';
-};
-const found = [];
-for (const element of document.body.querySelectorAll('*')) {
-    const text = [...element.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join(' ').trim();
-    if (!text || ['title', 'desc'].includes(element.tagName) || !element.checkVisibility()) continue;
-    const style = getComputedStyle(element), matrix = element.getScreenCTM ? element.getScreenCTM().a : 1;
-    const two = [luminance(element.getScreenCTM ? style.fill : style.color), luminance(behind(element))];
-    const contrast = (Math.max(...two) + 0.05) / (Math.min(...two) + 0.05);
-    found.push([contrast, parseFloat(style.fontSize) * matrix, text]);
-}
-return found;
-"""
-OPEN_ALL = "document.querySelectorAll('details').forEach(details => details.open = true)"
+from ..browser import DESKTOP, OPEN_ALL, PHONE, TEXTS, Browser, chromium
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,156 @@
+"""The files that the nightly job keeps from one run to the next, and no more of them than the disk has room for.
+
+Each lies at REPO@REVISION/NAME, and beside it, in NAME.verified, what it was when it was verified: a file that was
+changed since is not trusted. A part lies at NAME.ETAG.part, so that no part of one version is gone on with as another.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from mimo_convert.disk import free_bytes
+from mimo_convert.hub_listing import HubFile
+from runtime_check.files import write_whole
+
+VERIFIED, HEADER_ONLY = ".verified", ".header"
+PART = re.compile(r"(.+)\.([0-9a-f]{40,64})\.part")
+MARGIN = 1 << 28  # bytes of the disk that are left to others
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a file was when it was verified. `etag` is the Hub's name for its content: its sha256, or its git hash."""
+
+    etag: str
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+class Held(NamedTuple):
+    """A file that is what was listed."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file, or the part of one, in the cache: the content's etag, and all names under which something is."""
+
+    path: Path
+    etag: str
+    names: tuple[Path, ...]
+
+    @property
+    def used(self) -> float:
+        """When it was last needed."""
+        return self.names[-1].stat().st_mtime
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the disk gets back for it."""
+        return sum(name.stat().st_blocks * 512 for name in self.names if name.exists())
+
+    def delete(self) -> None:
+        for name in self.names:
+            name.unlink(missing_ok=True)
+
+
+class Cache:
+    """The cache in `folder`; `free` says how many bytes the disk that holds a folder has left.
+
+    Whatever the disk refuses is an OSError. Other files in the folder stay as they are.
+    """
+
+    def __init__(self, folder: Path, free: Callable[[Path], int] = free_bytes) -> None:
+        self.folder, self.free = folder, free
+
+    def place(self, repo: str, revision: str, name: str = "") -> Path:
+        """Where a repository's files lie, or one of them."""
+        return self.folder / quote(f"{repo}@{revision}", safe="@") / name
+
+    def find(self, place: Path, file: HubFile) -> Held | None:
+        """The verified file of this content: at its place, or of another repository or revision by the same name."""
+        for kept in sorted(self._kept(), key=lambda kept: kept.path != place):
+            note = read_note(kept.path)
+            if note and note.etag == file.etag and kept.path.name == place.name and is_as_noted(kept.path, note):
+                os.utime(note_of(kept.path))
+                return Held(kept.path, note.sha256)
+        return None
+
+    def keep(self, part: Path, place: Path, etag: str, sha256: str) -> Held:
+        """Give a part that was verified its name. In this order: a note alone vouches for nothing."""
+        status = part.stat()
+        note = Note(etag, sha256, status.st_size, status.st_mtime_ns)
+        write_whole(note_of(place), json.dumps(asdict(note)).encode())
+        part.replace(place)
+        return Held(place, sha256)
+
+    def delete_outdated(self, repo: str, revision: str, files: Mapping[str, HubFile]) -> None:
+        """Delete what is there of versions that the repository's revision has not any more, and headers."""
+        place = self.place(repo, revision)
+        for kept in self._kept(place):
+            name = kept.path.relative_to(place).as_posix()
+            part = PART.fullmatch(name)
+            file = files.get(part[1] if part else name)
+            if file is None or file.etag != kept.etag:
+                kept.delete()
+        for header in place.rglob(f"*.gguf{HEADER_ONLY}"):
+            header.unlink()
+
+    def make_room(self, n: int, needed: Collection[Path], tell: Callable[[str], None]) -> bool:
+        """Whether the disk has room for `n` bytes more: if need be after the least recently used were deleted, but none
+        of those `needed`. If there would not be room even so, none is."""
+        others = sorted((kept for kept in self._kept() if kept.path not in needed), key=lambda kept: kept.used)
+        if self._free() + sum(other.nbytes for other in others) < n:
+            return False
+        for other in others:
+            if self._free() >= n:
+                break
+            tell(f"{other.path}: deleted, to make room")
+            other.delete()
+        return self._free() >= n
+
+    def _free(self) -> int:
+        return self.free(self.folder) - MARGIN
+
+    def _kept(self, place: Path | None = None) -> Iterator[Kept]:
+        for path in list((place or self.folder).rglob("*")):
+            part = PART.fullmatch(path.name)
+            if part:
+                yield Kept(path, part[2], (path,))
+            elif path.suffix == VERIFIED:
+                file = path.with_suffix("")
+                note = read_note(file)
+                yield Kept(file, note.etag if note else "", (file, path))
+
+
+def part_of(place: Path, file: HubFile) -> Path:
+    return place.with_name(f"{place.name}.{file.etag}.part")
+
+
+def header_of(place: Path) -> Path:
+    return place.with_name(place.name + HEADER_ONLY)
+
+
+def note_of(path: Path) -> Path:
+    return path.with_name(path.name + VERIFIED)
+
+
+def read_note(path: Path) -> Note | None:
+    """What is noted of a file; None if nothing is that can be understood."""
+    try:
+        return Note(**json.loads(note_of(path).read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def is_as_noted(path: Path, note: Note) -> bool:
+    """Whether nothing was done to a file since it was verified."""
+    return path.exists() and (path.stat().st_size, path.stat().st_mtime_ns) == (note.size, note.mtime_ns)
