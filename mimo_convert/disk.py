@@ -1,9 +1,15 @@
-"""What the disk is asked: how much room there is, to set some aside, to keep names, and to forget what was read."""
+"""What the disk is asked: how much room there is, to set some aside, to keep names, what a file's hash is, and to forget
+what was read."""
 
 import errno
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+
+from quantize.errors import InputError
+
+HASH_BLOCK = 1 << 24  # bytes read at once
 
 
 def nearest(folder: Path) -> Path:
@@ -17,6 +23,18 @@ def free_bytes(folder: Path) -> int:
     """Free bytes on the disk that holds `folder`, or will."""
     status = os.statvfs(nearest(folder))
     return status.f_bavail * status.f_frsize
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file, in hexadecimal. Raises InputError if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(HASH_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def flush_folder(folder: Path) -> None:

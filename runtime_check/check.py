@@ -1,6 +1,5 @@
 """One check: run the files on a clip, compare every stage with the reference, and say what was found."""
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from mimo_convert.disk import sha256_of
 from mimo_convert.gguf_file import GGUFFile
 from mimo_convert.model_file import (
     is_asr_only,
@@ -27,7 +27,6 @@ from .compare import Comparison, compare
 from .differences import Words, count_words
 from .transcribe import Clip, Harness
 
-HASH_BLOCK = 1 << 24
 ABOUT = ("license", "languages", "tags")  # general.* keys that a model card repeats
 
 # The reference for an answer, token ids (None: the clip is not answered).
@@ -180,14 +179,10 @@ def file_facts(file: GGUFFile) -> FileFacts:
     for tensor in tensors:
         if len(tensor.shape) == 2 and tensor.name.endswith(".weight"):  # codebooks are named otherwise, and always F32
             matrices[tensor.type.name] += prod(tensor.shape)
-    digest = hashlib.sha256()
-    with file.path.open("rb") as stream:
-        while block := stream.read(HASH_BLOCK):
-            digest.update(block)
     return FileFacts(
         path=file.path,
         size=file.size,
-        sha256=digest.hexdigest(),
+        sha256=sha256_of(file.path),
         architecture=file.architecture,
         type=matrices.most_common(1)[0][0],
         outtype=outtype.name if outtype else "",

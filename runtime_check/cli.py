@@ -19,6 +19,7 @@ from . import bundled
 from .activations import Stages
 from .files import check_can_write
 from .options import FILE, audio_option, dtype_option, repack_option, report_options
+from .pairs import pair_of
 from .prompt import LANGUAGE_TAGS
 from .proof import Inputs, prepare, prove
 from .references import checkpoint_reference, choose_language, file_reference
@@ -138,7 +139,7 @@ def check_file(
             pair = pair_of(file, tokenizer)
             inputs = prepare(reference, reference_tokenizer, audio, text, dtype)
             if against:
-                others = partial(Harness, *pair_of(against, None), threads, repack, inputs.work)
+                others = partial(Harness, *pair_of(against), threads, repack, inputs.work)
                 inputs = replace(inputs, reference=file_reference(others, max_new_tokens))
             inputs = replace(
                 inputs, language=language, repack=repack, max_new_tokens=max_new_tokens, keep_stages=dump is not None
@@ -181,11 +182,35 @@ def make_reference(
     click.echo(f"{output}: {len(activations.stages)} stages of {clip.path.name}; {activations.transcript!r}")
 
 
-def pair_of(file: Path, tokenizer: Path | None) -> tuple[Path | None, Path]:
-    """A speech LM's file and its audio tokenizer's; or an audio tokenizer's alone."""
-    if read_gguf(file).architecture == mimo_tokenizer.FAMILY.gguf:
-        return None, file
-    return file, tokenizer or find_tokenizer(file)
+@main.command("nightly", short_help="Check published files, night after night.")
+@click.argument("config", type=FILE, metavar="CONFIG.toml")
+@click.option("--target", "targets", multiple=True, metavar="NAME", help="Check this one alone; may repeat.")
+@click.option("--junit", "junit_file", type=FILE, metavar="FILE", help="Write the results as JUnit XML.")
+@click.option("--summary", "summary_file", type=FILE, metavar="FILE", help="Write the results as Markdown.")
+@one_line_errors
+def check_nightly(config: Path, targets: tuple[str, ...], junit_file: Path | None, summary_file: Path | None) -> None:
+    """Check the targets of CONFIG.toml (docs/nightly.md) and compare them with the runs before.
+
+    Each target is checked in a process of its own, and recorded as soon as it is done. A run that was interrupted is
+    continued by the same command.
+
+    Exit status: 0 all passed; 1 a target failed; 2 none failed, but one could not be checked, or bad input; 130
+    interrupted.
+    """
+    from watch import cli  # late: other commands need none of it
+
+    cli.run_nightly(config, targets, junit_file, summary_file)
+
+
+@main.command("history", short_help="Show what nightly runs have found.")
+@click.argument("config", type=FILE, metavar="CONFIG.toml")
+@click.option("--target", metavar="NAME", help="Show the trends of this one.")
+@one_line_errors
+def show_history(config: Path, target: str | None) -> None:
+    """Show what the nightly runs of CONFIG.toml have found; the history's file itself may stand in its place."""
+    from watch import cli
+
+    cli.print_history(config, target)
 
 
 def folder_of(clip: Clip, inputs: Inputs, dump: Path) -> Path:
@@ -201,21 +226,6 @@ def open_source(file: Path, checkpoint: str) -> Checkpoint:
     if is_tokenizer and checkpoint == bundled.TINY:
         return bundled.open_tokenizer(None, checkpoint)
     return bundled.open_model(checkpoint)
-
-
-def find_tokenizer(lm: Path) -> Path:
-    """The audio tokenizer's file beside a speech LM's: of the same type, else the only one there.
-
-    Raises InputError if there is none, or a choice.
-    """
-    same = lm.with_name(lm.name.replace("mimo-asr", mimo_tokenizer.FAMILY.file_stem))
-    if same != lm and same.exists():
-        return same
-    found = sorted(lm.parent.glob(f"{mimo_tokenizer.FAMILY.file_stem}-*.gguf"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise InputError(lm, f"audio tokenizer files beside it: {names}", expected="one", todo="name it: --tokenizer")
-    return found[0]
 
 
 def write_stages(folder: Path, stages: Stages) -> None:

@@ -29,6 +29,7 @@ from .static_check import StaticCheck
 from .steps import Steps
 from .table import as_text, static_as_text, tensors_as_text
 from .tensor_check import TensorCheck
+from .verdicts import Report
 
 SCHEMA = "mimo-check report 1"
 PACKAGES = ("mimo-convert", "ggml-python", "gguf", "numpy", "tokenizers", "torch")
@@ -47,6 +48,20 @@ class Outputs:
         """Whether they can be written, asked before long work. Raises InputError."""
         for path in (self.json, self.junit, self.html):
             check_can_write(path)
+
+    def write(self, report: Report) -> None:
+        """Write the report, each file under its name only when complete."""
+        if self.json:
+            write_whole(self.json, json_text(report).encode())
+        if self.junit:
+            write_whole(self.junit, as_junit(report))
+        if self.html:
+            write_whole(self.html, as_html(report).encode())
+
+
+def json_text(report: Report) -> str:
+    """The report as a JSON file."""
+    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @dataclass
@@ -105,21 +120,18 @@ class Results:
         words = [check.words for check in self.of(Check) if check.words]
         return Words(sum(w.errors for w in words), sum(w.words for w in words)) if self.n_clips > 1 else None
 
+    def as_report(self) -> Report:
+        """The report as data, complete."""
+        return finite(as_json(self))
+
     def write(self, outputs: Outputs) -> None:
-        """Write the report wherever it is wanted, each file under its name only when complete; print the totals."""
+        """Print the totals, and write the report wherever it is wanted."""
         if self.words:
             click.echo(
                 f"{self.n_clips} clips of which it is known what is said, {self.words.words} words, "
                 f"{self.words.errors} errors: word error rate {self.words.error_rate:.1%}"
             )
-        report = finite(as_json(self))
-        if outputs.json:
-            text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-            write_whole(outputs.json, (text + "\n").encode())
-        if outputs.junit:
-            write_whole(outputs.junit, as_junit(report))
-        if outputs.html:
-            write_whole(outputs.html, as_html(report).encode())
+        outputs.write(self.as_report())
 
 
 def finite(value: Any) -> Any:

@@ -1,0 +1,279 @@
+"""From checked files to a repository of the Hub: card and checksums beside them, what would change, one commit, and a
+look at what arrived.
+
+Only the report decides: what it does not say was checked is not published.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePath
+from typing import Any
+
+import click
+
+from mimo_convert.console import GATE_FAILED, PASSED
+from quantize.errors import InputError
+from runtime_check import page_numbers
+from runtime_check.files import check_can_write, write_whole
+from runtime_check.page_parts import verdict_word
+from runtime_check.report import json_text
+from runtime_check.verdicts import Report, file_name, verdicts
+
+from .card import BEGIN, END, as_card, as_plots, own_text
+from .hub import UNCHANGED, Change, LocalFile, Remote, check_visibility, compare, look, read_small, upload, verify
+
+CARD, SUMS, REPORT = "README.md", "SHA256SUMS", "mimo-check.json"
+HUB = "https://huggingface.co"
+ROLES = ("speech_lm", "audio_tokenizer")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where files go, and what the publisher said about it. `base_model` is for files that do not tell theirs."""
+
+    repo: str
+    private: bool = False
+    yes: bool = False
+    even_if_failed: bool = False
+    template: Path | None = None
+    base_model: str | None = None
+
+    def look(self) -> Remote:
+        """The repository as it is now. Raises InputError if nothing could be published there, before long work."""
+        if self.template:
+            check_readable(self.template)
+        remote = look(self.repo)
+        check_visibility(remote, self.private)
+        return remote
+
+
+def check_readable(path: Path) -> None:
+    """Raises InputError for a template that is not there, before long work."""
+    if not path.is_file():
+        raise InputError(path, "no such file", expected="a Jinja2 template of a model card")
+
+
+def publication(report: Report, to: Destination) -> dict[str, Any]:
+    """What the report says of its publication (docs/json.md)."""
+    files = [{"file": file.name, "sha256": file.sha256, "bytes": file.size} for file in checked_files(report, Path())]
+    return {"repo": to.repo, "files": files, "even_if_failed": to.even_if_failed, "base_model": to.base_model}
+
+
+def checked_files(report: Report, folder: Path) -> list[LocalFile]:
+    """Every GGUF file that the report has run, once, as it was then; they lie in `folder` now."""
+    every = [check[role] for check in report.get("checks") or [] for role in ROLES if check.get(role)]
+    files: dict[str, LocalFile] = {}
+    for facts in every:
+        name = file_name(facts["file"])
+        file = LocalFile(name, folder / name, facts["bytes"], facts["sha256"])
+        if files.setdefault(name, file) != file:
+            raise InputError(name, "stands in the report with two contents", todo="check the files again")
+    return list(files.values())
+
+
+def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_run: bool = False) -> int:
+    """Publish the files of `folder` that the report is about; exit status 0, or 1 if a check failed, or one after it.
+
+    Writes the card, its plots, checksums and the report beside them first. With `dry_run` that is all, and the Hub is
+    not asked. Raises InputError for what could not be published, and before anything is written or sent.
+    """
+    if not may_be_published(report, to, tell):
+        return GATE_FAILED
+    remote = Remote(to.repo, None) if dry_run else to.look()
+    files = checked_files(report, folder)
+    files += write_beside(report, folder, files, to, remote, tell)
+    changes = compare(remote, files)
+    click.echo(as_text(changes, remote, to, verdicts_of(report)))
+    tell_of_others(remote, files, tell)
+    if dry_run:
+        return PASSED
+    sent = [change.file for change in changes if change.kind != UNCHANGED]
+    if sent and not to.yes:
+        ask(f"Upload {len(sent)} files, {page_numbers.size(sum(file.size for file in sent))}, in one commit?")
+    commit = upload(remote, changes, message_of(files), to.private, tell)
+    problems = verify(to.repo, commit, files)
+    for problem in problems:
+        click.echo(f"✗ {problem}")
+    if problems:
+        click.echo(f"\nFAIL: what is on the Hub is not what was checked: {HUB}/{to.repo}/commits/main")
+        return GATE_FAILED
+    click.echo(f"{len(files)} files are there, size and hash, and their headers byte for byte.")
+    click.echo(f"{HUB}/{to.repo}/tree/{commit}")
+    return PASSED
+
+
+def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:
+    """Whether every file was compared with something, and passed, or the publisher insists.
+
+    Raises InputError if nothing was compared: there would be nothing to say on the card.
+    """
+    if not report.get("checks"):
+        raise InputError("report", "no file in it was run", todo="publish with a --reference, and without --no-check")
+    if report.get("passed") is None:
+        raise InputError(
+            "report", "the files were run, but compared with nothing", todo="give a --reference to compare them with"
+        )
+    failed = [suite.name for suite in verdicts(report) if suite.failed]
+    if failed and not to.even_if_failed:
+        tell(f"nothing is published: {', '.join(dict.fromkeys(failed))} failed; --even-if-failed would, and say so")
+        return False
+    return True
+
+
+def verdicts_of(report: Report) -> dict[str, str]:
+    """PASS or FAIL of each file that was examined or run."""
+    found: dict[str, bool] = {}
+    for part in ("static", "tensors"):
+        for entry in report.get(part) or []:
+            name = file_name(entry["file"])
+            found[name] = found.get(name, True) and entry["passed"]
+    for check in report.get("checks") or []:
+        for role in ROLES:
+            if check.get(role):
+                name = file_name(check[role]["file"])
+                found[name] = found.get(name, True) and check["passed"]
+    return {name: verdict_word(passed) for name, passed in found.items()}
+
+
+# ── what goes with the files ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_beside(
+    report: Report, folder: Path, files: Sequence[LocalFile], to: Destination, remote: Remote, tell: Tell
+) -> list[LocalFile]:
+    """Write the card, its plots, the checksums and the report into the folder; each whole, or not at all."""
+    report = without_folders(report)
+    report["publication"] = publication(report, to)
+    own = own_paragraphs(folder, remote, tell)
+    written = {CARD: as_card(report, to.template, own), **as_plots(report)}
+    written[SUMS] = "".join(f"{file.sha256}  {file.name}\n" for file in files)
+    written[REPORT] = json_text(report)
+    for name in written:
+        check_can_write(folder / name)
+    local = []
+    for name, text in written.items():
+        data = text.encode()
+        write_whole(folder / name, data)
+        local.append(LocalFile(name, folder / name, len(data), sha256(data).hexdigest()))
+    return local
+
+
+def without_folders(report: Report) -> Report:
+    """The report with files by their names alone: how the publisher's disk is laid out is nobody's business."""
+    paths = set(paths_in(report))
+    folders = sorted({str(PurePath(path).parent) for path in paths} - {".", "/"}, key=len, reverse=True)
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(element) for key, element in value.items()}
+        if isinstance(value, list):
+            return [clean(element) for element in value]
+        if not isinstance(value, str):
+            return value
+        for folder in folders:
+            value = value.replace(f"{folder}/", "")
+        return value
+
+    cleaned: Report = clean(report)
+    return cleaned
+
+
+def paths_in(value: Any) -> Iterable[str]:
+    """Every path in a report: its files, and what references were made of."""
+    if isinstance(value, dict):
+        for key, element in value.items():
+            if key == "file" and isinstance(element, str):
+                yield element
+            elif key in ("source", "checkpoints"):
+                texts = element if isinstance(element, list) else [element]
+                yield from (text for text in texts if isinstance(text, str) and text.startswith(("/", ".")))
+            else:
+                yield from paths_in(element)
+    elif isinstance(value, list):
+        for element in value:
+            yield from paths_in(element)
+
+
+def own_paragraphs(folder: Path, remote: Remote, tell: Tell) -> str:
+    """The publisher's own text: of the card in the folder, else of the one on the Hub; empty if there is neither.
+
+    Raises InputError for a card that was written by hand and has no markers: it would be lost.
+    """
+    path = folder / CARD
+    try:
+        here = path.read_text(encoding="utf-8", newline="") if path.exists() else None
+        found = read_small(remote, CARD)
+        there = None if found is None else found.decode("utf-8")
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(CARD, "is not UTF-8", todo="put it right, or take it away") from error
+    texts = {
+        str(path): None if here is None else own_of(here, str(path)),
+        f"{remote.repo}/{CARD}": None if there is None else own_of(there, f"{remote.repo}/{CARD}"),
+    }
+    ours, theirs = texts.values()
+    if ours is not None and theirs is not None and ours != theirs:
+        tell(f"{path}: your own text is another one than on the Hub, and replaces it")
+    return ours if ours is not None else theirs or ""
+
+
+def own_of(card: str, where: str) -> str:
+    """The publisher's own text in a card. Raises InputError if there are no markers, and more than metadata."""
+    try:
+        own = own_text(card)
+    except InputError as error:
+        raise InputError(where, error.what, expected=error.expected, todo=error.todo) from error
+    if own is None and without_metadata(card).strip():
+        raise InputError(
+            where, "was not written by mimo-publish, and would be replaced",
+            todo=f"put the lines {BEGIN} and {END} around what is to stay, in a {CARD} beside the files",
+        )  # fmt: skip
+    return own or ""
+
+
+def without_metadata(card: str) -> str:
+    """A card without the YAML at its top, which the Hub writes into a new repository."""
+    parts = card.split("---", 2)
+    return parts[2] if card.startswith("---") and len(parts) == 3 else card
+
+
+# ── what the publisher sees ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def as_text(changes: Sequence[Change], remote: Remote, to: Destination, verdicts: dict[str, str]) -> str:
+    """What would be uploaded, a line a file."""
+    private = remote.private if remote.exists else to.private
+    lines = ["", f"{to.repo}  {'private' if private else 'public'}{'' if remote.exists else ', new'}"]
+    width = max(len(change.file.name) for change in changes)
+    for change in changes:
+        name, size = change.file.name, page_numbers.size(change.file.size)
+        lines.append(f"  {name:<{width}}  {size:>12}  {change.kind:<9}  {verdicts.get(name, '')}".rstrip())
+    return "\n".join([*lines, ""])
+
+
+def tell_of_others(remote: Remote, files: Sequence[LocalFile], tell: Tell) -> None:
+    """GGUF files that are there and stay, though the new card will not mention them."""
+    names = {file.name for file in files}
+    others = [name for name in remote.files if name.endswith(".gguf") and name not in names]
+    if others:
+        tell(
+            f"{remote.repo} also holds {', '.join(others)}, which the card will not mention: "
+            "`mimo-publish` a folder with all of them"
+        )
+
+
+def ask(question: str) -> None:
+    """Raises KeyboardInterrupt unless the publisher agrees, InputError where there is nobody to ask."""
+    if not click.get_text_stream("stdin").isatty():
+        raise InputError("--yes", "there is no terminal to ask at", todo="give --yes to upload without being asked")
+    if not click.confirm(question):
+        raise KeyboardInterrupt("nothing was uploaded")
+
+
+def message_of(files: Sequence[LocalFile]) -> str:
+    """The commit's message."""
+    names = [file.name for file in files if file.path.suffix == ".gguf"]
+    return f"Publish {', '.join(names)}" if len(names) <= 3 else f"Publish {names[0]} and {len(names) - 1} other files"

@@ -1,0 +1,176 @@
+"""The commands of a card, run by a shell: its words are those that were meant, its files the same byte for byte."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from publish.commands import Reproduction, command, path, reproduction
+from runtime_check import bundled
+from runtime_check.cli import main as mimo_check
+
+from .. import reports
+
+Facts = dict[str, Any]
+LM, TOKENIZER = "mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf"
+
+
+def shell(lines: list[str], folder: Path) -> None:
+    """Run commands as a reader would, with the programs of this environment."""
+    programs = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join(lines)], cwd=folder, env=os.environ | programs, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=30)
+
+
+@given(
+    st.lists(st.one_of(WORDS, st.sampled_from(["--audio", "-f", "a b", "$HOME", "`id`", "'", "\\", "\n", "x" * 90])))
+)
+def test_a_shell_takes_every_word_as_it_is(words: list[str]) -> None:
+    line = command("printf", "%s\\0", *words, "end")
+    found = subprocess.check_output(["bash", "-c", line]).decode()
+    assert found.split("\0")[:-1] == [*words, "end"]
+
+
+def test_a_long_command_breaks_before_options_and_a_name_is_never_one() -> None:
+    line = command("mimo-check", path("-rf.gguf"), "--tokenizer", "a" * 58, "--audio", "sound.wav")
+    assert line == f"mimo-check ./-rf.gguf \\\n    --tokenizer {'a' * 58} --audio sound.wav"
+    assert command("mimo-check", "a.gguf", "--static") == "mimo-check a.gguf --static"
+
+
+# ── what files say of themselves ─────────────────────────────────────────────────────────────────────────────────
+
+
+def lm(**facts: Any) -> Facts:
+    file = reports.file(LM, 1)
+    file["provenance"] |= {"repo": "O/LM", "revision": "c0"} | facts.pop("provenance", {})
+    return file | facts
+
+
+def tokenizer(**facts: Any) -> Facts:
+    file = reports.file(TOKENIZER, 1)
+    file["provenance"] |= {"repo": "O/TOK", "revision": None} | facts.pop("provenance", {})
+    return file | facts
+
+
+def lines(found: Reproduction) -> list[str]:
+    return [line.replace("\\\n    ", "") for recipe in found.recipes for line in recipe.commands]
+
+
+def of(*lms: Facts, beside: Facts | None = None) -> list[str]:
+    """Commands for speech LMs under their usual names, and an audio tokenizer."""
+    beside = beside or tokenizer()
+    named = [(f"mimo-asr-{facts['outtype']}.gguf", facts, TOKENIZER) for facts in lms]
+    return lines(reproduction(named, {TOKENIZER: beside}))
+
+
+def test_types_that_share_all_else_are_made_by_one_command() -> None:
+    assert of(lm(), lm(outtype="q8_0"), lm(outtype="f16", quantizer=None)) == [
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --outtype q8_0 --outtype f16 --fuse-qkv --out . "
+        "--no-check"
+    ]
+    assert of(lm(outtype="q8_0")) == [
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --tokenizer-outtype q4_k --outtype q8_0 --fuse-qkv --out . --no-check"
+    ]
+
+
+def test_every_option_that_a_file_tells_of_is_given() -> None:
+    rules = ["lm_head|embed=q6_k", "it's=f16"]
+    made = {"recipe": rules, "quantizer": "ggml"}
+    [line] = of(lm(layout="separate", asr_only=True, **made), beside=tokenizer(asr_only=True, **made))
+    assert line == (
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --asr-only --tensor-type 'lm_head|embed=q6_k' "
+        """--tensor-type 'it'"'"'s=f16' --quantizer ggml --out . --no-check"""
+    )
+
+
+def test_what_was_made_otherwise_has_a_command_of_its_own() -> None:
+    assert of(lm(), lm(outtype="q8_0", layout="separate")) == [
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --fuse-qkv --out . --no-check",
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --tokenizer-outtype q4_k --outtype q8_0 --out . --no-check --force",
+    ]
+    assert of(lm(recipe=["embed=q6_k"])) == [
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --fuse-qkv --tensor-type embed=q6_k --out . --no-check",
+        "mimo-convert O/TOK --outtype q4_k --out . --no-check --force",
+    ]
+
+
+def test_versions_are_kept_apart() -> None:
+    found = reproduction([(LM, lm(provenance={"version": "0.4.0"}), TOKENIZER)], {TOKENIZER: tokenizer()})
+    assert [(recipe.version, recipe.files) for recipe in found.recipes] == [("0.4.0", [LM]), ("0.5.0", [TOKENIZER])]
+    assert [recipe.lines[0] for recipe in found.recipes] == [
+        "pip install mimo-convert==0.4.0", "pip install mimo-convert==0.5.0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "gap"),
+    [
+        (lm(provenance={"repo": None}), "which checkpoint it was made from"),
+        (lm(provenance={"repo": None, "revision": None, "shards": None, "version": None}), "which checkpoint"),
+        (lm(outtype=None), "which type it was converted to"),
+    ],
+)
+def test_a_file_that_does_not_say_enough_is_a_gap_and_not_a_guess(facts: Facts, gap: str) -> None:
+    found = reproduction([(LM, facts, TOKENIZER)], {TOKENIZER: tokenizer()})
+    assert [name for name, _ in found.gaps] == [LM]
+    assert found.gaps[0][1].startswith(gap)
+    assert lines(found) == ["mimo-convert O/TOK --outtype q4_k --out . --no-check"]
+
+
+# ── run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def facts_of(folder: Path, name: str, beside: str) -> tuple[Facts, Facts]:
+    """What a report says of two files, with the folders that they are made of for ids on the Hub."""
+    out = folder / "report.json"
+    files = [str(folder / name), "--tokenizer", str(folder / beside)]
+    assert CliRunner().invoke(mimo_check, [*files, "--max-new-tokens", "1", "--json", str(out)]).exit_code == 0
+    [check] = json.loads(out.read_text())["checks"]
+    for role, folder in (("speech_lm", bundled.TINY_ASR), ("audio_tokenizer", bundled.TINY_TOKENIZER)):
+        check[role]["provenance"] |= {"repo": str(folder)}
+    return check["speech_lm"], check["audio_tokenizer"]
+
+
+TINY = command(
+    "mimo-convert", str(bundled.TINY_ASR), "--tokenizer", str(bundled.TINY_TOKENIZER), "--out", ".", "--no-check"
+)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "names"),
+    [
+        ([f"{TINY} --fuse-qkv --outtype q4_k --outtype q8_0"], [LM, "mimo-asr-q8_0.gguf"]),
+        ([f"{TINY} --outtype q4_k --asr-only --tensor-type lm_head=q6_k --quantizer ggml"], [LM]),
+        ([f"{TINY} --outtype q4_k", f"mv {LM} 'my own.gguf'"], ["my own.gguf"]),
+        (
+            [f"{TINY} --outtype f16 --tokenizer-outtype q4_k", "mimo-quantize mimo-asr-f16.gguf q5.gguf --outtype q5_k",
+             f"mimo-quantize q5.gguf {LM} --outtype q4_k --fuse-qkv --allow-requantize"],
+            [LM],
+        ),
+    ],
+)  # fmt: skip
+def test_the_commands_make_the_same_files_again(tmp_path: Path, made_by: list[str], names: list[str]) -> None:
+    ours, again = tmp_path / "ours", tmp_path / "again"
+    ours.mkdir()
+    again.mkdir()
+    shell(made_by, ours)
+    [beside] = [file.name for file in ours.glob("mimo-tokenizer-*.gguf")]
+    facts = [facts_of(ours, name, beside) for name in names]
+    named = [(name, of_lm, beside) for name, (of_lm, _) in zip(names, facts, strict=True)]
+    found = reproduction(named, {beside: facts[0][1]})
+    assert not found.gaps
+    shell([line for recipe in found.recipes for line in recipe.commands], again)
+    for name in (*names, beside):
+        assert (again / name).read_bytes() == (ours / name).read_bytes(), name

@@ -1,0 +1,95 @@
+"""What `mimo-check nightly` and `mimo-check history` do: read the config, call, print."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mimo_convert.console import BAD_INPUT, GATE_FAILED, PASSED, tell
+from quantize.errors import InputError
+from runtime_check.files import check_can_write, write_whole
+
+from .config import read_config
+from .figures import counted, duration, one_line, state_word
+from .history import FAILED, UNCHECKED, History, TargetResult
+from .junit import as_junit
+from .nightly import nightly
+from .summary import as_markdown
+from .trends import as_text
+
+SQLITE = b"SQLite format 3\0"  # how such a file begins
+
+
+def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: Path | None) -> None:
+    """Check the targets of a config, print a line for each, write the reports, and exit with what it comes to."""
+    for output in (junit, summary):
+        check_can_write(output)
+    config = read_config(path)
+    width = max(len(target.name) for target in config.chosen(names))
+    results, begin = [], time.perf_counter()
+    with interruptible():
+        for result in nightly(config, names, tell):
+            results.append(result)
+            click.echo(line(result, width))
+    words = [state_word(result.state, result.scope) for result in results]
+    click.echo(f"{counted(words)}; {duration(time.perf_counter() - begin)}; {config.pages / 'index.html'}")
+    if junit:
+        write_whole(junit, as_junit(results))
+    if summary:
+        with closing(History(config.history)) as history:
+            write_whole(summary, as_markdown(results, history).encode())
+    sys.exit(exit_status(results))
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM is what Ctrl-C is: the target under way is given up, and the same command goes on with it."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("interrupted; the same command goes on from here") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def line(result: TargetResult, width: int) -> str:
+    """A target's name, state, time, and the first of its problems."""
+    more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
+    problem = f"  {one_line(result.problems[0])}{more}" if result.problems else ""
+    return f"{result.target:<{width}}  {state_word(result.state, result.scope):<11}  {result.seconds:7.1f} s{problem}"
+
+
+def exit_status(results: Sequence[TargetResult]) -> int:
+    """1 if a target failed, 2 if none did and one could not be checked."""
+    states = {result.state for result in results}
+    return GATE_FAILED if FAILED in states else BAD_INPUT if UNCHECKED in states else PASSED
+
+
+def print_history(path: Path, target: str | None) -> None:
+    """Print the trends of the history that a config names, or of a history itself."""
+    file = history_file(path)
+    if not file.is_file():
+        raise InputError(file, "there is no history yet", todo="run `mimo-check nightly` first")
+    with closing(History(file)) as history:
+        click.echo(as_text(history, target))
+
+
+def history_file(path: Path) -> Path:
+    """The file itself, if it is a history; else the one that it names, as a config. Raises InputError if it is none."""
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(SQLITE)) == SQLITE:
+                return path
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}", expected="a config, or a history") from error
+    return read_config(path).history

@@ -1,0 +1,95 @@
+"""A nightly run: every target is checked in turn, judged and recorded; a run that was interrupted goes on."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from quantize.errors import InputError
+from runtime_check.files import write_whole
+from runtime_check.report import versions
+
+from .child import Job, beside, check_in_child
+from .config import Config, Target
+from .history import History, TargetResult
+from .judge import judge
+from .lock import locked
+from .page import as_html
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+GOES_ON_FOR = timedelta(hours=24)  # what an older run has found is not tonight's
+
+
+def nightly(config: Config, names: Sequence[str], tell: Callable[[str], None]) -> Iterator[TargetResult]:
+    """Check the targets of these names, or all; yields what was found of each as soon as it is recorded.
+
+    Raises InputError if another run is under way, or if there is no place for the history or the pages.
+    """
+    targets = config.chosen(names)
+    with ExitStack() as stack:
+        for path in (config.history, *([config.cache] if any(target.repo for target in targets) else [])):
+            stack.enter_context(locked(path, now()))
+        history = stack.enter_context(closing(History(config.history)))
+        run, done = begin_or_go_on(history, config, names, tell)
+        folder = run_folder(config, run)
+        for target in targets:
+            if target.name not in done:
+                done[target.name] = check(target, run, config, folder, history)
+                history.record(done[target.name])
+                write_page(history, config)
+            yield done[target.name]
+        history.finish(run, now())
+        write_page(history, config)
+
+
+def begin_or_go_on(
+    history: History, config: Config, names: Sequence[str], tell: Callable[[str], None]
+) -> tuple[int, dict[str, TargetResult]]:
+    """A run's number, and what it has found already: a new one, unless the last with the same config did not end."""
+    asked = config.sha256 if not names else hashlib.sha256(f"{config.sha256} {sorted(set(names))}".encode()).hexdigest()
+    oldest = (datetime.now(timezone.utc) - GOES_ON_FOR).strftime(TIME)
+    for run in reversed(history.runs()):
+        if run.config_sha256 == asked and not run.finished and run.started > oldest:
+            done = {result.target: result for result in history.of_run(run.run)}
+            tell(f"going on with run {run.run}, begun {run.started}; done already: {', '.join(done) or 'none'}")
+            return run.run, done
+    return history.begin(now(), asked), {}
+
+
+def run_folder(config: Config, run: int) -> Path:
+    """The folder of a run's reports, which is made. Raises InputError if it cannot be."""
+    folder = config.pages / "runs" / str(run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(folder, f"cannot be made: {error.strerror}") from error
+    return folder
+
+
+def check(target: Target, run: int, config: Config, folder: Path, history: History) -> TargetResult:
+    """What a child process finds of a target, judged."""
+    started, begin = now(), time.perf_counter()
+    found = check_in_child(Job(target, str(config.cache), str(folder)))
+    seconds = time.perf_counter() - begin
+    page = beside(folder, target.name, "html" if found.report else "log").relative_to(config.pages).as_posix()
+    result = TargetResult(
+        run, target.name, started, seconds, found.state, found.scope, found.problems, found.files, versions(), page
+    )
+    if not found.report:
+        return result
+    report = json.loads(beside(folder, target.name, "json").read_bytes())
+    return judge(report, result, target.gates, target.tolerance, target.compare_since, history)
+
+
+def write_page(history: History, config: Config) -> None:
+    """The page of all targets, whole, as the history has them by now."""
+    page = as_html(history, [target.name for target in config.targets])
+    write_whole(config.pages / "index.html", page.encode())
+
+
+def now() -> str:
+    """UTC in ISO 8601."""
+    return datetime.now(timezone.utc).strftime(TIME)
