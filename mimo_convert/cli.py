@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from publish.options import publish_options
 from quantize.errors import InputError
 from quantize.types import TYPES, Type
 from runtime_check import bundled
@@ -82,6 +83,8 @@ from .request import Request, check_rules_of, make_request
 @audio_option
 @repack_option
 @report_options
+@click.option("--publish", "publish_to", metavar="USER/REPO", help="Upload the files to the Hub, once they passed.")
+@publish_options
 @click.option("--stream", is_flag=True, help="Delete each shard of a Hub checkpoint from the cache once it is used.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
 @click.option("--force", is_flag=True, help="Replace files that are already there.")
@@ -91,16 +94,19 @@ def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, quantizer: str, base_model: str | None,
     tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None,
-    audio: Path, repack: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None, stream: bool,
+    audio: Path, repack: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
+    publish_to: str | None, private: bool, yes: bool, even_if_failed: bool, card_template: Path | None, stream: bool,
     dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
     MODEL is a folder, a Hub id, or `tiny`, the self-test that comes with the package.
 
-    Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 130 interrupted.
+    Exit status: 0 converted, and every gate reached (and published); 1 a gate failed, or what arrived on the Hub is
+    not what was sent; 2 bad input or usage; 130 interrupted, or not agreed to.
     """
-    from runtime_check import proof, report  # late: --help needs none of it
+    from publish.publish import Destination, publication, publish  # late: --help needs none of it
+    from runtime_check import proof, report
     from runtime_check.static_check import check_static
 
     outputs = report.Outputs(json_file, junit_file, html_file)
@@ -111,8 +117,17 @@ def main(
         raise InputError(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
         )
+    to = Destination(publish_to, private, yes, even_if_failed, card_template) if publish_to else None
+    if to and not checked:
+        raise InputError("--publish", "is for files that were checked", todo="leave out --no-check")
+    if to and not dry_run:
+        to.look()  # before long work
     tokenizer_type = TYPES.get(tokenizer_outtype or "")
     checkpoints = open_checkpoints(model, tokenizer, base_model, tokenizer_base_model, stream=stream and not dry_run)
+    if to and not checkpoints[0].repo:
+        raise InputError(
+            "--publish", f"the card must name the base model, and {model} does not tell", todo="say it: --base-model"
+        )
     requests = make_requests(checkpoints, types, tokenizer_type, options)
     check_rules_of(requests)
     out = out or Path(f"{requests[0].model.name}-GGUF")
@@ -134,8 +149,11 @@ def main(
         with results.as_far_as_possible():
             for check in proof.prove(replace(inputs, repack=repack), pairs_to_check(plans, out), threads):
                 results.add(check)
+    if to:
+        results.publication = publication(results.as_report(), to)
     results.write(outputs)
-    sys.exit(exit_status([results.passed]))
+    status = exit_status([results.passed])
+    sys.exit(publish(results.as_report(), out, to, tell) if to else status)
 
 
 def open_checkpoints(

@@ -1,5 +1,5 @@
-"""What the disk is asked: how much room there is, to set some aside, to keep names, what a file's hash is, and to forget
-what was read."""
+"""What the disk is asked: how much room there is, to set some aside, to keep names, to hash, and to forget what was
+read."""
 
 import errno
 import hashlib

@@ -37,7 +37,7 @@ PIPELINES = {LM: "automatic-speech-recognition", TOKENIZER: "feature-extraction"
 TAGS = ("gguf", "ggml")
 REASONS = 3  # of a file, that are named at the card's top
 TRANSCRIPTS = 3  # sounds of which it is shown what was heard; of all, how much of it was wrong
-SOUND, REFERENCE = "sound.wav", "jfk-reference.safetensors"  # in commands
+SOUND, REFERENCE, SUMS = "sound.wav", "jfk-reference.safetensors", "SHA256SUMS"  # in commands
 
 
 def as_card(report: Report, template: Path | None = None, own: str = "") -> str:
@@ -154,7 +154,11 @@ def _how_to(repo: str, files: list[File], lms: list[File], tokenizers: list[File
         "download": commands.download(repo, [name, beside] if beside else [name]),
         "run": commands.mimo_check(name, beside, "--audio", SOUND),
         "run_crispasr": commands.crispasr(name, beside, SOUND) if beside else "",
-        "verify": [commands.command("mimo-check", commands.path(file.name), "--static") for file in files],
+        "verify": [
+            commands.download(repo, [SUMS]),
+            commands.command("sha256sum", "--check", "--ignore-missing", SUMS),
+            *(commands.mimo_check(file.name, "", "--static") for file in files),
+        ],
         "verify_whole": [*whole, commands.mimo_check(name, beside, "--reference", REFERENCE)] if whole else [],
     }
 
@@ -190,8 +194,8 @@ def _base_models(files: list[File]) -> list[str]:
     repos = [(file.facts.get("provenance") or {}).get("repo") for file in files]
     bases = list(dict.fromkeys(repo for repo in repos if repo))
     if not bases:
-        names = " and ".join(file.name for file in files) or "nothing that is published"
-        raise InputError(names, "does not say which model on the Hub it was made from",
+        names = " and ".join(file.name for file in files) or "the publication"
+        raise InputError(names, "no file says which model on the Hub it was made from",
                          todo="convert from the Hub id, or say it: --base-model OWNER/NAME")  # fmt: skip
     return bases
 

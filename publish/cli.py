@@ -1,7 +1,8 @@
 """mimo-publish: check the files of a folder, and put them on the Hub with their model card."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from runtime_check.pairs import Files, pair_of
 from runtime_check.report import SCHEMA, Outputs, Results
 from runtime_check.verdicts import Report
 
+from .card import as_card
 from .options import publish_options
 from .publish import Destination, checked_files, publication, publish
 
@@ -70,7 +72,7 @@ def main(
     if not dry_run:
         to.look()  # before long work
     if report_file:
-        report = earlier_report(report_file, files)
+        report = earlier_report(report_file, files, to)
     else:
         pairs = pairs_of(files)
         inputs = proof.prepare(*reference_of(pairs, reference, reference_tokenizer), [audio])
@@ -130,7 +132,7 @@ def checkpoint_of(file: Path) -> str:
     return f"{told.repo}@{told.revision}" if told.revision else told.repo
 
 
-def earlier_report(path: Path, files: Sequence[Path]) -> Report:
+def earlier_report(path: Path, files: Sequence[Path], to: Destination) -> Report:
     """What an earlier `--json` said of these files, all of them and no others, as they are now.
 
     Raises InputError if it is no report, or about other files.
@@ -138,10 +140,8 @@ def earlier_report(path: Path, files: Sequence[Path]) -> Report:
     report = read_json(path)
     if report.get("schema") != SCHEMA:
         raise InputError(path, f"has the schema {report.get('schema')!r}", expected=repr(SCHEMA))
-    try:
+    with as_a_report_should_be(path):
         checked = {file.name: file.sha256 for file in checked_files(report, Path())}
-    except (KeyError, TypeError) as error:
-        raise InputError(path, f"is not as a report should be ({error!r})", todo="make it again with --json") from error
     for name in checked.keys() - {file.name for file in files}:
         raise InputError(path, f"is about {name}, too, which is not there", todo="put it there, or check again")
     for file in files:
@@ -149,4 +149,19 @@ def earlier_report(path: Path, files: Sequence[Path]) -> Report:
             raise InputError(file, f"was not run for {path}", todo="leave out --report to check it now")
         if sha256_of(file) != checked[file.name]:
             raise InputError(file, f"is not the file that {path} is about", todo="leave out --report to check it now")
+    with as_a_report_should_be(path):
+        as_card(report | {"publication": publication(report, to)}, to.template)
     return report
+
+
+@contextmanager
+def as_a_report_should_be(path: Path) -> Iterator[None]:
+    """What is missing in a report that somebody edited, or made by other means, is an InputError."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(path, f"is not as a report should be ({error!r})", todo="make it again with --json") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,8 @@ import re
 from urllib.parse import quote
 
 PUNCTUATION = re.compile(r"""[!"#$%&'()*+\-./:;<=>?@\[\\\]^_`{|}~]""")
-ACTIVE = re.compile(r"[#$&*:<>@\[\\\]_`{|}~]")  # inside of a line
+# Inside of a line; an underscore between letters is one, and a colon begins an address only before two slashes.
+ACTIVE = re.compile(r"[#$&*<>@\[\\\]`{|}~]|:(?=//)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 PLAIN = re.compile(r"[\w +,./@=-]+", re.ASCII)
 
 

@@ -4,6 +4,7 @@ look at what arrived.
 Only the report decides: what it does not say was checked is not published.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from mimo_convert.console import GATE_FAILED, PASSED
+from mimo_convert.console import GATE_FAILED, exit_status
 from quantize.errors import InputError
 from runtime_check import page_numbers
 from runtime_check.files import check_can_write, write_whole
@@ -62,7 +63,7 @@ def publication(report: Report, to: Destination) -> dict[str, Any]:
 
 
 def checked_files(report: Report, folder: Path) -> list[LocalFile]:
-    """Every GGUF file that the report has run, once, as it was then; they lie in `folder` now."""
+    """Every GGUF file that the report has run, by name, as it was then; they lie in `folder` now."""
     every = [check[role] for check in report.get("checks") or [] for role in ROLES if check.get(role)]
     files: dict[str, LocalFile] = {}
     for facts in every:
@@ -70,11 +71,12 @@ def checked_files(report: Report, folder: Path) -> list[LocalFile]:
         file = LocalFile(name, folder / name, facts["bytes"], facts["sha256"])
         if files.setdefault(name, file) != file:
             raise InputError(name, "stands in the report with two contents", todo="check the files again")
-    return list(files.values())
+    return [files[name] for name in sorted(files)]
 
 
 def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_run: bool = False) -> int:
-    """Publish the files of `folder` that the report is about; exit status 0, or 1 if a check failed, or one after it.
+    """Publish the files of `folder` that the report is about; exit status 0, or 1 if a check failed, also if they were
+    published all the same, or if what arrived is not what was sent.
 
     Writes the card, its plots, checksums and the report beside them first. With `dry_run` that is all, and the Hub is
     not asked. Raises InputError for what could not be published, and before anything is written or sent.
@@ -87,8 +89,9 @@ def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_ru
     changes = compare(remote, files)
     click.echo(as_text(changes, remote, to, verdicts_of(report)))
     tell_of_others(remote, files, tell)
+    status = exit_status([report["passed"]])
     if dry_run:
-        return PASSED
+        return status
     sent = [change.file for change in changes if change.kind != UNCHANGED]
     if sent and not to.yes:
         ask(f"Upload {len(sent)} files, {page_numbers.size(sum(file.size for file in sent))}, in one commit?")
@@ -101,7 +104,7 @@ def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_ru
         return GATE_FAILED
     click.echo(f"{len(files)} files are there, size and hash, and their headers byte for byte.")
     click.echo(f"{HUB}/{to.repo}/tree/{commit}")
-    return PASSED
+    return status
 
 
 def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:
@@ -203,9 +206,9 @@ def own_paragraphs(folder: Path, remote: Remote, tell: Tell) -> str:
     """
     path = folder / CARD
     try:
-        here = path.read_text(encoding="utf-8", newline="") if path.exists() else None
+        here = path.read_bytes().decode() if path.exists() else None
         found = read_small(remote, CARD)
-        there = None if found is None else found.decode("utf-8")
+        there = None if found is None else found.decode()
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -243,14 +246,14 @@ def without_metadata(card: str) -> str:
 # ── what the publisher sees ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def as_text(changes: Sequence[Change], remote: Remote, to: Destination, verdicts: dict[str, str]) -> str:
+def as_text(changes: Sequence[Change], remote: Remote, to: Destination, checked: dict[str, str]) -> str:
     """What would be uploaded, a line a file."""
     private = remote.private if remote.exists else to.private
     lines = ["", f"{to.repo}  {'private' if private else 'public'}{'' if remote.exists else ', new'}"]
     width = max(len(change.file.name) for change in changes)
     for change in changes:
         name, size = change.file.name, page_numbers.size(change.file.size)
-        lines.append(f"  {name:<{width}}  {size:>12}  {change.kind:<9}  {verdicts.get(name, '')}".rstrip())
+        lines.append(f"  {name:<{width}}  {size:>12}  {change.kind:<9}  {checked.get(name, '')}".rstrip())
     return "\n".join([*lines, ""])
 
 
@@ -267,7 +270,7 @@ def tell_of_others(remote: Remote, files: Sequence[LocalFile], tell: Tell) -> No
 
 def ask(question: str) -> None:
     """Raises KeyboardInterrupt unless the publisher agrees, InputError where there is nobody to ask."""
-    if not click.get_text_stream("stdin").isatty():
+    if not sys.stdin.isatty():
         raise InputError("--yes", "there is no terminal to ask at", todo="give --yes to upload without being asked")
     if not click.confirm(question):
         raise KeyboardInterrupt("nothing was uploaded")

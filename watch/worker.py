@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from mimo_convert.console import tell
+from mimo_convert.disk import sha256_of
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.models import mimo_tokenizer
 from quantize.errors import InputError

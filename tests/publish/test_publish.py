@@ -1,0 +1,362 @@
+"""From a folder, or a checkpoint, to a repository on a Hub of this machine, and what is not let through."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from huggingface_hub import ModelCard
+
+from mimo_convert.cli import main as mimo_convert
+from publish.card import BEGIN, END
+from publish.cli import main as mimo_publish
+from runtime_check import bundled
+
+from ..hub_server import Asked, Fault, Hub, environment, read, serve, use
+
+TOKEN, REPO = "hf_SecretSecretSecret", "alice/Tiny-GGUF"
+LM, TOKENIZER = "Some/Tiny", "Some/Tiny-Tokenizer"
+GGUFS = ["mimo-asr-q4_k.gguf", "mimo-asr-q8_0.gguf", "mimo-tokenizer-q4_k.gguf"]
+PLOTS = ["layers-mimo-asr-q4_k.svg", "layers-mimo-asr-q8_0.svg"]
+BESIDE = ["README.md", *PLOTS, "SHA256SUMS", "mimo-check.json"]
+OWN = "## My own words\r\n\r\n{{ not a template }} — and | a bar\n"
+
+
+@pytest.fixture(scope="session")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two types of tiny with their report, as a publisher has them. Shared: copy it before changing anything."""
+    folder = tmp_path_factory.mktemp("checked") / "files"
+    bases = ["--base-model", LM, "--tokenizer-base-model", TOKENIZER]
+    arguments = ["tiny", "--fuse-qkv", "--outtype", "q4_k", "--outtype", "q8_0", "--out", str(folder), *bases]
+    result = CliRunner().invoke(mimo_convert, [*arguments, "--json", str(folder.parent / "report.json")])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def folder(checked: Path, tmp_path: Path) -> Path:
+    shutil.copytree(checked, tmp_path / "files")
+    shutil.copy(checked.parent / "report.json", tmp_path / "report.json")
+    return tmp_path / "files"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    checkpoints = {LM: {"main": bundled.TINY_ASR}, TOKENIZER: {"main": bundled.TINY_TOKENIZER}}
+    with serve(checkpoints, tokens={TOKEN: ["alice"]}) as running:
+        use(running, tmp_path / "home", monkeypatch, TOKEN)
+        yield running
+
+
+def publish(folder: Path, *options: str, yes: bool = True) -> tuple[int, str]:
+    """mimo-publish with the report beside the folder: exit status, and all that was said."""
+    arguments = [str(folder), "--to", REPO, "--report", str(folder.parent / "report.json"), *options]
+    result = CliRunner().invoke(mimo_publish, [*arguments, "--yes"] if yes else arguments)
+    assert TOKEN not in result.output
+    return result.exit_code, result.output
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder.parent / "report.json").read_text())
+    return found
+
+
+def change_report(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    report = report_of(folder)
+    change(report)
+    (folder.parent / "report.json").write_text(json.dumps(report))
+
+
+def there(hub: Hub) -> dict[str, bytes]:
+    """What the repository holds now; empty if there is none."""
+    if REPO not in hub.written:
+        return {}
+    files = {name: read(file) for name, file in hub.written[REPO].commits[-1].files.items()}
+    files.pop(".gitattributes", None)
+    return files
+
+
+def test_files_card_checksums_plot_and_report_are_published_in_one_commit(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
+    status, said = publish(folder)
+    assert status == 0, said
+    found = there(hub)
+    assert sorted(found) == sorted(GGUFS + BESIDE)
+    assert {name: found[name] for name in GGUFS} == {name: (folder / name).read_bytes() for name in GGUFS}
+    assert len(hub.written[REPO].commits) == 2, "the Hub's own, and one"
+    assert hub.written[REPO].commits[-1].message == f"Publish {', '.join(GGUFS)}"
+    assert not hub.written[REPO].private
+    assert said.splitlines()[-2:] == [
+        "8 files are there, size and hash, and their headers byte for byte.",
+        f"https://huggingface.co/{REPO}/tree/{hub.written[REPO].commits[-1].commit}",
+    ]
+
+    card = ModelCard(found["README.md"].decode())
+    assert card.data.base_model == [LM, TOKENIZER]
+    assert (card.data.license, card.data.base_model_relation) == ("mit", "quantized")  # type: ignore[attr-defined]
+    assert json.loads(found["mimo-check.json"])["publication"]["repo"] == REPO
+
+    download = tmp_path / "download"
+    download.mkdir()
+    for name, data in found.items():
+        (download / name).write_bytes(data)
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=download, check=True)
+
+
+def test_how_the_publishers_disk_is_laid_out_is_nobodys_business(hub: Hub, folder: Path, checked: Path) -> None:
+    assert publish(folder)[0] == 0
+    for name in BESIDE:
+        text = there(hub)[name].decode()
+        assert str(checked.parent) not in text
+        assert str(Path.home()) not in text
+        assert str(bundled.DATA) not in text
+        assert TOKEN not in text
+
+
+def test_the_same_again_changes_nothing_and_uploads_nothing(hub: Hub, folder: Path) -> None:
+    assert publish(folder)[0] == 0
+    before, commits = there(hub), len(hub.written[REPO].commits)
+    status, said = publish(folder)
+    assert (status, len(hub.written[REPO].commits), there(hub)) == (0, commits, before)
+    assert f"{REPO}: all files are there already, nothing is uploaded" in said
+    assert said.count("unchanged") == len(GGUFS + BESIDE)
+
+
+# ── failures ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fail(report: dict[str, Any]) -> None:
+    """The report of a run in which a layer of the Q4_K file went wrong."""
+    check = report["checks"][0]
+    stage = next(stage for stage in check["stages"] if stage["name"] == "layer_01")
+    stage |= {"cos_mean": 0.5, "passed": False}
+    check |= {"passed": False, "reasons": ["layer_01: cos_mean 0.500000 is below 0.929000 by 0.429000"]}
+    report["passed"] = False
+
+
+def test_a_file_that_failed_is_not_published(hub: Hub, folder: Path) -> None:
+    change_report(folder, fail)
+    status, said = publish(folder)
+    assert status == 1
+    assert "nothing is published: mimo-asr-q4_k.gguf on jfk.wav failed; --even-if-failed" in said
+    assert there(hub) == {}
+    assert sorted(path.name for path in folder.iterdir()) == GGUFS, "and no card says otherwise"
+
+
+def test_a_file_that_failed_is_published_if_the_publisher_insists_and_the_card_says_so(hub: Hub, folder: Path) -> None:
+    change_report(folder, fail)
+    assert publish(folder, "--even-if-failed")[0] == 1, "it did fail"
+    assert "mimo-asr-q4_k.gguf" in there(hub)
+    card = there(hub)["README.md"].decode()
+    body = card.split("---", 2)[2].lstrip()
+    assert body.startswith("> [!WARNING]")
+    warning = body.partition("\n\n")[0]
+    assert "mimo-asr-q4_k.gguf" in warning
+    assert "layer\\_01" in warning or "layer_01" in warning
+    assert json.loads(there(hub)["mimo-check.json"])["publication"]["even_if_failed"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda report: report.update(checks=[]), "was not run for"),
+        (
+            lambda report: report.update(passed=None),
+            "the files were run, but compared with nothing; give a --reference",
+        ),
+        (lambda report: report.update(schema="x"), "has the schema 'x'; expected 'mimo-check report 1'"),
+        (lambda report: report["checks"][0].pop("audio_tokenizer"), "is not as a report should be"),
+        (lambda report: report["checks"][0]["speech_lm"].update(file="other.gguf"), "is about other.gguf, too"),
+        (
+            lambda report: report["checks"][1]["audio_tokenizer"].update(bytes=1),
+            "stands in the report with two contents",
+        ),
+    ],
+    ids=["nothing run", "not compared", "no report", "malformed", "other files", "contradiction"],
+)
+def test_a_report_that_does_not_vouch_for_these_files_is_refused(
+    hub: Hub, folder: Path, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    change_report(folder, change)
+    status, said = publish(folder)
+    assert status == 2
+    assert says in said
+    assert len(said.splitlines()) == 1
+    assert there(hub) == {}
+
+
+def test_a_file_that_is_not_the_one_that_was_checked_is_refused(hub: Hub, folder: Path) -> None:
+    with (folder / GGUFS[0]).open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\1")
+    status, said = publish(folder)
+    assert status == 2
+    assert f"{folder / GGUFS[0]}: is not the file that" in said
+    assert there(hub) == {}
+
+
+def test_what_arrived_otherwise_than_it_was_sent_is_told(hub: Hub, folder: Path) -> None:
+    damaged = bytearray((folder / GGUFS[1]).read_bytes())
+    damaged[100] ^= 1
+
+    def damage(asked: Asked) -> Fault | None:
+        return Fault(content=bytes(damaged)) if asked.file == GGUFS[1] and asked.method == "GET" else None
+
+    hub.before = damage
+    status, said = publish(folder)
+    assert status == 1
+    found, sent = damaged[100:101].hex(), (folder / GGUFS[1]).read_bytes()[100:101].hex()
+    assert f"✗ {GGUFS[1]}: byte 100 is {found} on the Hub; expected {sent}" in said
+    assert "FAIL: what is on the Hub is not what was checked" in said
+
+
+# ── what stands there already ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("place", ["beside the files", "on the Hub"])
+def test_the_publishers_own_paragraphs_stay_as_they_are(hub: Hub, folder: Path, place: str) -> None:
+    assert publish(folder)[0] == 0
+    card = there(hub)["README.md"].decode()
+    edited = card.replace(f"{BEGIN}\n\n{END}", f"{BEGIN}\n{OWN}\n{END}")
+    assert edited != card
+    (folder / "README.md").unlink()
+    if place == "on the Hub":
+        hub.put(REPO, {"README.md": edited.encode()})
+    else:
+        (folder / "README.md").write_bytes(edited.encode())
+    assert publish(folder)[0] == 0
+    assert there(hub)["README.md"] == (folder / "README.md").read_bytes() == edited.encode()
+
+
+@pytest.mark.parametrize("place", ["beside the files", "on the Hub"])
+def test_a_card_that_somebody_wrote_by_hand_is_not_replaced(hub: Hub, folder: Path, place: str) -> None:
+    by_hand = b"---\nlicense: mit\n---\nMy model.\n"
+    if place == "on the Hub":
+        hub.put(REPO, {"README.md": by_hand})
+    else:
+        (folder / "README.md").write_bytes(by_hand)
+    status, said = publish(folder)
+    assert status == 2
+    assert "README.md: was not written by mimo-publish, and would be replaced; put the lines" in said
+    assert set(there(hub)) <= {"README.md"}
+
+
+def test_a_card_of_metadata_alone_as_the_hub_writes_it_is_replaced(hub: Hub, folder: Path) -> None:
+    hub.put(REPO, {"README.md": b"---\nlicense: mit\n---\n"})
+    assert publish(folder)[0] == 0
+    assert BEGIN in there(hub)["README.md"].decode()
+
+
+def test_files_that_the_card_will_not_mention_are_told(hub: Hub, folder: Path) -> None:
+    hub.put(REPO, {"mimo-asr-q2_k.gguf": b"GGUF"})
+    status, said = publish(folder)
+    assert status == 0
+    assert f"{REPO} also holds mimo-asr-q2_k.gguf, which the card will not mention" in said
+    assert there(hub)["mimo-asr-q2_k.gguf"] == b"GGUF"
+
+
+# ── before the upload ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_dry_run_writes_the_card_and_asks_nobody(hub: Hub, folder: Path) -> None:
+    status, said = publish(folder, "--dry-run", yes=False)
+    assert status == 0, said
+    assert hub.asked == []
+    assert sorted(path.name for path in folder.iterdir()) == sorted(GGUFS + BESIDE)
+    assert [line.split()[0] for line in said.splitlines() if line.startswith("  ")] == GGUFS + BESIDE
+
+
+def test_without_a_terminal_nothing_is_uploaded_unasked(hub: Hub, folder: Path) -> None:
+    status, said = publish(folder, yes=False)
+    assert status == 2
+    assert "--yes: there is no terminal to ask at" in said
+    assert there(hub) == {}
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 130), ("", 130)])
+def test_at_a_terminal_the_publisher_is_asked(hub: Hub, folder: Path, tmp_path: Path, answer: str, status: int) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "publish.cli", str(folder), "--to", REPO, "--private"]
+    command += ["--report", str(tmp_path / "report.json")]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, stdin=theirs, env=environment(hub, tmp_path / "home", TOKEN), **both)  # type: ignore[call-overload]
+    os.write(ours, f"{answer}\n".encode())
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == status, said
+    assert "in one commit? [y/N]" in out
+    assert f"{REPO}  private, new" in out
+    assert (sorted(there(hub)) == sorted(GGUFS + BESIDE)) == (status == 0)
+    assert ("nothing was uploaded" in said) == (status == 130)
+    if status == 0:
+        assert hub.written[REPO].private
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--card-template", "no.md.j2"], "no.md.j2: no such file; expected a Jinja2 template"),
+        (["--to", "alice"], "alice: is not a repository's name; expected OWNER/NAME"),
+        (["--to", "bob/x"], "alice's token may not write under the name bob"),
+        (["--report", "no.json"], "no.json: no such file"),
+    ],
+)
+def test_what_could_not_be_published_is_known_before_long_work(
+    hub: Hub, folder: Path, options: list[str], says: str
+) -> None:
+    status, said = publish(folder, *options)
+    assert status == 2
+    assert says in said
+
+
+@pytest.mark.parametrize(("missing", "says"), [(True, "is no folder"), (False, "holds no GGUF files")])
+def test_a_folder_without_files_is_refused(tmp_path: Path, missing: bool, says: str) -> None:
+    result = CliRunner().invoke(mimo_publish, [str(tmp_path / "x" if missing else tmp_path), "--to", REPO, "--dry-run"])
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+# ── with the check ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(hub: Hub, home: Path, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", f"from {module} import main; main()", *map(str, arguments)]
+    return subprocess.run(command, env=environment(hub, home, TOKEN), cwd=home, capture_output=True, text=True)
+
+
+def test_one_command_goes_from_a_checkpoint_on_the_hub_to_published_files(hub: Hub, tmp_path: Path) -> None:
+    """Converted, compared with PyTorch, published; and what a file says of itself is enough to check it again."""
+    arguments = [LM, "--tokenizer", TOKENIZER, "--outtype", "q8_0", "--out", "out", "--publish", REPO, "--yes"]
+    done = run(hub, tmp_path, "mimo_convert.cli", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+    assert sorted(there(hub)) == sorted([*GGUFS[1:2], "mimo-tokenizer-q8_0.gguf", PLOTS[1], *set(BESIDE) - set(PLOTS)])
+
+    again = run(hub, tmp_path, "publish.cli", "out", "--to", REPO, "--yes")
+    assert again.returncode == 0, again.stderr
+    assert "pytorch" in again.stdout.lower() or "PASS" in again.stdout
+    kinds = {line.split()[0]: line.split()[3] for line in again.stdout.splitlines() if line.startswith("  m")}
+    assert kinds["mimo-asr-q8_0.gguf"] == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--no-check", "--base-model", LM], "--publish: is for files that were checked; leave out --no-check"),
+        ([], "--publish: the card must name the base model, and tiny does not tell; say it: --base-model"),
+    ],
+)
+def test_mimo_convert_says_early_what_could_not_be_published(
+    hub: Hub, tmp_path: Path, options: list[str], says: str
+) -> None:
+    arguments = ["tiny", "--out", str(tmp_path / "out"), "--publish", REPO, "--yes", *options]
+    result = CliRunner().invoke(mimo_convert, arguments)
+    assert result.exit_code == 2
+    assert says in result.output
+    assert not (tmp_path / "out").exists()
