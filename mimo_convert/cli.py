@@ -102,8 +102,8 @@ def main(
 
     MODEL is a folder, a Hub id, or `tiny`, the self-test that comes with the package.
 
-    Exit status: 0 converted, and every gate reached (and published); 1 a gate failed, or what arrived on the Hub is
-    not what was sent; 2 bad input or usage; 130 interrupted, or not agreed to.
+    Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 130 interrupted. With
+    --publish, 0 if they are published, too; 1 also if what arrived is not what was sent; 130 also if you say no.
     """
     from publish.publish import Destination, publication, publish  # late: --help needs none of it
     from runtime_check import proof, report

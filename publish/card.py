@@ -114,7 +114,7 @@ def _values(report: Report, own: str) -> dict[str, Any]:
     repo = report["publication"]["repo"]
     files = published_files(report)
     lms, tokenizers = ([file for file in files if file.role == role] for role in (LM, TOKENIZER))
-    bases = _base_models(files)
+    bases = _base_models(files, report["publication"].get("base_model"))
     made = commands.reproduction(
         [(lm.name, lm.facts, lm.beside) for lm in lms], {file.name: file.facts for file in tokenizers}
     )
@@ -190,8 +190,9 @@ def _front_matter(repo: str, files: list[File], bases: list[str]) -> str:
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _base_models(files: list[File]) -> list[str]:
-    repos = [(file.facts.get("provenance") or {}).get("repo") for file in files]
+def _base_models(files: list[File], said: str | None) -> list[str]:
+    """Those that the files name, in their order; what the publisher `said` is for a file that names none."""
+    repos = [(file.facts.get("provenance") or {}).get("repo") or said for file in files]
     bases = list(dict.fromkeys(repo for repo in repos if repo))
     if not bases:
         names = " and ".join(file.name for file in files) or "the publication"

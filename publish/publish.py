@@ -13,20 +13,20 @@ from typing import Any
 
 import click
 
+from mimo_convert.checkpoint import REPO
 from mimo_convert.console import GATE_FAILED, exit_status
 from quantize.errors import InputError
 from runtime_check import page_numbers
 from runtime_check.files import check_can_write, write_whole
-from runtime_check.page_parts import verdict_word
 from runtime_check.report import json_text
 from runtime_check.verdicts import Report, file_name, verdicts
 
 from .card import BEGIN, END, as_card, as_plots, own_text
+from .card_parts import LM, TOKENIZER, published_files
 from .hub import UNCHANGED, Change, LocalFile, Remote, check_visibility, compare, look, read_small, upload, verify
 
 CARD, SUMS, REPORT = "README.md", "SHA256SUMS", "mimo-check.json"
 HUB = "https://huggingface.co"
-ROLES = ("speech_lm", "audio_tokenizer")
 Tell = Callable[[str], None]
 
 
@@ -43,17 +43,13 @@ class Destination:
 
     def look(self) -> Remote:
         """The repository as it is now. Raises InputError if nothing could be published there, before long work."""
-        if self.template:
-            check_readable(self.template)
+        if self.template and not self.template.is_file():
+            raise InputError(self.template, "no such file", expected="a Jinja2 template of a model card")
+        if self.base_model and not REPO.fullmatch(self.base_model):
+            raise InputError("--base-model", repr(self.base_model), expected="OWNER/NAME")
         remote = look(self.repo)
         check_visibility(remote, self.private)
         return remote
-
-
-def check_readable(path: Path) -> None:
-    """Raises InputError for a template that is not there, before long work."""
-    if not path.is_file():
-        raise InputError(path, "no such file", expected="a Jinja2 template of a model card")
 
 
 def publication(report: Report, to: Destination) -> dict[str, Any]:
@@ -64,7 +60,7 @@ def publication(report: Report, to: Destination) -> dict[str, Any]:
 
 def checked_files(report: Report, folder: Path) -> list[LocalFile]:
     """Every GGUF file that the report has run, by name, as it was then; they lie in `folder` now."""
-    every = [check[role] for check in report.get("checks") or [] for role in ROLES if check.get(role)]
+    every = [check[role] for check in report.get("checks") or [] for role in (LM, TOKENIZER) if check.get(role)]
     files: dict[str, LocalFile] = {}
     for facts in every:
         name = file_name(facts["file"])
@@ -75,8 +71,9 @@ def checked_files(report: Report, folder: Path) -> list[LocalFile]:
 
 
 def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_run: bool = False) -> int:
-    """Publish the files of `folder` that the report is about; exit status 0, or 1 if a check failed, also if they were
-    published all the same, or if what arrived is not what was sent.
+    """Publish the files of `folder` that the report, with its `publication`, is about; returns the exit status.
+
+    That is 0, or 1 if a check failed, also if they were published all the same, or what arrived is not what was sent.
 
     Writes the card, its plots, checksums and the report beside them first. With `dry_run` that is all, and the Hub is
     not asked. Raises InputError for what could not be published, and before anything is written or sent.
@@ -87,7 +84,7 @@ def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_ru
     files = checked_files(report, folder)
     files += write_beside(report, folder, files, to, remote, tell)
     changes = compare(remote, files)
-    click.echo(as_text(changes, remote, to, verdicts_of(report)))
+    click.echo(as_text(changes, remote, to, {file.name: file.verdict for file in published_files(report)}))
     tell_of_others(remote, files, tell)
     status = exit_status([report["passed"]])
     if dry_run:
@@ -125,21 +122,6 @@ def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:
     return True
 
 
-def verdicts_of(report: Report) -> dict[str, str]:
-    """PASS or FAIL of each file that was examined or run."""
-    found: dict[str, bool] = {}
-    for part in ("static", "tensors"):
-        for entry in report.get(part) or []:
-            name = file_name(entry["file"])
-            found[name] = found.get(name, True) and entry["passed"]
-    for check in report.get("checks") or []:
-        for role in ROLES:
-            if check.get(role):
-                name = file_name(check[role]["file"])
-                found[name] = found.get(name, True) and check["passed"]
-    return {name: verdict_word(passed) for name, passed in found.items()}
-
-
 # ── what goes with the files ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -148,7 +130,6 @@ def write_beside(
 ) -> list[LocalFile]:
     """Write the card, its plots, the checksums and the report into the folder; each whole, or not at all."""
     report = without_folders(report)
-    report["publication"] = publication(report, to)
     own = own_paragraphs(folder, remote, tell)
     written = {CARD: as_card(report, to.template, own), **as_plots(report)}
     written[SUMS] = "".join(f"{file.sha256}  {file.name}\n" for file in files)

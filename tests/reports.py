@@ -160,7 +160,12 @@ def published_report() -> dict[str, Any]:
     whole["checks"].append(other)
     files = {Path(f["file"]).name: f for c in whole["checks"] for f in (c["speech_lm"], c["audio_tokenizer"])}
     listed = [{"file": name, "sha256": f["sha256"], "bytes": f["bytes"]} for name, f in files.items()]
-    whole["publication"] = {"repo": "someone/MiMo-V2.5-ASR-GGUF", "files": listed, "even_if_failed": False}
+    whole["publication"] = {
+        "repo": "someone/MiMo-V2.5-ASR-GGUF",
+        "files": listed,
+        "even_if_failed": False,
+        "base_model": None,
+    }
     return whole | {"command": "mimo-publish"}
 
 

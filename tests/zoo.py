@@ -573,8 +573,8 @@ METADATA = [
 
 STRUCTURE = [
     Defect("file cut by one byte", LM, lambda path: cut(path, -1),
-        static="structure: cut short in tensor llm.codebook_head.7.weight: 5770015 bytes",
-        opening="cut short in tensor llm.codebook_head.7.weight: 5770015 bytes"),
+        static="structure: cut short in tensor llm.codebook_head.7.weight: 5770303 bytes",
+        opening="cut short in tensor llm.codebook_head.7.weight: 5770303 bytes"),
     Defect("file cut by one byte of padding", "tiny lm q4_k", lambda path: cut(path, -1),
         static="structure: 1 bytes of padding are missing behind the last tensor"),
     Defect("a byte too many", LM, lambda path: path.write_bytes(path.read_bytes() + b"\0"),

@@ -31,6 +31,7 @@ from ..contract import audio_tokenizer_names, contract_type, speech_lm_names
 from ..damage import edit_tensor, set_weight
 from ..quantize.test_kernels import ggml_bytes
 from ..readers import checkpoint_tensors, ggml_tensors, gguf_metadata, gguf_tensors
+from ..signals import heed_interrupts
 from ..synthetic import write_audio_tokenizer, write_speech_lm
 
 BLOCKS = {type.name: type.block for type in TYPES.values()}
@@ -353,9 +354,6 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path) -> None:
     outtypes = [word for name in TYPES for word in ("--outtype", name)]
     outtypes += ["--quantizer", "ggml"]  # many and slow: interrupted long before its end
     write_audio_tokenizer(tmp_path / "tok", num_quantizers=1)
-
-    def heed_interrupts() -> None:  # what runs the tests in the background may have told its children not to
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     arguments = [lm, "--tokenizer", tmp_path / "tok", "--no-check", "--threads", 1, "--out", out, *outtypes]
     process = start(*arguments, preexec_fn=heed_interrupts)

@@ -107,12 +107,12 @@ def test_the_report_is_the_documented_schema(tiny: Path) -> None:
 
 
 def every_key(value: Any) -> set[str]:
-    """Keys of the schema at any depth; those that are names of tensors or types are not the schema's."""
+    """Keys of the schema at any depth; those that are names of tensors, types or shards are not the schema's."""
     if isinstance(value, list):
         return set().union(*map(every_key, value)) if value else set()
     if not isinstance(value, dict):
         return set()
-    named = ("tensor_types", "fallbacks", "left_out")
+    named = ("tensor_types", "fallbacks", "left_out", "shards")
     return set(value) | set().union(*(every_key(v) for k, v in value.items() if k not in named), set())
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from runtime_check import bundled
 from watch.history import History, TargetResult
 
+from ..signals import heed_interrupts
+
 NOWHERE = "http://127.0.0.1:9"  # a port that refuses
 MIMO_CHECK = [sys.executable, "-c", "from runtime_check.cli import main; main()"]
 PATIENCE = 60  # seconds that a process may take for what the test waits for
@@ -69,8 +71,9 @@ def start(*arguments: Any) -> "subprocess.Popen[str]":
     """`mimo-check` with these arguments, in a world without a Hub."""
     environment = {**os.environ, "HF_ENDPOINT": NOWHERE, "HF_HUB_OFFLINE": "0"}
     return subprocess.Popen(
-        [*MIMO_CHECK, *map(str, arguments)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [*MIMO_CHECK, *map(str, arguments)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
+    )  # fmt: skip
 
 
 def end(process: "subprocess.Popen[str]") -> Ended:
