@@ -10,7 +10,7 @@ demo: .venv/package
 	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
 
 test: .venv/extras lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/extras
 	$(BIN)/ruff check .
