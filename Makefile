@@ -26,6 +26,7 @@ bench: .venv/extras
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.full_size
 	$(BIN)/python -m benchmarks.proof
+	$(BIN)/python -m benchmarks.nights
 
 # The kernels for ARM: cross-built, and run by an emulator. Debian: apt install g++-aarch64-linux-gnu qemu-user
 neon: .venv/extras

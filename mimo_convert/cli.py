@@ -105,8 +105,7 @@ def main(
     Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 130 interrupted. With
     --publish, 0 if they are published, too; 1 also if what arrived is not what was sent; 130 also if you say no.
     """
-    from publish.publish import Destination, publication, publish  # late: --help needs none of it
-    from runtime_check import proof, report
+    from runtime_check import proof, report  # late: --help needs none of it
     from runtime_check.static_check import check_static
 
     outputs = report.Outputs(json_file, junit_file, html_file)
@@ -117,14 +116,11 @@ def main(
         raise InputError(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
         )
-    to = Destination(publish_to, private, yes, even_if_failed, card_template) if publish_to else None
-    if to and not checked:
+    if publish_to and not checked:
         raise InputError("--publish", "is for files that were checked", todo="leave out --no-check")
-    if to and not dry_run:
-        to.look()  # before long work
     tokenizer_type = TYPES.get(tokenizer_outtype or "")
     checkpoints = open_checkpoints(model, tokenizer, base_model, tokenizer_base_model, stream=stream and not dry_run)
-    if to and not checkpoints[0].repo:
+    if publish_to and not checkpoints[0].repo:
         raise InputError(
             "--publish", f"the card must name the base model, and {model} does not tell", todo="say it: --base-model"
         )
@@ -138,6 +134,11 @@ def main(
         report.Results("mimo-convert", plans).write(outputs)
         return
 
+    if publish_to:
+        from publish.publish import Destination, publication, publish  # late: it takes 30 MB
+
+        to = Destination(publish_to, private, yes, even_if_failed, card_template)
+        to.look()  # before long work
     inputs = proof.prepare(reference or model, tokenizer, [audio]) if checked else None
     plans = convert(requests, out, threads=threads, force=force, tell=tell)
     for plan in plans:
@@ -149,11 +150,10 @@ def main(
         with results.as_far_as_possible():
             for check in proof.prove(replace(inputs, repack=repack), pairs_to_check(plans, out), threads):
                 results.add(check)
-    if to:
+    if publish_to:
         results.publication = publication(results.as_report(), to)
     results.write(outputs)
-    status = exit_status([results.passed])
-    sys.exit(publish(results.as_report(), out, to, tell) if to else status)
+    sys.exit(publish(results.as_report(), out, to, tell) if publish_to else exit_status([results.passed]))
 
 
 def open_checkpoints(

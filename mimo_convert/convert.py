@@ -164,7 +164,7 @@ def _write(request: Request, parts: list[PartFile], threads: int, stack: ExitSta
             if unnamed and request.model.is_checkpoint:
                 found = hashes.of(request.files)
                 for part in unnamed:
-                    part.plan = part.plan.with_hashes(found)
+                    part.hashes = found
     except OverflowingWeightError:  # rare, and never in the published model: find them all, plan again, begin again
         for part in parts:
             part.discard()

@@ -1,6 +1,7 @@
 """What a repository of the Hugging Face Hub holds at one commit, and parts of its files, without downloading it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from quantize.errors import InputError
 from .hub_errors import one_line, persistently
 
 TIMEOUT = 60  # seconds without an answer
+BLOCK = 1 << 20  # bytes of a range in memory before they are put together
+PARTIAL, NO_SUCH_RANGE = 206, 416  # HTTP statuses
 
 
 @dataclass(frozen=True)
@@ -63,20 +66,39 @@ def read_range(repo: str, commit: str, name: str, begin: int, end: int) -> bytes
     """
     if begin >= end:
         return b""
-    where = f"{repo}/{name}"
+    where, url = f"{repo}/{name}", hf_hub_url(repo, name, revision=commit)
+
+    def ask() -> bytes:
+        with stream(url, begin, BLOCK, end) as (is_part, blocks):
+            if not is_part:  # seen before the body, which may be of any size, is read
+                raise InputError(
+                    where, "the Hub sends the whole file where a part was asked for", todo="try again later"
+                )
+            return b"".join(blocks)
+
     with one_line(where, "cannot be read"):
-        url = hf_hub_url(repo, name, revision=commit)
-        response = persistently(lambda: ask_for_range(url, begin, end))
-    data = bytes(response.content)
-    if response.status_code != 206:
-        raise InputError(where, "the Hub sends the whole file where a part was asked for", todo="try again later")
+        data = persistently(ask)
     if len(data) != end - begin:
         raise InputError(where, f"bytes {begin} to {end} were asked for, {len(data)} came", expected=f"{end - begin}")
     return data
 
 
-def ask_for_range(url: str, begin: int, end: int) -> Any:
-    headers = {**build_hf_headers(), "Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
-    response = get_session().get(url, headers=headers, timeout=TIMEOUT)
-    hf_raise_for_status(response)
-    return response
+@contextmanager
+def stream(url: str, begin: int, block: int, end: int | None = None) -> Iterator[tuple[bool, Iterator[bytes]]]:
+    """The bytes from `begin` up to `end` (None: to the last) in blocks, and whether it is these: a server may send all
+    of them instead.
+
+    The session is that of `requests` or of `httpx`, as the version of the Hub's library has it.
+    """
+    asked = f"bytes={begin}-{'' if end is None else end - 1}"
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity", "Range": asked}
+    session: Any = get_session()
+    by_httpx = callable(getattr(session, "stream", None))  # in `requests`, it is an option
+    ask = session.stream if by_httpx else session.request
+    options = {} if by_httpx else {"stream": True}
+    with ask("GET", url, headers=headers, timeout=TIMEOUT, **options) as response:
+        if response.status_code == NO_SUCH_RANGE:
+            yield True, iter(())  # the file ends before `begin`: it is not what was listed
+            return
+        hf_raise_for_status(response)
+        yield response.status_code == PARTIAL, (response.iter_bytes if by_httpx else response.iter_content)(block)

@@ -40,6 +40,7 @@ class PartFile:
         self.fd: int | None = None
         self.opening = self.locked = False
         self.published = False
+        self.hashes: Mapping[str, str] = {}  # of the files that it is made of, when they are known
 
     def __enter__(self) -> "PartFile":
         return self
@@ -103,9 +104,11 @@ class PartFile:
         self._try(self.journal.add, chunks)
 
     def complete_header(self) -> None:
-        """Make it a GGUF file, which it is only when all of it is on the disk. The plan may have come to know more."""
-        self.write(self.plan.header[MAGIC_BYTES:], MAGIC_BYTES)
-        self.flush([])
+        """Make it a GGUF file, which it is only when all of it is on the disk."""
+        if self.hashes:
+            offset, text = self.plan.hashes_in_header(self.hashes)
+            self.write(text, offset)
+            self.flush([])
         self.write(self.plan.header[:MAGIC_BYTES], 0)
         self.flush([])
 

@@ -5,7 +5,7 @@ A plan is data: the dry run, the disk check, the conversion, its progress and th
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -82,9 +82,10 @@ class Plan:
     def header(self) -> bytes:
         return header_bytes(self.family.gguf, self.metadata, [(t.name, t.shape, t.type) for t in self.tensors])
 
-    def with_hashes(self, shards: Mapping[str, str]) -> "Plan":
-        """The same plan, with the sha256 of the files that it is made of in the header, which is as long."""
-        return replace(self, metadata=with_hashes(self.metadata, shards))
+    def hashes_in_header(self, hashes: Mapping[str, str]) -> tuple[int, bytes]:
+        """Where in the header of a file made of a checkpoint the sha256 of its shards stand, and what is to stand there."""
+        [text] = [str(entry.value) for entry in self.metadata if entry.key == SHARDS]
+        return self.header.index(text.encode()), with_hashes(text, hashes).encode()
 
     @property
     def quantizer(self) -> str:

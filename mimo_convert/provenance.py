@@ -79,16 +79,7 @@ def shards_text(names: Iterable[str]) -> str:
     return "".join(f"{NOT_READ}  {name}\n" for name in sorted(set(names)))
 
 
-def with_hashes(metadata: Iterable[Entry], hashes: Mapping[str, str]) -> list[Entry]:
-    """The same metadata, of the same length, with the hashes of its shards, as far as they are `hashes`."""
-
-    def complete(line: str) -> str:
-        digest, _, name = line.partition("  ")
-        return f"{hashes.get(name, digest)}  {name}"
-
-    return [
-        entry._replace(value="".join(f"{complete(line)}\n" for line in entry.value.splitlines()))
-        if entry.key == SHARDS
-        else entry
-        for entry in metadata
-    ]
+def with_hashes(shards: str, hashes: Mapping[str, str]) -> str:
+    """The same text, of the same length, with the hashes that are known."""
+    lines = [line.split("  ", 1) for line in shards.splitlines()]
+    return "".join(f"{hashes.get(name, unknown)}  {name}\n" for unknown, name in lines)

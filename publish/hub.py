@@ -94,16 +94,19 @@ def look(repo: str) -> Remote:
 def check_may_write(repo: str, user: Mapping[str, Any]) -> None:
     """Whether the repository is the user's or his organisations', and the token is not for reading alone.
 
-    `user` is what the Hub says of the token's owner. A fine-grained token is judged by the Hub, at the first write.
+    `user` is what the Hub says of the token's owner. A token with rights of its own is judged by the Hub, at the first
+    write.
     """
+    role = ((user.get("auth") or {}).get("accessToken") or {}).get("role")
+    if role not in ("read", "write"):
+        return
     owners = [str(user.get("name", "")), *(str(one.get("name", "")) for one in user.get("orgs") or [])]
     owner = repo.split("/")[0]
     if owner.casefold() not in map(str.casefold, owners):
         raise InputError(
             repo, f"{owners[0]}'s token may not write under the name {owner}", expected=" or ".join(owners)
         )
-    token = (user.get("auth") or {}).get("accessToken") or {}
-    if token.get("role") == "read":
+    if role == "read":
         raise InputError(repo, "the token is for reading alone", todo="make one that may write, and log in with it")
 
 

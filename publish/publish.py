@@ -4,8 +4,10 @@ look at what arrived.
 Only the report decides: what it does not say was checked is not published.
 """
 
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePath
@@ -92,8 +94,9 @@ def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_ru
     sent = [change.file for change in changes if change.kind != UNCHANGED]
     if sent and not to.yes:
         ask(f"Upload {len(sent)} files, {page_numbers.size(sum(file.size for file in sent))}, in one commit?")
-    commit = upload(remote, changes, message_of(files), to.private, tell)
-    problems = verify(to.repo, commit, files)
+    with told_how_to_go_on(folder, to, tell):
+        commit = upload(remote, changes, message_of(files), to.private, tell)
+        problems = verify(to.repo, commit, files)
     for problem in problems:
         click.echo(f"✗ {problem}")
     if problems:
@@ -102,6 +105,17 @@ def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_ru
     click.echo(f"{len(files)} files are there, size and hash, and their headers byte for byte.")
     click.echo(f"{HUB}/{to.repo}/tree/{commit}")
     return status
+
+
+@contextmanager
+def told_how_to_go_on(folder: Path, to: Destination, tell: Tell) -> Iterator[None]:
+    """Whatever ends the block early: the files need not be checked again."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        command = ["mimo-publish", str(folder), "--to", to.repo, "--report", str(folder / REPORT)]
+        tell(f"the files were checked; this goes on from here: {shlex.join(command)}")
+        raise
 
 
 def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:

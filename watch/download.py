@@ -7,22 +7,19 @@ itself for as long as the Hub asks, and loses up to 10 MB of what came when it i
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_url
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from mimo_convert.hub_errors import is_of_network, one_line, persistently
-from mimo_convert.hub_listing import TIMEOUT, HubFile
+from mimo_convert.hub_listing import HubFile, stream
 from quantize.errors import InputError
 from runtime_check.page_numbers import size
 
 BLOCK = 1 << 20  # bytes in memory at a time
 TOLD = 1 << 29  # bytes between two lines about how far it is
-PARTIAL, NO_SUCH_RANGE = 206, 416  # HTTP statuses
 
 
 def download(repo: str, commit: str, file: HubFile, part: Path, tell: Callable[[str], None]) -> str:
@@ -73,7 +70,7 @@ class Arrived:
         """Ask for the rest. False if the connection was cut when something had come: then more may come, at once."""
         before = self.n
         try:
-            with stream(url, self.n) as (is_rest, blocks):
+            with stream(url, self.n, BLOCK) as (is_rest, blocks):
                 if not is_rest:
                     self._begin_anew()
                 for block in blocks:
@@ -104,22 +101,3 @@ class Arrived:
     def _begin_anew(self) -> None:
         self._forget()
         self.content.truncate(0)
-
-
-@contextmanager
-def stream(url: str, begin: int) -> Iterator[tuple[bool, Iterator[bytes]]]:
-    """The bytes from `begin` on in blocks, and whether it is these: a server may send all of them instead.
-
-    The session is that of `requests` or of `httpx`, as the version of the Hub's library has it.
-    """
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity", "Range": f"bytes={begin}-"}
-    session: Any = get_session()
-    by_httpx = callable(session.stream)  # in `requests`, it is an option
-    ask = session.stream if by_httpx else session.request
-    options = {} if by_httpx else {"stream": True}
-    with ask("GET", url, headers=headers, timeout=TIMEOUT, **options) as response:
-        if response.status_code == NO_SUCH_RANGE:
-            yield True, iter(())  # the file ends before `begin`: it is not what was listed
-            return
-        hf_raise_for_status(response)
-        yield response.status_code == PARTIAL, (response.iter_bytes if by_httpx else response.iter_content)(BLOCK)

@@ -217,6 +217,24 @@ def test_what_arrived_otherwise_than_it_was_sent_is_told(hub: Hub, folder: Path)
     assert "FAIL: what is on the Hub is not what was checked" in said
 
 
+def test_a_publication_that_was_cut_off_goes_on_by_the_command_that_it_says(hub: Hub, folder: Path) -> None:
+    hub.before = lambda asked: Fault(403) if asked.kind == "commit" else None
+    status, said = publish(folder)
+    assert status == 2
+    command = f"mimo-publish {folder} --to {REPO} --report {folder}/mimo-check.json"
+    told, error = said.splitlines()[-2:]
+    assert told == f"the files were checked; this goes on from here: {command}"
+    assert error.startswith(f"error: {REPO}: cannot be published: the token does not permit it (HTTP 403)")
+    assert set(there(hub)) == set(), "nobody sees half of it"
+
+    hub.before, sent = lambda asked: None, [asked.file for asked in hub.of_kind("put")]
+    assert len(sent) == len(GGUFS)
+    result = CliRunner().invoke(mimo_publish, [*command.split()[1:], "--yes"])
+    assert result.exit_code == 0, result.output
+    assert sorted(there(hub)) == sorted(GGUFS + BESIDE)
+    assert [asked.file for asked in hub.of_kind("put")] == sent, "what had arrived is not sent again"
+
+
 # ── what stands there already ────────────────────────────────────────────────────────────────────────────────────
 
 
