@@ -15,7 +15,7 @@ from .hub_errors import one_line, persistently
 
 TIMEOUT = 60  # seconds without an answer
 BLOCK = 1 << 20  # bytes of a range in memory before they are put together
-PARTIAL, NO_SUCH_RANGE = 206, 416  # HTTP statuses
+PARTIAL = 206  # HTTP status
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,5 @@ def stream(url: str, begin: int, block: int, end: int | None = None) -> Iterator
     ask = session.stream if by_httpx else session.request
     options = {} if by_httpx else {"stream": True}
     with ask("GET", url, headers=headers, timeout=TIMEOUT, **options) as response:
-        if response.status_code == NO_SUCH_RANGE:
-            yield True, iter(())  # the file ends before `begin`: it is not what was listed
-            return
         hf_raise_for_status(response)
         yield response.status_code == PARTIAL, (response.iter_bytes if by_httpx else response.iter_content)(block)

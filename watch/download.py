@@ -13,12 +13,13 @@ from typing import Any
 
 from huggingface_hub import hf_hub_url
 
-from mimo_convert.hub_errors import is_of_network, one_line, persistently
+from mimo_convert.hub_errors import is_of_network, one_line, persistently, status_of
 from mimo_convert.hub_listing import HubFile, stream
 from quantize.errors import InputError
 from runtime_check.page_numbers import size
 
 BLOCK = 1 << 20  # bytes in memory at a time
+NO_SUCH_RANGE = 416  # HTTP status
 TOLD = 1 << 29  # bytes between two lines about how far it is
 
 
@@ -76,6 +77,8 @@ class Arrived:
                 for block in blocks:
                     self._append(block)
         except Exception as error:
+            if status_of(error) == NO_SUCH_RANGE:
+                return True  # the file ends here: it is not what was listed
             if self.n <= before or not is_of_network(error):
                 raise
             return False

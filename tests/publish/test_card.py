@@ -177,7 +177,7 @@ def test_the_files_with_what_decides_between_them() -> None:
     ]
     assert {link.attributes["href"] for link in body.all("a")} >= {LM, Q8, TOKENIZER}
     assert f"{LM} and {Q8} were checked with {TOKENIZER}." in body.text
-    assert "the KV cache as 11 s of sound need" in body.text
+    assert "KV cache need at most for 11 s of sound" in body.text
 
 
 def test_every_stage_of_every_file_with_its_gates() -> None:
