@@ -83,7 +83,7 @@ class Plan:
         return header_bytes(self.family.gguf, self.metadata, [(t.name, t.shape, t.type) for t in self.tensors])
 
     def hashes_in_header(self, hashes: Mapping[str, str]) -> tuple[int, bytes]:
-        """Where in the header of a file made of a checkpoint the sha256 of its shards stand, and what shall stand there."""
+        """Where in the header the sha256 of a checkpoint's shards stand, and what is to stand there."""
         [text] = [str(entry.value) for entry in self.metadata if entry.key == SHARDS]
         return self.header.index(text.encode()), with_hashes(text, hashes).encode()
 
