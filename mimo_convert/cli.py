@@ -116,6 +116,10 @@ def main(
         raise InputError(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
         )
+    how = {"--private": private, "--yes": yes, "--even-if-failed": even_if_failed, "--card-template": card_template}
+    for option, value in how.items():
+        if value and not publish_to:
+            raise InputError(option, "is about --publish, which was not given", todo="give both, or neither")
     if publish_to and not checked:
         raise InputError("--publish", "is for files that were checked", todo="leave out --no-check")
     tokenizer_type = TYPES.get(tokenizer_outtype or "")
@@ -135,10 +139,10 @@ def main(
         return
 
     if publish_to:
-        from publish.publish import Destination, publication, publish  # late: it takes 30 MB
+        from publish.publish import Destination, check_beforehand, publication, publish  # late: it takes 30 MB
 
         to = Destination(publish_to, private, yes, even_if_failed, card_template)
-        to.look()  # before long work
+        check_beforehand(out, to)
     inputs = proof.prepare(reference or model, tokenizer, [audio]) if checked else None
     plans = convert(requests, out, threads=threads, force=force, tell=tell)
     for plan in plans:

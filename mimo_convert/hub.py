@@ -7,11 +7,11 @@ import atexit
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 
 from huggingface_hub import HfFileSystem, constants, hf_hub_download, snapshot_download
 from tqdm import tqdm
@@ -19,6 +19,8 @@ from tqdm import tqdm
 from quantize.errors import InputError
 
 from .disk import free_bytes, nearest
+from .hub_errors import chain, reason
+from .hub_listing import HubFile, list_repo
 from .shards import LocalShards
 
 # What a conversion needs of a repository beside the shards; the rest (images, code, other formats) is not downloaded.
@@ -46,13 +48,6 @@ class NoProgress(tqdm):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{**options, "disable": True})
-
-
-class RemoteFile(NamedTuple):
-    """A file of a repository; `sha256` is empty where the Hub gives none, as for small files."""
-
-    size: int
-    sha256: str
 
 
 class HubShards(LocalShards):
@@ -149,17 +144,12 @@ class HubShards(LocalShards):
         return super().published_sha256(file) if self.is_here(file) else self._remote[file.name].sha256
 
     @cached_property
-    def _remote(self) -> "dict[str, RemoteFile]":
+    def _remote(self) -> Mapping[str, HubFile]:
         """Every file at the top of the repository."""
         if constants.HF_HUB_OFFLINE:
             return {}  # as asked for: what is here is all there is
-        with one_line_error(self.source):
-            entries: Any = HfFileSystem().ls(f"{self.repo}@{self.commit}", detail=True)
-            return {
-                entry["name"].rpartition("/")[2]: RemoteFile(entry["size"], (entry.get("lfs") or {}).get("sha256", ""))
-                for entry in entries
-                if entry["type"] == "file"
-            }
+        files = list_repo(self.repo, self.commit).files
+        return {name: file for name, file in files.items() if "/" not in name}
 
     def _one_line_error(self, file: Path) -> Any:
         return one_line_error(f"{self.source}/{file.name}")
@@ -239,19 +229,13 @@ def one_line_error(where: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        chain = [error, *causes(error)]
-        reason = (str(chain[1 if len(chain) > 1 else 0]).strip() or type(error).__name__).splitlines()[0]
-        todo = "check the name and the network, or give a folder"
-        if any(isinstance(e, OSError) and e.errno == errno.ENOSPC for e in chain):
-            todo = "make room, and the same command goes on from here"
-        raise InputError(where, f"cannot be downloaded: {reason}", todo=todo) from error
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """What an error was raised from, and so on."""
-    while error.__cause__:
-        error = error.__cause__
-        yield error
+        full = any(isinstance(e, OSError) and e.errno == errno.ENOSPC for e in chain(error))
+        todo = (
+            "make room, and the same command goes on from here"
+            if full
+            else "check the name and the network, or give a folder"
+        )
+        raise InputError(where, f"cannot be downloaded: {reason(error)}", todo=todo) from error
 
 
 def delete_from_cache(file: Path) -> None:

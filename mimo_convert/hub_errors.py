@@ -20,8 +20,6 @@ from huggingface_hub.errors import (
 
 from quantize.errors import InputError
 
-from .hub import causes
-
 T = TypeVar("T")
 
 TRIES = 4  # of a request that may succeed later
@@ -141,7 +139,11 @@ def todo(error: Exception) -> str:
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    return [error, *causes(error)]
+    """An error, what it was raised from, and so on."""
+    found = [error]
+    while found[-1].__cause__:
+        found.append(found[-1].__cause__)
+    return found
 
 
 def response_of(error: BaseException) -> Any:

@@ -256,10 +256,13 @@ class Sound(NamedTuple):
 
 
 def sounds_of(files: Iterable[File]) -> list[Sound]:
-    """Every sound, in the order of the checks."""
-    runs = [(file, check) for file in files for check in file.checks]
-    names = list(dict.fromkeys(check["audio"]["file"] for _, check in runs))
-    return [_sound([(file, check) for file, check in runs if check["audio"]["file"] == name]) for name in names]
+    """Every sound, in the order of the checks. Two of one name, from different folders, are two."""
+    runs: dict[tuple[str, str | None], list[tuple[File, Report]]] = {}
+    for file in files:
+        for check in file.checks:
+            audio = check["audio"]
+            runs.setdefault((audio["file"], audio.get("sha256")), []).append((file, check))
+    return [_sound(of_one) for of_one in runs.values()]
 
 
 def _sound(runs: Sequence[tuple[File, Report]]) -> Sound:

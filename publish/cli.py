@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from jinja2 import TemplateError
 
 from mimo_convert.checkpoint import read_json
 from mimo_convert.console import one_line_errors, tell, threads_option
@@ -16,12 +17,12 @@ from mimo_convert.provenance import provenance_of
 from quantize.errors import InputError
 from runtime_check.options import FILE, audio_option, repack_option, report_options
 from runtime_check.pairs import Files, pair_of
-from runtime_check.report import SCHEMA, Outputs, Results
+from runtime_check.report import SCHEMA, Outputs, Results, json_text
 from runtime_check.verdicts import Report
 
-from .card import as_card
+from .card import SUMS, as_card
 from .options import publish_options
-from .publish import Destination, checked_files, publication, publish
+from .publish import Destination, check_beforehand, checked_files, publication, publish
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -69,10 +70,11 @@ def main(
     outputs.check()
     to = Destination(repo, private, yes, even_if_failed, card_template, base_model)
     files = gguf_files(folder)
-    if not dry_run:
-        to.look()  # before long work
+    check_beforehand(folder, to, dry_run=dry_run)
     if report_file:
         report = earlier_report(report_file, files, to)
+        with as_a_report_should_be(report_file):
+            outputs.write(report)
     else:
         pairs = pairs_of(files)
         inputs = proof.prepare(*reference_of(pairs, reference, reference_tokenizer), [audio])
@@ -83,8 +85,8 @@ def main(
             for check in proof.prove(replace(inputs, repack=repack), pairs, threads):
                 results.add(check)
         report = results.as_report()
-    report["publication"] = publication(report, to)
-    outputs.write(report)
+        report["publication"] = publication(report, to)
+        outputs.write(report)
     sys.exit(publish(report, folder, to, tell, dry_run=dry_run))
 
 
@@ -95,12 +97,18 @@ def gguf_files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.gguf"))
     if not files:
         raise InputError(folder, "holds no GGUF files", todo="make some with mimo-convert")
+    for file in files:
+        if "\\" in file.name or not file.name.isprintable():  # nor is what is not UTF-8
+            raise InputError(
+                folder, f"the name {file.name!r} cannot stand in {SUMS}, or on the Hub", todo="give it another"
+            )
     return files
 
 
 def pairs_of(files: Sequence[Path]) -> list[Files]:
     """Each speech LM with its audio tokenizer; then each audio tokenizer that belongs to none of them, alone."""
-    pairs = [pair_of(file) for file in files]
+    todo = "call the one that belongs to it as the speech LM is called, with `tokenizer` in the place of `asr`"
+    pairs = [pair_of(file, todo=todo) for file in files]
     lms = [(lm, tokenizer) for lm, tokenizer in pairs if lm]
     used = {tokenizer for _, tokenizer in lms}
     return [*lms, *((None, tokenizer) for lm, tokenizer in pairs if lm is None and tokenizer not in used)]
@@ -133,11 +141,14 @@ def checkpoint_of(file: Path) -> str:
 
 
 def earlier_report(path: Path, files: Sequence[Path], to: Destination) -> Report:
-    """What an earlier `--json` said of these files, all of them and no others, as they are now.
+    """What an earlier `--json` said of these files, all of them and no others, as they are now; and their publication.
 
     Raises InputError if it is no report, or about other files.
     """
-    report = read_json(path)
+    try:
+        report = read_json(path)
+    except InputError as error:
+        raise InputError(path, error.what, expected="what --json wrote") from error
     if report.get("schema") != SCHEMA:
         raise InputError(path, f"has the schema {report.get('schema')!r}", expected=repr(SCHEMA))
     with as_a_report_should_be(path):
@@ -150,7 +161,9 @@ def earlier_report(path: Path, files: Sequence[Path], to: Destination) -> Report
         if sha256_of(file) != checked[file.name]:
             raise InputError(file, f"is not the file that {path} is about", todo="leave out --report to check it now")
     with as_a_report_should_be(path):
-        as_card(report | {"publication": publication(report, to)}, to.template)
+        report["publication"] = publication(report, to)
+        as_card(report, to.template)
+        json_text(report)  # it is published, too
     return report
 
 
@@ -159,7 +172,7 @@ def as_a_report_should_be(path: Path) -> Iterator[None]:
     """What is missing in a report that somebody edited, or made by other means, is an InputError."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TemplateError, TypeError, ValueError) as error:
         raise InputError(path, f"is not as a report should be ({error!r})", todo="make it again with --json") from error
 
 

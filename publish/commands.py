@@ -97,9 +97,13 @@ class Making:
 
 @dataclass
 class Recipe:
-    """Commands that make `files` anew in an empty folder, with one version of mimo-convert (empty: not known which)."""
+    """Commands that make `files` anew in an empty folder, with one version of mimo-convert (empty: not known which).
+
+    `pinned`: whether each checkpoint is at its commit, which the files record, too.
+    """
 
     version: str
+    pinned: bool = True
     commands: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
@@ -148,6 +152,7 @@ def reproduction(lms: Sequence[tuple[str, Facts, str]], tokenizers: dict[str, Fa
             recipe.commands.append(_convert(making, types, beside, again=again))
             recipe.commands += [line for name in names for line in _rename(made[name], name, stem)]
         recipe.files += names
+        recipe.pinned &= all("@" in made[name].source for name in [*names, *([tokenizer] if whole else [])])
         if whole and tokenizer not in recipe.files:
             recipe.commands += _rename(made[tokenizer], tokenizer, TOKENIZER)
             recipe.files.append(tokenizer)

@@ -82,13 +82,19 @@ def look(repo: str) -> Remote:
 
     Raises InputError if the name is none, there is no valid token, or it is for other repositories.
     """
+    check_name(repo)
     with one_line(repo, "cannot be published to"):
-        if repo.count("/") != 1:
-            raise InputError(repo, "is not a repository's name", expected="OWNER/NAME")
-        validate_repo_id(repo)
         check_may_write(repo, persistently(lambda: HfApi().whoami()))
         exists = persistently(lambda: HfApi().repo_exists(repo))
     return Remote(repo, list_repo(repo, BRANCH) if exists else None)
+
+
+def check_name(repo: str) -> None:
+    """Raises InputError for what is no repository's name."""
+    if repo.count("/") != 1:
+        raise InputError(repo, "is not a repository's name", expected="OWNER/NAME")
+    with one_line(repo, "cannot be published to"):
+        validate_repo_id(repo)
 
 
 def check_may_write(repo: str, user: Mapping[str, Any]) -> None:

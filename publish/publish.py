@@ -4,9 +4,10 @@ look at what arrived.
 Only the report decides: what it does not say was checked is not published.
 """
 
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,13 +24,25 @@ from runtime_check.files import check_can_write, write_whole
 from runtime_check.report import json_text
 from runtime_check.verdicts import Report, file_name, verdicts
 
-from .card import BEGIN, END, as_card, as_plots, own_text
+from .card import BEGIN, END, HUB, SUMS, as_card, as_plots, own_text
 from .card_parts import LM, TOKENIZER, published_files
-from .hub import UNCHANGED, Change, LocalFile, Remote, check_visibility, compare, look, read_small, upload, verify
+from .commands import path as path_argument
+from .hub import (
+    UNCHANGED,
+    Change,
+    LocalFile,
+    Remote,
+    Tell,
+    check_name,
+    check_visibility,
+    compare,
+    look,
+    read_small,
+    upload,
+    verify,
+)
 
-CARD, SUMS, REPORT = "README.md", "SHA256SUMS", "mimo-check.json"
-HUB = "https://huggingface.co"
-Tell = Callable[[str], None]
+CARD, REPORT = "README.md", "mimo-check.json"
 
 
 @dataclass(frozen=True)
@@ -43,15 +56,31 @@ class Destination:
     template: Path | None = None
     base_model: str | None = None
 
-    def look(self) -> Remote:
-        """The repository as it is now. Raises InputError if nothing could be published there, before long work."""
+    def look(self, *, dry_run: bool = False) -> Remote:
+        """The repository as it is now, or with `dry_run`, which does not ask the Hub, as if there were none.
+
+        Raises InputError if nothing could be published there.
+        """
         if self.template and not self.template.is_file():
             raise InputError(self.template, "no such file", expected="a Jinja2 template of a model card")
         if self.base_model and not REPO.fullmatch(self.base_model):
             raise InputError("--base-model", repr(self.base_model), expected="OWNER/NAME")
+        check_name(self.repo)
+        if dry_run:
+            return Remote(self.repo, None)
         remote = look(self.repo)
         check_visibility(remote, self.private)
         return remote
+
+
+def check_beforehand(folder: Path, to: Destination, *, dry_run: bool = False) -> None:
+    """What can be known before long work: that the Hub would take files, and a card could be written beside them.
+
+    Raises InputError if not; so does a card that is there already, and would be lost.
+    """
+    if folder.is_dir():
+        check_can_write(folder / CARD)
+    own_paragraphs(folder, to.look(dry_run=dry_run), lambda line: None)
 
 
 def publication(report: Report, to: Destination) -> dict[str, Any]:
@@ -77,30 +106,33 @@ def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_ru
 
     That is 0, or 1 if a check failed, also if they were published all the same, or what arrived is not what was sent.
 
-    Writes the card, its plots, checksums and the report beside them first. With `dry_run` that is all, and the Hub is
-    not asked. Raises InputError for what could not be published, and before anything is written or sent.
+    Writes the report beside them first, so that nothing need be checked again whatever happens; then the card, its
+    plots and checksums. With `dry_run` that is all, and the Hub is not asked. Raises InputError for what could not be
+    published, before anything is sent.
     """
     if not may_be_published(report, to, tell):
         return GATE_FAILED
-    remote = Remote(to.repo, None) if dry_run else to.look()
     files = checked_files(report, folder)
-    files += write_beside(report, folder, files, to, remote, tell)
-    changes = compare(remote, files)
-    click.echo(as_text(changes, remote, to, {file.name: file.verdict for file in published_files(report)}))
-    tell_of_others(remote, files, tell)
+    report = without_folders(report)
+    kept = write(folder / REPORT, json_text(report))
     status = exit_status([report["passed"]])
-    if dry_run:
-        return status
-    sent = [change.file for change in changes if change.kind != UNCHANGED]
-    if sent and not to.yes:
-        ask(f"Upload {len(sent)} files, {page_numbers.size(sum(file.size for file in sent))}, in one commit?")
     with told_how_to_go_on(folder, to, tell):
+        remote = to.look(dry_run=dry_run)
+        files += [*write_beside(report, folder, files, to, remote, tell), kept]
+        changes = compare(remote, files)
+        click.echo(as_text(changes, remote, to, {file.name: file.verdict for file in published_files(report)}))
+        tell_of_others(remote, files, tell)
+        if dry_run:
+            return status
+        sent = [change.file for change in changes if change.kind != UNCHANGED]
+        if sent and not to.yes:
+            ask(f"Upload {len(sent)} files, {page_numbers.size(sum(file.size for file in sent))}, in one commit?")
         commit = upload(remote, changes, message_of(files), to.private, tell)
         problems = verify(to.repo, commit, files)
     for problem in problems:
         click.echo(f"✗ {problem}")
     if problems:
-        click.echo(f"\nFAIL: what is on the Hub is not what was checked: {HUB}/{to.repo}/commits/main")
+        click.echo(f"\nFAIL: not all that is on the Hub was found to be what was checked: {HUB}/{to.repo}/commits/main")
         return GATE_FAILED
     click.echo(f"{len(files)} files are there, size and hash, and their headers byte for byte.")
     click.echo(f"{HUB}/{to.repo}/tree/{commit}")
@@ -113,9 +145,18 @@ def told_how_to_go_on(folder: Path, to: Destination, tell: Tell) -> Iterator[Non
     try:
         yield
     except (InputError, KeyboardInterrupt):
-        command = ["mimo-publish", str(folder), "--to", to.repo, "--report", str(folder / REPORT)]
+        command = ["mimo-publish", path_argument(str(folder)), "--to", to.repo]
+        command += ["--report", path_argument(str(folder / REPORT)), *options_of(to)]
         tell(f"the files were checked; this goes on from here: {shlex.join(command)}")
         raise
+
+
+def options_of(to: Destination) -> list[str]:
+    """What was asked for, again; but not --yes."""
+    flags = {"--private": to.private, "--even-if-failed": to.even_if_failed}
+    values = {"--card-template": to.template, "--base-model": to.base_model}
+    given = [word for option, value in values.items() if value for word in (option, str(value))]
+    return [*(flag for flag, is_set in flags.items() if is_set), *given]
 
 
 def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:
@@ -123,16 +164,16 @@ def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:
 
     Raises InputError if nothing was compared: there would be nothing to say on the card.
     """
+    failed = [suite.name for suite in verdicts(report) if suite.failed]
+    if failed and not to.even_if_failed:
+        tell(f"nothing is published: {', '.join(dict.fromkeys(failed))} failed; --even-if-failed would, and say so")
+        return False
     if not report.get("checks"):
         raise InputError("report", "no file in it was run", todo="publish with a --reference, and without --no-check")
     if report.get("passed") is None:
         raise InputError(
             "report", "the files were run, but compared with nothing", todo="give a --reference to compare them with"
         )
-    failed = [suite.name for suite in verdicts(report) if suite.failed]
-    if failed and not to.even_if_failed:
-        tell(f"nothing is published: {', '.join(dict.fromkeys(failed))} failed; --even-if-failed would, and say so")
-        return False
     return True
 
 
@@ -142,26 +183,31 @@ def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:
 def write_beside(
     report: Report, folder: Path, files: Sequence[LocalFile], to: Destination, remote: Remote, tell: Tell
 ) -> list[LocalFile]:
-    """Write the card, its plots, the checksums and the report into the folder; each whole, or not at all."""
-    report = without_folders(report)
+    """Write the card, its plots and the checksums into the folder; each whole, or not at all."""
     own = own_paragraphs(folder, remote, tell)
-    written = {CARD: as_card(report, to.template, own), **as_plots(report)}
-    written[SUMS] = "".join(f"{file.sha256}  {file.name}\n" for file in files)
-    written[REPORT] = json_text(report)
-    for name in written:
+    texts = {CARD: as_card(report, to.template, own), **as_plots(report)}
+    texts[SUMS] = "".join(f"{file.sha256}  {file.name}\n" for file in files)
+    for name in texts:
         check_can_write(folder / name)
-    local = []
-    for name, text in written.items():
-        data = text.encode()
-        write_whole(folder / name, data)
-        local.append(LocalFile(name, folder / name, len(data), sha256(data).hexdigest()))
-    return local
+    return [write(folder / name, text) for name, text in texts.items()]
+
+
+def write(path: Path, text: str) -> LocalFile:
+    """Write a file that is to be published."""
+    data = text.encode()
+    write_whole(path, data)
+    return LocalFile(path.name, path, len(data), sha256(data).hexdigest())
 
 
 def without_folders(report: Report) -> Report:
     """The report with files by their names alone: how the publisher's disk is laid out is nobody's business."""
     paths = set(paths_in(report))
-    folders = sorted({str(PurePath(path).parent) for path in paths} - {".", "/"}, key=len, reverse=True)
+    shorter = {path: name for path in paths if (name := file_name(path))}
+    # What lies beside them, too; but a folder as short as `o` is the end of many a name on the Hub.
+    absolute = {str(PurePath(path).parent) for path in paths if path.startswith("/")} - {"/"}
+    shorter |= {f"{folder}/": "" for folder in absolute}
+    known = "|".join(map(re.escape, sorted(shorter, key=len, reverse=True)))
+    pattern = re.compile(rf"(?<![\w./-])(?:{known})")
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
@@ -170,11 +216,9 @@ def without_folders(report: Report) -> Report:
             return [clean(element) for element in value]
         if not isinstance(value, str):
             return value
-        for folder in folders:
-            value = value.replace(f"{folder}/", "")
-        return value
+        return pattern.sub(lambda found: shorter[found[0]], value)
 
-    cleaned: Report = clean(report)
+    cleaned: Report = clean(report) if shorter else report
     return cleaned
 
 
@@ -186,7 +230,7 @@ def paths_in(value: Any) -> Iterable[str]:
                 yield element
             elif key in ("source", "checkpoints"):
                 texts = element if isinstance(element, list) else [element]
-                yield from (text for text in texts if isinstance(text, str) and text.startswith(("/", ".")))
+                yield from (text for text in texts if isinstance(text, str) and not is_of_the_hub(text))
             else:
                 yield from paths_in(element)
     elif isinstance(value, list):
@@ -194,40 +238,43 @@ def paths_in(value: Any) -> Iterable[str]:
             yield from paths_in(element)
 
 
+def is_of_the_hub(source: str) -> bool:
+    """Whether this is a repository's id, OWNER/NAME or OWNER/NAME@REVISION, and no folder, as far as it tells."""
+    return REPO.fullmatch(source.partition("@")[0]) is not None
+
+
 def own_paragraphs(folder: Path, remote: Remote, tell: Tell) -> str:
-    """The publisher's own text: of the card in the folder, else of the one on the Hub; empty if there is neither.
+    """The publisher's own text: of the card in the folder, else of the one on the Hub; empty if neither has any.
 
     Raises InputError for a card that was written by hand and has no markers: it would be lost.
     """
     path = folder / CARD
     try:
-        here = path.read_bytes().decode() if path.exists() else None
-        found = read_small(remote, CARD)
-        there = None if found is None else found.decode()
+        here = path.read_bytes() if path.exists() else b""
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(CARD, "is not UTF-8", todo="put it right, or take it away") from error
-    texts = {
-        str(path): None if here is None else own_of(here, str(path)),
-        f"{remote.repo}/{CARD}": None if there is None else own_of(there, f"{remote.repo}/{CARD}"),
-    }
-    ours, theirs = texts.values()
-    if ours is not None and theirs is not None and ours != theirs:
+    there = read_small(remote, CARD) or b""
+    ours, theirs = own_of(here, str(path)), own_of(there, f"{remote.repo}/{CARD}")
+    if not ours.strip():  # as in a card of a dry run, or one that was published before text was written on the Hub
+        return theirs or ours
+    if theirs.strip() and ours != theirs:
         tell(f"{path}: your own text is another one than on the Hub, and replaces it")
-    return ours if ours is not None else theirs or ""
+    return ours
 
 
-def own_of(card: str, where: str) -> str:
+def own_of(data: bytes, where: str) -> str:
     """The publisher's own text in a card. Raises InputError if there are no markers, and more than metadata."""
     try:
+        card = data.decode()
         own = own_text(card)
+    except UnicodeDecodeError as error:
+        raise InputError(where, "is not UTF-8", todo="put it right, or take it away") from error
     except InputError as error:
         raise InputError(where, error.what, expected=error.expected, todo=error.todo) from error
     if own is None and without_metadata(card).strip():
         raise InputError(
             where, "was not written by mimo-publish, and would be replaced",
-            todo=f"put the lines {BEGIN} and {END} around what is to stay, in a {CARD} beside the files",
+            todo=f"put the lines {BEGIN} and {END} into it, around what is to stay",
         )  # fmt: skip
     return own or ""
 
@@ -267,7 +314,11 @@ def ask(question: str) -> None:
     """Raises KeyboardInterrupt unless the publisher agrees, InputError where there is nobody to ask."""
     if not sys.stdin.isatty():
         raise InputError("--yes", "there is no terminal to ask at", todo="give --yes to upload without being asked")
-    if not click.confirm(question):
+    try:
+        agreed = click.confirm(question)
+    except click.Abort:  # Ctrl-C, or the end of what is typed
+        agreed = False
+    if not agreed:
         raise KeyboardInterrupt("nothing was uploaded")
 
 

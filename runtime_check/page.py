@@ -4,6 +4,7 @@ The page is page.html.j2, in the frame of all pages, base.html.j2. Here is what 
 checks and tensors, page_numbers.py writes numbers.
 """
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -115,7 +116,8 @@ def figures_of(report: Report, suites: list[Suite], files: list[Report]) -> list
         figures.append(Figure("lowest cosine", cosine(worst["cos_min"]), worst["name"]))
     divergences = [check["steps"]["kl_mean"] for check in checks if check.get("steps")]
     if divergences:
-        figures.append(Figure("KL divergence", small(max(divergences)), "nats a step"))
+        worst_of_all = max(divergences, key=lambda kl: math.inf if kl is None else kl)  # None is no number
+        figures.append(Figure("KL divergence", small(worst_of_all), "nats a step"))
     n_bytes = sum(file.get("bytes") or 0 for file in files)
     if n_bytes:
         figures.append(Figure("size", size(n_bytes), f"{len(files)} files" if len(files) > 1 else ""))

@@ -7,16 +7,20 @@ from mimo_convert.models import mimo_asr, mimo_tokenizer
 from quantize.errors import InputError
 
 Files = tuple[Path | None, Path]  # a speech LM (None: an audio tokenizer alone), and an audio tokenizer
+NAME_IT = "name it: --tokenizer"
 
 
-def pair_of(file: Path, tokenizer: Path | None = None) -> Files:
-    """A speech LM's file and its audio tokenizer's; or an audio tokenizer's alone."""
+def pair_of(file: Path, tokenizer: Path | None = None, todo: str = NAME_IT) -> Files:
+    """A speech LM's file and its audio tokenizer's; or an audio tokenizer's alone.
+
+    Raises InputError, with what there is `todo`, where it is not known which one that is.
+    """
     if read_gguf(file).architecture == mimo_tokenizer.FAMILY.gguf:
         return None, file
-    return file, tokenizer or find_tokenizer(file)
+    return file, tokenizer or find_tokenizer(file, todo)
 
 
-def find_tokenizer(lm: Path) -> Path:
+def find_tokenizer(lm: Path, todo: str) -> Path:
     """The audio tokenizer's file beside a speech LM's: of the same type, else the only one there.
 
     Raises InputError if there is none, or a choice.
@@ -27,5 +31,5 @@ def find_tokenizer(lm: Path) -> Path:
     found = sorted(lm.parent.glob(f"{mimo_tokenizer.FAMILY.file_stem}-*.gguf"))
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        raise InputError(lm, f"audio tokenizer files beside it: {names}", expected="one", todo="name it: --tokenizer")
+        raise InputError(lm, f"audio tokenizer files beside it: {names}", expected="one", todo=todo)
     return found[0]

@@ -60,8 +60,9 @@ class Outputs:
 
 
 def json_text(report: Report) -> str:
-    """The report as a JSON file."""
-    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """The report as a JSON file; what is not UTF-8 in a file's name is written as JSON's escapes."""
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace").decode()
 
 
 @dataclass

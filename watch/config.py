@@ -25,7 +25,7 @@ else:
     import tomli as tomllib
 
 UNITS = {"s": 1, "min": 60, "h": 3600}
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a target: it becomes a file's name
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a target: it becomes a file's name
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _within(low: float, high: float) -> Kind:
 
 TEXT = Kind("text in quotes", _is(str, lambda value: bool(value.strip())))
 TEXTS = Kind("text in quotes, or a list of such", _texts)
-TARGET_NAME = Kind("letters, digits, . _ and -, as in a file's name", _is(str, NAME.fullmatch))
+TARGET_NAME = Kind("letters, digits, . _ and -, at most 100, as in a file's name", _is(str, NAME.fullmatch))
 REPO = Kind("OWNER/NAME", _is(str, re.compile(r"[^/\s]+/[^/\s]+").fullmatch))
 DURATION = Kind('a time such as "90 s", "45 min" or "2 h"', _seconds)
 COUNT = Kind(f"a whole number from 1 to {MAX_THREADS}", _is(int, lambda value: 1 <= value <= MAX_THREADS))

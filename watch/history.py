@@ -129,8 +129,9 @@ class History:
                 raise InputError(
                     path, f"is a history of format {found}", expected=f"{FORMAT}", todo="use a newer mimo-check"
                 )
-            self.connection.executescript(TABLES)
-            self.connection.execute(f"PRAGMA user_version = {FORMAT}")
+            if not found:  # else nothing is written: it may be somebody else's, to be read
+                self.connection.executescript(TABLES)
+                self.connection.execute(f"PRAGMA user_version = {FORMAT}")
 
     def close(self) -> None:
         """Let go of the file."""

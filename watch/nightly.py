@@ -4,12 +4,13 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from mimo_convert.disk import sha256_of
 from quantize.errors import InputError
-from runtime_check.files import write_whole
+from runtime_check.files import check_can_write, write_whole
 from runtime_check.report import versions
 
 from .child import Job, beside, check_in_child
@@ -20,7 +21,7 @@ from .lock import locked
 from .page import as_html
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
-GOES_ON_FOR = timedelta(hours=24)  # what an older run has found is not tonight's
+GOES_ON_FOR = timedelta(hours=20)  # less than a day, and what timers vary by: last night's findings are not tonight's
 
 
 def nightly(config: Config, names: Sequence[str], tell: Callable[[str], None]) -> Iterator[TargetResult]:
@@ -60,12 +61,13 @@ def begin_or_go_on(
 
 
 def run_folder(config: Config, run: int) -> Path:
-    """The folder of a run's reports, which is made. Raises InputError if it cannot be."""
+    """The folder of a run's reports, which is made. Raises InputError if it cannot be, or the page not be written."""
     folder = config.pages / "runs" / str(run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(folder, f"cannot be made: {error.strerror}") from error
+    check_can_write(index_of(config))
     return folder
 
 
@@ -76,7 +78,16 @@ def check(target: Target, run: int, config: Config, folder: Path, history: Histo
     seconds = time.perf_counter() - begin
     page = beside(folder, target.name, "html" if found.report else "log").relative_to(config.pages).as_posix()
     result = TargetResult(
-        run, target.name, started, seconds, found.state, found.scope, found.problems, found.files, versions(), page
+        run,
+        target.name,
+        started,
+        seconds,
+        found.state,
+        found.scope,
+        found.problems,
+        found.files,
+        versions_of(target),
+        page,
     )
     if not found.report:
         return result
@@ -84,10 +95,23 @@ def check(target: Target, run: int, config: Config, folder: Path, history: Histo
     return judge(report, result, target.gates, target.tolerance, target.compare_since, history)
 
 
+def versions_of(target: Target) -> dict[str, str]:
+    """What the result depends on beside the files: the packages, and the reference's hash, if it is a stored one."""
+    found = versions()
+    with suppress(InputError):  # then it is what the target could not be checked for
+        if target.reference:
+            found["reference"] = sha256_of(Path(target.reference))[:12]
+    return found
+
+
 def write_page(history: History, config: Config) -> None:
     """The page of all targets, whole, as the history has them by now."""
     page = as_html(history, [target.name for target in config.targets])
-    write_whole(config.pages / "index.html", page.encode())
+    write_whole(index_of(config), page.encode())
+
+
+def index_of(config: Config) -> Path:
+    return config.pages / "index.html"
 
 
 def now() -> str:

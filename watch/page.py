@@ -222,6 +222,12 @@ class SoundView:
         return len({(one.file, one.stage) for one in self.series if self.newest in one.failed})
 
     @property
+    def as_of(self) -> int | None:
+        """The run that the newest figures are of, where the target's last run has none."""
+        run = self.target.runs[self.newest].run
+        return run if self.target.last and run != self.target.last.run else None
+
+    @property
     def files(self) -> Iterator[tuple[str, list["SeriesView"]]]:
         """A table's groups of rows: file by file its stages, and of its layers the worst."""
         for file, series in groupby(self.series, key=lambda one: one.file):

@@ -108,13 +108,15 @@ def bring(target: Target, cache: Path, found: Found) -> Mapping[str, Path]:
         fetched = fetch(target.repo, target.revision, names, cache, tell)
         found.files, found.scope = fetched.rows, fetched.scope
         return fetched.paths
-    found.files = [local_row(Path(name)) for name in names]
-    return {name: Path(name) for name in names}
+    paths = {name: Path(name) for name in names}
+    alike = len({path.name for path in paths.values()}) < len(paths)  # such as asr/model.gguf and tokenizer/model.gguf
+    found.files = [local_row(path, name if alike else path.name) for name, path in paths.items()]
+    return paths
 
 
-def local_row(path: Path) -> FileRow:
+def local_row(path: Path, name: str) -> FileRow:
     """A file on this disk; reads it once, for its hash. Raises InputError if it cannot be read."""
-    return FileRow(path.name, sha256_of(path), path.stat().st_size)
+    return FileRow(name, sha256_of(path), path.stat().st_size)
 
 
 def run(target: Target, paths: Mapping[str, Path], results: Results) -> None:

@@ -18,7 +18,8 @@ import pytest
 import soundfile
 
 from mimo_convert import hub as module
-from mimo_convert.hub import HubShards, RemoteFile, delete_from_cache
+from mimo_convert.hub import HubShards, delete_from_cache
+from mimo_convert.hub_listing import HubFile
 from quantize.errors import InputError
 from runtime_check import bundled
 from runtime_check.activations import Activations
@@ -348,7 +349,7 @@ class Cache:
 
     def shards(self, *, stream: bool) -> HubShards:
         shards = HubShards(LM, self.snapshot, stream=stream)
-        shards.__dict__["_remote"] = dict.fromkeys("abcd", RemoteFile(100, ""))
+        shards.__dict__["_remote"] = dict.fromkeys("abcd", HubFile("", 100, "", ""))
         shards.expect(self.files("abcd"))
         return shards
 
@@ -484,7 +485,9 @@ def test_a_download_that_failed_ahead_is_tried_again(tmp_path: Path, monkeypatch
     cache.go["d"].clear()
     shards.fetch(c)
     threading.Timer(0.1, cache.go["d"].set).start()
-    with pytest.raises(InputError, match=rf"^{LM}/d: cannot be downloaded: again; check the name and the network, or"):
+    with pytest.raises(
+        InputError, match=rf"^{LM}/d: cannot be downloaded: the connection failed: again and again; check the name"
+    ):
         shards.fetch(cache.files("d")[0])
 
 

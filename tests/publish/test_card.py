@@ -261,6 +261,13 @@ def test_what_was_heard_wrongly_is_struck_or_bold_and_counted_over_all_sounds() 
     assert f"{LM} heard every word of it. Word error rate 0.0%." in body.text
 
 
+def test_two_sounds_of_one_name_are_two() -> None:
+    report = bad()
+    report["checks"][1]["audio"] |= {"file": report["checks"][0]["audio"]["file"], "sha256": "cd" * 32}
+    rows = table(read(as_card(report)), "sound")
+    assert rows == [["sound", LM], ["jfk.wav", "0.0%"], ["jfk.wav", "36.4%"], ["all", "18.2%"]]
+
+
 def test_a_sound_of_which_it_is_not_known_what_is_said() -> None:
     report = one_pair()
     report["checks"][0] |= {"expected_text": None, "word_error_rate": None}
@@ -299,6 +306,17 @@ def test_nothing_is_invented_for_a_file_that_does_not_say_how_it_was_made() -> N
     text = read(as_card(report)).text
     assert f"{Q8} does not say which checkpoint it was made from, so there is no command" in text
     assert "which version of mimo-convert made it is not known" in text
+    assert "from which commit" not in text
+
+
+def test_the_same_bytes_are_not_promised_of_a_checkpoint_at_no_commit() -> None:
+    report = good()
+    assert f"{LM}, {Q8} and {TOKENIZER}, the same bytes, in an empty folder:" in read(as_card(report)).text
+    for check in report["checks"]:
+        check["speech_lm"]["provenance"]["revision"] = None
+    text = read(as_card(report)).text
+    assert f"{LM}, {Q8} and {TOKENIZER}, in an empty folder; from which commit of the checkpoint is not known" in text
+    assert "the same bytes" not in text
 
 
 @pytest.mark.parametrize("make", EVERY)

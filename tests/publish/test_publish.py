@@ -14,10 +14,12 @@ from click.testing import CliRunner
 from huggingface_hub import ModelCard
 
 from mimo_convert.cli import main as mimo_convert
-from publish.card import BEGIN, END
+from publish.card import BEGIN, END, TEMPLATE
 from publish.cli import main as mimo_publish
+from publish.publish import Destination, may_be_published, without_folders
 from runtime_check import bundled
 
+from .. import reports
 from ..hub_server import Asked, Fault, Hub, environment, read, serve, use
 
 TOKEN, REPO = "hf_SecretSecretSecret", "alice/Tiny-GGUF"
@@ -120,6 +122,18 @@ def test_how_the_publishers_disk_is_laid_out_is_nobodys_business(hub: Hub, folde
         assert TOKEN not in text
 
 
+def test_of_paths_the_names_stay_and_nothing_else_is_cut() -> None:
+    def report(models: str, sounds: str) -> Any:
+        text = json.dumps(reports.published_report() | {"note": "read /models/x; see https://x.org/models/x"})
+        return json.loads(text.replace('"/models/', f'"{models}').replace('"/sounds/', f'"{sounds}'))
+
+    clean = report("", "")
+    for models, sounds in (("o/", "MiMo/"), ("someone/", "../"), ("./", "a/b/c/")):
+        assert without_folders(report(models, sounds)) == clean, "XiaomiMiMo/MiMo-V2.5-ASR ends so, too"
+    note = "read x; see https://x.org/models/x"
+    assert without_folders(report("/models/", "/sounds/")) == clean | {"note": note}
+
+
 def test_the_same_again_changes_nothing_and_uploads_nothing(hub: Hub, folder: Path) -> None:
     assert publish(folder)[0] == 0
     before, commits = there(hub), len(hub.written[REPO].commits)
@@ -150,6 +164,12 @@ def test_a_file_that_failed_is_not_published(hub: Hub, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == GGUFS, "and no card says otherwise"
 
 
+def test_a_file_that_failed_before_it_was_run_failed() -> None:
+    told: list[str] = []
+    assert not may_be_published(reports.failed_report() | {"checks": []}, Destination(REPO), told.append)
+    assert told == ["nothing is published: mimo-asr-q4_k.gguf failed; --even-if-failed would, and say so"]
+
+
 def test_a_file_that_failed_is_published_if_the_publisher_insists_and_the_card_says_so(hub: Hub, folder: Path) -> None:
     change_report(folder, fail)
     assert publish(folder, "--even-if-failed")[0] == 1, "it did fail"
@@ -173,19 +193,32 @@ def test_a_file_that_failed_is_published_if_the_publisher_insists_and_the_card_s
         ),
         (lambda report: report.update(schema="x"), "has the schema 'x'; expected 'mimo-check report 1'"),
         (lambda report: report["checks"][0].pop("audio_tokenizer"), "is not as a report should be"),
+        (lambda report: report.pop("versions"), "is not as a report should be"),
+        (lambda report: report["checks"][0]["timings"].update(load_s="long"), "is not as a report should be"),
+        (lambda report: report["memory"].update(peak_rss=float("nan")), "is not as a report should be"),
         (lambda report: report["checks"][0]["speech_lm"].update(file="other.gguf"), "is about other.gguf, too"),
         (
             lambda report: report["checks"][1]["audio_tokenizer"].update(bytes=1),
             "stands in the report with two contents",
         ),
     ],
-    ids=["nothing run", "not compared", "no report", "malformed", "other files", "contradiction"],
+    ids=[
+        "nothing run",
+        "not compared",
+        "no report",
+        "malformed",
+        "incomplete",
+        "no time",
+        "no number",
+        "other files",
+        "contradiction",
+    ],
 )
 def test_a_report_that_does_not_vouch_for_these_files_is_refused(
     hub: Hub, folder: Path, change: Callable[[dict[str, Any]], object], says: str
 ) -> None:
     change_report(folder, change)
-    status, said = publish(folder)
+    status, said = publish(folder, "--junit", str(folder / "report.xml"))
     assert status == 2
     assert says in said
     assert len(said.splitlines()) == 1
@@ -214,7 +247,7 @@ def test_what_arrived_otherwise_than_it_was_sent_is_told(hub: Hub, folder: Path)
     assert status == 1
     found, sent = damaged[100:101].hex(), (folder / GGUFS[1]).read_bytes()[100:101].hex()
     assert f"✗ {GGUFS[1]}: byte 100 is {found} on the Hub; expected {sent}" in said
-    assert "FAIL: what is on the Hub is not what was checked" in said
+    assert "FAIL: not all that is on the Hub was found to be what was checked" in said
 
 
 def test_a_publication_that_was_cut_off_goes_on_by_the_command_that_it_says(hub: Hub, folder: Path) -> None:
@@ -235,6 +268,25 @@ def test_a_publication_that_was_cut_off_goes_on_by_the_command_that_it_says(hub:
     assert [asked.file for asked in hub.of_kind("put")] == sent, "what had arrived is not sent again"
 
 
+@pytest.mark.parametrize(("kind", "status"), [("create", 403), ("whoami", 401)])
+def test_whatever_goes_wrong_nothing_is_checked_again_and_what_was_asked_for_still_is(
+    hub: Hub, folder: Path, kind: str, status: int
+) -> None:
+    """Also where the Hub was there before the check, and is not any more; above all, what was to be private is."""
+    calls = {"create": 1, "whoami": 2}[kind]
+    hub.before = lambda asked: Fault(status) if asked.kind == kind and len(hub.of_kind(kind)) >= calls else None
+    options = ["--private", "--card-template", str(TEMPLATE), "--base-model", LM]
+    code, said = publish(folder, *options)
+    assert code == 2
+    told = "the files were checked; this goes on from here: "
+    [line] = [line.removeprefix(told) for line in said.splitlines() if line.startswith(told)]
+    assert line.split()[-len(options) :] == options
+    hub.before = lambda asked: None
+    result = CliRunner().invoke(mimo_publish, [*line.split()[1:], "--yes"])
+    assert result.exit_code == 0, result.output
+    assert hub.written[REPO].private
+
+
 # ── what stands there already ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -253,6 +305,23 @@ def test_the_publishers_own_paragraphs_stay_as_they_are(hub: Hub, folder: Path, 
     assert there(hub)["README.md"] == (folder / "README.md").read_bytes() == edited.encode()
 
 
+def test_paragraphs_that_were_written_on_the_hub_stay_though_a_card_without_them_lies_here(
+    hub: Hub, folder: Path
+) -> None:
+    assert publish(folder, "--dry-run")[0] == 0
+    assert publish(folder)[0] == 0
+    edited = there(hub)["README.md"].decode().replace(f"{BEGIN}\n\n{END}", f"{BEGIN}\n{OWN}\n{END}")
+    hub.put(REPO, {"README.md": edited.encode()})
+    assert publish(folder)[0] == 0
+    assert there(hub)["README.md"] == (folder / "README.md").read_bytes() == edited.encode()
+
+    (folder / "README.md").write_text(edited.replace("My own", "My other"), newline="")
+    status, said = publish(folder)
+    assert status == 0
+    assert "README.md: your own text is another one than on the Hub, and replaces it" in said
+    assert "My other words" in there(hub)["README.md"].decode()
+
+
 @pytest.mark.parametrize("place", ["beside the files", "on the Hub"])
 def test_a_card_that_somebody_wrote_by_hand_is_not_replaced(hub: Hub, folder: Path, place: str) -> None:
     by_hand = b"---\nlicense: mit\n---\nMy model.\n"
@@ -264,6 +333,15 @@ def test_a_card_that_somebody_wrote_by_hand_is_not_replaced(hub: Hub, folder: Pa
     assert status == 2
     assert "README.md: was not written by mimo-publish, and would be replaced; put the lines" in said
     assert set(there(hub)) <= {"README.md"}
+    long = CliRunner().invoke(mimo_publish, [str(folder), "--to", REPO, "--yes"])
+    assert long.output == said, "before anything is checked"
+
+
+def test_a_card_that_nobody_can_read_is_not_replaced(hub: Hub, folder: Path) -> None:
+    (folder / "README.md").write_bytes(b"\xff")
+    status, said = publish(folder)
+    assert (status, len(said.splitlines())) == (2, 1)
+    assert f"{folder}/README.md: is not UTF-8" in said
 
 
 def test_a_card_of_metadata_alone_as_the_hub_writes_it_is_replaced(hub: Hub, folder: Path) -> None:
@@ -298,7 +376,7 @@ def test_without_a_terminal_nothing_is_uploaded_unasked(hub: Hub, folder: Path) 
     assert there(hub) == {}
 
 
-@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 130), ("", 130)])
+@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 130), ("", 130), ("\4", 130)])
 def test_at_a_terminal_the_publisher_is_asked(hub: Hub, folder: Path, tmp_path: Path, answer: str, status: int) -> None:
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "publish.cli", str(folder), "--to", REPO, "--private"]
@@ -321,8 +399,10 @@ def test_at_a_terminal_the_publisher_is_asked(hub: Hub, folder: Path, tmp_path: 
     [
         (["--card-template", "no.md.j2"], "no.md.j2: no such file; expected a Jinja2 template"),
         (["--to", "alice"], "alice: is not a repository's name; expected OWNER/NAME"),
+        (["--to", "alice", "--dry-run"], "alice: is not a repository's name; expected OWNER/NAME"),
+        (["--base-model", "x", "--dry-run"], "--base-model: 'x'; expected OWNER/NAME"),
         (["--to", "bob/x"], "alice's token may not write under the name bob"),
-        (["--report", "no.json"], "no.json: no such file"),
+        (["--report", "no.json"], "no.json: no such file; expected what --json wrote"),
     ],
 )
 def test_what_could_not_be_published_is_known_before_long_work(
@@ -338,6 +418,23 @@ def test_a_folder_without_files_is_refused(tmp_path: Path, missing: bool, says: 
     result = CliRunner().invoke(mimo_publish, [str(tmp_path / "x" if missing else tmp_path), "--to", REPO, "--dry-run"])
     assert result.exit_code == 2
     assert says in result.output
+
+
+@pytest.mark.parametrize("name", ["a\nb.gguf", "a\\b.gguf", os.fsdecode(b"\xff.gguf")])
+def test_a_name_that_a_list_of_checksums_cannot_hold_is_refused(hub: Hub, folder: Path, name: str) -> None:
+    (folder / GGUFS[0]).rename(folder / name)
+    status, said = publish(folder)
+    assert status == 2
+    assert f"{folder}: the name {name!r} cannot stand in SHA256SUMS, or on the Hub; give it another" in said
+
+
+def test_without_its_audio_tokenizer_a_file_cannot_be_checked_and_no_option_is_named_that_there_is_not(
+    hub: Hub, folder: Path
+) -> None:
+    (folder / GGUFS[2]).unlink()
+    result = CliRunner().invoke(mimo_publish, [str(folder), "--to", REPO, "--reference", "tiny", "--dry-run"])
+    assert result.exit_code == 2
+    assert "audio tokenizer files beside it: none; expected one; call the one that belongs to it" in result.output
 
 
 # ── with the check ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -361,6 +458,14 @@ def test_one_command_goes_from_a_checkpoint_on_the_hub_to_published_files(hub: H
     assert "pytorch" in again.stdout.lower() or "PASS" in again.stdout
     kinds = {line.split()[0]: line.split()[3] for line in again.stdout.splitlines() if line.startswith("  m")}
     assert kinds["mimo-asr-q8_0.gguf"] == "unchanged"
+
+
+@pytest.mark.parametrize("option", [["--private"], ["--yes"], ["--even-if-failed"], ["--card-template", "x.j2"]])
+def test_how_to_publish_is_nothing_without_where(tmp_path: Path, option: list[str]) -> None:
+    result = CliRunner().invoke(mimo_convert, ["tiny", "--out", str(tmp_path / "out"), *option])
+    assert result.exit_code == 2
+    assert f"{option[0]}: is about --publish, which was not given" in result.output
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,13 @@ def test_a_file_is_checked_without_its_checkpoint(tiny: Path, tmp_path: Path) ->
     assert json.loads(report.read_text())["command"] == "mimo-check"
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_in_the_report(tiny: Path, tmp_path: Path) -> None:
+    folder, report = tmp_path / os.fsdecode(b"\xff"), tmp_path / "report.json"
+    folder.symlink_to(tiny)
+    assert run(mimo_check, folder / "mimo-asr-q4_k.gguf", "--static", "--json", report).exit_code == 0
+    assert json.loads(report.read_text())["static"][0]["file"] == str(folder / "mimo-asr-q4_k.gguf")
+
+
 def test_without_a_reference_nothing_is_claimed(tiny: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     result = run(mimo_check, tiny / "mimo-asr-q4_k.gguf", "--json", report)

@@ -66,6 +66,7 @@ def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
         (TARGET + REFERENCE + TARGET + REFERENCE, "2 targets are called 'asr'; expected a name for each"),
         ("[[target]]\nfile = 'a'", ": [[target]] number 1: has no name; expected letters, digits"),
         (TARGET.replace("asr", "../asr") + REFERENCE, ": [[target]] number 1: name is '../asr'; expected letters"),
+        (TARGET.replace("asr", "a" * 101) + REFERENCE, "aaa'; expected letters, digits, . _ and -, at most 100, as in"),
         (TARGET.replace("file", "fille") + REFERENCE, ": [[target]] asr: has no file; expected text in quotes"),
         (TARGET, "asr: has neither reference nor checkpoint; expected one of them"),
         (TARGET + REFERENCE + "checkpoint = 'tiny'", "asr: has both reference and checkpoint; expected one of them"),

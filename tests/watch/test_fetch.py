@@ -230,6 +230,17 @@ def test_a_file_that_was_changed_on_the_disk_is_fetched_again(night: Night, chan
     assert night.asked() == [(NAME, "0-")]
 
 
+def test_a_cache_that_was_packed_and_unpacked_is_still_one(night: Night) -> None:
+    """As GitLab does, in an archive of whole seconds."""
+    night.fetch()
+    night.asked()
+    for path in night.cache.rglob("*"):
+        seconds = int(path.stat().st_mtime)
+        os.utime(path, (seconds, seconds))
+    night.fetch()
+    assert night.asked() == []
+
+
 def test_what_another_repository_or_revision_has_already_brought_is_not_fetched(night: Night, hub: Hub) -> None:
     first = night.fetch()
     hub.put(OTHER, {NAME: random_bytes(1), TOKENIZER: random_bytes(2, MIB)})

@@ -67,6 +67,14 @@ def test_half_of_a_target_is_not_kept(tmp_path: Path) -> None:
     assert history.targets() == ["asr"]
 
 
+def test_it_can_be_read_while_another_writes(tmp_path: Path) -> None:
+    """Reading changes nothing: whoever may only read it can."""
+    writer = History(tmp_path / "history.sqlite")
+    writer.record(result(writer.begin("", "")))
+    writer.connection.execute("BEGIN IMMEDIATE")
+    assert History(tmp_path / "history.sqlite").targets() == ["asr"]
+
+
 def test_another_file_is_no_history(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     path.write_text("These are notes. " * 100)

@@ -145,10 +145,20 @@ def test_there_is_one_run_at_a_time(tmp_path: Path) -> None:
     )
 
 
+def test_pages_that_cannot_be_written_are_told_before_the_first_target(tmp_path: Path) -> None:
+    """And not after each."""
+    (tmp_path / "pages/index.html").mkdir(parents=True)
+    config = write_config(tmp_path, of_tokenizer("gone", tmp_path / "gone.gguf"))
+    night = run("nightly", config)
+    assert (night.status, night.stdout) == (2, "")
+    assert night.stderr == f"error: {tmp_path}/pages/index.html: is a folder; expected a file's name\n"
+    assert found(config, 1) == {}
+
+
 @pytest.mark.parametrize(
     ("hours", "names", "edit", "goes_on"),
-    [(1, [], "", True), (25, [], "", False), (1, ["a"], "", False), (1, [], "# edited", False)],
-    ids=["lately", "long-ago", "other-targets", "other-config"],
+    [(1, [], "", True), (23, [], "", False), (1, ["a"], "", False), (1, [], "# edited", False)],
+    ids=["lately", "the-night-before", "other-targets", "other-config"],
 )
 def test_only_the_same_and_only_lately(tmp_path: Path, hours: int, names: list[str], edit: str, goes_on: bool) -> None:
     path = write_config(tmp_path, of_tokenizer("a", tmp_path / "a.gguf"))

@@ -165,7 +165,19 @@ def test_several_sounds_are_apart(browser: Browser, page: Path) -> None:
     sounds = browser.run("""return [...document.querySelector('#target-3').closest('section')
         .querySelectorAll(':scope > details:not(.long)')].map(details => [
             details.querySelector('summary').innerText, details.open, details.querySelectorAll('.stages').length])""")
-    assert sounds == [["jfk.wav", True, 1], ["talk.flac", False, 1]]
+    as_of = f", last measured in run {made_up.AWAY_SINCE - 1}"
+    assert sounds == [[f"jfk.wav{as_of}", True, 1], [f"talk.flac{as_of}", False, 1]]
+
+
+def test_figures_of_an_older_run_are_told_to_be(browser: Browser, tmp_path: Path) -> None:
+    """A file that broke has none of its own, and those of the one before are not its."""
+    stages = [StageRow("lm.gguf", "jfk.wav", "layer_00", 0.99, 0.98, 0.1)]
+    good = TargetResult(1, "asr", "2026-11-01T03:00:00Z", 5, PASSED, stages=stages)
+    broken = TargetResult(2, "asr", "2026-11-02T03:00:00Z", 5, FAILED, problems=["cut short"])
+    for results, heading in (([good], "On jfk.wav"), ([good, broken], "On jfk.wav, last measured in run 1")):
+        (tmp_path / heading).mkdir()
+        browser.open(written(small(tmp_path / heading, *results), ["asr"]))
+        assert browser.run("return document.querySelector('h3').innerText") == heading
 
 
 def test_what_is_not_watched_any_more_is_told_at_the_end(browser: Browser, page: Path) -> None:

@@ -50,6 +50,16 @@ def test_a_pair_is_examined_and_run(q4_k: Files, tmp_path: Path) -> None:
     assert "word error rate 0.0%" in (tmp_path / "asr.log").read_text()
 
 
+def test_files_of_one_name_are_told_apart(q4_k: Files, tmp_path: Path) -> None:
+    """Else a change in one of them would be hidden by the other."""
+    pair = Files(tmp_path / "asr/model.gguf", tmp_path / "tokenizer/model.gguf")
+    for there, file in zip(pair, q4_k, strict=True):
+        there.parent.mkdir()
+        there.write_bytes(file.read_bytes())
+    found, _ = look(tmp_path, of_pair("asr", pair))
+    assert (found.state, [row.name for row in found.files]) == (PASSED, list(map(str, pair)))
+
+
 def nan(file: Path) -> None:
     patch(file, "enc.blk.0.attn_norm.weight", 8, np.array([np.nan], np.float32))
 
