@@ -34,6 +34,9 @@ def nightly(config: Config, names: Sequence[str], tell: Callable[[str], None]) -
         for path in (config.history, *([config.cache] if any(target.repo for target in targets) else [])):
             stack.enter_context(locked(path, now()))
         history = stack.enter_context(closing(History(config.history)))
+        for target in targets:
+            if (since := target.compare_since) > now():
+                tell(f"{target.name}: compare_since is {since}: until then, no run is compared with others")
         run, done = begin_or_go_on(history, config, names, tell)
         folder = run_folder(config, run)
         for target in targets:
@@ -78,17 +81,9 @@ def check(target: Target, run: int, config: Config, folder: Path, history: Histo
     seconds = time.perf_counter() - begin
     page = beside(folder, target.name, "html" if found.report else "log").relative_to(config.pages).as_posix()
     result = TargetResult(
-        run,
-        target.name,
-        started,
-        seconds,
-        found.state,
-        found.scope,
-        found.problems,
-        found.files,
-        versions_of(target),
+        run, target.name, started, seconds, found.state, found.scope, found.problems, found.files, versions_of(target),
         page,
-    )
+    )  # fmt: skip
     if not found.report:
         return result
     report = json.loads(beside(folder, target.name, "json").read_bytes())

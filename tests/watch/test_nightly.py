@@ -8,7 +8,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
+from runtime_check import bundled
+from watch.changes import changes
 from watch.config import read_config
 from watch.history import FAILED, PASSED, UNCHECKED, History
 from watch.nightly import TIME, begin_or_go_on
@@ -29,6 +33,29 @@ from .nights import (
     wait_for,
     write_config,
 )
+
+
+def test_a_comparison_that_begins_in_years_is_told(tmp_path: Path) -> None:
+    """A mistyped year would else do away with it unseen."""
+    target = of_tokenizer("gone", tmp_path / "gone.gguf")
+    config = write_config(tmp_path, target.rstrip() + "\ncompare_since = 2926-11-21\n")
+    night = run("nightly", config)
+    assert "gone: compare_since is 2926-11-21: until then, no run is compared with others" in night.stderr
+
+
+def test_another_reference_is_among_what_changed(q8_0: Files, tmp_path: Path) -> None:
+    reference = tmp_path / "reference.safetensors"
+    shutil.copy(bundled.TINY_REFERENCE, reference)
+    config = write_config(tmp_path, of_pair("good", q8_0, reference=str(reference)))
+    assert run("nightly", config).status == 0
+    with safe_open(reference, "numpy") as file:
+        stages, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(stages, reference, metadata | {"note": "made anew"})
+    assert run("nightly", config).status == 0
+    before, after = found(config, 1)["good"], found(config, 2)["good"]
+    [change] = changes(before, after)
+    assert change.startswith("reference ")
+
 
 STATES = {"good": PASSED, "cut": FAILED, "gone": UNCHECKED, "away": UNCHECKED}
 
