@@ -17,6 +17,7 @@ from .document import publish
 from .full_size import cat_cold, run, shards
 from .generate import pair, pair_options
 from .machine import machine
+from .proof import watched
 
 BIN = Path(sys.executable).parent
 CONFIG = """
@@ -46,12 +47,12 @@ def lines(lm: Path, tokenizer: Path, folder: Path) -> list[str]:
     files = sorted((folder / "gguf").glob("*.gguf"))
     cat = cat_cold(files)
     (folder / "nightly.toml").write_text(CONFIG)
-    night = status_of(BIN / "mimo-check", "nightly", folder / "nightly.toml")
+    night = watched(BIN / "mimo-check", "nightly", folder / "nightly.toml").wall
     [page, report] = sorted((folder / "pages/runs/1").glob("q4_k.[hj]*"))
     found = json.loads(report.read_text())
     history = (folder / "history.sqlite").stat().st_size
     checked = ["--report", report, "--even-if-failed", "--dry-run"]
-    card = status_of(BIN / "mimo-publish", folder / "gguf", "--to", "someone/Some-GGUF", *checked)
+    card = watched(BIN / "mimo-publish", folder / "gguf", "--to", "someone/Some-GGUF", *checked).wall
     size = sum(file.stat().st_size for file in files)
     memory = found["checks"][0]["memory"]
     rows = [
@@ -71,12 +72,6 @@ def lines(lm: Path, tokenizer: Path, folder: Path) -> list[str]:
         "| --- | --- | --- |",
         *(f"| {name} | {value} | {note} |" for name, value, note in rows),
     ]
-
-
-def status_of(*command: str | Path) -> float:
-    """Seconds that a command takes, whose gates may fail."""
-    script = "from sys import exit; from subprocess import run; import sys; exit(run(sys.argv[1:]).returncode > 1)"
-    return run([sys.executable, "-c", script, *command], stdout=subprocess.DEVNULL).wall
 
 
 if __name__ == "__main__":

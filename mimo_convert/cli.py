@@ -154,10 +154,11 @@ def main(
         with results.as_far_as_possible():
             for check in proof.prove(replace(inputs, repack=repack), pairs_to_check(plans, out), threads):
                 results.add(check)
+    found = results.as_report()
     if publish_to:
-        results.publication = publication(results.as_report(), to)
-    results.write(outputs)
-    sys.exit(publish(results.as_report(), out, to, tell) if publish_to else exit_status([results.passed]))
+        found["publication"] = publication(found, to)
+    outputs.write(found)
+    sys.exit(publish(found, out, to, tell) if publish_to else exit_status([results.passed]))
 
 
 def open_checkpoints(

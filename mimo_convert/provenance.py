@@ -76,10 +76,16 @@ def tool_version() -> str:
 
 def shards_text(names: Iterable[str]) -> str:
     """The files of weights as `sha256sum` lists them, before their hashes are known."""
-    return "".join(f"{NOT_READ}  {name}\n" for name in sorted(set(names)))
+    return "".join(shard_line(name, NOT_READ) for name in sorted(set(names)))
 
 
 def with_hashes(shards: str, hashes: Mapping[str, str]) -> str:
     """The same text, of the same length, with the hashes that are known."""
-    lines = [line.split("  ", 1) for line in shards.splitlines()]
-    return "".join(f"{hashes.get(name, unknown)}  {name}\n" for unknown, name in lines)
+    for name, sha256 in hashes.items():
+        shards = shards.replace(shard_line(name, NOT_READ), shard_line(name, sha256))
+    return shards
+
+
+def shard_line(name: str, sha256: str) -> str:
+    """A line of the list; a file's name need not be UTF-8."""
+    return f"{sha256}  {name.encode(errors='replace').decode()}\n"

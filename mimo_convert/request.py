@@ -1,6 +1,7 @@
 """What is to be made of one model: the plans of its files, the chunks that the work is cut into, and their origin."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -101,11 +102,11 @@ def origin_of(request: Request, plan: Plan) -> Origin:
     for tensor in plan.tensors:
         for s in tensor.sources:
             made = f"{tensor.type.name} by {quantizer_text(tensor.quantizers)}"
-            layout.update(f"{s.name} {s.file.name} {s.begin} {s.type.name} {made}\n".encode())
+            layout.update(os.fsencode(f"{s.name} {s.file.name} {s.begin} {s.type.name} {made}\n"))
     writer = f"mimo-convert {version('mimo-convert')}, ggml-python {version('ggml-python')}"
     return Origin(
         version=f"{writer}, chunks of {CHUNK_WEIGHTS}",
-        checkpoint=hashlib.sha256(read.encode()).hexdigest(),
+        checkpoint=hashlib.sha256(os.fsencode(read)).hexdigest(),
         options=layout.hexdigest(),
         peaks=dict(request.peaks),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from runtime_check.activations import CODES
+from runtime_check.activations import CODES, is_layer, is_of_tokenizer
 from runtime_check.differences import Piece, Words, count_words, differences
 from runtime_check.page import files_of
 from runtime_check.page_numbers import NOTHING, cosine, gate, rate
@@ -15,7 +15,6 @@ from runtime_check.verdicts import CACHED, KL, TOP1, Case, Report, Suite, check_
 
 LM, TOKENIZER = "speech_lm", "audio_tokenizer"
 TABLE_OF = {LM: "Speech LM", TOKENIZER: "Audio tokenizer"}
-TOKENIZER_GATES = "tok_"  # how the names of its stages begin, and of no other's
 GGUF = ".gguf"
 LIMITS = {CODES: "≥ ", TOP1.partition(": ")[2]: "≥ ", KL.partition(": ")[2]: "≤ ", CACHED.partition(": ")[2]: "≤ "}
 
@@ -46,7 +45,7 @@ class File:
     def _own(self, check: Report) -> list[Case]:
         alone, is_tokenizer = not check.get(LM), self.role == TOKENIZER
         cases = check_suite(check).cases
-        return [case for case in cases if alone or case.name.startswith(TOKENIZER_GATES) == is_tokenizer]
+        return [case for case in cases if alone or is_of_tokenizer(case.name) == is_tokenizer]
 
     @property
     def failed(self) -> list[Case]:
@@ -219,10 +218,6 @@ def _worst_layer(file: File) -> Cell:
         layers, key=lambda layer: (layer["passed"], -math.inf if layer["cos_min"] is None else layer["cos_min"])
     )
     return _stage_cell(worst, f"{worst['name']} ")
-
-
-def is_layer(stage: str) -> bool:
-    return stage.startswith("layer_")
 
 
 # ── what was heard ───────────────────────────────────────────────────────────────────────────────────────────────

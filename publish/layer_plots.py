@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
+from runtime_check.activations import is_layer
 from runtime_check.page_numbers import cosine, gate
 from runtime_check.page_parts import NEARER, cosine_series
 from runtime_check.plots import COSINE, as_file, over_positions
 from runtime_check.verdicts import Report, file_name
 
-from .card_parts import LM, File, is_layer
+from .card_parts import LM, File
 
 # The page's colours (page.html.j2), for a picture that nothing else gives any: it has a ground of its own, since a site
 # may be dark where the reader's system is not.

@@ -24,6 +24,16 @@ ANSWER, ANSWER_LOGITS, CACHED_LOGITS = "answer_ids", "answer_logits", "cached_lo
 FORMAT = "mimo-check reference 1"
 
 
+def is_of_tokenizer(stage: str) -> bool:
+    """Whether a stage is the audio tokenizer's; all others are the speech LM's."""
+    return stage.startswith("tok_")
+
+
+def is_layer(stage: str) -> bool:
+    """Whether a stage is the output of a block of the speech LM."""
+    return stage.startswith("layer_")
+
+
 @dataclass(frozen=True)
 class Origin:
     """What activations were made from: `checkpoints`, or GGUF files.

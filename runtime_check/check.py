@@ -22,7 +22,7 @@ from mimo_convert.models import family_named
 from mimo_convert.provenance import Provenance, provenance_of
 from quantize.errors import InputError
 
-from .activations import ANSWER, CACHED_LOGITS, CODES, GREEDY, PROMPT, Activations, Stages
+from .activations import ANSWER, CACHED_LOGITS, CODES, GREEDY, PROMPT, Activations, Stages, is_of_tokenizer
 from .compare import Comparison, compare
 from .differences import Words, count_words
 from .transcribe import Clip, Harness
@@ -117,7 +117,7 @@ def check(
     theirs = reference(answer_to_follow(harness, run, clip))
     run.timings["reference_s"] = time.perf_counter() - begin
     check_reference(theirs, language, whole=lm is not None)
-    ours, pieces = {name: x for name, x in run.stages.items() if name.startswith("tok_")}, []
+    ours, pieces = {name: x for name, x in run.stages.items() if is_of_tokenizer(name)}, []
     transcripts = None
     if harness.lm:  # later stages without the noise of earlier ones: the same codes and answer on both sides
         answer = theirs.stages[ANSWER].tolist()

@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .activations import ANSWER, ANSWER_LOGITS, CACHED_LOGITS, CODES, FIRST_LOGITS, GREEDY, PROMPT, Stages
+from .activations import (
+    ANSWER,
+    ANSWER_LOGITS,
+    CACHED_LOGITS,
+    CODES,
+    FIRST_LOGITS,
+    GREEDY,
+    PROMPT,
+    Stages,
+    is_of_tokenizer,
+)
 from .gates import GATES, Gate, code_gate
 from .measures import cosines, norm_ratio, relative_rmse
 from .steps import Steps, compare_steps
@@ -61,10 +71,10 @@ def compare(
     stages = []
     for name, stage in ours.items():
         if name not in NOT_COSINES:
-            gates = GATES[tokenizer_type if name.startswith("tok_") else lm_type]
+            gates = GATES[tokenizer_type if is_of_tokenizer(name) else lm_type]
             stages.append(compare_stage(name, stage, theirs[name], gates.of(name)))
     problems = [stage.problem for stage in stages if stage.problem]  # each begins with the stage's name
-    reasons = [problem for problem in problems if problem.startswith("tok_")]
+    reasons = [problem for problem in problems if is_of_tokenizer(problem)]
 
     least = code_gate(tokenizer_type, reference_dtype)
     agreement = code_agreement(ours[CODES], theirs[CODES])
@@ -80,7 +90,7 @@ def compare(
         prompt_equal = bool(np.array_equal(ours[PROMPT], theirs[PROMPT]))
         if not prompt_equal:
             reasons.append(f"{PROMPT}: {describe_difference(ours[PROMPT], theirs[PROMPT])}")
-        reasons += [problem for problem in problems if not problem.startswith("tok_")]
+        reasons += [problem for problem in problems if not is_of_tokenizer(problem)]
         first_token = int(ours[FIRST_LOGITS].argmax()), int(theirs[FIRST_LOGITS].argmax())
         if GATES[lm_type].first_token and first_token[0] != first_token[1]:
             reasons.append(f"{FIRST_LOGITS}: the first token is {first_token[0]}, the reference's is {first_token[1]}")

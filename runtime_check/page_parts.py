@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from .activations import CODES, PROMPT
+from .activations import CODES, PROMPT, is_layer, is_of_tokenizer
 from .differences import Piece, differences
 from .page_numbers import cosine, percent, plain, small, times_expected
 from .plots import COSINE, ERROR, Series, in_rows, over_positions
@@ -80,8 +80,8 @@ class CheckView:
     def tables(self) -> list[tuple[str, list[Report | Row]]]:
         """Stages and what else is judged of each half, as the model runs."""
         stages = self.data.get("stages") or []
-        tokenizer = [stage for stage in stages if stage["name"].startswith("tok_")]
-        lm = [stage for stage in stages if not stage["name"].startswith("tok_")]
+        tokenizer = [stage for stage in stages if is_of_tokenizer(stage["name"])]
+        lm = [stage for stage in stages if not is_of_tokenizer(stage["name"])]
         halves: list[tuple[str, list[Report | Row]]] = [
             ("Audio tokenizer", [*tokenizer, *self._codes()]),
             ("Speech LM", [*self._equal(), *lm, *self._first_token()]),
@@ -115,7 +115,7 @@ class CheckView:
     def plots(self) -> list[Plot]:
         """Cosines of stages and of layers, and the error of the layers, as far as they are known."""
         stages = self.data.get("stages") or []
-        layers = [stage for stage in stages if stage["name"].startswith("layer_")]
+        layers = [stage for stage in stages if is_layer(stage["name"])]
         others = [stage for stage in stages if stage not in layers]
         return [*self._stage_plot(others), *self._layer_plot(layers), *self._error_plot(layers)]
 

@@ -72,7 +72,6 @@ class Results:
     command: str
     plans: Sequence[Plan] = ()
     parts: list[Part] = field(default_factory=list)
-    publication: dict[str, Any] | None = None
 
     def add(self, part: Part) -> None:
         """Keep a part, and print it."""
@@ -158,7 +157,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "checks": [_check(part) for part in results.of(Check)],
         "words": _words(results),
         "memory": {"peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024},
-        "publication": results.publication,
+        "publication": None,
     }
 
 

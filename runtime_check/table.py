@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mimo_convert.stored import shape_text
 
-from .activations import CODES, PROMPT
+from .activations import CODES, PROMPT, is_of_tokenizer
 from .check import Check, FileFacts
 from .compare import Comparison
 from .static_check import StaticCheck
@@ -83,7 +83,7 @@ def _stage_lines(comparison: Comparison) -> list[str]:
         shape = shape_text(stage.shape)
         gates = f"{stage.gate.cos_mean:.3f} / {stage.gate.cos_min:.3f}"
         cells = f"{stage.cos_mean:.6f}", f"{stage.cos_min:.6f}", f"{stage.rel_rmse:.6f}"
-        (tokenizer if stage.name.startswith("tok_") else lm).append(
+        (tokenizer if is_of_tokenizer(stage.name) else lm).append(
             ROW(stage.name, shape, *cells, gates, _ok(not stage.problem))
         )
     equal, gate = comparison.code_agreement, comparison.code_gate

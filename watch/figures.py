@@ -1,7 +1,6 @@
 """What the night watch shows of its history: states in words, series of figures over runs, the worst of them."""
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +11,6 @@ from runtime_check.page_numbers import cosine, percent, rate, small
 from .history import FAILED, HEADER, PASSED, UNCHECKED, History, Run, StageRow, TargetResult
 
 RUNS = 30  # the last, that are drawn
-LAYER = re.compile(r"layer_\d+")
 FALL = 1.25  # times the error before; less is not worth a word
 
 PASS, FAIL, NOT_CHECKED, HEADER_ONLY, NEVER_RUN = "PASS", "FAIL", "NOT CHECKED", "HEADER ONLY", "NEVER RUN"
@@ -97,11 +95,6 @@ ERROR_RATE = Metric("error_rate", "word error rate", rate, lambda value: value, 
 RMSE = Metric("rel_rmse", "relative RMSE", small, lambda value: value, 1e-7)
 DRAWN = (COSINE, AGREEMENT, KL, ERROR_RATE, RMSE)  # RMSE where a stage has nothing else
 TOLD = (ERROR_RATE, LOWEST_COSINE, KL)  # of a target as a whole
-
-
-def is_layer(stage: str) -> bool:
-    """Whether a stage is the output of a block of the speech LM."""
-    return bool(LAYER.fullmatch(stage))
 
 
 class Figure(NamedTuple):

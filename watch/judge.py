@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from runtime_check.activations import CODES
+from runtime_check.activations import CODES, is_of_tokenizer
 from runtime_check.verdicts import Report, file_name, verdicts
 
 from .changes import changes
 from .history import FAILED, PASSED, History, StageRow, TargetResult
 
 STEPS, CACHED, TRANSCRIPT = "steps", "cached", "transcript"  # stages of the history that docs/stages.md does not have
-OF_THE_TOKENIZER = "tok_"  # how the names of its stages begin
 Gates = Mapping[str, Mapping[str, float]]  # stage → metric → the least, or most, that passes
 
 
@@ -97,7 +96,7 @@ def _of_check(check: Report, sound: str) -> list[StageRow]:
     tokenizer, lm = (file_name(check[role]["file"]) if check[role] else "" for role in ("audio_tokenizer", "speech_lm"))
     rows = [
         StageRow(
-            tokenizer if one["name"].startswith(OF_THE_TOKENIZER) else lm, sound, one["name"],
+            tokenizer if is_of_tokenizer(one["name"]) else lm, sound, one["name"],
             one["cos_mean"], one["cos_min"], one["rel_rmse"], passed=one["passed"],
         )
         for one in check["stages"]

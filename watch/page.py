@@ -14,6 +14,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from runtime_check.activations import is_layer
 from runtime_check.page import environment
 from runtime_check.safe_text import safe
 
@@ -26,7 +27,6 @@ from .figures import (
     Since,
     counted,
     duration,
-    is_layer,
     known_before,
     moment,
     over_runs,

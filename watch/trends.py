@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from quantize.errors import InputError
-from runtime_check.activations import CODES
+from runtime_check.activations import CODES, is_layer
 from runtime_check.page_numbers import NOTHING
 
 from .changes import changes
@@ -18,7 +18,6 @@ from .figures import (
     Figure,
     Metric,
     Series,
-    is_layer,
     known_before,
     moment,
     one_line,

@@ -1,11 +1,13 @@
 """Every file says what it was made of, and by what; equal input gives equal files."""
 
 import hashlib
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from gguf import GGUFValueType
 
 from mimo_convert.checkpoint import open_checkpoint
 from mimo_convert.cli import main as mimo_convert
@@ -84,14 +86,19 @@ def test_what_is_not_in_its_form_is_as_if_it_were_not_there(
 ) -> None:
     [file] = converted(small_tokenizer, tmp_path, "f16")
     without = rewrite(file, tmp_path / "without.gguf", keys=lambda k: None if k.name == key else k)
-    strange = rewrite(without, tmp_path / "strange.gguf", add=[Key(key, value, type_of_string())])
+    strange = rewrite(without, tmp_path / "strange.gguf", add=[Key(key, value, GGUFValueType.STRING)])
     assert provenance_of(read_gguf(strange)) == provenance_of(read_gguf(without))
 
 
-def type_of_string() -> object:
-    from gguf import GGUFValueType
-
-    return GGUFValueType.STRING
+@pytest.mark.parametrize("name", ["two\nlines.safetensors", "two\u2028lines.safetensors", "\udcff.safetensors"])
+def test_a_shard_may_be_called_anything(small_tokenizer: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(small_tokenizer, folder)
+    [shard] = folder.glob("*.safetensors")
+    shard.rename(folder / name)
+    [file] = converted(folder, tmp_path / "out", "f16")
+    text = f"{sha256(folder / name)}  {name.encode(errors='replace').decode()}\n"
+    assert gguf_metadata(file)["mimo_convert.shards"] == text
 
 
 def test_a_folder_of_the_hubs_cache_is_known_by_its_names(small_lm: Path, tmp_path: Path) -> None:
