@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from runtime_check.activations import is_layer
+from runtime_check.page import PALETTE
 from runtime_check.page_numbers import cosine, gate
 from runtime_check.page_parts import NEARER, cosine_series
 from runtime_check.plots import COSINE, as_file, over_positions
@@ -12,15 +13,11 @@ from runtime_check.verdicts import Report, file_name
 
 from .card_parts import LM, File
 
-# The page's colours (page.html.j2), for a picture that nothing else gives any: it has a ground of its own, since a site
-# may be dark where the reader's system is not.
-STYLE = """
-svg { --paper: #fdfdfc; --ink: #1b1d20; --quiet: #5a6069; --hair: #dcdee1; --mean: #1a5ea6; --worst: #a1480a;
-  --fail: #b0201b; }
-@media (prefers-color-scheme: dark) {
-  svg { --paper: #131517; --ink: #e4e6e8; --quiet: #a2a9b1; --hair: #33383e; --mean: #82b8ee; --worst: #eda468;
-    --fail: #ff9d93; }
-}
+# For a picture that nothing else gives a style: it has a ground of its own, since a site may be dark where the reader's
+# system is not.
+STYLE = (
+    PALETTE.read_text(encoding="utf-8")
+    + """
 .ground { fill: var(--paper); }
 text { font: 10.5px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif;
   fill: var(--quiet); font-variant-numeric: tabular-nums; }
@@ -32,6 +29,7 @@ path { fill: none; } .grid { stroke: var(--hair); stroke-width: .8; }
 .mean:is(.mark, .key) { fill: var(--mean); } .worst:is(.mark, .key) { fill: var(--worst); }
 .failed { stroke: var(--fail); stroke-width: 1.7; }
 """
+)
 
 
 LONGEST = 34  # characters of a file's name in a title

@@ -16,6 +16,7 @@ from .page_parts import CheckView, TensorsView, verdict_word
 from .safe_text import safe
 from .verdicts import Report, Suite, file_name, verdicts
 
+PALETTE = Path(__file__).with_name("palette.css")  # the colours of pages and plots
 KINDS = {"static": "Rules of", "tensors": "Tensors of", "check": "", "report": ""}  # what a suite is, before its name
 REASONS = 20  # of one suite, that are shown at once
 NOTES = {"fallbacks": "of another type", "kept_f32": "kept in F32", "left_out": "left out"}  # tensors of a conversion
