@@ -1,37 +1,32 @@
 """A Hugging Face checkpoint: its config, its tokenizer files, and where its tensors lie.
 
-The safetensors format (https://github.com/huggingface/safetensors) is small enough to check completely: every offset of
-every shard is verified before a weight is used.
+Every shard's header is checked (`safetensors_file`) before a weight is used.
 """
 
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from quantize.errors import InputError
-from quantize.types import BF16, F16, F32, Type
 
+from .files import one_line
 from .hub_folder import repository_of
+from .json_file import read_json
+from .safetensors_file import read_header
 from .shards import LocalShards
-from .stored import StoredTensor, shape_text
+from .stored import StoredTensor
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # an id of the Hub
-MAX_HEADER_BYTES = 100_000_000  # the format's own bound
+SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say half a character; UTF-8 cannot
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-WEIGHT_TYPES = {"F32": F32, "F16": F16, "BF16": BF16}
-OTHER_DTYPES = {"F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
-OTHER_DTYPES |= {"U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
-# The dtypes of safetensors; those that hold no weights have no number in ggml.
-DTYPES = WEIGHT_TYPES | {name: Type(name, -1, -1, 1, nbytes) for name, nbytes in OTHER_DTYPES.items()}
 
 
 class Config:
@@ -52,6 +47,8 @@ class Config:
                 raise InputError(self.path, f"{key} is {value!r}", expected=f"a value of type {kind.__name__}")
             if isinstance(value, float) and not abs(value) <= FLOAT32_MAX:
                 raise InputError(self.path, f"{key} is {value!r}", expected="a number that float32 can hold")
+            if isinstance(value, str) and SURROGATE.search(value):
+                raise InputError(self.path, f"{key} is {value!r}", expected="text that UTF-8 can hold")
             return value
         if default is None:
             raise InputError(self.path, f"{keys[0]} is missing", todo="complete config.json")
@@ -64,11 +61,11 @@ class Config:
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
-    def positive(self, *keys: str, default: Any = None) -> int:
-        """An int that must be at least 1, and fits in 31 bits."""
+    def positive(self, *keys: str, default: Any = None, most: int = (1 << 31) - 1) -> int:
+        """An int from 1 to `most`."""
         value = int(self.get(*keys, default=default))
-        if not 1 <= value < 1 << 31:
-            raise InputError(self.path, f"{keys[0]} is {value}", expected="a positive number below 2^31")
+        if not 1 <= value <= most:
+            raise InputError(self.path, f"{keys[0]} is {value}", expected=f"a positive number of at most {most}")
         return value
 
     def must_be(self, key: str, *allowed: Any) -> None:
@@ -140,21 +137,6 @@ def open_checkpoint(source: str, name: str = "", *, stream: bool = False) -> Che
     return Checkpoint(folder, name, config, tensors, repo, revision, shards)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; InputError if it is missing, not JSON, or not an object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(path, "no such file", todo="a checkpoint folder must hold it") from error
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(path, f"not JSON ({error})", todo="download it again") from error
-    if not isinstance(value, dict):
-        raise InputError(path, f"holds a {type(value).__name__}", expected="a JSON object")
-    return value
-
-
 def _tensors(folder: Path, shards: LocalShards) -> dict[str, StoredTensor]:
     index = folder / INDEX
     if index.exists():
@@ -194,54 +176,9 @@ def _indexed_tensors(folder: Path, index: Path, shards: LocalShards) -> dict[str
     return tensors
 
 
-def _read_header(path: Path, shards: LocalShards) -> Iterator[StoredTensor]:
-    """Every tensor of a shard, its header checked: bounded, JSON, no overlap, no gap, nothing past the end."""
-    try:
+def _read_header(path: Path, shards: LocalShards) -> tuple[StoredTensor, ...]:
+    """Every tensor of a shard. Raises InputError for one that is not well-formed."""
+    with one_line(path, "cannot be read"):
         size = shards.size(path)
         with shards.open(path) as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
-                raise InputError(path, f"truncated: {size} bytes, header says {length}", todo="download it again")
-            raw = file.read(length)
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}") from error
-    try:
-        header = json.loads(raw)
-        if not isinstance(header, dict):
-            raise ValueError("not an object")
-    except (ValueError, RecursionError) as error:
-        raise InputError(path, f"header is not JSON ({error})", todo="download it again") from error
-    header.pop("__metadata__", None)
-
-    tensors = [_read_entry(path, name, entry) for name, entry in header.items()]
-    end = 0
-    for info, begin, stop in sorted(tensors, key=lambda entry: entry[1:]):
-        if begin != end:
-            kind = "overlaps the one before" if begin < end else "leaves a gap before it"
-            raise InputError(path, f"tensor {info.name} {kind}: begins at {begin}", expected=f"{end}")
-        if stop - begin != info.nbytes:
-            raise InputError(
-                path,
-                f"tensor {info.name} has {stop - begin} bytes",
-                expected=f"{info.nbytes} for {info.type.name.upper()} {shape_text(info.shape)}",
-            )
-        end = stop
-    data = size - 8 - length
-    if end > data:
-        raise InputError(path, f"truncated: tensors reach to {end} of {data} bytes", todo="download it again")
-    if end < data:
-        raise InputError(path, f"{data - end} bytes that belong to no tensor", todo="download it again")
-    return iter([replace(info, begin=8 + length + begin) for info, begin, _ in tensors])
-
-
-def _read_entry(path: Path, name: str, entry: Any) -> tuple[StoredTensor, int, int]:
-    try:
-        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)) or prod(shape) >= 1 << 63:
-            raise ValueError
-        stored_as = DTYPES.get(dtype)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(path, f"header entry of tensor {name} is malformed", todo="download it again") from error
-    if stored_as is None:
-        raise InputError(path, f"tensor {name} has unsupported dtype {dtype}", expected=" or ".join(WEIGHT_TYPES))
-    return StoredTensor(name, path, stored_as, shape, 0), begin, end
+            return read_header(path, size, file).tensors

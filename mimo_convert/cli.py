@@ -8,9 +8,10 @@ import click
 
 from publish.options import publish_options
 from quantize.errors import InputError
+from quantize.quoting import quoted
 from quantize.types import TYPES, Type
 from runtime_check import bundled
-from runtime_check.options import FILE, audio_option, repack_option, report_options
+from runtime_check.options import audio_option, repack_option, report_options
 
 from .checkpoint import Checkpoint
 from .console import (
@@ -21,19 +22,25 @@ from .console import (
     quantizer_option,
     read_rules,
     rule_options,
-    tell,
     threads_option,
 )
-from .convert import convert, replan
+from .convert import claim_files, convert, replan
 from .describe import describe, print_plans
 from .models import family_of, mimo_asr
+from .paths import FOLDER, SOURCE, current_claims
 from .plan import Options, Plan
 from .request import Request, check_rules_of, make_request
+from .terminal import show, tell
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("model", default=bundled.MODEL)
-@click.option("--tokenizer", metavar="CKPT", help=f"The audio tokenizer's checkpoint.  [default: {bundled.TOKENIZER}]")
+@click.argument("model", type=SOURCE, default=bundled.MODEL)
+@click.option(
+    "--tokenizer",
+    type=SOURCE,
+    metavar="CKPT",
+    help=f"The audio tokenizer's checkpoint.  [default: {bundled.TOKENIZER}]",
+)
 @click.option(
     "--outtype",
     "outtypes",
@@ -66,7 +73,7 @@ from .request import Request, check_rules_of, make_request
     help="The Hub's id, or OWNER/NAME@REVISION, of what is in the folder MODEL: recorded in the file.",
 )
 @click.option("--tokenizer-base-model", metavar="OWNER/NAME", help="The same of what is in the folder --tokenizer.")
-@click.option("--out", type=FILE, metavar="DIR", help="Folder for the files.  [default: ./<model name>-GGUF]")
+@click.option("--out", type=FOLDER, metavar="DIR", help="Folder for the files.  [default: ./<model name>-GGUF]")
 @threads_option
 @click.option(
     "--check/--no-check",
@@ -77,6 +84,7 @@ from .request import Request, check_rules_of, make_request
 )
 @click.option(
     "--reference",
+    type=SOURCE,
     metavar="CKPT_OR_FILE",
     help="What to compare with.  [default: MODEL itself, in PyTorch; for tiny the bundled file]",
 )
@@ -102,8 +110,9 @@ def main(
 
     MODEL is a folder, a Hub id, or `tiny`, the self-test that comes with the package.
 
-    Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 130 interrupted. With
-    --publish, 0 if they are published, too; 1 also if what arrived is not what was sent; 130 also if you say no.
+    Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 3 internal error; 130
+    interrupted. With --publish, 0 if they are published, too; 1 also if what arrived is not what was sent; 130 also if
+    you say no.
     """
     from runtime_check import proof, report  # late: --help needs none of it
     from runtime_check.static_check import check_static
@@ -128,9 +137,13 @@ def main(
         raise InputError(
             "--publish", f"the card must name the base model, and {model} does not tell", todo="say it: --base-model"
         )
+    claims = current_claims()
+    for checkpoint in checkpoints:
+        claims.reads("the checkpoint", checkpoint.folder)
     requests = make_requests(checkpoints, types, tokenizer_type, options)
     check_rules_of(requests)
     out = out or Path(f"{requests[0].model.name}-GGUF")
+    claim_files(requests, out, claims, "--out")
 
     if dry_run:
         plans = [plan for request in look_at_weights(requests, threads) for plan in request.plans]
@@ -142,11 +155,11 @@ def main(
         from publish.publish import Destination, check_beforehand, publication, publish  # late: it takes 30 MB
 
         to = Destination(publish_to, private, yes, even_if_failed, card_template)
-        check_beforehand(out, to)
+        check_beforehand(out, to, claims)
     inputs = proof.prepare(reference or model, tokenizer, [audio]) if checked else None
     plans = convert(requests, out, threads=threads, force=force, tell=tell)
     for plan in plans:
-        click.echo(f"{out / plan.file_name}: {describe(plan)}")
+        show(f"{quoted(out / plan.file_name)}: {describe(plan)}")
     results = report.Results("mimo-convert", plans)
     if inputs:
         for plan in plans:
@@ -158,7 +171,7 @@ def main(
     if publish_to:
         found["publication"] = publication(found, to)
     outputs.write(found)
-    sys.exit(publish(found, out, to, tell) if publish_to else exit_status([results.passed]))
+    sys.exit(publish(found, out, to, claims, tell) if publish_to else exit_status([results.passed]))
 
 
 def open_checkpoints(

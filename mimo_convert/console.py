@@ -2,55 +2,41 @@
 
 import functools
 import os
-import sys
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from quantize.errors import InputError
 from quantize.quantizer import AUTO, QUANTIZERS
 from quantize.recipes import Rule, parse_recipe, parse_rule
-from quantize.simd import QuantizerWarning
 from quantize.types import TYPES
 
+from .files import MB, read_text
+from .outcome import GATE_FAILED, PASSED, ended_in_one_line, want_debug
+from .paths import READS, claim_parameters
+
 MAX_THREADS = 128  # each takes a few MB; with so many, a conversion stays well below 1 GB
-PASSED, GATE_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+MOST_RECIPE_BYTES = MB
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what the user can cause into one line and its exit status; anything else is ours, and shows a traceback.
-
-    Warnings become a line each, too.
-    """
+    """A command that ends in one line whatever happens, has claimed its files before it begins, and has --debug."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("once", QuantizerWarning)
-                warnings.showwarning = lambda message, *where: tell(f"warning: {message}")
-                return command(*args, **kwargs)
-        except InputError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(BAD_INPUT)
-        except BrokenPipeError:  # `| head`: click's own business
-            raise
-        except OSError as error:  # a name too long, a disk that went away: wherever it struck, it is the system's
-            click.echo(f"error: {InputError(error.filename or 'system', error.strerror or str(error))}", err=True)
-            sys.exit(BAD_INPUT)
-        except KeyboardInterrupt as interrupt:
-            tell(str(interrupt) or "interrupted")
-            sys.exit(INTERRUPTED)
+        with ended_in_one_line():
+            claim_parameters(click.get_current_context())
+            return command(*args, **kwargs)
 
-    return wrapped
-
-
-def tell(line: str) -> None:
-    """Say something beside the result."""
-    click.echo(line, err=True)
+    debug = click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=want_debug,
+        help="Show the traceback of an internal error.",
+    )
+    return debug(wrapped)
 
 
 def default_threads() -> int:
@@ -68,11 +54,7 @@ def read_rules(tensor_types: Iterable[str], recipe: Path | None) -> tuple[Rule, 
     """The rules of the command line, then those of a recipe's file. Raises InputError for what is none."""
     rules = [parse_rule(text, "--tensor-type") for text in tensor_types]
     if recipe:
-        try:
-            text = recipe.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise InputError(recipe, f"cannot be read: {reason}", expected="a text file of rules") from error
+        text = read_text(recipe, MOST_RECIPE_BYTES, expected="a text file of rules", bom=True)
         rules += parse_recipe(text, str(recipe))
     return tuple(rules)
 
@@ -88,7 +70,7 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     of_file = click.option(
         "--recipe",
-        type=click.Path(path_type=Path),
+        type=READS,
         metavar="FILE",
         help="More such rules, REGEX=TYPE, one a line; those of --tensor-type come first.",
     )

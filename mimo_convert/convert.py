@@ -19,11 +19,12 @@ from quantize.errors import InputError
 from quantize.kernels import Bytes
 from quantize.types import F16
 
-from .disk import flush_folder, free_bytes
+from .claims import Claims
+from .disk import flush_folder, free_bytes, nearest
 from .flusher import Flusher
 from .journal import Journal
 from .one_pass import one_pass
-from .part_file import PartFile, Tell
+from .part_file import PartFile, Tell, names_of
 from .plan import Plan
 from .request import Chunk, Request, by_place, chunks, origin_of
 from .rows import OverflowingWeightError, check_numbers, convert_rows
@@ -72,6 +73,14 @@ def convert(
             for folder in new_folders:
                 folder.rmdir()
     return [part.plan for part in parts]
+
+
+def claim_files(requests: Iterable[Request], out: Path, claims: Claims, option: str) -> None:
+    """Say that every planned file is written into `out` by `option`. Raises InputError if something reads one."""
+    for request in requests:
+        for plan in request.plans:
+            for path in names_of(out / plan.file_name):
+                claims.writes(option, path)
 
 
 def recall(request: Request, out: Path) -> Request:
@@ -140,10 +149,23 @@ def check_output(parts: Sequence[PartFile], out: Path, arriving: int, *, force: 
     for part in parts:
         part.published = part.path.is_file() and part.inode == complete.get(part.path.name)
     check_names(parts, force=force)
-    needed, free = sum(part.room for part in parts) + arriving, free_bytes(out)
-    if needed > free:
-        files = f"{len(parts)} file{'s' * (len(parts) > 1)}" + (" and the shards that are to arrive" * (arriving > 0))
-        raise InputError(out, f"{free:,} bytes are free", expected=f"{needed:,} for {files}", todo="make room")
+    check_room(parts, out, arriving)
+
+
+def check_room(parts: Sequence[PartFile], out: Path, arriving: int) -> None:
+    """Whether every disk that a file lies on, which may be another than the folder's, has room for it."""
+    by_disk: dict[int, list[PartFile]] = {}
+    for part in parts:
+        by_disk.setdefault(os.stat(nearest(part.path.parent)).st_dev, []).append(part)
+    for disk, of_disk in by_disk.items():
+        also = arriving if disk == os.stat(out).st_dev else 0
+        needed, free = sum(part.room for part in of_disk) + also, free_bytes(of_disk[0].path.parent)
+        if needed > free:
+            files = f"{len(of_disk)} file{'s' * (len(of_disk) > 1)}" + (
+                " and the shards that are to arrive" * (also > 0)
+            )
+            where = of_disk[0].path.parent if len(by_disk) > 1 else out
+            raise InputError(where, f"{free:,} bytes are free", expected=f"{needed:,} for {files}", todo="make room")
 
 
 def check_names(parts: Sequence[PartFile], *, force: bool) -> None:

@@ -3,25 +3,26 @@
 from collections import Counter
 from pathlib import Path
 
-import click
+from quantize.quoting import quoted
 
 from .disk import free_bytes
 from .plan import Plan
 from .stored import shape_text
+from .terminal import show
 
 
 def print_plans(plans: list[Plan], out: Path) -> None:
     """Every tensor with its type, shape and bytes; then each file's totals, and the disk's."""
     for plan in plans:
-        click.echo(f"{plan.file_name}")
+        show(f"{quoted(plan.file_name)}")
         width = max(len(tensor.name) for tensor in plan.tensors)
         for tensor in plan.tensors:
             shape = shape_text(tensor.shape)
             line = f"  {tensor.name:<{width}}  {tensor.type.name:<6}  {shape:>13}  {tensor.nbytes:>13,}  {tensor.note}"
-            click.echo(line.rstrip())
-        click.echo(f"  {describe(plan)}\n")
+            show(line.rstrip())
+        show(f"  {describe(plan)}\n")
     total, free = sum(plan.size for plan in plans), free_bytes(out)
-    click.echo(f"{total:,} bytes to write to {out}; {free:,} bytes free{'' if free > total else ': NOT ENOUGH'}")
+    show(f"{total:,} bytes to write to {quoted(out)}; {free:,} bytes free{'' if free > total else ': NOT ENOUGH'}")
 
 
 def describe(plan: Plan) -> str:

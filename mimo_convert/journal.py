@@ -14,6 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quantize.errors import InputError
+
+from .files import NO_OTHER, read_bytes
+
+MOST_BYTES = 1 << 24  # of a journal; one of a conversion with the smallest chunks takes less than a megabyte
+MOST_CHUNKS = 1 << 24  # of a file: of 2 MB each, more than any disk holds
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -55,16 +62,19 @@ class Journal:
     def read(cls, path: Path) -> "Journal | None":
         """The journal at `path`, as far as it is whole; None if there is none that makes sense."""
         journal = None
-        with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
-            for line in path.read_bytes().splitlines(keepends=True):
+        with suppress(InputError, OSError, ValueError, TypeError, AttributeError, RecursionError):
+            if path.is_symlink():
+                return None  # of no run's: it is never written through one
+            for line in read_bytes(path, MOST_BYTES).splitlines(keepends=True):
                 if not line.endswith(b"\n"):
                     break
                 record = json.loads(line)
                 if journal is None:
-                    journal = cls(path, Origin(**record))
-                for begin, end in record.get("done", ()):
-                    journal.done.update(range(begin, end))
-                journal.complete = dict(record.get("complete", journal.complete))
+                    journal = cls(path, checked_origin(record))
+                done, complete = checked_ranges(record.get("done", [])), checked_inodes(record.get("complete", {}))
+                for chunks in done:
+                    journal.done.update(chunks)
+                journal.complete = complete or journal.complete
                 journal.length += len(line)
         return journal
 
@@ -92,7 +102,7 @@ class Journal:
     def _append(self, record: Mapping[str, Any]) -> None:
         """Write a line behind what is whole, and see it onto the disk."""
         line = json.dumps(record).encode() + b"\n"
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | NO_OTHER, 0o644)
         try:
             os.ftruncate(fd, self.length)
             if os.pwrite(fd, line, self.length) < len(line):
@@ -101,6 +111,32 @@ class Journal:
         finally:
             os.close(fd)
         self.length += len(line)
+
+
+def checked_origin(record: Mapping[str, Any]) -> Origin:
+    """The first line's record. Raises ValueError or TypeError for any other."""
+    origin = Origin(**record)
+    texts = (origin.version, origin.checkpoint, origin.options)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(origin.peaks, dict):
+        raise TypeError
+    if not all(isinstance(peak, float) for peak in origin.peaks.values()):
+        raise TypeError
+    return origin
+
+
+def checked_ranges(found: Any) -> list[range]:
+    """Ranges of chunks as `ranges` gives them. Raises ValueError or TypeError for anything else."""
+    checked = [range(begin, end) for begin, end in found]
+    if not all(0 <= one.start < one.stop <= MOST_CHUNKS for one in checked):
+        raise ValueError
+    return checked
+
+
+def checked_inodes(found: Any) -> dict[str, int]:
+    """Files by name and inode. Raises TypeError for anything else."""
+    if not isinstance(found, dict) or not all(type(inode) is int for inode in found.values()):
+        raise TypeError
+    return found
 
 
 def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:

@@ -95,7 +95,7 @@ def quantizer_text(names: Iterable[str]) -> str:
 def type_of_file(file: GGUFFile) -> Type | None:
     """The type that the file says most of it is; None if it does not say, or names none that we know."""
     found = file.metadata.get(FILE_TYPE)
-    return next((type for type in TYPES.values() if type.file_type == found), None)
+    return next((type for type in TYPES.values() if isinstance(found, int) and type.file_type == found), None)
 
 
 def rules_of_file(file: GGUFFile) -> tuple[Rule, ...]:

@@ -4,15 +4,18 @@ It gets its name only when it is complete and flushed. Whoever is killed before 
 with; whoever fails before anything was worth keeping leaves nothing.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from quantize.errors import InputError, WorthlessError
+from quantize.errors import InputError, WorthlessError, reason_of
 
 from .disk import flush_folder, forget_open, reserve
+from .files import NO_OTHER, kind_of, target_of
 from .journal import Journal, Origin
 from .plan import Plan
 
@@ -21,21 +24,39 @@ try:
 except ImportError:  # no such system was tried; two runs that write the same file at once are then not noticed
     flock = None  # type: ignore[assignment]
 
+PART, JOURNAL = ".part", ".journal"
 MAGIC_BYTES = 4  # "GGUF": written last, so that no reader takes a .part for a file
 JOURNAL_ROOM = 1 << 16  # bytes; more than any journal grows to
 Tell = Callable[[str], None]
 
 
+def part_of(target: Path) -> Path:
+    """The `.part` of a file."""
+    return target.with_name(target.name + PART)
+
+
+def journal_of(part: Path) -> Path:
+    """The journal of a `.part`."""
+    return part.with_name(part.name + JOURNAL)
+
+
+def names_of(path: Path) -> tuple[Path, Path, Path]:
+    """Every name that making the file `path` may write under."""
+    target = target_of(path)
+    return target, part_of(target), journal_of(part_of(target))
+
+
 class PartFile:
-    """The `.part` of one planned file; `path` is the name it will get.
+    """The `.part` of one planned file; `path` is the name it will get. A symbolic link of that name stays, and what it
+    leads to is replaced.
 
     A context manager: what is neither published nor worth keeping when it is left disappears.
     """
 
     def __init__(self, path: Path, plan: Plan, origin: Origin) -> None:
-        self.path, self.plan, self.origin = path, plan, origin
-        self.part = path.with_name(path.name + ".part")
-        self.journal = Journal(self.part.with_name(self.part.name + ".journal"), origin)
+        self.plan, self.origin = plan, origin
+        self.path, self.part, journal = names_of(path)
+        self.journal = Journal(journal, origin)
         self.journal = self._earlier() or self.journal  # not to be lost, even if this run ends before it opens it
         self.fd: int | None = None
         self.opening = self.locked = False
@@ -76,7 +97,8 @@ class PartFile:
         Raises InputError if another process is writing it, or the disk refuses.
         """
         self.opening = True
-        self.fd = self._try(os.open, self.part, os.O_RDWR | os.O_CREAT, 0o644)
+        self.fd = self._try(os.open, self.part, os.O_RDWR | os.O_CREAT | NO_OTHER, 0o644)
+        self._check_is_a_part()
         self._lock()
         self.locked = True
         if earlier := self._earlier():
@@ -137,12 +159,29 @@ class PartFile:
             self.fd = None
         self.opening = self.locked = False
 
+    def _check_is_a_part(self) -> None:
+        """Raises InputError for what is called as a `.part` is, and is something else, which writing would destroy."""
+        assert self.fd is not None
+        status, begin = os.fstat(self.fd), b""
+        if stat.S_ISREG(status.st_mode):
+            begin = os.pread(self.fd, MAGIC_BYTES, 0)
+        what = ""
+        if not stat.S_ISREG(status.st_mode):
+            what = f"is {kind_of(status.st_mode)}"
+        elif status.st_nlink > 1:
+            what = f"is one of {status.st_nlink} names of a file"
+        elif any(begin) and not Journal.read(self.journal.path):
+            what = "has content, and no journal"
+        if what:
+            self.close()
+            raise InputError(self.part, what, expected="a file of an earlier run's, or none", todo="move it away")
+
     def _is_ours(self) -> bool:
         """Whether nobody else has to do with the `.part`. An interrupt may strike when it is made but not yet known."""
         if self.opening and not self.locked:
             with suppress(OSError, InputError):
                 if self.fd is None:
-                    self.fd = os.open(self.part, os.O_RDWR)
+                    self.fd = os.open(self.part, os.O_RDWR | NO_OTHER)
                 self._lock()
                 return os.fstat(self.fd).st_size == 0
         return self.locked
@@ -186,4 +225,5 @@ class PartFile:
         try:
             return call(*arguments)
         except OSError as error:
-            raise InputError(error.filename2 or self.part, f"cannot be written: {error.strerror}") from error
+            what = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be written: {reason_of(error)}"
+            raise InputError(error.filename2 or error.filename or self.part, what) from error

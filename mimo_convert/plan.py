@@ -15,11 +15,11 @@ from quantize.quantizer import AUTO, quantizer_of
 from quantize.recipes import Rule, choose_type, recipe_text, rule_for
 from quantize.types import F32, Type
 
-from .checkpoint import WEIGHT_TYPES
 from .gguf_file import Entry, align, header_bytes
 from .model_file import QUANTIZER, RECIPE, quantizer_text
 from .models import Family, Tensor
 from .provenance import QUANTIZED_FROM, SHARDS, VERSION, shards_text, tool_version, with_hashes
+from .safetensors_file import WEIGHT_TYPES
 from .stored import StoredTensor, shape_text
 from .stored_model import StoredModel, metadata_of_type
 

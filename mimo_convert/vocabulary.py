@@ -16,7 +16,7 @@ from gguf import TokenType
 
 from quantize.errors import InputError
 
-from .checkpoint import read_json
+from .json_file import read_json
 
 AGAIN = "download the tokenizer files again"
 SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say half a character; UTF-8 cannot

@@ -9,13 +9,15 @@ from pathlib import Path
 import click
 from jinja2 import TemplateError
 
-from mimo_convert.checkpoint import read_json
-from mimo_convert.console import one_line_errors, tell, threads_option
+from mimo_convert.console import one_line_errors, threads_option
 from mimo_convert.disk import sha256_of
 from mimo_convert.gguf_file import read_gguf
+from mimo_convert.json_file import read_json
+from mimo_convert.paths import FOLDER, READS, SOURCE, current_claims
 from mimo_convert.provenance import provenance_of
+from mimo_convert.terminal import tell
 from quantize.errors import InputError
-from runtime_check.options import FILE, audio_option, repack_option, report_options
+from runtime_check.options import audio_option, repack_option, report_options
 from runtime_check.pairs import Files, pair_of
 from runtime_check.report import SCHEMA, Outputs, Results, json_text
 from runtime_check.verdicts import Report
@@ -26,20 +28,23 @@ from .publish import Destination, check_beforehand, checked_files, publication, 
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("folder", type=FILE, metavar="DIR")
+@click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--to", "repo", metavar="USER/REPO", required=True, help="The repository on the Hub.")
 @publish_options
 @click.option(
     "--reference",
+    type=SOURCE,
     metavar="CKPT_OR_FILE",
     help="What to compare the files with.  [default: the checkpoint on the Hub that they say they were made from]",
 )
-@click.option("--reference-tokenizer", metavar="CKPT", help="The audio tokenizer's, beside a --reference checkpoint.")
+@click.option(
+    "--reference-tokenizer", type=SOURCE, metavar="CKPT", help="The audio tokenizer's, beside a --reference checkpoint."
+)
 @audio_option
 @click.option(
     "--report",
     "report_file",
-    type=FILE,
+    type=READS,
     metavar="FILE",
     help="What an earlier --json said of these very files, by their hashes: they are not checked again.",
 )
@@ -60,8 +65,8 @@ def main(
 
     The card is written beside the files; your own paragraphs between its two marker comments stay as they are.
 
-    Exit status: 0 published; 1 a check failed, or what arrived is not what was sent; 2 bad input or usage; 130
-    interrupted, or not agreed to.
+    Exit status: 0 published; 1 a check failed, or what arrived is not what was sent; 2 bad input or usage; 3 internal
+    error; 130 interrupted, or not agreed to.
     """
     from runtime_check import proof  # late: --help needs none of it
     from runtime_check.static_check import check_static
@@ -69,8 +74,10 @@ def main(
     outputs = Outputs(json_file, junit_file, html_file)
     outputs.check()
     to = Destination(repo, private, yes, even_if_failed, card_template, base_model)
-    files = gguf_files(folder)
-    check_beforehand(folder, to, dry_run=dry_run)
+    files, claims = gguf_files(folder), current_claims()
+    for file in files:
+        claims.reads("DIR", file)
+    check_beforehand(folder, to, claims, dry_run=dry_run)
     if report_file:
         report = earlier_report(report_file, files, to)
         with as_a_report_should_be(report_file):
@@ -87,7 +94,7 @@ def main(
         report = results.as_report()
         report["publication"] = publication(report, to)
         outputs.write(report)
-    sys.exit(publish(report, folder, to, tell, dry_run=dry_run))
+    sys.exit(publish(report, folder, to, claims, tell, dry_run=dry_run))
 
 
 def gguf_files(folder: Path) -> list[Path]:

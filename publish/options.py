@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from runtime_check.options import FILE
+from mimo_convert.paths import READS
 
 
 def publish_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -18,7 +18,7 @@ def publish_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--card-template",
-            type=FILE,
+            type=READS,
             metavar="FILE",
             help="A Jinja2 template in place of our own model card (publish/card.md.j2).",
         ),

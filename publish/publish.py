@@ -17,10 +17,13 @@ from typing import Any
 import click
 
 from mimo_convert.checkpoint import REPO
-from mimo_convert.console import GATE_FAILED, exit_status
+from mimo_convert.claims import Claims
+from mimo_convert.console import exit_status
+from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.outcome import GATE_FAILED
+from mimo_convert.terminal import show
 from quantize.errors import InputError
 from runtime_check import page_numbers
-from runtime_check.files import check_can_write, write_whole
 from runtime_check.report import json_text
 from runtime_check.verdicts import Report, file_name, verdicts
 
@@ -43,6 +46,7 @@ from .hub import (
 )
 
 CARD, REPORT = "README.md", "mimo-check.json"
+PUBLISHED = "what is published"  # in the place of an option that says what is written
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,14 @@ class Destination:
         return remote
 
 
-def check_beforehand(folder: Path, to: Destination, *, dry_run: bool = False) -> None:
+def check_beforehand(folder: Path, to: Destination, claims: Claims, *, dry_run: bool = False) -> None:
     """What can be known before long work: that the Hub would take files, and a card could be written beside them.
 
-    Raises InputError if not; so does a card that is there already, and would be lost.
+    Raises InputError if not; so does a card that is there already, and would be lost, and a file that would be written
+    there and is another option's.
     """
+    for name in (CARD, REPORT, SUMS):
+        claims.writes(PUBLISHED, folder / name, rereads=["--report"])
     if folder.is_dir():
         check_can_write(folder / CARD)
     own_paragraphs(folder, to.look(dry_run=dry_run), lambda line: None)
@@ -101,7 +108,7 @@ def checked_files(report: Report, folder: Path) -> list[LocalFile]:
     return [files[name] for name in sorted(files)]
 
 
-def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_run: bool = False) -> int:
+def publish(report: Report, folder: Path, to: Destination, claims: Claims, tell: Tell, *, dry_run: bool = False) -> int:
     """Publish the files of `folder` that the report, with its `publication`, is about; returns the exit status.
 
     That is 0, or 1 if a check failed, also if they were published all the same, or what arrived is not what was sent.
@@ -118,9 +125,9 @@ def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_ru
     status = exit_status([report["passed"]])
     with told_how_to_go_on(folder, to, tell):
         remote = to.look(dry_run=dry_run)
-        files += [*write_beside(report, folder, files, to, remote, tell), kept]
+        files += [*write_beside(report, folder, files, to, remote, claims, tell), kept]
         changes = compare(remote, files)
-        click.echo(as_text(changes, remote, to, {file.name: file.verdict for file in published_files(report)}))
+        show(as_text(changes, remote, to, {file.name: file.verdict for file in published_files(report)}))
         tell_of_others(remote, files, tell)
         if dry_run:
             return status
@@ -130,12 +137,12 @@ def publish(report: Report, folder: Path, to: Destination, tell: Tell, *, dry_ru
         commit = upload(remote, changes, message_of(files), to.private, tell)
         problems = verify(to.repo, commit, files)
     for problem in problems:
-        click.echo(f"✗ {problem}")
+        show(f"✗ {problem}")
     if problems:
-        click.echo(f"\nFAIL: not all that is on the Hub was found to be what was checked: {HUB}/{to.repo}/commits/main")
+        show(f"\nFAIL: not all that is on the Hub was found to be what was checked: {HUB}/{to.repo}/commits/main")
         return GATE_FAILED
-    click.echo(f"{len(files)} files are there, size and hash, and their headers byte for byte.")
-    click.echo(f"{HUB}/{to.repo}/tree/{commit}")
+    show(f"{len(files)} files are there, size and hash, and their headers byte for byte.")
+    show(f"{HUB}/{to.repo}/tree/{commit}")
     return status
 
 
@@ -181,13 +188,15 @@ def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:
 
 
 def write_beside(
-    report: Report, folder: Path, files: Sequence[LocalFile], to: Destination, remote: Remote, tell: Tell
-) -> list[LocalFile]:
+    report: Report, folder: Path, files: Sequence[LocalFile], to: Destination, remote: Remote, claims: Claims,
+    tell: Tell,
+) -> list[LocalFile]:  # fmt: skip
     """Write the card, its plots and the checksums into the folder; each whole, or not at all."""
     own = own_paragraphs(folder, remote, tell)
     texts = {CARD: as_card(report, to.template, own), **as_plots(report)}
     texts[SUMS] = "".join(f"{file.sha256}  {file.name}\n" for file in files)
     for name in texts:
+        claims.writes(PUBLISHED, folder / name)
         check_can_write(folder / name)
     return [write(folder / name, text) for name, text in texts.items()]
 

@@ -1,6 +1,5 @@
 """mimo-quantize: GGUF → GGUF. The one file of this floor that reaches up: it runs the pipeline of `mimo_convert`."""
 
-import os
 from pathlib import Path
 
 import click
@@ -12,24 +11,24 @@ from mimo_convert.console import (
     quantizer_option,
     read_rules,
     rule_options,
-    tell,
     threads_option,
 )
-from mimo_convert.convert import convert, replan
+from mimo_convert.convert import claim_files, convert, replan
 from mimo_convert.describe import describe, print_plans
+from mimo_convert.paths import READS, WRITES, current_claims
 from mimo_convert.plan import Options
 from mimo_convert.request import Request, check_rules_of
 from mimo_convert.stored_model import model_of_file
+from mimo_convert.terminal import show, tell
+from quantize.quoting import quoted
 
 from .errors import InputError
 from .types import TYPES
 
-FILE = click.Path(path_type=Path)
-
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("source", type=FILE, metavar="IN.gguf")
-@click.argument("target", type=FILE, metavar="OUT.gguf")
+@click.argument("source", type=READS, metavar="IN.gguf")
+@click.argument("target", type=WRITES, metavar="OUT.gguf")
 @click.option(
     "--outtype",
     type=TYPE_NAME,
@@ -62,14 +61,11 @@ def main(
 
     Tensors whose type does not change are copied byte by byte.
 
-    Exit status: 0 written; 2 bad input or usage; 130 interrupted.
+    Exit status: 0 written; 2 bad input or usage; 3 internal error; 130 interrupted.
     """
     model = model_of_file(source)
     if target.is_dir():
         raise InputError(target, "is a folder", expected="the name of the file to write")
-    for written in (target, target.with_name(target.name + ".part")):
-        if written.exists() and os.path.samefile(source, written):
-            raise InputError(written, "is the file to read", expected="another name to write")
     options = Options(
         model.fused if fuse_qkv is None else fuse_qkv,
         asr_only or model.asr_only,
@@ -82,5 +78,6 @@ def main(
     if dry_run:
         print_plans(replan(request, threads).plans, target.parent)
         return
+    claim_files([request], target.parent, current_claims(), "OUT.gguf")
     [plan] = convert([request], target.parent, threads=threads, force=force, tell=tell)
-    click.echo(f"{target}: {describe(plan)}")
+    show(f"{quoted(target)}: {describe(plan)}")

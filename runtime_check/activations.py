@@ -10,9 +10,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from mimo_convert.files import write_whole
 from quantize.errors import InputError
-
-from .files import write_whole
 
 Stages = dict[str, npt.NDArray[Any]]
 # Stages that the code calls by name.

@@ -193,5 +193,12 @@ def file_facts(file: GGUFFile) -> FileFacts:
         asr_only=is_asr_only(file, family),
         quantizer=quantizer_text(quantizers_of_file(file)),
         provenance=provenance_of(file),
-        about={name: file.metadata.get(f"general.{name}") for name in ABOUT},
+        about={name: texts_of(file.metadata.get(f"general.{name}")) for name in ABOUT},
     )
+
+
+def texts_of(value: Any) -> str | list[str] | None:
+    """A metadata value that is a text, or a list of texts; None for any other."""
+    if isinstance(value, str):
+        return value
+    return value if isinstance(value, list) and all(isinstance(text, str) for text in value) else None

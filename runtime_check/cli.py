@@ -1,33 +1,40 @@
 """mimo-check: run GGUF files and compare them with the model they came from."""
 
 import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import click
 import numpy as np
 
 from mimo_convert.checkpoint import Checkpoint
+from mimo_convert.claims import Claims
 from mimo_convert.console import exit_status, one_line_errors, threads_option
+from mimo_convert.files import check_can_write, replacing
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.models import mimo_tokenizer
+from mimo_convert.paths import FOLDER, READS, SOURCE, WRITES, current_claims
 from mimo_convert.stored_model import model_of_checkpoint, model_of_file
-from quantize.errors import InputError
+from mimo_convert.terminal import show
+from quantize.errors import InputError, reason_of
+from quantize.quoting import quoted
 
 from . import bundled
 from .activations import Stages
-from .files import check_can_write
-from .options import FILE, audio_option, dtype_option, repack_option, report_options
+from .options import audio_option, dtype_option, repack_option, report_options
 from .pairs import pair_of
 from .prompt import LANGUAGE_TAGS
-from .proof import Inputs, prepare, prove
+from .proof import prepare, prove
 from .references import checkpoint_reference, choose_language, file_reference
 from .report import Outputs, Results
-from .sounds import find_sounds
+from .sounds import Sound, find_sounds
 from .static_check import check_static
 from .tensor_check import check_against
-from .transcribe import Clip, Harness
+from .transcribe import Harness
 
 language_option = click.option(
     "--language", type=click.Choice(list(LANGUAGE_TAGS)),
@@ -54,44 +61,48 @@ def main() -> None:
 
     `mimo-check LM.gguf [OPTIONS]` is short for `mimo-check file LM.gguf [OPTIONS]`.
 
-    Exit status: 0 every gate reached, or nothing to compare with; 1 a gate failed; 2 bad input or usage.
+    Exit status: 0 every gate reached, or nothing to compare with; 1 a gate failed; 2 bad input or usage; 3 internal
+    error; 130 interrupted.
     """
 
 
 @main.command("file", short_help="Transcribe with a file; compare it with a reference.")
-@click.argument("file", type=FILE, metavar="FILE.gguf")
+@click.argument("file", type=READS, metavar="FILE.gguf")
 @click.option(
     "--tokenizer",
-    type=FILE,
+    type=READS,
     metavar="TOK.gguf",
     help="The audio tokenizer's file.  [default: mimo-tokenizer-<type>.gguf beside FILE.gguf]",
 )
 @click.option(
     "--reference",
+    type=SOURCE,
     metavar="CKPT_OR_FILE",
     help="What to compare with: a file of `mimo-check reference`, a checkpoint, or tiny.",
 )
 @click.option(
     "--reference-tokenizer",
+    type=SOURCE,
     metavar="CKPT",
     help=f"The audio tokenizer's checkpoint beside a --reference checkpoint.  [default: {bundled.TOKENIZER}]",
 )
 @dtype_option
 @click.option(
     "--against",
-    type=FILE,
+    type=READS,
     metavar="OTHER.gguf",
     help="Compare with another file of the same model: its tensors, and every stage.",
 )
 @click.option("--static", is_flag=True, help="Examine the file without running it.")
 @click.option(
     "--checkpoint",
+    type=SOURCE,
     metavar="CKPT",
     help="Examine the file without running it, and compare every row with the checkpoint it was made from.",
 )
 @click.option(
     "--audio",
-    type=FILE,
+    type=READS,
     metavar="SOUND",
     multiple=True,
     default=[bundled.JFK],
@@ -101,7 +112,7 @@ def main() -> None:
 @click.option("--text", metavar="TEXT", help="What is said, for the word error rate; known for the JFK clip.")
 @language_option
 @report_options
-@click.option("--dump", type=FILE, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
+@click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
@@ -126,6 +137,7 @@ def check_file(
         raise InputError("--against", "and --reference: there can be one reference", todo="give one of them")
     outputs = Outputs(json_file, junit_file, html_file)
     outputs.check()
+    claims = current_claims()
     make_folder(dump)
     results = Results("mimo-check")
     if static or checkpoint:
@@ -137,24 +149,34 @@ def check_file(
             results.add(check_against(file, model_of_file(against), threads))
         if reference or against or not (static or checkpoint):
             pair = pair_of(file, tokenizer)
+            claims.reads("--tokenizer", pair[1])
             inputs = prepare(reference, reference_tokenizer, audio, text, dtype)
+            for sound in inputs.sounds:
+                claims.reads("--audio", sound.path)
             if against:
                 others = partial(Harness, *pair_of(against), threads, repack, inputs.work)
                 inputs = replace(inputs, reference=file_reference(others, max_new_tokens))
             inputs = replace(
                 inputs, language=language, repack=repack, max_new_tokens=max_new_tokens, keep_stages=dump is not None
             )
-            for check in prove(inputs, [pair], threads):
+            folders = folders_of(inputs.sounds, dump) if dump else repeat(None)
+            for check, folder in zip(prove(inputs, [pair], threads), folders, strict=False):
                 results.add(check)
-                if dump:
-                    write_stages(folder_of(check.clip, inputs, dump), check.run.stages)
+                if folder:
+                    make_folder(folder)
+                    write_stages(folder, check.run.stages, claims)
     results.write(outputs)
     sys.exit(exit_status([results.passed]))
 
 
 @main.command("reference", short_help="Store what PyTorch computes, for checks without it.")
-@click.argument("model", default=bundled.MODEL)
-@click.option("--tokenizer", metavar="CKPT", help=f"The audio tokenizer's checkpoint.  [default: {bundled.TOKENIZER}]")
+@click.argument("model", type=SOURCE, default=bundled.MODEL)
+@click.option(
+    "--tokenizer",
+    type=SOURCE,
+    metavar="CKPT",
+    help=f"The audio tokenizer's checkpoint.  [default: {bundled.TOKENIZER}]",
+)
 @audio_option
 @click.option("--text", metavar="TEXT", help="What is said: the answer that files are to follow; known for JFK.")
 @language_option
@@ -166,7 +188,7 @@ def check_file(
     help="Without a text, tokens to decode; each after the first is one more pass over the checkpoint.",
 )
 @dtype_option
-@click.option("-o", "--output", type=FILE, metavar="FILE", required=True, help="The file to write.")
+@click.option("-o", "--output", type=WRITES, metavar="FILE", required=True, help="The file to write.")
 @one_line_errors
 def make_reference(
     model: str, tokenizer: str | None, audio: Path, text: str | None, language: str | None, max_new_tokens: int,
@@ -179,14 +201,15 @@ def make_reference(
     reference = checkpoint_reference(model, tokenizer, dtype, max_new_tokens)
     activations = reference.activations(clip, choose_language(language, None, clip), None)
     activations.save(output)
-    click.echo(f"{output}: {len(activations.stages)} stages of {clip.path.name}; {activations.transcript!r}")
+    heard = quoted(repr(activations.transcript), 1000)
+    show(f"{quoted(output)}: {len(activations.stages)} stages of {quoted(clip.path.name)}; {heard}")
 
 
 @main.command("nightly", short_help="Check published files, night after night.")
-@click.argument("config", type=FILE, metavar="CONFIG.toml")
+@click.argument("config", type=READS, metavar="CONFIG.toml")
 @click.option("--target", "targets", multiple=True, metavar="NAME", help="Check this one alone; may repeat.")
-@click.option("--junit", "junit_file", type=FILE, metavar="FILE", help="Write the results as JUnit XML.")
-@click.option("--summary", "summary_file", type=FILE, metavar="FILE", help="Write the results as Markdown.")
+@click.option("--junit", "junit_file", type=WRITES, metavar="FILE", help="Write the results as JUnit XML.")
+@click.option("--summary", "summary_file", type=WRITES, metavar="FILE", help="Write the results as Markdown.")
 @one_line_errors
 def check_nightly(config: Path, targets: tuple[str, ...], junit_file: Path | None, summary_file: Path | None) -> None:
     """Check the targets of CONFIG.toml (docs/nightly.md) and compare them with the runs before.
@@ -194,8 +217,8 @@ def check_nightly(config: Path, targets: tuple[str, ...], junit_file: Path | Non
     Each target is checked in a process of its own, and recorded as soon as it is done. A run that was interrupted is
     continued by the same command.
 
-    Exit status: 0 all passed; 1 a target failed; 2 none failed, but one could not be checked, or bad input; 130
-    interrupted.
+    Exit status: 0 all passed; 1 a target failed; 2 none failed, but one could not be checked, or bad input; 3 internal
+    error; 130 interrupted.
     """
     from watch import cli  # late: other commands need none of it
 
@@ -203,7 +226,7 @@ def check_nightly(config: Path, targets: tuple[str, ...], junit_file: Path | Non
 
 
 @main.command("history", short_help="Show what nightly runs have found.")
-@click.argument("config", type=FILE, metavar="CONFIG.toml")
+@click.argument("config", type=READS, metavar="CONFIG.toml")
 @click.option("--target", metavar="NAME", help="Show the trends of this one.")
 @one_line_errors
 def show_history(config: Path, target: str | None) -> None:
@@ -213,11 +236,14 @@ def show_history(config: Path, target: str | None) -> None:
     cli.print_history(config, target)
 
 
-def folder_of(clip: Clip, inputs: Inputs, dump: Path) -> Path:
-    """Where the stages of a clip go: a folder of its own, if there are several clips."""
-    folder = dump if len(inputs.sounds) == 1 else dump / clip.path.name
-    make_folder(folder)
-    return folder
+def folders_of(sounds: Sequence[Sound], dump: Path) -> Iterator[Path]:
+    """Where the stages of each clip go: a folder of its own, if there are several; `clip.wav (2)` for another one of a
+    name that is taken."""
+    seen: Counter[str] = Counter()
+    for sound in sounds:
+        seen[sound.path.name] += 1
+        n = seen[sound.path.name]
+        yield dump if len(sounds) == 1 else dump / (sound.path.name if n == 1 else f"{sound.path.name} ({n})")
 
 
 def open_source(file: Path, checkpoint: str) -> Checkpoint:
@@ -228,13 +254,13 @@ def open_source(file: Path, checkpoint: str) -> Checkpoint:
     return bundled.open_model(checkpoint)
 
 
-def write_stages(folder: Path, stages: Stages) -> None:
-    """Every stage as `<stage>.npy`. Raises InputError if the folder cannot be written."""
-    try:
-        for name, array in stages.items():
-            np.save(folder / f"{name}.npy", array)
-    except OSError as error:
-        raise InputError(folder, f"cannot be written: {error.strerror}", todo="choose another --dump") from error
+def write_stages(folder: Path, stages: Stages, claims: Claims) -> None:
+    """Every stage as `<stage>.npy`, each whole or not at all. Raises InputError if one cannot be written."""
+    for name, array in stages.items():
+        path = folder / f"{name}.npy"
+        claims.writes("--dump", path)
+        with replacing(path) as stream:
+            np.save(stream, array)
 
 
 def make_folder(folder: Path | None) -> None:
@@ -243,4 +269,4 @@ def make_folder(folder: Path | None) -> None:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(folder, f"cannot be written: {error.strerror}", todo="choose another --dump") from error
+        raise InputError(folder, f"cannot be written: {reason_of(error)}", todo="choose another --dump") from error

@@ -1,17 +1,16 @@
 """Options that both command lines have."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
+from mimo_convert.paths import READS, WRITES
+
 from . import bundled, repack
 
-FILE = click.Path(path_type=Path)
-
 audio_option = click.option(
-    "--audio", type=FILE, metavar="FILE", default=bundled.JFK, show_default="the JFK clip", help="The sound to run."
+    "--audio", type=READS, metavar="FILE", default=bundled.JFK, show_default="the JFK clip", help="The sound to run."
 )
 repack_option = click.option(
     "--repack",
@@ -33,6 +32,8 @@ dtype_option = click.option(
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--json`, `--junit` and `--html`: the report as a file, beside the table."""
     for name, what in (("html", "as a page"), ("junit", "as JUnit XML"), ("json", "as JSON")):
-        option = click.option(f"--{name}", f"{name}_file", type=FILE, metavar="FILE", help=f"Write the report {what}.")
+        option = click.option(
+            f"--{name}", f"{name}_file", type=WRITES, metavar="FILE", help=f"Write the report {what}."
+        )
         command = option(command)
     return command

@@ -13,16 +13,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import click
-
-from mimo_convert.console import tell
+from mimo_convert.files import check_can_write, write_whole
 from mimo_convert.plan import KEPT_F32, Plan
+from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
 
 from .activations import GREEDY
 from .check import Check, FileFacts
 from .differences import Words
-from .files import check_can_write, write_whole
 from .junit import as_junit
 from .page import as_html
 from .static_check import StaticCheck
@@ -75,7 +73,7 @@ class Results:
 
     def add(self, part: Part) -> None:
         """Keep a part, and print it."""
-        click.echo(self._text(part))
+        show(self._text(part))
         self.parts.append(part)
 
     def _text(self, part: Part) -> str:
@@ -128,7 +126,7 @@ class Results:
     def write(self, outputs: Outputs) -> None:
         """Print the totals, and write the report wherever it is wanted."""
         if self.words:
-            click.echo(
+            show(
                 f"{self.n_clips} clips of which it is known what is said, {self.words.words} words, "
                 f"{self.words.errors} errors: word error rate {self.words.error_rate:.1%}"
             )

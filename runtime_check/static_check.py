@@ -14,7 +14,7 @@ from typing import Any
 
 from gguf import GGUFValueType
 
-from mimo_convert.gguf_file import ARCHITECTURE, GGUFFile, align, read_gguf
+from mimo_convert.gguf_file import ARCHITECTURE, GGUFFile, align, is_array, read_gguf, shown
 from mimo_convert.model_file import (
     FILE_TYPE,
     QUANTIZER,
@@ -27,6 +27,7 @@ from mimo_convert.models import FAMILIES, Family, Tensor, family_named
 from mimo_convert.stored import StoredTensor, shape_text
 from mimo_convert.stored_model import QUANTIZATION_VERSION
 from quantize.errors import InputError
+from quantize.quoting import quoted
 from quantize.recipes import ROLE_TYPES, Rule, choose_type
 from quantize.types import F32, TYPES
 
@@ -138,20 +139,14 @@ def _weights(looks: Collection[Looks]) -> Iterator[RuleResult]:
 
 def _result(name: str, checked: int, problems: Iterable[str]) -> RuleResult:
     lines = iter(problems)
-    listed = [_one_line(line) for line in islice(lines, LISTED)]
+    listed = [quoted(line, LONGEST) for line in islice(lines, LISTED)]
     more = sum(1 for _ in lines)
     return RuleResult(name, checked, tuple([*listed, f"… and {more:,} more"] if more else listed))
 
 
-def _one_line(text: str) -> str:
-    """A name in a damaged file may hold anything; what is no text is shown as in Python."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:LONGEST])
-    return shown + "…" * (len(text) > LONGEST)
-
-
 def _text(path: Path, error: InputError) -> str:
     """An error without the name of the file, which the report gives."""
-    return str(error).removeprefix(f"{path}: ")
+    return error.said if error.where == str(path) else str(error).removeprefix(f"{quoted(path, LONGEST)}: ")
 
 
 def _structure(file: GGUFFile) -> Iterator[str]:
@@ -183,25 +178,18 @@ def _metadata(file: GGUFFile, family: Family) -> Iterator[str]:
     for name, expected in types.items():
         if name in file.metadata:
             value = file.metadata[name]
-            found = file.value_types[name], isinstance(value, list)
+            found = file.value_types[name], is_array(value)
             if found != expected:
-                yield f"key {name} {_shown(value)}, {_type_text(*found)}; expected {_type_text(*expected)}"
+                yield f"key {name} {shown(value)}, {_type_text(*found)}; expected {_type_text(*expected)}"
             elif name in sizes and value == 0 and expected[0] == U32:
                 yield f"key {name} is 0; expected a positive number"
     version = file.metadata.get(VERSION_KEY, QUANTIZATION_VERSION)
-    if version != QUANTIZATION_VERSION:
-        yield f"key {VERSION_KEY} is {version!r}; expected {QUANTIZATION_VERSION}"
+    if is_array(version) or version != QUANTIZATION_VERSION:
+        yield f"key {VERSION_KEY} {shown(version)}; expected {QUANTIZATION_VERSION}"
     try:
         rules_of_file(file)
     except InputError as error:
         yield _text(file.path, error)
-
-
-def _shown(value: Any) -> str:
-    """What a key says, in a sentence."""
-    if value is None:
-        return "is missing"
-    return f"holds {len(value):,} values" if isinstance(value, list) else f"is {value!r}"
 
 
 def _type_text(type: GGUFValueType, is_list: bool = False) -> str:
@@ -310,7 +298,7 @@ def _types(
     type = type_of_file(file)
     if type is None:
         known = ", ".join(f"{type.file_type} ({type.name})" for type in TYPES.values())
-        yield f"key {FILE_TYPE} {_shown(file.metadata.get(FILE_TYPE))}; expected one of {known}"
+        yield f"key {FILE_TYPE} {shown(file.metadata.get(FILE_TYPE))}; expected one of {known}"
     for name, tensor in expected.items():
         found, fixed = file.tensors.get(name), ROLE_TYPES[tensor.role] is F32
         if found is None or (type is None and not fixed):

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from mimo_convert.disk import free_bytes
+from mimo_convert.files import write_whole
 from mimo_convert.hub_listing import HubFile
-from runtime_check.files import write_whole
 
 VERIFIED, HEADER_ONLY = ".verified", ".header"
 PART = re.compile(r"(.+)\.([0-9a-f]{40,64})\.part")

@@ -8,11 +8,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
-
-from mimo_convert.console import BAD_INPUT, GATE_FAILED, PASSED, tell
+from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.outcome import BAD_INPUT, GATE_FAILED, PASSED
+from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
-from runtime_check.files import check_can_write, write_whole
 
 from .config import read_config
 from .figures import counted, duration, one_line, state_word
@@ -35,9 +34,9 @@ def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: P
     with interruptible():
         for result in nightly(config, names, tell):
             results.append(result)
-            click.echo(line(result, width))
+            show(line(result, width))
     words = [state_word(result.state, result.scope) for result in results]
-    click.echo(f"{counted(words)}; {duration(time.perf_counter() - begin)}; {config.pages / 'index.html'}")
+    show(f"{counted(words)}; {duration(time.perf_counter() - begin)}; {config.pages / 'index.html'}")
     if junit:
         write_whole(junit, as_junit(results))
     if summary:
@@ -81,7 +80,7 @@ def print_history(path: Path, target: str | None) -> None:
     if not file.is_file():
         raise InputError(file, "there is no history yet", todo="run `mimo-check nightly` first")
     with closing(History(file)) as history:
-        click.echo(as_text(history, target))
+        show(as_text(history, target))
 
 
 def history_file(path: Path) -> Path:

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from mimo_convert.disk import sha256_of
+from mimo_convert.files import check_can_write, write_whole
 from quantize.errors import InputError
-from runtime_check.files import check_can_write, write_whole
 from runtime_check.report import versions
 
 from .child import Job, beside, check_in_child

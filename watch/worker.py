@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mimo_convert.console import tell
 from mimo_convert.disk import sha256_of
+from mimo_convert.files import write_whole
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.models import mimo_tokenizer
+from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from runtime_check.check import open_pair
-from runtime_check.files import write_whole
 from runtime_check.proof import Inputs, prepare, prove_clip
 from runtime_check.report import Outputs, Results
 from runtime_check.static_check import check_static

@@ -92,6 +92,8 @@ PUBLISHED = PublishedVocabulary(
     },
 )  # fmt: skip
 
+MOST_CHANNELS = 64  # of audio codes; published models have 8
+
 # What the forward pass takes for granted; a config that says otherwise is another model.
 ASSUMED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
@@ -120,7 +122,10 @@ def dimensions(config: Config) -> SpeechLMDims:
 
     hidden_size = config.positive("hidden_size")
     num_heads = config.positive("num_attention_heads")
-    channels, group_size = audio("audio_channels"), audio("group_size")
+    channels, group_size = (
+        config.positive("audio_config.audio_channels", "audio_channels", most=MOST_CHANNELS),
+        audio("group_size"),
+    )
     rope_theta = float(config.get("rope_theta", kind=float))
     input_dim = audio("input_local_dim")
     input_heads = audio("input_local_attn_heads", "local_attn_heads")

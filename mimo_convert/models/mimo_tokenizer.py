@@ -64,7 +64,7 @@ def dimensions(config: Config) -> AudioTokenizerDims:
         config.must_be(key, *allowed)
     num_quantizers = config.positive("num_quantizers")
     codebook_size = config.get("codebook_size", kind=list)
-    if len(codebook_size) < num_quantizers or not all(type(n) is int and n > 0 for n in codebook_size):
+    if len(codebook_size) < num_quantizers or not all(type(n) is int and 0 < n < 1 << 31 for n in codebook_size):
         raise InputError(config.path, f"codebook_size is {codebook_size}", expected=f"{num_quantizers} sizes")
     dims = AudioTokenizerDims(
         d_model=config.positive("d_model"),

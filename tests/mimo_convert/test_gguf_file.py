@@ -75,7 +75,9 @@ def test_headers_say_to_other_readers_and_to_ours_what_was_put_in(
     assert ggml_tensors(path) == {name: (t.type, t.offset, len(t.data)) for name, t in theirs.items()}
 
     ours = read_gguf(path)
-    assert ours.metadata == expected
+    assert {
+        key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in ours.metadata.items()
+    } == expected
     assert ours.architecture == "some_arch"
     assert {name: (t.type.name, t.shape) for name, t in ours.tensors.items()} == expected_tensors
     assert {name: t.begin - len(header) for name, t in ours.tensors.items()} == {n: t.offset for n, t in theirs.items()}
@@ -149,7 +151,7 @@ MUCH = 2**62
         (gguf_of((key("k", 4, u32(1)), key("k", 4, u32(2)))), "key k stands twice"),
         (gguf_of((key("k", 13, u32(1)),)), "key k has the unknown value type 13"),
         (gguf_of((key("k", 9, u32(9) + u64(1)),)), "key k has the unknown value type 9"),
-        (gguf_of((key("general.alignment", 4, u32(64)),)), "general.alignment 64; expected 32"),
+        (gguf_of((key("general.alignment", 4, u32(64)),)), "key general.alignment is 64; expected 32"),
         (gguf_of((key("k", 8, text(b"\xff\xfe")),)), "a string at byte"),
         (gguf_of(rows=(tensor(), tensor())), "tensor t stands twice"),
         (gguf_of(rows=(tensor(shape=()),)), "tensor t has 0 dimensions; expected 1 to 4"),
@@ -162,14 +164,14 @@ MUCH = 2**62
         (gguf_of(rows=(tensor(shape=(99,)),)), "cut short in tensor t: 128 bytes; expected at least 460"),
         (
             gguf_of(rows=(tensor(shape=(MUCH, MUCH, MUCH, MUCH)),)),
-            "cut short in tensor t: 160 bytes",
+            "tensor t has shape ",
         ),
-        (gguf_of(counts=(0, MUCH)), "key  stands twice"),
-        (gguf_of(counts=(2**64 - 1, 0)), "tensor  has 0 dimensions"),
+        (gguf_of(counts=(0, MUCH)), "damaged: its header claims 4611686018427387904 metadata entries"),
+        (gguf_of(counts=(2**64 - 1, 0)), "damaged: its header claims 18446744073709551615 tensors"),
         (gguf_of((u64(MUCH),)), "cut short: 96 bytes, its header reaches beyond"),
         (gguf_of((key("k", 8, u64(2**64 - 1)),)), "cut short"),
         (gguf_of((key("k", 9, u32(0) + u64(2**64 - 1)),)), "cut short"),
-        (gguf_of((key("k", 9, u32(8) + u64(2**64 - 1)),)), "cut short"),
+        (gguf_of((key("k", 9, u32(8) + u64(2**64 - 1)),)), "damaged: key k claims 18446744073709551615 texts"),
         (gguf_of((key("k\nl", 13, b""),)), "key k l has the unknown value type 13"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -191,7 +193,7 @@ def test_the_hand_made_file_is_sound_but_for_what_each_row_changes(tmp_path: Pat
 
 @pytest.mark.parametrize("path", ["absent.gguf", "."])
 def test_a_path_without_a_file_is_named(tmp_path: Path, path: str) -> None:
-    with pytest.raises(InputError, match=f"^{tmp_path / path}: cannot be read: "):
+    with pytest.raises(InputError, match=f"^{tmp_path / path}: (no such file|is a folder); expected a GGUF file"):
         read_gguf(tmp_path / path)
 
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_convert.checkpoint import DTYPES, Config, open_checkpoint
+from mimo_convert.checkpoint import Config, open_checkpoint
 from mimo_convert.models import mimo_asr, mimo_tokenizer
 from mimo_convert.models.family import Family
 from mimo_convert.plan import Options, Plan, make_plan
 from mimo_convert.provenance import NOT_READ
+from mimo_convert.safetensors_file import DTYPES
 from mimo_convert.stored import StoredTensor
 from mimo_convert.stored_model import StoredModel, model_of_checkpoint
 from mimo_convert.vocabulary import read_vocabulary

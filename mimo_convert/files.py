@@ -1,0 +1,182 @@
+"""The only room that opens small files: regular ones are read whole and bounded, written whole or not at all.
+
+A FIFO without a writer would be waited for, a device never ends, and a name can be a link to somebody else's file: what
+a path is is asked before it is opened.
+"""
+
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from quantize.errors import InputError, reason_of
+
+MB = 1 << 20
+KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a symbolic link",
+}  # fmt: skip
+STREAMS = (stat.S_IFIFO, stat.S_IFCHR)  # what can be written to as it is
+NO_OTHER = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no link's target, no waiting for a pipe
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_OTHER
+
+
+def kind_of(mode: int) -> str:
+    """What something is that is not a regular file, by its `st_mode`, in words."""
+    return KINDS.get(stat.S_IFMT(mode), "not a regular file")
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def open_regular(path: Path, *, expected: str = "a regular file", todo: str = "") -> BinaryIO:
+    """Open a regular file for reading, links followed. Raises InputError, at once, for anything else."""
+    with one_line(path, "cannot be read", expected=expected, todo=todo):
+        check_regular(path, os.stat(path).st_mode, expected)  # before it is opened: to open a device can be to use it
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        stream = os.fdopen(fd, "rb")
+        try:
+            check_regular(path, os.fstat(fd).st_mode, expected)
+        except InputError:
+            stream.close()
+            raise
+        return stream
+
+
+def check_regular(path: Path, mode: int, expected: str = "a regular file") -> None:
+    """Raises InputError unless `mode` is that of a regular file."""
+    if not stat.S_ISREG(mode):
+        raise InputError(path, f"is {kind_of(mode)}", expected=expected)
+
+
+def read_bytes(path: Path, most: int, *, expected: str = "a regular file", todo: str = "") -> bytes:
+    """All of a regular file of at most `most` bytes. Raises InputError for a larger one, or one that is no such."""
+    with open_regular(path, expected=expected, todo=todo) as stream, one_line(path, "cannot be read"):
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise InputError(path, f"has more than {most:,} bytes", expected=expected, todo=todo)
+    return data
+
+
+def read_text(path: Path, most: int, *, expected: str = "a text file", todo: str = "", bom: bool = False) -> str:
+    """The text of a file of at most `most` bytes, which must be UTF-8; `bom`: a byte order mark is taken away.
+
+    Raises InputError for any other.
+    """
+    data = read_bytes(path, most, expected=expected, todo=todo)
+    try:
+        return data.decode("utf-8-sig" if bom else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"is not UTF-8: byte {error.start}", expected=expected, todo=todo) from error
+
+
+@contextmanager
+def one_line(path: Path, what: str, **more: str) -> Iterator[None]:
+    """Turn what the system refuses in the block into an InputError about `path`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(path, "no such file", **more) from error
+    except OSError as error:
+        raise InputError(path, f"{what}: {reason_of(error)}", **more) from error
+    except ValueError as error:  # a path with a NUL in it
+        raise InputError(path, f"{what}: {error}", **more) from error
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def target_of(path: Path) -> Path:
+    """The name that is written under: where `path` is a symbolic link, what it leads to, so that the link stays.
+
+    Raises InputError for a link that leads to itself.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise InputError(path, "is a symbolic link that leads to itself", todo="remove it, or give another name")
+    return target
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is written to as it is: a pipe, a terminal or its like, or what stdout or stderr already go to."""
+    with suppress(OSError, ValueError):
+        status = os.stat(path)
+        return stat.S_IFMT(status.st_mode) in STREAMS or descriptor_of(status) is not None
+    return False
+
+
+def descriptor_of(status: os.stat_result) -> int | None:
+    """Of stdout and stderr, the one that goes to this very file."""
+    for fd in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(fd), status):
+                return fd
+    return None
+
+
+def check_can_write(path: Path | None) -> None:
+    """Whether the file (None: none is wanted) can be written, asked before long work. Raises InputError.
+
+    Regular files are replaced, pipes and character devices written to; nothing else is touched.
+    """
+    if path is None:
+        return
+    with one_line(path, "cannot be written"):
+        mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
+        if stat.S_ISDIR(mode) or not path.name:
+            raise InputError(path, "is a folder", expected="a file's name")
+        if not is_stream(path):
+            check_regular(path, mode, "the name of a regular file, or of none")
+            folder = target_of(path).parent
+            if not (folder.is_dir() and os.access(folder, os.W_OK)):
+                raise InputError(path, "cannot be written: its folder is not there, or is closed to you")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose content becomes the file `path` when the block ends: all of it, flushed, or nothing.
+
+    A symbolic link stays, and what it leads to is replaced; a pipe or device is written to as it is. Raises InputError
+    where the system refuses.
+    """
+    check_can_write(path)
+    with one_line(path, "cannot be written"):
+        if is_stream(path):
+            with open_stream(path) as stream:
+                yield stream
+            return
+        target = target_of(path)
+        temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            with os.fdopen(os.open(temporary, NEW, 0o666), "wb") as stream:
+                yield stream
+                stream.flush()
+                with suppress(FileNotFoundError):
+                    os.fchmod(stream.fileno(), stat.S_IMODE(os.stat(target).st_mode))
+                os.fsync(stream.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """Open what `is_stream` for writing. A pipe that nobody reads is an OSError, and not waited for."""
+    fd = descriptor_of(os.stat(path))
+    if fd is not None:
+        (sys.stdout if fd == 1 else sys.stderr).flush()
+        return os.fdopen(os.dup(fd), "wb")
+    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    os.set_blocking(fd, True)
+    return os.fdopen(fd, "wb")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` as the file `path`, all of it or nothing. Raises InputError if it cannot be written."""
+    with replacing(path) as stream:
+        stream.write(data)

@@ -1,0 +1,55 @@
+"""JSON that others wrote: bounded, UTF-8 without a byte order mark, and no key twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from quantize.errors import InputError
+
+from .files import MB, read_bytes
+
+MAX_DEPTH = 64
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+MOST_BYTES = 32 * MB  # of any JSON file of a checkpoint; the largest published, a tokenizer.json, has 11 MB
+
+
+def parse_json(data: bytes) -> Any:
+    """The value that `data` is the JSON of. Raises ValueError, in one line, for anything else."""
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """Raises ValueError for what is nested deeper than anybody nests: to print it, or to walk it, would fail."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        containers = [node for node in level if isinstance(node, (dict, list))]
+        if not containers:
+            return
+        level = [child for node in containers for child in (node.values() if isinstance(node, dict) else node)]
+    raise ValueError(TOO_DEEP)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"duplicate key {twice!r}")
+    return values
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
+    """The JSON object in a file of at most `most` bytes. Raises InputError for any other file."""
+    data = read_bytes(path, most, expected="a JSON file", todo="a checkpoint folder must hold it")
+    try:
+        value = parse_json(data)
+    except ValueError as error:
+        raise InputError(path, f"not JSON ({error})", todo="download it again") from error
+    if not isinstance(value, dict):
+        raise InputError(path, f"holds a {type(value).__name__}", expected="a JSON object")
+    return value
