@@ -6,8 +6,9 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from quantize.errors import InputError
+from .files import one_line, open_regular
 
 HASH_BLOCK = 1 << 24  # bytes read at once
 
@@ -27,13 +28,16 @@ def free_bytes(folder: Path) -> int:
 
 def sha256_of(path: Path) -> str:
     """The hash of a file, in hexadecimal. Raises InputError if it cannot be read."""
+    with open_regular(path) as file, one_line(path, "cannot be read"):
+        return sha256_of_open(file)
+
+
+def sha256_of_open(file: BinaryIO) -> str:
+    """The hash of all of an open file, in hexadecimal."""
     digest = hashlib.sha256()
-    try:
-        with path.open("rb") as stream:
-            while block := stream.read(HASH_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}") from error
+    file.seek(0)
+    while block := file.read(HASH_BLOCK):
+        digest.update(block)
     return digest.hexdigest()
 
 

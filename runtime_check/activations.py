@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mimo_convert.files import write_whole
-from quantize.errors import InputError
 
 Stages = dict[str, npt.NDArray[Any]]
 # Stages that the code calls by name.
@@ -68,18 +66,3 @@ class Activations:
             "origin": json.dumps(asdict(self.origin)),
         }
         write_whole(path, save({name: np.ascontiguousarray(x) for name, x in self.stages.items()}, metadata))
-
-    @classmethod
-    def load(cls, path: Path) -> "Activations":
-        """Read what `save` wrote. Raises InputError for any other file."""
-        try:
-            with safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise InputError(
-                        path, "holds no reference activations", expected="a file that `mimo-check reference` wrote"
-                    )
-                stages = {name: file.get_tensor(name) for name in json.loads(metadata["stages"])}
-            return cls(stages, metadata["transcript"], Origin(**json.loads(metadata["origin"])))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(path, f"cannot be read as reference activations ({error})") from error

@@ -4,39 +4,67 @@ The same front end as `reference.py`'s, without torch: the harness must prove a 
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from mimo_convert.files import open_regular
 from mimo_convert.models.mimo_tokenizer import SAMPLING_RATES, AudioTokenizerDims
 from quantize.errors import InputError
 
 Wave = npt.NDArray[np.float32]  # (samples,)
 CHUNK_SECONDS = 30
 BLOCK = 1 << 16  # samples resampled at once, so that memory does not grow with the clip
+SOUND = "a wav, flac, ogg or mp3 file"
+MOST_SAMPLES = 1 << 29  # of a channel: three hours at 48 kHz, and 2 GB in memory
+BLOCK_SAMPLES = 1 << 20  # of all channels together, decoded at once
 LOUDEST = 1e6  # far beyond any scale that sound is stored in; float files can hold more
 
 
 def read_audio(path: Path) -> tuple[Wave, int]:
     """Decode wav, flac, ogg or mp3 into the mean of its channels, (samples,), and its rate in Hz.
 
-    Raises InputError if the file is missing, not sound, empty, or holds a sample that is no number.
+    Raises InputError if the file is missing, not sound, empty, too long, or holds a sample that is no number.
     """
+    with open_regular(path, expected=SOUND) as file:
+        return decode(file, path)
+
+
+def decode(file: BinaryIO, path: Path) -> tuple[Wave, int]:
+    """`read_audio` of a file that is open. Its name, which may say anything, is not asked what it holds."""
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        reason = "no such file" if not path.exists() else f"cannot be decoded as sound ({error})"
-        raise InputError(path, reason, expected="a wav, flac, ogg or mp3 file") from error
-    if not len(samples):
+        file.seek(0)
+        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+            rate = sound.samplerate
+            if rate not in SAMPLING_RATES:
+                expected = f"{SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}"
+                raise InputError(path, f"has {rate} samples a second", expected=expected)
+            wave = np.concatenate([np.empty(0, np.float32), *mono_blocks(sound, path)])
+    except InputError:
+        raise
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # soundfile's own, and its library's
+        reason = getattr(error, "error_string", error)  # without the name, which is a number here
+        raise InputError(path, f"cannot be decoded as sound ({reason})", expected=SOUND) from error
+    if not len(wave):
         raise InputError(path, "holds no samples", expected="a sound of some length")
-    if not np.abs(samples).max() <= LOUDEST:  # a comparison that NaN fails, too
-        raise InputError(path, "holds samples that are no sound", expected=f"numbers of at most {LOUDEST:g}")
-    if rate not in SAMPLING_RATES:
-        raise InputError(path, f"has {rate} samples a second", expected=f"{SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}")
-    return samples.mean(axis=1, dtype=np.float32), rate
+    return wave, rate
+
+
+def mono_blocks(sound: soundfile.SoundFile, path: Path) -> Iterator[Wave]:
+    """The mean of all channels, block by block: what the header says of their number is not believed."""
+    n, block = 0, max(1, BLOCK_SAMPLES // sound.channels)
+    sound.seek(0)  # as soundfile.read does, after which an mp3 is decoded with other roundings
+    while len(samples := sound.read(block, dtype="float32", always_2d=True)):
+        n += len(samples)
+        if n > MOST_SAMPLES:
+            raise InputError(path, f"holds more than {MOST_SAMPLES:,} samples", todo="cut it into shorter clips")
+        if not np.abs(samples).max() <= LOUDEST:  # a comparison that NaN fails, too
+            raise InputError(path, "holds samples that are no sound", expected=f"numbers of at most {LOUDEST:g}")
+        yield samples.mean(axis=1, dtype=np.float32)
 
 
 def resample(wave: Wave, rate: int, new_rate: int) -> Wave:

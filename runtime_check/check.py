@@ -25,6 +25,7 @@ from quantize.errors import InputError
 from .activations import ANSWER, CACHED_LOGITS, CODES, GREEDY, PROMPT, Activations, Stages, is_of_tokenizer
 from .compare import Comparison, compare
 from .differences import Words, count_words
+from .speech_lm import SpeechLM
 from .transcribe import Clip, Harness
 
 ABOUT = ("license", "languages", "tags")  # general.* keys that a model card repeats
@@ -116,7 +117,7 @@ def check(
     begin = time.perf_counter()
     theirs = reference(answer_to_follow(harness, run, clip))
     run.timings["reference_s"] = time.perf_counter() - begin
-    check_reference(theirs, language, whole=lm is not None)
+    check_reference(theirs, language, harness.lm)
     ours, pieces = {name: x for name, x in run.stages.items() if is_of_tokenizer(name)}, []
     transcripts = None
     if harness.lm:  # later stages without the noise of earlier ones: the same codes and answer on both sides
@@ -144,8 +145,9 @@ def answer_to_follow(harness: Harness, run: Activations, clip: Clip) -> Sequence
     return answer if ended or clip.text is None else text.answer(clip.text)
 
 
-def check_reference(reference: Activations, language: str, *, whole: bool) -> None:
-    """Whether `reference` was made in this language, with a speech LM if one is to be compared."""
+def check_reference(reference: Activations, language: str, lm: SpeechLM | None) -> None:
+    """Whether `reference` was made in this language, with a speech LM, whose ids `lm` has, if one is to be compared."""
+    whole = lm is not None
     if whole and PROMPT not in reference.stages:
         raise InputError("reference", "was made from an audio tokenizer alone", expected="one of both models")
     missing = [name for name in ((CODES, GREEDY, ANSWER) if whole else (CODES,)) if name not in reference.stages]
@@ -155,6 +157,11 @@ def check_reference(reference: Activations, language: str, *, whole: bool) -> No
         raise InputError(
             "--language", f"{language}, the reference was made with {reference.origin.language}", todo="give that one"
         )
+
+    for name in (GREEDY, ANSWER) if lm else ():
+        if lm and reference.stages[name].max() >= lm.d.vocab_size:
+            what = f"stage {name} holds token {reference.stages[name].max()}"
+            raise InputError("reference", what, expected=f"ids below {lm.d.vocab_size}, the file's vocab_size")
 
 
 def check_stages(reference: Activations, ours: Stages) -> None:

@@ -15,6 +15,7 @@ from quantize.types import F32
 from . import bundled
 from .activations import Activations, Origin
 from .prompt import LANGUAGE_TAGS
+from .reference_file import load_reference
 from .transcribe import Clip, Harness
 
 Answer = Sequence[int] | None
@@ -48,7 +49,7 @@ def find_reference(source: str, tokenizer: str | None, clips: Sequence[str], dty
 
 def stored_reference(path: Path) -> Reference:
     """What `mimo-check reference` wrote. Raises InputError for any other file."""
-    stored = Activations.load(path)
+    stored = load_reference(path)
     return Reference(lambda clip, language, answer: stored, stored.origin)
 
 

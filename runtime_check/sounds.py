@@ -1,18 +1,23 @@
 """What is to be transcribed: sound files, folders of them, and manifests that also say what is said."""
 
-import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import soundfile
 
+from mimo_convert.files import MB, read_text
+from mimo_convert.json_file import parse_json
 from quantize.errors import InputError
 
 from .transcribe import Clip, read_clip
 
 MANIFEST = ".jsonl"
-SUFFIXES = frozenset(f".{name.lower()}" for name in (*soundfile.available_formats(), "aif", "aifc", "oga", "opus"))
+MOST_MANIFEST_BYTES = 64 * MB
+# Of sound files; `.raw` ones do not say what they hold.
+FORMATS = soundfile.available_formats().keys() - {"RAW"} | {"aif", "aifc", "oga", "opus"}
+SUFFIXES = frozenset(f".{name.lower()}" for name in FORMATS)
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,9 @@ def _sounds_of(path: Path) -> Iterator[Sound]:
 
 
 def _sounds_of_manifest(path: Path) -> Iterator[Sound]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(path, f"cannot be read: {reason}", expected="a manifest of JSON lines") from error
+    text = read_text(path, MOST_MANIFEST_BYTES, expected="a manifest of JSON lines", bom=True)
     empty = True
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield _sound_of_line(path, number, line)
             empty = False
@@ -73,11 +74,12 @@ def _sounds_of_manifest(path: Path) -> Iterator[Sound]:
 def _sound_of_line(path: Path, number: int, line: str) -> Sound:
     where = f"{path}:{number}"
     try:
-        entry = json.loads(line)
+        entry = parse_json(line.encode())
         audio, text = entry["audio"], entry.get("text")
         if not isinstance(audio, str) or not isinstance(text, str | None):
             raise TypeError
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        os.fsencode(audio)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(where, "is no entry", expected='{"audio": FILE, "text": WHAT IS SAID}') from error
     return sound_file(path.parent / audio, None if text is None else checked_text(text, where))
 

@@ -1,6 +1,5 @@
 """Sound → text by the files under test, with every stage and the time each phase took."""
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mimo_convert.disk import sha256_of_open
+from mimo_convert.files import open_regular
 from mimo_convert.models import Family, mimo_asr, mimo_tokenizer
 from quantize.errors import InputError
 
@@ -62,8 +63,9 @@ class Clip:
 
 def read_clip(path: Path, text: str | None = None) -> Clip:
     """Decode a sound file, in which `text` is said. Raises InputError if it cannot be, or is empty."""
-    wave, rate = audio.read_audio(path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    with open_regular(path, expected=audio.SOUND) as file:
+        wave, rate = audio.decode(file, path)
+        sha256 = sha256_of_open(file)
     if text is None and sha256 == JFK_SHA256:
         text = JFK_TEXT
     return Clip(path, wave, rate, sha256, text)

@@ -22,7 +22,7 @@ from mimo_convert.hub import HubShards, delete_from_cache
 from mimo_convert.hub_listing import HubFile
 from quantize.errors import InputError
 from runtime_check import bundled
-from runtime_check.activations import Activations
+from runtime_check.reference_file import load_reference
 
 from ..conftest import SMALL_LM
 from ..hub_server import Asked, Fault, Hub, commit, serve
@@ -329,7 +329,7 @@ def test_a_reference_is_made_from_the_hub(tmp_path: Path) -> None:
         command = [Path(sys.executable).with_name("mimo-check"), "reference", LM, "--tokenizer", TOKENIZER]
         command += ["--audio", "clip.wav", "-o", "stages"]
         subprocess.run(command, env=user.environment, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-    assert Activations.load(tmp_path / "stages").origin.checkpoints == ["Speech-LM", "Audio-Tokenizer"]
+    assert load_reference(tmp_path / "stages").origin.checkpoints == ["Speech-LM", "Audio-Tokenizer"]
 
 
 # Without a server: what is downloaded when, and what is deleted.

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from mimo_convert.cli import main as mimo_convert
 from runtime_check import bundled
-from runtime_check.activations import Activations
 from runtime_check.cli import main as mimo_check
+from runtime_check.reference_file import load_reference
 
 
 def run(command: Any, *arguments: object) -> Result:
@@ -57,14 +57,14 @@ DAMAGED: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGED)
 def test_a_damaged_reference_is_refused(tiny: Path, tmp_path: Path, damage: Any, message: str) -> None:
-    stored = Activations.load(bundled.TINY_REFERENCE)
+    stored = load_reference(bundled.TINY_REFERENCE)
     path = tmp_path / "reference.safetensors"
     dataclasses.replace(stored, stages=damage(stored.stages)).save(path)
     check_one_line(run(mimo_check, tiny, "--reference", path), message)
 
 
 def test_a_reference_with_nan_fails_the_stage(tiny: Path, tmp_path: Path) -> None:
-    stored = Activations.load(bundled.TINY_REFERENCE)
+    stored = load_reference(bundled.TINY_REFERENCE)
     path = tmp_path / "reference.safetensors"
     stages = stored.stages | {"layer_00": stored.stages["layer_00"] * np.float32(np.nan)}
     dataclasses.replace(stored, stages=stages).save(path)
@@ -74,7 +74,7 @@ def test_a_reference_with_nan_fails_the_stage(tiny: Path, tmp_path: Path) -> Non
 
 
 def test_a_reference_of_an_unknown_language_is_refused(tiny: Path, tmp_path: Path) -> None:
-    stored = Activations.load(bundled.TINY_REFERENCE)
+    stored = load_reference(bundled.TINY_REFERENCE)
     path = tmp_path / "reference.safetensors"
     dataclasses.replace(stored, origin=dataclasses.replace(stored.origin, language="klingon")).save(path)
     check_one_line(run(mimo_check, tiny, "--reference", path), "was made with the language 'klingon'")
@@ -140,7 +140,7 @@ def test_other_vocabularies_fail_even_where_the_prompt_is_the_same(tiny: Path, t
     from mimo_convert.gguf_file import read_gguf
 
     tokens = read_gguf(tiny).metadata["tokenizer.ggml.tokens"]
-    prompt = set(Activations.load(bundled.TINY_REFERENCE).stages["prompt_ids"][0])
+    prompt = set(load_reference(bundled.TINY_REFERENCE).stages["prompt_ids"][0])
     a, b = [t for i, t in enumerate(tokens[700:], 700) if i not in prompt and len(t.encode()) == 4][:2]
     first, second = (len(t.encode()).to_bytes(8, "little") + t.encode() for t in (a, b))
     at, then = data.index(first), data.index(second)
@@ -172,7 +172,7 @@ def test_a_clip_beyond_the_context_is_known_before_it_is_encoded(tiny: Path, tmp
 def test_a_bfloat16_reference_computes_as_upstream_does_and_a_file_passes_beside_it(tiny: Path, tmp_path: Path) -> None:
     stored = tmp_path / "bf16.safetensors"
     assert run(mimo_check, "reference", "tiny", "--reference-dtype", "bf16", "-o", stored).exit_code == 0
-    exact, rounded = Activations.load(bundled.TINY_REFERENCE), Activations.load(stored)
+    exact, rounded = load_reference(bundled.TINY_REFERENCE), load_reference(stored)
     assert (exact.origin.dtype, rounded.origin.dtype) == ("f32", "bf16")
     np.testing.assert_array_equal(exact.stages["tok_mel"], rounded.stages["tok_mel"])  # the front end is float32
     layer = torch.from_numpy(rounded.stages["layer_01"])
@@ -194,7 +194,7 @@ def test_with_a_text_the_reference_follows_it_in_one_pass_and_without_it_answers
         path = tmp_path / f"{name}.safetensors"
         options += ["--audio", str(tmp_path / "jfk.flac"), "--language", "english"]
         assert run(mimo_check, "reference", "tiny", *options, "-o", path).exit_code == 0
-        found.append(Activations.load(path))
+        found.append(load_reference(path))
     assert found[0].transcript == found[1].transcript == bundled.JFK_TEXT
     for name in ("answer_ids", "greedy_ids"):
         np.testing.assert_array_equal(found[0].stages[name], found[1].stages[name])
@@ -204,7 +204,7 @@ def test_with_a_text_the_reference_follows_it_in_one_pass_and_without_it_answers
 def test_a_text_that_is_not_said_is_followed_all_the_same(tiny: Path, tmp_path: Path) -> None:
     stored = tmp_path / "reference.safetensors"
     assert run(mimo_check, "reference", "tiny", "--text", "ask your country", "-o", stored).exit_code == 0
-    reference = Activations.load(stored)
+    reference = load_reference(stored)
     assert len(reference.stages["greedy_ids"]) == 1, "the model would have said something else at once"
     result = run(mimo_check, tiny, "--reference", stored)
     assert result.exit_code == 0, result.output

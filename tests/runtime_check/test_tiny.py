@@ -14,6 +14,7 @@ from runtime_check import bundled, reference
 from runtime_check.activations import ANSWER_LOGITS, CACHED_LOGITS, Activations
 from runtime_check.cli import main as mimo_check
 from runtime_check.compare import compare
+from runtime_check.reference_file import load_reference
 from runtime_check.transcribe import Clip
 
 from ..contract import is_speech_generation
@@ -23,7 +24,7 @@ from .conftest import check_files
 
 @pytest.fixture(scope="session")
 def stored() -> Activations:
-    return Activations.load(bundled.TINY_REFERENCE)
+    return load_reference(bundled.TINY_REFERENCE)
 
 
 def test_the_stored_reference_is_what_pytorch_computes_now(stored: Activations, jfk: Clip) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from runtime_check import bundled
-from runtime_check.activations import Activations
+from runtime_check.reference_file import load_reference
 from watch.child import Found, Job, check_in_child, last_line
 from watch.config import read_config
 from watch.history import FAILED, HEADER, PASSED, UNCHECKED, WHOLE
@@ -115,7 +115,7 @@ def test_a_pair_that_does_not_fit_has_failed(q4_k: Files, tmp_path: Path) -> Non
 def test_what_is_not_the_files_fault_leaves_them_unchecked(
     q4_k: Files, tmp_path: Path, change: dict[str, Any], says: str
 ) -> None:
-    half = Activations.load(bundled.TINY_REFERENCE)
+    half = load_reference(bundled.TINY_REFERENCE)
     del half.stages["tok_pool"]
     half.save(tmp_path / "half.safetensors")
     (tmp_path / "other.wav").write_bytes(bundled.JFK.read_bytes()[:100_044])
