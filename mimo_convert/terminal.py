@@ -31,7 +31,7 @@ def tell(line: str) -> None:
 
 def clean(text: str) -> str:
     """`text` with its line breaks, everything else that is not printable escaped, and long lines shortened."""
-    return "\n".join(shortened(escaped(line), LONGEST) for line in text.split("\n"))
+    return "\n".join(shortened(line, LONGEST) for line in text.split("\n"))
 
 
 def wrapped(label: str, text: str) -> str:

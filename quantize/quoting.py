@@ -15,11 +15,12 @@ def escaped(text: str) -> str:
 
 
 def shortened(text: str, most: int = MOST) -> str:
-    """The first `most` characters of `text`, and how many more there are."""
-    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
+    """`text` escaped; what is longer than `most` characters is cut, and says how long it is."""
+    shown = escaped(text[:most])
+    return shown if len(text) <= most and len(shown) <= most else f"{shown[:most]}… (of {len(text):,} characters)"
 
 
 def quoted(text: object, most: int = MOST) -> str:
-    """`text` in one line: its lines joined by spaces, shortened to `most` characters, escaped."""
-    line = shortened(str(text), most)
-    return escaped(" ".join(line.splitlines()) if not line.isprintable() else line)
+    """`text` in one line, its lines joined by spaces, shortened to `most` characters."""
+    line = str(text)
+    return shortened(line if line.isprintable() else " ".join(line.splitlines()), most)

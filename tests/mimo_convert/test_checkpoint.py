@@ -89,7 +89,7 @@ def entry(begin: int, end: int, shape: Any = (1,), dtype: Any = "F32") -> dict[s
         (b"not json", "header is not JSON"),
         (b"\xff\xfe\xfd", "header is not JSON"),
         (b"[" * 100_000, "header is not JSON"),
-        ([1, 2], "header is not JSON (not an object)"),
+        ([1, 2], "header is not JSON (it does not begin with {)"),
         ({"a": entry(0, 4), "b": entry(0, 4)}, "tensor b overlaps the one before: begins at 0; expected 4"),
         ({"a": entry(0, 4), "b": entry(2, 6)}, "tensor b overlaps the one before: begins at 2; expected 4"),
         ({"a": entry(0, 4), "b": entry(6, 10)}, "tensor b leaves a gap before it: begins at 6; expected 4"),

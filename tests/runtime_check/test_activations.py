@@ -2,17 +2,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from quantize.errors import InputError
 from runtime_check.activations import Activations, Origin
 from runtime_check.reference_file import load_reference
 
-ORIGIN = Origin(["lm", "tokenizer"], "jfk.wav", "abc", "english", "2.13.0")
+ORIGIN = Origin(["lm", "tokenizer"], "jfk.wav", "a" * 64, "english", "", "2.13.0")
 
 
 def test_what_is_stored_comes_back_in_the_same_order(tmp_path: Path) -> None:
-    stages = {"tok_mel": np.ones((3, 2), np.float32), "layer_00": np.zeros(2, np.float32), "greedy_ids": np.arange(3)}
+    mel, layer = np.ones((3, 2), np.float32), np.zeros((1, 2), np.float32)
+    stages = {"tok_mel": mel, "layer_00": layer, "greedy_ids": np.arange(3, dtype=np.int32)}
     path = tmp_path / "reference.safetensors"
     Activations(stages, "And so", ORIGIN).save(path)
     back = load_reference(path)
@@ -20,16 +20,6 @@ def test_what_is_stored_comes_back_in_the_same_order(tmp_path: Path) -> None:
     for name, stage in stages.items():
         np.testing.assert_array_equal(back.stages[name], stage)
     assert [p.name for p in tmp_path.iterdir()] == ["reference.safetensors"]
-
-
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    other, broken = tmp_path / "other.safetensors", tmp_path / "broken.safetensors"
-    save_file({"x": np.ones(2)}, other)
-    broken.write_bytes(b"not safetensors at all")
-    with pytest.raises(InputError, match=r"other\.safetensors: holds no reference activations"):
-        load_reference(other)
-    with pytest.raises(InputError, match=r"broken\.safetensors: cannot be read as reference activations"):
-        load_reference(broken)
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:

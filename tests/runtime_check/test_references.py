@@ -44,9 +44,14 @@ def without(*names: str) -> Any:
 CODES, LOGITS = "tok_codes", "prefill_text_logits_step0"
 DAMAGED: list[tuple[Any, str]] = [
     (lambda s: s | {CODES: np.full_like(s[CODES], 5000)}, "codes: some are no codes of this model"),
-    (lambda s: s | {CODES: s[CODES] - 5000}, "codes: some are no codes of this model"),
-    (lambda s: s | {CODES: s[CODES].astype(np.float32)}, "codes: some are no codes of this model"),
-    (lambda s: s | {CODES: s[CODES][:, :3]}, "codes: shape (276, 3); expected (frames, 8)"),
+    (lambda s: s | {CODES: s[CODES] - 5000}, "stage tok_codes holds -"),
+    (lambda s: s | {"answer_ids": s["answer_ids"] + 4000}, "stage answer_ids holds 4"),
+    (lambda s: s | {"greedy_ids": s["greedy_ids"] - 4000}, "stage greedy_ids holds -"),
+    (lambda s: s | {"layer_00": s["layer_00"] * np.float32(np.nan)}, "stage layer_00 holds NaN or infinity"),
+    (lambda s: s | {"layer_00": s["layer_00"][:, :7]}, "stage layer_00 has 7 hidden size; expected 256"),
+    (lambda s: s | {"answer_logits": s["answer_logits"][:, :9]}, "stage answer_logits has 9 vocabulary"),
+    (lambda s: s | {CODES: s[CODES].astype(np.float32)}, "stage tok_codes has dtype F32; expected I32"),
+    (lambda s: s | {CODES: s[CODES][:, :3]}, "stage prompt_ids has 9 rows; expected 1 + 3"),
     (without(CODES), "lacks the stages tok_codes"),
     (without(LOGITS), f"lacks the stages {LOGITS}"),
     (without("layer_00", "layer_01", "tok_mel"), "lacks the stages tok_mel, layer_00, layer_01"),
@@ -63,14 +68,15 @@ def test_a_damaged_reference_is_refused(tiny: Path, tmp_path: Path, damage: Any,
     check_one_line(run(mimo_check, tiny, "--reference", path), message)
 
 
-def test_a_reference_with_nan_fails_the_stage(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["answer_ids", "greedy_ids"])
+def test_an_id_beyond_the_files_vocabulary_never_reaches_ggml(tiny: Path, tmp_path: Path, stage: str) -> None:
+    """Of a reference that agrees with itself: one of a model with a larger vocabulary."""
     stored = load_reference(bundled.TINY_REFERENCE)
+    wider = {name: np.pad(x, ((0, 0), (0, 3000))) for name, x in stored.stages.items() if name == "answer_logits"}
+    wider |= {LOGITS: np.pad(stored.stages[LOGITS], (0, 3000)), stage: stored.stages[stage] + 2000}
     path = tmp_path / "reference.safetensors"
-    stages = stored.stages | {"layer_00": stored.stages["layer_00"] * np.float32(np.nan)}
-    dataclasses.replace(stored, stages=stages).save(path)
-    result = run(mimo_check, tiny, "--reference", path)
-    assert result.exit_code == 1
-    assert "layer_00: holds NaN or infinity" in result.stdout
+    dataclasses.replace(stored, stages=stored.stages | wider).save(path)
+    check_one_line(run(mimo_check, tiny, "--reference", path), f"stage {stage} holds token", "ids below 1024")
 
 
 def test_a_reference_of_an_unknown_language_is_refused(tiny: Path, tmp_path: Path) -> None:

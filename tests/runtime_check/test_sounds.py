@@ -51,7 +51,7 @@ BROKEN: list[tuple[str, str]] = [
     ('{"audio": "a.wav", "text": "…!"}', "list.jsonl:1: '…!' has no words"),
     ('{"audio": "a.wav"}\n{"audio": "absent.wav"}', "absent.wav: no such file"),
     ("\n\n", "list.jsonl: names no sound"),
-    ("\udcff", "list.jsonl: cannot be read: it is not UTF-8"),
+    ("\udcff", "list.jsonl: is not UTF-8: byte 0; expected a manifest of JSON lines"),
 ]
 
 
