@@ -28,12 +28,11 @@ def publish() -> None:
 
 
 def run(module: str) -> None:
-    """Run the click command `main` of a module, and exit with its status (see `console.ended_in_one_line`)."""
+    """Run the click command `main` of a module, and exit with its status (`outcome.ended_in_one_line`)."""
     try:
-        from mimo_convert.outcome import ended_in_one_line
-
-        with ended_in_one_line():
-            import_module("mimo_convert.outcome").run_command(import_module(module).main)
+        outcome = import_module("mimo_convert.outcome")
+        with outcome.ended_in_one_line():
+            outcome.run_command(import_module(module).main)
     except KeyboardInterrupt:  # during the first of these imports
         sys.stderr.write("interrupted\n")
         sys.exit(130)

@@ -22,20 +22,33 @@ DEBUG = "mimo_convert.debug"  # in a click context's `meta`: whether tracebacks 
 
 
 def run_command(command: click.Command) -> None:
-    """Run a command with the process's arguments, and exit with its status; usage errors are a line, too."""
+    """Run a command with the process's arguments, and exit with its status; usage errors are a line, too.
+
+    click's own `main` would take a broken pipe for a failure.
+    """
+    name = os.path.basename(sys.argv[0])
+    if f"_{name}_COMPLETE".replace("-", "_").upper() in os.environ:
+        command.main()  # a shell that asks what comes next
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal that knows no ✓
+    status = PASSED
     try:
-        status = command.main(standalone_mode=False)
-        sys.stdout.flush()
+        with command.make_context(name, sys.argv[1:]) as context:
+            command.invoke(context)
+    except click.exceptions.Exit as end:
+        status = end.exit_code
     except click.Abort:
         raise KeyboardInterrupt from None
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = error.exit_code
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx:
             tell(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n")
         tell(f"error: {quoted(error.format_message(), 1000)}")
         sys.exit(error.exit_code)
-    sys.exit(status if isinstance(status, int) else PASSED)
+    sys.stdout.flush()
+    sys.exit(status)
 
 
 @contextmanager
@@ -48,7 +61,7 @@ def ended_in_one_line() -> Iterator[None]:
             warnings.showwarning = lambda message, *where: tell(f"warning: {quoted(message, 1000)}")
             yield
     except (click.exceptions.Exit, click.ClickException, click.Abort):
-        raise
+        raise  # to `run_command`
     except InputError as error:
         fail(f"error: {error}", BAD_INPUT)
     except BrokenPipeError:  # `| head`: as a shell says of what SIGPIPE ended, quietly

@@ -105,9 +105,14 @@ def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
 def test_what_was_there_stays_if_the_new_content_does_not_become_whole(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "r.json"
     path.write_text("before")
-    with pytest.raises((RuntimeError, KeyboardInterrupt, InputError)) as caught, replacing(path) as stream:
-        stream.write(b"half")
-        raise error
+
+    def half() -> None:
+        with replacing(path) as stream:
+            stream.write(b"half")
+            raise error
+
+    with pytest.raises((RuntimeError, KeyboardInterrupt, InputError)) as caught:
+        half()
     if isinstance(error, OSError):
         assert str(caught.value) == f"{path}: cannot be written: No space left"
     assert (path.read_text(), os.listdir(tmp_path)) == ("before", ["r.json"])
@@ -120,7 +125,7 @@ def test_a_character_device_is_written_to_and_stays_one() -> None:
 
 
 def test_a_full_device_is_named() -> None:
-    with pytest.raises(InputError, match="^/dev/full: cannot be written: No space left on device$"):
+    with pytest.raises(InputError, match=r"^/dev/full: cannot be written: No space left on device$"):
         write_whole(Path("/dev/full"), b"x")
 
 

@@ -38,7 +38,9 @@ def test_what_is_cut_says_how_much_of_it_was() -> None:
 
 
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT)
-def test_an_error_is_one_line_of_bounded_length_whatever_it_is_about(where: str, what: str, exp: str, todo: str) -> None:
+def test_an_error_is_one_line_of_bounded_length_whatever_it_is_about(
+    where: str, what: str, exp: str, todo: str
+) -> None:
     line = str(InputError(where * 9, what * 9, expected=exp * 9, todo=todo * 9))
     assert len(line.splitlines()) == 1
     assert len(line) < 2000

