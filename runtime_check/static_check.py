@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from gguf import GGUFValueType
 
 from mimo_convert.gguf_file import ARCHITECTURE, GGUFFile, align, read_gguf
@@ -22,6 +23,7 @@ from mimo_convert.model_file import (
     dimensions_of_file,
     rules_of_file,
     type_of_file,
+    value_text,
 )
 from mimo_convert.models import FAMILIES, Family, Tensor, family_named
 from mimo_convert.stored import StoredTensor, shape_text
@@ -183,25 +185,18 @@ def _metadata(file: GGUFFile, family: Family) -> Iterator[str]:
     for name, expected in types.items():
         if name in file.metadata:
             value = file.metadata[name]
-            found = file.value_types[name], isinstance(value, list)
+            found = file.value_types[name], isinstance(value, list | np.ndarray)
             if found != expected:
-                yield f"key {name} {_shown(value)}, {_type_text(*found)}; expected {_type_text(*expected)}"
+                yield f"key {name} {value_text(value)}, {_type_text(*found)}; expected {_type_text(*expected)}"
             elif name in sizes and value == 0 and expected[0] == U32:
                 yield f"key {name} is 0; expected a positive number"
     version = file.metadata.get(VERSION_KEY, QUANTIZATION_VERSION)
-    if version != QUANTIZATION_VERSION:
-        yield f"key {VERSION_KEY} is {version!r}; expected {QUANTIZATION_VERSION}"
+    if not isinstance(version, int) or version != QUANTIZATION_VERSION:
+        yield f"key {VERSION_KEY} {value_text(version)}; expected {QUANTIZATION_VERSION}"
     try:
         rules_of_file(file)
     except InputError as error:
         yield _text(file.path, error)
-
-
-def _shown(value: Any) -> str:
-    """What a key says, in a sentence."""
-    if value is None:
-        return "is missing"
-    return f"holds {len(value):,} values" if isinstance(value, list) else f"is {value!r}"
 
 
 def _type_text(type: GGUFValueType, is_list: bool = False) -> str:
@@ -227,7 +222,7 @@ def _vocab_size(file: GGUFFile, family: Family) -> int | None:
     """What the file says, also if other sizes are missing."""
     [key] = [key.key for key in family.keys if key.field == "vocab_size"]
     found = file.metadata.get(key)
-    return found if isinstance(found, int) else None
+    return found if type(found) is int else None
 
 
 # ── tensors ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -310,7 +305,7 @@ def _types(
     type = type_of_file(file)
     if type is None:
         known = ", ".join(f"{type.file_type} ({type.name})" for type in TYPES.values())
-        yield f"key {FILE_TYPE} {_shown(file.metadata.get(FILE_TYPE))}; expected one of {known}"
+        yield f"key {FILE_TYPE} {value_text(file.metadata.get(FILE_TYPE))}; expected one of {known}"
     for name, tensor in expected.items():
         found, fixed = file.tensors.get(name), ROLE_TYPES[tensor.role] is F32
         if found is None or (type is None and not fixed):
