@@ -38,8 +38,9 @@ class StoredModel:
 
     `where` is the folder or file it is stored in; `tensors` go by their names in a checkpoint, whatever holds them;
     `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out, `quantizers` what made
-    its blocks; `type` and `rules` are what it says that its tensors' types follow from, `recipe_problem` why its rules,
-    which are then none, cannot be read; `quantized_from` the types of the files that lie between it and the checkpoint. Of a checkpoint, the hashes of its files are to be recorded.
+    its blocks; `type` and `rules` are what it says that its tensors' types follow from, `recipe_problem` why its rules
+    cannot be read, and are none; `quantized_from` the types of the files that lie between it and the checkpoint. Of a
+    checkpoint, the hashes of its files are to be recorded.
     """
 
     where: Path

@@ -103,7 +103,7 @@ def read_vocabulary(folder: Path, vocab_size: int, needed: Sequence[str] = ()) -
         raise InputError(
             source, f"no token has id {tokens.index(None)}", expected=f"every id below {n_used}", todo=AGAIN
         )
-    plain = dict.fromkeys(text for text, type in zip(tokens, types, strict=True) if type == TokenType.NORMAL)
+    plain = {text: id for text, id in vocab.items() if types[id] == TokenType.NORMAL}  # the others were added, too
     check_bytes(source, plain)
     check_merges(merges_source, plain, merges)
     for token in needed:

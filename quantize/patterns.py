@@ -1,7 +1,7 @@
 """Patterns of rules: regular expressions in RE2 syntax, of bounded size, matched in time linear in the name.
 
-Rules are recorded in files, and whoever made a file may have written one that backtracks for years. RE2 never does; what
-it cannot match so, it refuses, and here that is named.
+Rules are recorded in files, and whoever made a file may have written one that backtracks for years. RE2 never does;
+what it cannot match so, it refuses, and here that is named.
 """
 
 import re

@@ -22,10 +22,10 @@ ROLE_TYPES: dict[str, Type | None] = {
 }
 
 
-# Of a recipe. The published speech LM has 450 matrices; a rule about one tensor has 50 characters, 4 to 50 instructions.
+# Of a recipe. A rule about one tensor alone has 30 to 60 characters, and some 4 to 60 instructions.
 MAX_RULES = 1_000
 MAX_RECIPE = 100_000  # characters
-MAX_PROGRAMS = 20_000  # instructions of RE2, all rules together: a name of 60 characters then takes 10 ms at the worst
+MAX_PROGRAMS = 20_000  # instructions of RE2, all rules together
 
 
 @dataclass(frozen=True)
