@@ -556,7 +556,7 @@ EOT, UNKNOWN_TYPE = 987, 9  # <|endoftext|>, the first behind the plain tokens o
         (put("tokens", 400, "two words"), "vocabulary", "token 400 is 'two words', plain text; expected letters that"),
         (put("tokens", 400, ""), "vocabulary", "token 400 is empty; expected text"),
         (lambda lists: lists.update(pre="gpt-2"), "vocabulary", "key tokenizer.ggml.pre is 'gpt-2'; expected 'qwen2'"),
-        (lambda lists: lists.pop("model"), "vocabulary", "key tokenizer.ggml.model is None; expected 'gpt2'"),
+        (lambda lists: lists.pop("model"), "vocabulary", "key tokenizer.ggml.model is missing; expected 'gpt2'"),
         (lambda lists: lists.pop("merges"), "merges", "key tokenizer.ggml.merges is missing, empty"),
         (lambda lists: lists["merges"].pop(50), "merges", "token 306 ("),
         (put("merges", 50, "aXb"), "merges", "merge 50 ('aXb') is malformed; expected two parts"),
