@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gguf import GGUFValueType, TokenType
 
 from quantize.errors import InputError
@@ -16,15 +17,16 @@ from quantize.quantizer import GGML, SIMD
 from quantize.recipes import ROLE_TYPES, Rule, parse_recipe
 from quantize.types import F32, TYPES, Type
 
-from .gguf_file import GGUFFile, read_gguf
+from .gguf_file import GGUFFile, read_gguf, shown
 from .models import Family
-from .vocabulary import check_merges
+from .vocabulary import check_bytes, check_merges
 
 PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFValueType.STRING: str}
 FILE_TYPE = "general.file_type"
 QUANTIZER = "mimo_convert.quantizer"
 RECIPE = "mimo_convert.recipe"
 UNKNOWN = "unknown"
+MAX_TEXT = 200  # characters of a value in an error
 AGAIN = "convert the checkpoint again"
 
 
@@ -62,8 +64,7 @@ def dimensions_of_file(family: Family, path: Path, metadata: Mapping[str, Any]) 
             found = tuple(metadata[element] for element in keys)
         for value in found if isinstance(found, tuple) else (found,):
             if not isinstance(value, kind) or isinstance(value, bool):
-                what = "is missing" if value is None else f"is {value!r}"
-                raise InputError(path, f"key {key} {what}", expected=f"a value of type {kind.__name__}")
+                raise InputError(path, f"key {key} {shown(value)}", expected=f"a value of type {kind.__name__}")
             if isinstance(value, int) and value < 1:
                 raise InputError(path, f"key {key} is {value}", expected="a positive number")
         values[field] = found
@@ -95,15 +96,24 @@ def quantizer_text(names: Iterable[str]) -> str:
 def type_of_file(file: GGUFFile) -> Type | None:
     """The type that the file says most of it is; None if it does not say, or names none that we know."""
     found = file.metadata.get(FILE_TYPE)
-    return next((type for type in TYPES.values() if isinstance(found, int) and type.file_type == found), None)
+    known = isinstance(found, int) and not isinstance(found, bool)
+    return next((type for type in TYPES.values() if known and type.file_type == found), None)
 
 
 def rules_of_file(file: GGUFFile) -> tuple[Rule, ...]:
     """The rules by which single tensors got other types. Raises InputError if what the file records is no recipe."""
     found, where = file.metadata.get(RECIPE, ""), f"{file.path}: key {RECIPE}"
     if not isinstance(found, str):
-        raise InputError(where, f"is {found!r}", expected="rules, REGEX=TYPE, one a line")
+        raise InputError(where, shown(found), expected="rules, REGEX=TYPE, one a line")
     return tuple(parse_recipe(found, where))
+
+
+def recorded_rules(file: GGUFFile) -> tuple[tuple[Rule, ...], str]:
+    """The rules of the file; and none, and why, if what it records is no recipe, which only the static check fails."""
+    try:
+        return rules_of_file(file), ""
+    except InputError as error:
+        return (), str(error)
 
 
 def is_asr_only(file: GGUFFile, family: Family) -> bool:
@@ -136,30 +146,49 @@ def check_tensors(file: GGUFFile, family: Family, dims: Any) -> None:
 def vocabulary_of_file(file: GGUFFile, vocab_size: int) -> tuple[list[str], list[int], list[str]]:
     """Tokens, their types, and merges as the file has them. Raises InputError unless each is there, and whole.
 
-    Merges must reach every token, as in a checkpoint's.
+    Merges must reach every token, and every byte have one, as in a checkpoint's.
     """
-
-    def strings(name: str) -> list[str]:
-        values = file.metadata.get(f"tokenizer.ggml.{name}")
-        if not isinstance(values, list) or not values:
-            raise InputError(file.path, f"key tokenizer.ggml.{name} is missing", todo=AGAIN)
-        if not all(isinstance(value, str) for value in values):
-            raise InputError(file.path, f"key tokenizer.ggml.{name} holds something else than strings", todo=AGAIN)
-        return values
-
     model = file.metadata.get("tokenizer.ggml.model")
-    if model != "gpt2":
-        raise InputError(file.path, f"key tokenizer.ggml.model is {model!r}", expected="'gpt2', a byte-level BPE")
-    tokens, merges = strings("tokens"), strings("merges")
-    types = file.metadata.get("tokenizer.ggml.token_type") or infer_token_types(tokens)
-    for name, found in (("tokens", tokens), ("token_type", types)):
-        if len(found) != vocab_size:
-            raise InputError(file.path, f"key tokenizer.ggml.{name} has {len(found)}", expected=f"{vocab_size}")
+    if not isinstance(model, str) or model != "gpt2":
+        what = f"key tokenizer.ggml.model {shown(model)}"
+        raise InputError(file.path, what, expected="'gpt2', a byte-level BPE")
+    tokens, merges = vocabulary_strings(file, "tokens"), vocabulary_strings(file, "merges")
+    if len(tokens) != vocab_size:
+        raise InputError(file.path, f"key tokenizer.ggml.tokens has {len(tokens)}", expected=f"{vocab_size}")
+    types = token_types(file, vocab_size) or infer_token_types(tokens)
     if any(merge.count(" ") != 1 for merge in merges):
         raise InputError(file.path, "key tokenizer.ggml.merges holds one that is not two parts", todo=AGAIN)
     plain = dict.fromkeys(text for text, type in zip(tokens, types, strict=True) if type == TokenType.NORMAL)
+    check_bytes(f"{file.path}: key tokenizer.ggml.tokens", plain, AGAIN)
     check_merges(f"{file.path}: key tokenizer.ggml.merges", plain, merges, AGAIN)
     return tokens, types, merges
+
+
+def vocabulary_strings(file: GGUFFile, name: str) -> list[str]:
+    """The strings of `tokenizer.ggml.{name}`. Raises InputError if there are none, or other things."""
+    values = file.metadata.get(f"tokenizer.ggml.{name}")
+    if not isinstance(values, list | np.ndarray) or not len(values):
+        raise InputError(file.path, f"key tokenizer.ggml.{name} is missing", todo=AGAIN)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise InputError(file.path, f"key tokenizer.ggml.{name} holds something else than strings", todo=AGAIN)
+    return values
+
+
+def token_types(file: GGUFFile, n_tokens: int) -> list[int] | None:
+    """The type of each token; None for a file that gives none. Raises InputError unless they are that many integers."""
+    key = "tokenizer.ggml.token_type"
+    found = file.metadata.get(key)
+    if found is None or (isinstance(found, list | np.ndarray) and not len(found)):
+        return None
+    if not isinstance(found, list | np.ndarray):
+        raise InputError(file.path, f"key {key} {shown(found)}", expected=f"a list of {n_tokens} integers")
+    if len(found) != n_tokens:
+        raise InputError(file.path, f"key {key} has {len(found)}", expected=f"{n_tokens}")
+    values: list[Any] = found.tolist() if isinstance(found, np.ndarray) else found
+    for id, value in enumerate(values):
+        if type(value) is not int:
+            raise InputError(file.path, f"key {key} {shown(value)} for token {id}", expected="an integer")
+    return values
 
 
 def infer_token_types(tokens: list[str]) -> list[int]:

@@ -164,7 +164,7 @@ def _told(
     elif model.type and any(source.type is not tensor.type and not is_float(source.type) for tensor, source in sources):
         told[QUANTIZED_FROM] = ", ".join([*model.quantized_from, model.type.name])
     return told | {
-        RECIPE: recipe_text(_rules_of(tensors, model, outtype, rules)),
+        RECIPE: recipe_text(_rules_of(tensors, model, outtype, rules), str(model.where)),
         QUANTIZER: _quantizer(tensors),
         VERSION: tool_version(),
     }

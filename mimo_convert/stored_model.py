@@ -19,7 +19,7 @@ from .model_file import (
     is_asr_only,
     is_fused,
     quantizers_of_file,
-    rules_of_file,
+    recorded_rules,
     type_of_file,
     vocabulary_of_file,
 )
@@ -38,8 +38,9 @@ class StoredModel:
 
     `where` is the folder or file it is stored in; `tensors` go by their names in a checkpoint, whatever holds them;
     `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out, `quantizers` what made
-    its blocks; `type` and `rules` are what it says that its tensors' types follow from, `quantized_from` the types of
-    the files that lie between it and the checkpoint. Of a checkpoint, the hashes of its files are to be recorded.
+    its blocks; `type` and `rules` are what it says that its tensors' types follow from, `recipe_problem` why its rules
+    cannot be read, and are none; `quantized_from` the types of the files that lie between it and the checkpoint. Of a
+    checkpoint, the hashes of its files are to be recorded.
     """
 
     where: Path
@@ -54,6 +55,7 @@ class StoredModel:
     quantizers: frozenset[str] = frozenset()
     type: Type | None = None
     rules: tuple[Rule, ...] = ()
+    recipe_problem: str = ""
     quantized_from: tuple[str, ...] = ()
     is_checkpoint: bool = False
 
@@ -82,6 +84,7 @@ def model_of_file(path: Path) -> StoredModel:
     dims = checked_dimensions(file, family)
     if family.has_vocabulary:
         vocabulary_of_file(file, dims.vocab_size)
+    rules, recipe_problem = recorded_rules(file)
     return StoredModel(
         path,
         path.name,
@@ -93,7 +96,8 @@ def model_of_file(path: Path) -> StoredModel:
         asr_only=is_asr_only(file, family),
         quantizers=quantizers_of_file(file),
         type=type_of_file(file),
-        rules=rules_of_file(file),
+        rules=rules,
+        recipe_problem=recipe_problem,
         quantized_from=provenance_of(file).quantized_from,
     )
 

@@ -64,6 +64,8 @@ def main(
     Exit status: 0 written; 2 bad input or usage; 3 internal error; 130 interrupted.
     """
     model = model_of_file(source)
+    if model.recipe_problem:
+        tell(f"warning: {model.recipe_problem}; read as a file without rules")
     if target.is_dir():
         raise InputError(target, "is a folder", expected="the name of the file to write")
     options = Options(

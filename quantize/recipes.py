@@ -1,10 +1,12 @@
 """Role of a tensor + requested type → its ggml type, by a table; and rules of the user's own that come before it."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import InputError
+from .patterns import SHOWN, compile_pattern
 from .types import F16, F32, TYPES, Type
 
 # What a role asks for; None: the requested type. Codebooks stay exact because a code is an argmin: half precision
@@ -20,20 +22,38 @@ ROLE_TYPES: dict[str, Type | None] = {
 }
 
 
+# Of a recipe. A rule about one tensor alone has 30 to 60 characters, and some 4 to 60 instructions.
+MAX_RULES = 1_000
+MAX_RECIPE = 100_000  # characters
+MAX_PROGRAMS = 20_000  # instructions of RE2, all rules together
+
+
 @dataclass(frozen=True)
 class Rule:
-    """`REGEX=TYPE`: tensors in whose name `pattern` is found are to be `type`. `where` is where the user wrote it."""
+    """`REGEX=TYPE`: tensors in whose name `pattern` is found are to be `type`. `where` is where the user wrote it.
 
-    pattern: re.Pattern[str]
+    `regex` is the pattern compiled.
+    """
+
+    pattern: str
     type: Type
     where: str
+    regex: Any = field(compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.pattern.pattern}={self.type.name}"
+        return f"{self.pattern}={self.type.name}"
+
+    def is_found_in(self, name: str) -> bool:
+        return self.regex.search(name.encode(errors="replace")) is not None
 
     def matches(self, name: str, role: str) -> bool:
         """Whether the rule is about this tensor; what a role fixes is no rule's business."""
-        return ROLE_TYPES[role] is None and self.pattern.search(name) is not None
+        return ROLE_TYPES[role] is None and self.is_found_in(name)
+
+
+def make_rule(pattern: str, type: Type, where: str) -> Rule:
+    """Raises InputError for a pattern that is not in RE2 syntax, or too large."""
+    return Rule(pattern, type, where, compile_pattern(pattern, where))
 
 
 def parse_rule(text: str, where: str) -> Rule:
@@ -41,34 +61,57 @@ def parse_rule(text: str, where: str) -> Rule:
     regex, equals, name = text.rpartition("=")
     type = TYPES.get(name.strip().lower())
     if not equals or not regex.strip() or not regex.strip().isprintable() or type is None:
-        raise InputError(where, f"{text!r} is no rule", expected=f"REGEX=TYPE, the type one of {' '.join(TYPES)}")
-    try:
-        return Rule(re.compile(regex.strip()), type, where)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise InputError(where, f"{regex.strip()!r} is no regular expression: {error}") from error
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        raise InputError(where, f"{shown!r} is no rule", expected=f"REGEX=TYPE, the type one of {' '.join(TYPES)}")
+    return make_rule(regex.strip(), type, where)
 
 
 def parse_recipe(text: str, where: str) -> list[Rule]:
-    """A recipe's rules: one a line; empty lines and lines that begin with `#` are not."""
+    """A recipe's rules: one a line; empty lines and lines that begin with `#` are not.
+
+    Raises InputError for a line that is neither, and for a recipe beyond the bounds.
+    """
+    if len(text) > MAX_RECIPE:
+        raise InputError(where, f"has {len(text):,} characters", expected=f"at most {MAX_RECIPE:,}")
     lines = ((i, line.strip()) for i, line in enumerate(text.splitlines(), 1))
-    return [parse_rule(line, f"{where}:{i}") for i, line in lines if line and not line.startswith("#")]
+    rules = (parse_rule(line, f"{where}:{i}") for i, line in lines if line and not line.startswith("#"))
+    return list(bounded(rules, where))
 
 
-def recipe_text(rules: Iterable[Rule]) -> str:
-    """The recipe that `parse_recipe` reads these rules from."""
-    return "\n".join(re.sub("^#", r"\\#", str(rule)) for rule in rules)
+def bounded(rules: Iterable[Rule], where: str) -> Iterator[Rule]:
+    """`rules`, which are to be used together. Raises InputError at the first beyond the bounds."""
+    n_instructions = 0
+    for n, rule in enumerate(rules, 1):
+        if n > MAX_RULES:
+            raise InputError(where, f"holds more than {MAX_RULES:,} rules", expected="fewer, about more tensors each")
+        n_instructions += rule.regex.programsize
+        if n_instructions > MAX_PROGRAMS:
+            expected = f"at most {MAX_PROGRAMS:,} instructions of RE2, all together"
+            raise InputError(where, f"its first {n} rules are too large", expected=expected)
+        yield rule
+
+
+def recipe_text(rules: Iterable[Rule], where: str = "recipe") -> str:
+    """The recipe that `parse_recipe` reads these rules from. Raises InputError if it would be beyond the bounds."""
+    text = "\n".join(re.sub("^#", r"\\#", str(rule)) for rule in bounded(rules, where))
+    if len(text) > MAX_RECIPE:
+        raise InputError(where, f"its rules have {len(text):,} characters", expected=f"at most {MAX_RECIPE:,}")
+    return text
 
 
 def rule_for(name: str, type: Type, where: str) -> Rule:
     """The rule about the tensor `name` alone."""
-    return Rule(re.compile(f"^{re.escape(name)}$"), type, where)
+    return make_rule(f"^{re.escape(name)}$", type, where)
 
 
 def check_rules(rules: Iterable[Rule], tensors: Sequence[tuple[str, str]]) -> None:
-    """Every rule is about at least one of `tensors` (name, role). Raises InputError for one that is not."""
-    for rule in rules:
+    """Every rule is about at least one of `tensors` (name, role). Raises InputError for one that is not.
+
+    So it does for rules that are together beyond the bounds.
+    """
+    for rule in bounded(rules, "rules"):
         if not any(rule.matches(name, role) for name, role in tensors):
-            fixed = sum(rule.pattern.search(name) is not None for name, _ in tensors)
+            fixed = sum(rule.is_found_in(name) for name, _ in tensors)
             what = f"matches only {fixed} tensors whose type is fixed" if fixed else "matches no tensor"
             raise InputError(rule.where, f"{rule} {what}", todo="--dry-run lists every tensor")
 

@@ -15,7 +15,7 @@ from mimo_convert.model_file import (
     is_fused,
     quantizer_text,
     quantizers_of_file,
-    rules_of_file,
+    recorded_rules,
     type_of_file,
 )
 from mimo_convert.models import family_named
@@ -193,7 +193,7 @@ def file_facts(file: GGUFFile) -> FileFacts:
         architecture=file.architecture,
         type=matrices.most_common(1)[0][0],
         outtype=outtype.name if outtype else "",
-        rules=tuple(map(str, rules_of_file(file))),
+        rules=tuple(map(str, recorded_rules(file)[0])),
         bits_per_weight=sum(t.nbytes for t in tensors) * 8 / sum(prod(t.shape) for t in tensors),
         tensor_types=dict(Counter(t.type.name for t in tensors).most_common()),
         layout="fused" if is_fused(file) else "separate",

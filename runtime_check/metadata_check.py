@@ -24,7 +24,7 @@ MEANT: dict[str, Callable[[list[str]], Any]] = {
 def metadata_problems(ours: StoredModel, source: StoredModel) -> Iterator[str]:
     """A line for each size of the model, and each key of its vocabulary, that is not the source's."""
     for key, found, expected in (*sizes(ours, source), *vocabularies(ours, source)):
-        if found != expected:
+        if differ(found, expected):
             yield f"key {key} {difference(found, expected)}"
 
 
@@ -54,20 +54,40 @@ def by_key(model: StoredModel) -> dict[str, Any]:
 
 def meaning(metadata: Mapping[str, Any], key: str) -> Any:
     """The value of a key, or what it means that there is none."""
-    return metadata[key] if key in metadata else MEANT[key](metadata["tokenizer.ggml.tokens"])
+    if key in metadata:
+        return metadata[key]
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    return MEANT[key](tokens if isinstance(tokens, list) else [])
+
+
+def differ(found: Any, expected: Any) -> bool:
+    """Whether two values are not the same; numbers of a GGUF file are an array, and a checkpoint's a list."""
+    if isinstance(found, list | np.ndarray) and isinstance(expected, list | np.ndarray):
+        return len(found) != len(expected) or listed(found) != listed(expected)
+    if isinstance(found, np.ndarray) or isinstance(expected, np.ndarray):
+        return True
+    return bool(found != expected)
 
 
 def difference(found: Any, expected: Any) -> str:
     """What differs, in words: of two lists the first element that does."""
-    if not (isinstance(found, list) and isinstance(expected, list)):
+    if not (isinstance(found, list | np.ndarray) and isinstance(expected, list | np.ndarray)):
         return f"is {text(found)}, the source's is {text(expected)}"
     if len(found) != len(expected):
         return f"has {len(found)} elements, the source's {len(expected)}"
-    i = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
-    return f"is {text(found[i])} at {i}, the source's is {text(expected[i])}"
+    pairs = list(zip(listed(found), listed(expected), strict=True))
+    i, (a, b) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    return f"is {text(a)} at {i}, the source's is {text(b)}"
+
+
+def listed(values: Any) -> list[Any]:
+    """A list's elements as Python has them."""
+    return list(values.tolist()) if isinstance(values, np.ndarray) else list(values)
 
 
 def text(value: Any) -> str:
     """A value, cut where it is long."""
+    if isinstance(value, list | np.ndarray):
+        return f"a list of {len(value):,}"
     shown = repr(value)
     return shown if len(shown) <= MAX_TEXT else f"{shown[:MAX_TEXT]}…"

@@ -184,7 +184,7 @@ def _metadata(file: GGUFFile, family: Family) -> Iterator[str]:
             elif name in sizes and value == 0 and expected[0] == U32:
                 yield f"key {name} is 0; expected a positive number"
     version = file.metadata.get(VERSION_KEY, QUANTIZATION_VERSION)
-    if is_array(version) or version != QUANTIZATION_VERSION:
+    if not isinstance(version, int) or version != QUANTIZATION_VERSION:
         yield f"key {VERSION_KEY} {shown(version)}; expected {QUANTIZATION_VERSION}"
     try:
         rules_of_file(file)
@@ -215,7 +215,7 @@ def _vocab_size(file: GGUFFile, family: Family) -> int | None:
     """What the file says, also if other sizes are missing."""
     [key] = [key.key for key in family.keys if key.field == "vocab_size"]
     found = file.metadata.get(key)
-    return found if isinstance(found, int) else None
+    return found if type(found) is int else None
 
 
 # ── tensors ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from gguf import GGUFValueType, TokenType
 from tokenizers.pre_tokenizers import ByteLevel
 
-from mimo_convert.gguf_file import GGUFFile
+from mimo_convert.gguf_file import GGUFFile, shown
 from mimo_convert.model_file import infer_token_types
 from mimo_convert.models import Family, PublishedVocabulary
 
@@ -71,15 +72,28 @@ def _strings(file: GGUFFile, name: str) -> list[str]:
 
 def _types(found: Any, tokens: list[str]) -> list[int]:
     """The types that were found, if they fit."""
-    fit = isinstance(found, list) and len(found) == len(tokens) and all(type in KINDS for type in found)
-    return found if fit else infer_token_types(tokens)
+    values = _values(found, len(tokens))
+    fit = len(values) == len(tokens) == len(found) and all(map(_is_kind, values)) if values else False
+    return values if fit else infer_token_types(tokens)
+
+
+def _values(found: Any, most: int) -> list[Any]:
+    """The first elements of a list, as Python has them; there may be millions behind them. Nothing of what is none."""
+    if isinstance(found, np.ndarray):
+        return list(found[:most].tolist())
+    return found[:most] if isinstance(found, list) else []
+
+
+def _is_kind(value: Any) -> bool:
+    """Whether a value is a token type that we know: 1.0 and True are none."""
+    return type(value) is int and value in KINDS
 
 
 def _vocabulary(v: FileVocabulary) -> Iterator[str]:
     for name, expected, needed in (("model", "gpt2", True), ("pre", "qwen2", False)):
         found = v.metadata.get(KEY + name)
-        if found != expected and (needed or found is not None):
-            yield f"key {KEY}{name} is {found!r}; expected {expected!r}"
+        if found != expected if isinstance(found, str) else needed or found is not None:
+            yield f"key {KEY}{name} {shown(found)}; expected {expected!r}"
     if len(v.tokens) != v.vocab_size:
         yield f"key {KEY}tokens has {len(v.tokens):,}; expected vocab_size, {v.vocab_size:,}"
     ids: dict[str, int] = {}
@@ -141,12 +155,12 @@ def _out_of_order(merges: Sequence[str], ids: Sequence[int]) -> Iterator[str]:
 
 def _token_types(v: FileVocabulary, types: Any) -> Iterator[str]:
     """Known types, in one order: plain tokens, added ones, unused ones."""
-    if types is not None and types is not v.types:
-        values = types if isinstance(types, list) else []
-        if len(values) != len(v.tokens):
-            yield f"key {KEY}token_type has {len(values):,}; expected one for each of {len(v.tokens):,} tokens"
-        for id, type in enumerate(values):
-            if type not in KINDS:
+    if types is not None:
+        n_types = len(types) if isinstance(types, list | np.ndarray) else 0
+        if n_types != len(v.tokens):
+            yield f"key {KEY}token_type has {n_types:,}; expected one for each of {len(v.tokens):,} tokens"
+        for id, type in enumerate(_values(types, len(v.tokens))):
+            if not _is_kind(type):
                 yield f"token {id} has the type {type!r}; expected one of {', '.join(str(int(kind)) for kind in KINDS)}"
     for id, (before, type) in enumerate(zip(v.types, v.types[1:], strict=False), 1):
         if KINDS[type] < KINDS[before]:
@@ -162,8 +176,8 @@ def _special_tokens(v: FileVocabulary, family: Family) -> Iterator[str]:
         id = v.metadata.get(f"{KEY}{name}_token_id")
         if id is None:
             continue
-        if not isinstance(id, int) or not 0 <= id < len(v.tokens):
-            yield f"key {KEY}{name}_token_id is {id!r}; expected an id below {len(v.tokens)}"
+        if type(id) is not int or not 0 <= id < len(v.tokens):
+            yield f"key {KEY}{name}_token_id {shown(id)}; expected an id below {len(v.tokens)}"
         elif v.types[id] != TokenType.CONTROL or (allowed and v.tokens[id] not in allowed):
             found = f"key {KEY}{name}_token_id is {id}, the {_name(v.types[id])} token {v.tokens[id]!r}"
             yield f"{found}; expected {' or '.join(allowed) if allowed else 'a control token'}"

@@ -1,15 +1,29 @@
 """Whatever ggml would end the process for is one line before a graph is built."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from gguf import TokenType
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.pre_tokenizers import ByteLevel
 
 from mimo_convert.cli import main as mimo_convert
 from mimo_convert.gguf_file import GGUFFile, read_gguf
-from mimo_convert.model_file import check_tensors, dimensions_of_file, open_model_file
+from mimo_convert.model_file import (
+    FILE_TYPE,
+    RECIPE,
+    check_tensors,
+    dimensions_of_file,
+    open_model_file,
+    recorded_rules,
+    type_of_file,
+    vocabulary_of_file,
+)
 from mimo_convert.models import mimo_asr, mimo_tokenizer
 from mimo_convert.stored import StoredTensor
 from quantize.errors import InputError
@@ -98,3 +112,77 @@ def test_a_file_whose_metadata_lies_is_one_line(
     [line] = result.stderr.strip().splitlines()
     assert line.startswith(f"error: {path}: ")
     assert message in line
+
+
+# The vocabulary of a file, and its rules.
+
+
+def with_values(lm: GGUFFile, **values: Any) -> GGUFFile:
+    """The file with keys of other values (None: without them), as any reader may give them."""
+    metadata = {key: value for key, value in (lm.metadata | values).items() if value is not None}
+    return dataclasses.replace(lm, metadata=metadata)
+
+
+TYPES_KEY, N = "tokenizer.ggml.token_type", 1024
+NO_LIST = [7, -1, 1.5, True, "1", "x" * 5_000]
+ODD_LISTS = [["1"] * N, [1.0] * N, [True] * N, [1] * (N - 1), [1] * (N + 1), np.ones(N), np.ones(N, bool), np.arange(7)]
+
+
+@pytest.mark.parametrize("value", [*NO_LIST, *ODD_LISTS], ids=lambda value: f"{type(value).__name__} {str(value)[:12]}")
+def test_token_types_of_any_kind_are_one_line(lm: GGUFFile, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"^{lm.path}: key {TYPES_KEY} (is|has|holds) .*; expected ") as error:
+        vocabulary_of_file(with_values(lm, **{TYPES_KEY: value}), N)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("form", [list, np.int32, np.uint16, np.int64])
+def test_token_types_may_be_a_list_or_an_array_of_integers(lm: GGUFFile, form: Any) -> None:
+    types = list(map(int, lm.metadata[TYPES_KEY]))
+    value = types if form is list else np.array(types, form)
+    found = vocabulary_of_file(with_values(lm, **{TYPES_KEY: value}), N)
+    assert found[1] == types
+    assert all(type(one) is int for one in found[1])
+    for nothing in (None, [], np.array([], np.int32)):  # inferred
+        inferred = vocabulary_of_file(with_values(lm, **{TYPES_KEY: nothing}), N)[1]
+        assert [type == TokenType.NORMAL for type in inferred] == [type == TokenType.NORMAL for type in types]
+
+
+@pytest.mark.parametrize("name", ["model", "tokens", "merges"])
+@pytest.mark.parametrize("value", [None, 7, "x", ["x", 1], [], np.arange(5), [1.0], True], ids=str)
+def test_what_is_no_vocabulary_is_one_line(lm: GGUFFile, name: str, value: Any) -> None:
+    key = f"tokenizer.ggml.{name}"
+    with pytest.raises(InputError, match=rf"^{lm.path}: key {key} "):
+        vocabulary_of_file(with_values(lm, **{key: value}), N)
+
+
+@pytest.mark.parametrize("letter", ByteLevel.alphabet())
+def test_a_byte_without_a_token_is_named(lm: GGUFFile, letter: str) -> None:
+    """The library's alphabet, the independent source, says what stands for a byte."""
+    tokens = [f"x{text}" if text == letter else text for text in lm.metadata["tokenizer.ggml.tokens"]]
+    with pytest.raises(
+        InputError, match=r"1 of the 256 bytes have no token, 0x[0-9a-f]{2} first; expected the"
+    ) as error:
+        vocabulary_of_file(with_values(lm, **{"tokenizer.ggml.tokens": tokens}), N)
+    [byte] = re.findall("0x(..)", str(error.value))
+    assert ByteLevelDecoder().decode([letter]) == bytes.fromhex(byte).decode(errors="replace")
+
+
+def test_the_first_of_many_bytes_without_a_token_is_named(lm: GGUFFile) -> None:
+    tokens = [f"x{text}" if text in "ABCĠ" else text for text in lm.metadata["tokenizer.ggml.tokens"]]
+    with pytest.raises(InputError, match=r"4 of the 256 bytes have no token, 0x20 first; expected the plain token 'Ġ'"):
+        vocabulary_of_file(with_values(lm, **{"tokenizer.ggml.tokens": tokens}), N)
+
+
+@pytest.mark.parametrize("value", [7, np.arange(3), ["up=f16"], "(?!x)=f16", "up", "(up=f16", "#" * 200_000], ids=repr)
+def test_rules_that_cannot_be_read_are_none_and_why(lm: GGUFFile, value: Any) -> None:
+    rules, problem = recorded_rules(with_values(lm, **{RECIPE: value}))
+    assert rules == ()
+    assert problem.startswith(f"{lm.path}: key {RECIPE}")
+    assert len(problem) < 500
+    rules, problem = recorded_rules(with_values(lm, **{RECIPE: "up=f16"}))
+    assert ([str(rule) for rule in rules], problem) == (["up=f16"], "")
+
+
+@pytest.mark.parametrize("value", [None, "1", np.arange(3), [1], True, 1.0, 10**6])
+def test_a_file_type_that_is_no_known_number_is_unknown(lm: GGUFFile, value: Any) -> None:
+    assert type_of_file(with_values(lm, **{FILE_TYPE: value})) is None

@@ -1,6 +1,7 @@
 """A model is the same one whatever it is stored in: a checkpoint, or a GGUF file of any type and layout."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from mimo_convert.checkpoint import open_checkpoint
 from mimo_convert.convert import convert
 from mimo_convert.gguf_file import Entry
+from mimo_convert.model_file import RECIPE
 from mimo_convert.plan import Options, make_plan
 from mimo_convert.request import Request
 from mimo_convert.stored_model import StoredModel, metadata_of_type, model_of_checkpoint, model_of_file
@@ -173,7 +175,7 @@ def test_a_key_of_an_older_tools_file_that_is_not_there_stays_away(files: Made, 
     assert not keys & {"mimo_asr.audio.delay_pattern", "tokenizer.ggml.token_type"}
 
 
-U32, STRING = GGUFValueType.UINT32, GGUFValueType.STRING
+U32, STRING, ARRAY = GGUFValueType.UINT32, GGUFValueType.STRING, GGUFValueType.ARRAY
 A, B = Entry("a", 1, U32), Entry("b", "x", STRING)
 
 
@@ -208,9 +210,21 @@ def test_metadata_of_a_file_tells_how_it_was_made_and_not_how_its_source_was(qua
             ":2: 'up' is no rule; expected REGEX=TYPE",
         ),
         (Key("mimo_convert.recipe", "(=f16", STRING), r":1: '\(' is no regular expression"),
+        (
+            Key("mimo_convert.recipe", "(?!up)=f16", STRING),
+            r":1: '\(\?!up\)' uses look-ahead \(\?!, which rules cannot",
+        ),
+        (Key("mimo_convert.recipe", "up=f16\n" * 1_001, STRING), r": holds more than 1,000 rules; expected fewer"),
+        (Key("mimo_convert.recipe", "#" * 200_000, STRING), r": has 200,000 characters; expected at most 100,000$"),
+        (Key("mimo_convert.recipe", ["up=f16"], ARRAY, STRING), r": holds 1 values; expected rules, REGEX=TYPE"),
+        (Key("mimo_convert.recipe", [1, 2], ARRAY, U32), r": holds 2 values; expected rules, REGEX=TYPE"),
     ],
 )
-def test_a_recipe_that_is_none_is_one_line(files: Made, tmp_path: Path, value: Key, says: str) -> None:
+def test_a_file_whose_recipe_is_none_is_one_without_rules(files: Made, tmp_path: Path, value: Key, says: str) -> None:
     path = rewrite(files(False), tmp_path / "x.gguf", add=[value])
-    with pytest.raises(InputError, match=rf"^{path}: key mimo_convert\.recipe{says}"):
-        model_of_file(path)
+    model = model_of_file(path)
+    assert model.rules == ()
+    assert re.match(rf"{path}: key mimo_convert\.recipe{says}", model.recipe_problem)
+    assert RECIPE not in {entry.key for entry in make_plan(model, None, file_name="y.gguf").metadata}
+    model = model_of_file(files(False))
+    assert (model.rules, model.recipe_problem) == ((), "")

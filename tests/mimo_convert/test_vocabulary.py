@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
-from mimo_convert.vocabulary import Vocabulary, read_vocabulary
+from mimo_convert.vocabulary import BYTE_LETTERS, Vocabulary, read_vocabulary
 from quantize.errors import InputError
 
 from ..damage import edit_json
@@ -163,7 +164,22 @@ def unnumbered(lines: list[str]) -> list[str]:
     return [line for line in lines if not line.startswith("#")]
 
 
-JSON, TXT, VOCAB = "tokenizer.json", "merges.txt", "vocab.json"
+def of_added(change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Change the added token `<|box_start|>`."""
+    return of_json(lambda values: change(values["added_tokens"][5]) and None)
+
+
+def of_decoder(id: str) -> Callable[[Path], None]:
+    """An added token of that id in tokenizer_config.json, read where there is no tokenizer.json."""
+
+    def apply(folder: Path) -> None:
+        without_tokenizer_json(folder)
+        edit_json(folder / CONFIG, lambda values: values["added_tokens_decoder"].update({id: {"content": "x"}}))
+
+    return apply
+
+
+JSON, TXT, VOCAB, CONFIG = "tokenizer.json", "merges.txt", "vocab.json", "tokenizer_config.json"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +209,39 @@ JSON, TXT, VOCAB = "tokenizer.json", "merges.txt", "vocab.json"
         (of_json(lambda t: t["added_tokens"][3].pop("id") and None), JSON, "its added tokens are malformed"),
         (of_json(lambda t: t.update(added_tokens=None)), JSON, "its added tokens are malformed"),
         (of_config(eos_token="<|none|>"), "tokenizer_config.json", "eos_token is '<|none|>', which is not in the voc"),
-        (of_config(pad_token=["x"]), "tokenizer_config.json", "pad_token is \"['x']\", which is not in the vocabulary"),
+        (of_config(pad_token=["x"]), "tokenizer_config.json", "pad_token is ['x']; expected a tok"),
+        (of_config(pad_token={"content": 3}), "tokenizer_config.json", "pad_token is 3; expected a tok"),
+        (of_config(eos_token=[[["x"] * 99]]), "tokenizer_config.json", "eos_token is a list of 1; expected a tok"),
+        (of_model(lambda m: m["vocab"].update({"!": True})), JSON, "token '!' has the id True; expected a num"),
+        (of_model(lambda m: m["vocab"].update({"!": 0.0})), JSON, "token '!' has the id 0.0; expected a num"),
+        (of_model(lambda m: m["vocab"].update({"!": 10**99})), JSON, "token '!' has id 1000"),
+        (of_model(lambda m: m["vocab"].update({"!": [0]})), JSON, "token '!' has the id [0]; expected a num"),
+        (of_model(lambda m: m["vocab"].update({"": 505})), JSON, "token '' is not valid text"),
+        (of_model(lambda m: m["vocab"].update({"x" * 9_999: -1})), JSON, f"token '{'x' * 80}'… has the id -1"),
+        (of_model(lambda m: m["merges"].append(["a b", "c"])), JSON, 'merge ["a b", "c"] is malformed; expected two'),
+        (of_model(lambda m: m["merges"].append(["\ud800", "c"])), JSON, 'merge ["\\ud800", "c"] is malformed; exp'),
+        (of_model(lambda m: m["merges"].append([[[["a"]]]])), JSON, "merge a list of 1 is malformed; expected two"),
+        (of_added(lambda a: a.update(id="478")), JSON, "token '<|box_start|>' has the id '478'; expected a num"),
+        (of_added(lambda a: a.update(id=478.0)), JSON, "token '<|box_start|>' has the id 478.0; expected a num"),
+        (of_added(lambda a: a.update(id=True)), JSON, "token '<|box_start|>' has the id True; expected a num"),
+        (of_added(lambda a: a.update(id=-1)), JSON, "token '<|box_start|>' has the id -1; expected a num"),
+        (of_added(lambda a: a.update(id=481)), JSON, "id 481 is given to both"),
+        (of_added(lambda a: a.update(content=7)), JSON, "its added tokens are malformed: one has content 7, spec"),
+        (of_added(lambda a: a.update(special="no")), JSON, "its added tokens are malformed: one has content '<|box_st"),
+        (of_added(lambda a: a.update(content="\x1b[2J")), JSON, "token '\\x1b[2J' is not valid text"),
+        (of_added(lambda a: a.update(content="a\x85b")), JSON, "token 'a\\x85b' is not valid text"),
+        (of_added(lambda a: a.update(content="\udc00")), JSON, "token '\\udc00' is not valid text"),
+        (of_added(lambda a: a.update(content="")), JSON, "token '' is not valid text"),
+        (of_json(lambda t: t["added_tokens"].append(7)), JSON, "its added tokens are malformed: one is 7; expected an"),
+        (of_json(lambda t: t["added_tokens"].append(t["added_tokens"][0])), JSON, "id 475 is given to both"),
+        (of_json(lambda t: t.update(added_tokens="x")), JSON, "its added tokens are malformed: they are 'x'; expected"),
+        (of_decoder("12abc"), CONFIG, "token 'x' has the id '12abc'; expected a num"),
+        (of_decoder(" 12"), CONFIG, "token 'x' has the id ' 12'; expected a num"),
+        (of_decoder("1_2"), CONFIG, "token 'x' has the id '1_2'; expected a num"),
+        (of_decoder("+12"), CONFIG, "token 'x' has the id '+12'; expected a num"),
+        (of_decoder("012"), CONFIG, "token 'x' has the id '012'; expected a num"),
+        (of_decoder("٣"), CONFIG, "token 'x' has the id '٣'; expected a num"),
+        (of_decoder("9" * 5_000), CONFIG, f"token 'x' has the id '{'9' * 80}'…; expected a num"),
         (remove(JSON, VOCAB), "", "no tokenizer files; expected tokenizer.json, or vocab.json and merges.txt"),
         (remove(JSON, TXT), TXT, "cannot be read"),
     ],
@@ -210,3 +258,101 @@ def test_a_broken_vocabulary_is_one_clear_error(
 def test_a_vocabulary_larger_than_the_model_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match=r"token '<\|eot\|>' has id 504; expected below vocab_size 504"):
         read_vocabulary(folder, SIZE - 8)
+
+
+def test_a_size_that_no_vocabulary_has_is_refused_before_it_is_made(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"vocab_size of config\.json is 2,147,483,647; expected at most 1,048,576"):
+        read_vocabulary(folder, 2**31 - 1)
+
+
+@pytest.mark.parametrize("byte", [0x00, 0x20, 0x41, 0x7F, 0xAD, 0xC3, 0xFF])
+def test_a_vocabulary_without_a_token_for_a_byte_is_refused(folder: Path, byte: int) -> None:
+    [letter] = {letter for letter, number in bytes_of_letters().items() if number == byte}
+    edit_json(folder / JSON, lambda t: renamed(t["model"]["vocab"], letter) and None)
+    with pytest.raises(InputError) as error:
+        read_vocabulary(folder, SIZE)
+    said = f"1 of the 256 bytes have no token, 0x{byte:02x} first; expected the plain token {letter!r}"
+    assert str(error.value) == f"{folder / JSON}: {said}; download the tokenizer files again"
+
+
+def test_a_letter_that_is_an_added_token_is_no_plain_one(folder: Path) -> None:
+    edit_json(folder / JSON, lambda t: t["added_tokens"].append({"id": t["model"]["vocab"]["A"], "content": "A"}))
+    with pytest.raises(InputError, match="1 of the 256 bytes have no token, 0x41 first; expected the plain token 'A'"):
+        read_vocabulary(folder, SIZE)
+
+
+def bytes_of_letters() -> dict[str, int]:
+    """The byte of each letter, as the library encodes characters: those that UTF-8 never uses by what is left."""
+    encoder = ByteLevel(add_prefix_space=False, use_regex=False)
+    found = {}
+    for character in map(chr, [*range(0x800), *range(0x800, 0x110000, 0x1000)]):
+        if not "\ud800" <= character <= "\udfff":
+            [(letters, _)] = encoder.pre_tokenize_str(character)
+            found |= dict(zip(letters, character.encode(), strict=True))
+    left = [byte for byte in range(256) if byte not in found.values()]  # in the order of the letters
+    return found | dict(zip(sorted(set(ByteLevel.alphabet()) - found.keys()), left, strict=True))
+
+
+def renamed(vocab: dict[str, int], letter: str) -> dict[str, int]:
+    """The vocabulary with another token where that letter was."""
+    vocab["zz"] = vocab.pop(letter)
+    return vocab
+
+
+def test_the_letters_are_those_of_the_library() -> None:
+    assert bytes_of_letters() == {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
+
+
+# Any JSON at any place.
+
+ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["\ud800", "0", "a b", "\x1b"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each value of a JSON document; of a long list or object, to the first and the last few."""
+    yield path
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    for key in dict.fromkeys([*keys[:3], *keys[-3:]]):
+        yield from places(value[key], (*path, key))
+
+
+def placed(value: Any, path: tuple[Any, ...], other: Any) -> Any:
+    """The document with `other` at that place."""
+    if not path:
+        return other
+    key, *rest = path
+    if isinstance(value, dict):
+        return value | {key: placed(value[key], tuple(rest), other)}
+    return [*value[:key], placed(value[key], tuple(rest), other), *value[key + 1 :]]
+
+
+@pytest.mark.parametrize("name", [JSON, VOCAB, CONFIG, "added_tokens.json"])
+@given(data=st.data(), other=ANY_JSON)
+def test_any_json_at_any_place_is_a_vocabulary_or_one_line(
+    small_lm: Path, tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject, other: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    for copied in (JSON, VOCAB, TXT, CONFIG):
+        if not (copied == JSON != name) and not (copied == CONFIG and name == "added_tokens.json"):
+            shutil.copy(small_lm / copied, folder)
+    added = {text: N_ENTRIES + i for i, text in enumerate(ADDED_TOKENS)}
+    before = added if name == "added_tokens.json" else json.loads((folder / name).read_text(encoding="utf-8"))
+    path = data.draw(st.sampled_from(list(places(before))))
+    (folder / name).write_text(json.dumps(placed(before, path, other)))
+    said = ""
+    try:
+        found = read_vocabulary(folder, SIZE, ["<|eot|>"])
+    except InputError as error:
+        said = str(error).replace(str(folder), "")
+    shutil.rmtree(folder)
+    assert len(said) < 500
+    assert said or (len(found.tokens) == SIZE and found.sha256)

@@ -824,3 +824,28 @@ def test_wrong_usage_is_click_s_usage_message_and_exit_2(arguments: list[str], s
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: ")
     assert says in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"), [("(?!up)=f16", "'(?!up)' uses look-ahead (?!"), ("(.+)+!=q9_z", "'(.+)+!=q9_z' is no rule")]
+)
+def test_a_file_with_rules_that_cannot_be_read_is_converted_as_one_without_and_told_of(
+    lm: Files, tmp_path: Path, recipe: str, says: str
+) -> None:
+    source = rewrite(lm(False, "f16"), tmp_path / "x.gguf", add=[Key("mimo_convert.recipe", recipe, V.STRING)])
+    result = quantize(source, tmp_path / "y.gguf", "--outtype", "q4_k")
+    [line] = result.stderr.splitlines()
+    assert result.exit_code == 0
+    assert line.startswith(f"warning: {source}: key mimo_convert.recipe:1: {says}")
+    assert line.endswith("; read as a file without rules")
+    assert same(tmp_path / "y.gguf", done(lm(False, "f16"), tmp_path / "z.gguf", "--outtype", "q4_k"))
+
+
+def test_a_pattern_that_backtracks_for_years_is_matched_at_once(lm: Files, tmp_path: Path) -> None:
+    recipe = Key("mimo_convert.recipe", "(.+)+!=q4_k\n(a|aa|.)*!=f16", V.STRING)
+    source = rewrite(lm(False, "f16"), tmp_path / "x.gguf", add=[recipe])
+    code = "from quantize.cli import main; main()"
+    command = [sys.executable, "-c", code, source, tmp_path / "y.gguf"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert gguf_tensors(tmp_path / "y.gguf").keys() == gguf_tensors(source).keys()

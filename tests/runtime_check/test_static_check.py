@@ -3,7 +3,10 @@
 import dataclasses
 import os
 import random
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -294,6 +297,52 @@ def test_a_recipe_that_cannot_be_read_leaves_the_types_unexamined(lm: Path, tmp_
     assert "types" not in [rule.name for rule in checked(path).rules]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        (
+            "(?!llm).*=q8_0",
+            ":1: '(?!llm).*' uses look-ahead (?!, which rules cannot: they are matched by RE2 in linear",
+        ),
+        ("(a)\\1=q8_0", ":1: '(a)\\\\1' uses a back-reference \\1, which rules cannot"),
+        ("up=q8_0\n" * 1_001, " holds more than 1,000 rules; expected fewer"),
+        ("(.?){1000}=q8_0", ":1: '(.?){1000}' is too large for a rule; expected at most 2,000 instructions of RE2"),
+        ("#" * 200_000, ": has 200,000 characters; expected at most 100,000"),
+    ],
+)
+def test_a_recipe_that_cannot_be_matched_is_a_finding(lm: Path, tmp_path: Path, recipe: str, says: str) -> None:
+    path = rewrite(lm, tmp_path / "x.gguf", add=[Key("mimo_convert.recipe", recipe, V.STRING)])
+    assert only(path, "metadata").startswith(f"key mimo_convert.recipe{says}".replace("recipe holds", "recipe: holds"))
+    assert "types" not in [rule.name for rule in checked(path).rules]
+
+
+def test_a_recipe_that_would_backtrack_for_years_is_examined_at_once(lm: Path, tmp_path: Path) -> None:
+    """As a process of its own; a tensor of a long name is there, too."""
+    keys = [Key("mimo_convert.recipe", "(.+)+!=q4_k\n(a|aa|.)*!=f16", V.STRING)]
+    path = rewrite(lm, tmp_path / "x.gguf", add=keys, extra="llm." + "a" * 50)
+    code = "from runtime_check.cli import main; main()"
+    command = [sys.executable, "-c", code, path, "--static"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "extra tensor llm.aaa" in result.stdout
+    assert re.search(r"^types +\d+ +ok", result.stdout, re.MULTILINE), result.stdout
+
+
+@pytest.mark.parametrize("value", [7, "x", True, 1.5, ["1"] * 1024, [1.0] * 1024, [True] * 1024, [1] * 3, np.arange(3),
+                                   np.ones(1024), np.ones(1024, bool), np.zeros(5_000_000, np.int32)],
+                         ids=lambda value: f"{type(value).__name__} {str(value)[:9]}")  # fmt: skip
+@pytest.mark.parametrize("name", ["token_type", "model", "pre", "tokens", "merges", "eos_token_id"])
+def test_a_vocabulary_of_any_type_is_findings(lm: Path, name: str, value: Any) -> None:
+    file = read_gguf(lm)
+    key = f"tokenizer.ggml.{name}"
+    strings = isinstance(value, list) and isinstance(value[0], str)
+    types = {**file.value_types, key: V.STRING if strings else V.INT32}
+    changed = dataclasses.replace(file, metadata={**file.metadata, key: value}, value_types=types)
+    lines = [line for _, _, lines in findings(changed, mimo_asr.FAMILY, 1024) for line in lines]
+    assert lines
+    assert all(len(line) < 500 for line in lines)
+
+
 def test_lost_sizes_leave_the_tensors_unexamined_and_nothing_else(lm: Path, tmp_path: Path) -> None:
     path = valued(lm, tmp_path / "x.gguf", "mimo_asr.llm.hidden_size", None)
     only(path, "metadata")
@@ -507,7 +556,7 @@ EOT, UNKNOWN_TYPE = 987, 9  # <|endoftext|>, the first behind the plain tokens o
         (put("tokens", 400, "two words"), "vocabulary", "token 400 is 'two words', plain text; expected letters that"),
         (put("tokens", 400, ""), "vocabulary", "token 400 is empty; expected text"),
         (lambda lists: lists.update(pre="gpt-2"), "vocabulary", "key tokenizer.ggml.pre is 'gpt-2'; expected 'qwen2'"),
-        (lambda lists: lists.pop("model"), "vocabulary", "key tokenizer.ggml.model is None; expected 'gpt2'"),
+        (lambda lists: lists.pop("model"), "vocabulary", "key tokenizer.ggml.model is missing; expected 'gpt2'"),
         (lambda lists: lists.pop("merges"), "merges", "key tokenizer.ggml.merges is missing, empty"),
         (lambda lists: lists["merges"].pop(50), "merges", "token 306 ("),
         (put("merges", 50, "aXb"), "merges", "merge 50 ('aXb') is malformed; expected two parts"),
