@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from quantize.errors import InputError
 from quantize.kernels import Bytes
+from quantize.quoting import quoted
 from quantize.types import F16
 
 from .claims import Claims
@@ -31,6 +32,7 @@ from .rows import OverflowingWeightError, check_numbers, convert_rows
 from .shard_hashes import ShardHashes
 from .shards import LocalShards
 
+LONGEST_NAME = 60  # characters of a tensor's name beside a progress bar
 GOES_ON = "the same command goes on from here"
 
 
@@ -59,7 +61,7 @@ def convert(
             for group in groups:
                 open_all(group, tell)
             for request, group in zip(requests, groups, strict=True):
-                _write(request, group, threads, stack)
+                _write(request, group, out, threads, stack)
             parts = [part for group in groups for part in group]
             publish(parts, force=force)
     except KeyboardInterrupt:
@@ -177,7 +179,7 @@ def check_names(parts: Sequence[PartFile], *, force: bool) -> None:
             raise InputError(part.path, "is already there and was kept", todo="--force replaces it")
 
 
-def _write(request: Request, parts: list[PartFile], threads: int, stack: ExitStack) -> None:
+def _write(request: Request, parts: list[PartFile], out: Path, threads: int, stack: ExitStack) -> None:
     """Make the files of one request complete, but for their names; `parts` become others if the plans must."""
     unnamed, shards = [part for part in parts if not part.published], request.model.shards
     try:
@@ -187,13 +189,14 @@ def _write(request: Request, parts: list[PartFile], threads: int, stack: ExitSta
                 found = hashes.of(request.files)
                 for part in unnamed:
                     part.hashes = found
+        shards.check_unchanged(request.files)
     except OverflowingWeightError:  # rare, and never in the published model: find them all, plan again, begin again
         for part in parts:
             part.discard()
         informed = replan(request, threads)
-        parts[:] = part_files(informed, parts[0].path.parent, stack)
+        parts[:] = part_files(informed, out, stack)
         open_all(parts, lambda line: None)
-        _write(informed, parts, threads, stack)
+        _write(informed, parts, out, threads, stack)
 
 
 def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int, hashes: ShardHashes | None) -> None:
@@ -276,5 +279,5 @@ def progress_bar(total: int, done: int = 0) -> Any:
 
 def advance(progress: Any, tensor: str, nbytes: int) -> None:
     """Count a chunk that is done."""
-    progress.set_postfix_str(tensor, refresh=False)
+    progress.set_postfix_str(quoted(tensor, LONGEST_NAME), refresh=False)
     progress.update(nbytes)

@@ -58,6 +58,7 @@ class HubShards(LocalShards):
     """
 
     def __init__(self, source: str, folder: Path, *, stream: bool) -> None:
+        super().__init__()
         self.source, self.folder, self.stream = source, folder, stream
         self.repo, self.commit = source.partition("@")[0], folder.name
         self.sizes: dict[Path, int] = {}
@@ -87,7 +88,7 @@ class HubShards(LocalShards):
     @contextmanager
     def open(self, file: Path) -> Iterator[BinaryIO]:
         if self.is_here(file):
-            with file.open("rb") as here:
+            with super().open(file) as here:
                 yield here
             return
         with self._one_line_error(file):
@@ -124,6 +125,7 @@ class HubShards(LocalShards):
                     download.check()
                 break
         self._check_size(file)
+        self.states[file] = self.state(file)
         with self.lock:
             self.arrived.add(file)
             if file in self.coming:

@@ -1,16 +1,22 @@
 """Where the files of a model's tensors come from: here, they are on this machine; in `hub.py`, they arrive."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
+from quantize.errors import WorthlessError
+
+from .files import one_line, open_regular
 from .hub_folder import downloaded
 
 
 class LocalShards:
-    """Files that are on this machine, and stay."""
+    """Files that are on this machine, and stay. `states` has what each was when its header was read."""
+
+    def __init__(self) -> None:
+        self.states: dict[Path, str] = {}
 
     def files(self, folder: Path) -> list[Path]:
         """Every safetensors file of the checkpoint in `folder`, in order."""
@@ -30,7 +36,8 @@ class LocalShards:
 
     def open(self, file: Path) -> AbstractContextManager[BinaryIO]:
         """The file from its beginning, to read its header."""
-        return file.open("rb")
+        self.note(file)
+        return open_regular(file, expected="a safetensors file")
 
     def expect(self, files: Sequence[Path]) -> None:
         """These files will be fetched, in this order."""
@@ -50,6 +57,25 @@ class LocalShards:
         return downloaded(file).sha256
 
     def identity(self, file: Path) -> str:
-        """What changes whenever the file's content does."""
-        status = os.stat(file)
-        return f"{file.name} {status.st_size} {status.st_mtime_ns}"
+        """What changes whenever the file's content does, from one run to the next. Raises InputError if it is gone."""
+        self.note(file)
+        return f"{file.name} {self.states[file]}"
+
+    def note(self, file: Path) -> None:
+        """Remember what the file is, before anything is read of it. Raises InputError if it is gone."""
+        if file not in self.states:
+            self.states[file] = self.state(file)
+
+    def check_unchanged(self, files: Iterable[Path]) -> None:
+        """Raises WorthlessError for a file that is not what it was before it was read."""
+        for file in files:
+            if file in self.states and self.is_here(file) and self.state(file) != self.states[file]:
+                todo = "let nothing write to it, and run the command again"
+                raise WorthlessError(file, "was changed while it was being read", todo=todo)
+
+    def state(self, file: Path) -> str:
+        """What changes whenever a file that is here is written to, replaced, or made to look as it did: no program can
+        set a ctime. Raises InputError if it is gone."""
+        with one_line(file, "cannot be read"):
+            status = os.stat(file)
+        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

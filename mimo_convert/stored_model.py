@@ -76,6 +76,8 @@ def model_of_checkpoint(checkpoint: Checkpoint) -> StoredModel:
 
 def model_of_file(path: Path) -> StoredModel:
     """The model in a GGUF file. Raises InputError for a file that could not be run."""
+    shards = LocalShards()
+    shards.note(path)
     file = read_gguf(path)
     family = family_named(file.architecture)
     if family is None:
@@ -92,6 +94,7 @@ def model_of_file(path: Path) -> StoredModel:
         dims,
         dict(_tensors_of_file(file, family, dims)),
         file.entries,
+        shards,
         fused=is_fused(file),
         asr_only=is_asr_only(file, family),
         quantizers=quantizers_of_file(file),

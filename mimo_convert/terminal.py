@@ -36,4 +36,5 @@ def clean(text: str) -> str:
 
 def wrapped(label: str, text: str) -> str:
     """A text that may be of any length, such as a transcript, behind its label; in lines of at most LONGEST."""
-    return "\n".join(textwrap.wrap(escaped(f"{label}{text}"), LONGEST, subsequent_indent=" " * len(label))) or label
+    lines = textwrap.wrap(escaped(text), LONGEST - len(label))
+    return f"{label}{f'{chr(10)}{chr(32) * len(label)}'.join(lines)}"

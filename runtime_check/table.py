@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from mimo_convert.stored import shape_text
+from mimo_convert.terminal import wrapped
+from quantize.quoting import quoted
 
 from .activations import CODES, PROMPT, is_of_tokenizer
 from .check import Check, FileFacts
@@ -11,6 +13,7 @@ from .static_check import StaticCheck
 from .steps import Steps
 from .tensor_check import TensorCheck
 
+LONGEST_PIECE, LONGEST_REASON = 60, 1000  # characters of a token, and of why something failed
 MOST_LINES = 10  # of tensors, or steps; the other reports have all
 ROW = "{:<26} {:>9}  {:>9} {:>9} {:>9}  {:>13}  {}".format
 
@@ -21,7 +24,7 @@ def as_text(check: Check, *, with_files: bool = True) -> str:
     if with_files:
         lines += [_file_line(check.speech_lm, f", {check.speech_lm.layout} QKV")] if check.speech_lm else []
         lines.append(_file_line(check.audio_tokenizer, ""))
-    lines.append(f"{check.clip.path.name}  {check.clip.seconds:.1f} s, language {check.run.origin.language}")
+    lines.append(f"{quoted(check.clip.path.name)}  {check.clip.seconds:.1f} s, language {check.run.origin.language}")
     if check.comparison:
         lines += ["", *_stage_lines(check.comparison), ""]
         if check.comparison.steps:
@@ -29,9 +32,9 @@ def as_text(check: Check, *, with_files: bool = True) -> str:
     elif with_files:
         lines.append("")
     if check.speech_lm:
-        lines.append(f"transcript  {check.run.transcript}")
+        lines.append(wrapped("transcript  ", check.run.transcript))
         if check.words is not None:
-            lines.append(f"expected    {check.clip.text}")
+            lines.append(wrapped("expected    ", check.clip.text or ""))
             lines.append(f"word error rate {check.words.error_rate:.1%}")
     lines += [_timing_line(check.run.timings), ""]
     return "\n".join([*lines, *_verdict(check)])
@@ -40,8 +43,8 @@ def as_text(check: Check, *, with_files: bool = True) -> str:
 def static_as_text(part: StaticCheck, *, brief: bool = False) -> str:
     """What was found in a file that was not run, a line a rule; `brief`: one line where all is well."""
     if brief and part.passed:
-        return f"{part.path.name}: {len(part.rules)} rules of a well-formed file hold"
-    lines = [f"{part.path.name}  {part.size:,} bytes, examined in {part.seconds:.1f} s", ""]
+        return f"{quoted(part.path.name)}: {len(part.rules)} rules of a well-formed file hold"
+    lines = [f"{quoted(part.path.name)}  {part.size:,} bytes, examined in {part.seconds:.1f} s", ""]
     row = "{:<26} {:>12}  {}".format
     lines += [row(rule.name, f"{rule.checked:,}", _ok(not rule.problems)) for rule in part.rules]
     return "\n".join([*lines, "", *_pass_or_fail(part.passed, part.reasons, "rules")])
@@ -50,8 +53,8 @@ def static_as_text(part: StaticCheck, *, brief: bool = False) -> str:
 def tensors_as_text(part: TensorCheck) -> str:
     """How a file's tensors compare with what they were made from: those with most error beyond what is expected."""
     lines = [
-        f"{part.file.name} against {part.source}  {len(part.tensors)} tensors, {part.bytes_read:,} bytes read in "
-        f"{part.seconds:.1f} s",
+        f"{quoted(part.file.name)} against {quoted(part.source)}  {len(part.tensors)} tensors, "
+        f"{part.bytes_read:,} bytes read in {part.seconds:.1f} s",
         "",
     ]
     row = "{:<46} {:<7} {:>9} {:>9} {:>9}  {}".format
@@ -61,7 +64,7 @@ def tensors_as_text(part: TensorCheck) -> str:
         verdict = "FAIL" if t.problems else ""
         rows = f"{t.equal_rows:,} of {t.rows:,}"
         errors = f"{t.rel_rmse:.6f}", f"{t.expected_rel_rmse:.6f}", f"{t.cosine:.6f}"
-        lines.append(row(t.name, t.type, *errors, f"{rows}  {verdict}").rstrip())
+        lines.append(row(quoted(t.name), t.type, *errors, f"{rows}  {verdict}").rstrip())
     if len(part.tensors) > MOST_LINES:
         lines.append(f"… and {len(part.tensors) - MOST_LINES} more with less error")
     return "\n".join([*lines, "", *_pass_or_fail(part.passed, part.reasons, "tensors and keys")])
@@ -70,8 +73,8 @@ def tensors_as_text(part: TensorCheck) -> str:
 def _file_line(facts: FileFacts, layout: str) -> str:
     quantizer = f", quantized by {facts.quantizer}" if facts.quantizer else ""
     return (
-        f"{facts.path.name}  {facts.type}{layout}, {facts.size:,} bytes, {facts.bits_per_weight:.2f} bits per weight"
-        f"{quantizer}, sha256 {facts.sha256[:16]}…"
+        f"{quoted(facts.path.name)}  {facts.type}{layout}, {facts.size:,} bytes, "
+        f"{facts.bits_per_weight:.2f} bits per weight{quantizer}, sha256 {facts.sha256[:16]}…"
     )
 
 
@@ -111,8 +114,9 @@ def _step_lines(steps: Steps, pieces: Sequence[str]) -> list[str]:
     differing = [i for i, step in enumerate(steps.steps) if step.top1 != step.reference_top1]
     for i in differing[:MOST_LINES]:
         step = steps.steps[i]
+        piece = quoted(repr(pieces[i]), LONGEST_PIECE)
         lines.append(
-            f"  step {i} ({pieces[i]!r}): the reference's token {step.reference_top1} has rank {step.rank}, and "
+            f"  step {i} ({piece}): the reference's token {step.reference_top1} has rank {step.rank}, and "
             f"probability {step.probability:.4f} where the reference gives it {step.reference_probability:.4f}"
         )
     return lines
@@ -136,4 +140,8 @@ def _verdict(check: Check) -> list[str]:
 
 
 def _pass_or_fail(passed: bool, reasons: Sequence[str], what: str) -> list[str]:
-    return ["PASS"] if passed else [f"FAIL: {len(reasons)} of the {what}", *(f"  {why}" for why in reasons)]
+    return (
+        ["PASS"]
+        if passed
+        else [f"FAIL: {len(reasons)} of the {what}", *(f"  {quoted(why, LONGEST_REASON)}" for why in reasons)]
+    )
