@@ -232,7 +232,9 @@ def _within(low: float, high: float) -> Kind:
 
 TEXT = Kind("text in quotes, without control characters", _is(str, lambda x: x.strip() and not CONTROL.search(x)))
 TEXTS = Kind("text in quotes, or a list of such", _texts)
-HUB_FILE = Kind("a file's name in the repository, without .. and \\, and not one of the cache's own", _is(str, may_be_kept))
+HUB_FILE = Kind(
+    "a file's name in the repository, without .. and \\, and not one of the cache's own", _is(str, may_be_kept)
+)
 TARGET_NAME = Kind("letters, digits, . _ and -, at most 100, as in a file's name", _is(str, NAME.fullmatch))
 REPO = Kind("OWNER/NAME", _is(str, lambda value: HUB_ID.fullmatch(value) and ".." not in value))
 DURATION = Kind('a time such as "90 s", "45 min" or "2 h", at most 10000 h', _seconds)
