@@ -1,5 +1,6 @@
 """What `mimo-check nightly` and `mimo-check history` do: read the config, call, print."""
 
+import os
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from .figures import counted, duration, one_line, state_word
 from .history import FAILED, UNCHECKED, History, TargetResult
 from .junit import as_junit
 from .nightly import nightly
+from .own_files import QUIETLY, check_regular, reason
 from .summary import as_markdown
 from .trends import as_text
 
@@ -78,7 +80,7 @@ def exit_status(results: Sequence[TargetResult]) -> int:
 def print_history(path: Path, target: str | None) -> None:
     """Print the trends of the history that a config names, or of a history itself."""
     file = history_file(path)
-    if not file.is_file():
+    if not file.exists():
         raise InputError(file, "there is no history yet", todo="run `mimo-check nightly` first")
     with closing(History(file)) as history:
         click.echo(as_text(history, target))
@@ -87,9 +89,10 @@ def print_history(path: Path, target: str | None) -> None:
 def history_file(path: Path) -> Path:
     """The file itself, if it is a history; else the one that it names, as a config. Raises InputError if it is none."""
     try:
-        with path.open("rb") as stream:
+        with os.fdopen(os.open(path, os.O_RDONLY | QUIETLY), "rb") as stream:
+            check_regular(path, stream.fileno(), "a config, or a history")
             if stream.read(len(SQLITE)) == SQLITE:
                 return path
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}", expected="a config, or a history") from error
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"cannot be read: {reason(error)}", expected="a config, or a history") from error
     return read_config(path).history

@@ -31,7 +31,8 @@ else:
 UNITS = {"s": 1, "min": 60, "h": 3600}
 MOST_BYTES = 1_000_000  # of the file
 MOST_PARTS = 32  # of a key: the parser takes time with their square, and the keys here have three
-DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){%d}""" % MOST_PARTS)
+PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+DEEP_KEY = re.compile(rf"(?<![\w-])(?:{PART}){{{MOST_PARTS}}}")
 LONGEST_TIMEOUT = 10_000 * 3600  # seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a target: it becomes a file's name
 

@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mimo_convert.console import tell
+from mimo_convert.console import BAD_INPUT, tell
 from mimo_convert.disk import sha256_of
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.models import mimo_tokenizer
@@ -27,14 +28,26 @@ from runtime_check.report import Outputs, Results
 from runtime_check.static_check import check_static
 from runtime_check.transcribe import Harness
 
-from .child import Found, Job, beside
+from .child import INTERNAL_ERROR, Found, Job, beside
 from .config import Target
 from .fetch import fetch
 from .history import FAILED, PASSED, UNCHECKED, WHOLE, FileRow
 
 
 def main() -> None:
-    """Do the job on stdin."""
+    """Do the job on stdin; the exit status is 0 if what was found is written, 3 after what nobody expected."""
+    try:
+        do_job()
+    except InputError as error:
+        tell(f"error: {error}")
+        sys.exit(BAD_INPUT)
+    except Exception:  # shown in the target's log, and told by the status
+        traceback.print_exc()
+        sys.exit(INTERNAL_ERROR)
+
+
+def do_job() -> None:
+    """Check the target of the job on stdin, and write down what was found."""
     values = json.loads(sys.stdin.readline())
     job = Job(**values | {"target": Target(**values["target"])})
     end_with_parent()
@@ -80,11 +93,14 @@ class EndedEarlyError(Exception):
 
 @contextmanager
 def if_wrong(state: str) -> Iterator[None]:
-    """An InputError in the block means that state."""
+    """An InputError in the block means that state; what the system refuses, that nothing could be checked."""
     try:
         yield
     except InputError as error:
         raise EndedEarlyError(state, str(error)) from error
+    except OSError as error:  # a full disk, a file that went away: it is the system's
+        what = error.strerror or str(error)
+        raise EndedEarlyError(UNCHECKED, f"{error.filename or 'the system'}: {what}") from error
 
 
 def check(job: Job, found: Found) -> None:
