@@ -100,4 +100,4 @@ def is_number(value: object) -> bool:
     """Whether it is a number, of which a float can be made."""
     if isinstance(value, float):
         return True
-    return is_whole(value) and abs(value) <= LARGEST  # type: ignore[operator]
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST

@@ -22,7 +22,7 @@ INTERNAL_ERROR = 3  # exit status of a child that met what nobody expected
 MOST_BYTES = 1 << 26  # of what a child writes of what it found
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 LONGEST = 300  # characters of a log's last line
-REASONS = {signal.SIGKILL: ", perhaps because the memory was full"}
+MEMORY = ", perhaps because the memory was full"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def check_in_child(job: Job) -> Found:
         answer.unlink()
         return found
     if status < 0:
-        return _unchecked(f"killed by {signal_name(-status)}{REASONS.get(-status, '')}", log)
+        return _unchecked(f"killed by {signal_name(-status)}{MEMORY if status == -signal.SIGKILL else ''}", log)
     kind = "ended with an internal error," if status == INTERNAL_ERROR else "crashed with"
     return _unchecked(f"{kind} exit status {status}", log)
 

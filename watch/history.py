@@ -21,9 +21,11 @@ PASSED, FAILED, UNCHECKED = "passed", "failed", "unchecked"  # states of a targe
 WHOLE, HEADER = "whole", "header"  # scopes: the file was run, or only what stands before its weights was examined
 STATES, SCOPES = (PASSED, FAILED, UNCHECKED), (WHOLE, HEADER)
 FORMAT = 1  # of the tables
+TODO = "give another file, or move this one away"
 MOST_RUNS = 1 << 53
 METRIC_FIELDS = ("cos_mean", "cos_min", "rel_rmse", "agreement", "kl_mean", "error_rate")
 
+LIMIT_LENGTH = 0  # SQLITE_LIMIT_LENGTH (https://sqlite.org/c3ref/c_limit_attached.html)
 MOST_BYTES = 1 << 26  # of one value
 LONGEST_SECONDS = 1e9  # of a target
 TIMES = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?"
@@ -146,7 +148,7 @@ class History:
 
     def _open(self) -> None:
         if hasattr(self.connection, "setlimit"):  # from Python 3.11
-            self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+            self.connection.setlimit(LIMIT_LENGTH, MOST_BYTES)
         self.connection.execute("PRAGMA trusted_schema = OFF")
         version, tables = self._version(), self._schema()
         if version not in (0, FORMAT):
@@ -163,7 +165,7 @@ class History:
             names = ", ".join(sorted(name for [name] in self._select("SELECT name FROM sqlite_master")))
             raise InputError(
                 self.path, f"is a database of another kind, with {short(ascii(names)[1:-1]) or 'no tables'}",
-                expected="the tables runs, targets and stages of a history", todo="give another file",
+                expected="the tables runs, targets and stages of a history", todo=TODO,
             )  # fmt: skip
         [*lost] = self._select("SELECT run, target FROM targets WHERE run NOT IN (SELECT run FROM runs) LIMIT 1")
         for run, target in lost:
@@ -309,9 +311,7 @@ class History:
         try:
             yield
         except sqlite3.Error as error:
-            raise InputError(
-                self.path, f"cannot be used as a history: {error}", todo="give another file, or move this one away"
-            ) from error
+            raise InputError(self.path, f"cannot be used as a history: {error}", todo=TODO) from error
 
 
 COLUMNS = (
