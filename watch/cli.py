@@ -1,6 +1,5 @@
 """What `mimo-check nightly` and `mimo-check history` do: read the config, call, print."""
 
-import os
 import signal
 import sys
 import time
@@ -20,7 +19,7 @@ from .figures import counted, duration, one_line, state_word
 from .history import FAILED, UNCHECKED, History, TargetResult
 from .junit import as_junit
 from .nightly import nightly
-from .own_files import QUIETLY, check_regular, reason
+from .own_files import open_given, reason
 from .summary import as_markdown
 from .trends import as_text
 
@@ -89,8 +88,7 @@ def print_history(path: Path, target: str | None) -> None:
 def history_file(path: Path) -> Path:
     """The file itself, if it is a history; else the one that it names, as a config. Raises InputError if it is none."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | QUIETLY), "rb") as stream:
-            check_regular(path, stream.fileno(), "a config, or a history")
+        with open_given(path, "a config, or a history") as stream:
             if stream.read(len(SQLITE)) == SQLITE:
                 return path
     except (OSError, ValueError) as error:

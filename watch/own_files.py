@@ -16,11 +16,21 @@ KINDS = {
 QUIETLY = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY  # a pipe does not wait for its other end, a terminal is not taken
 
 
+def open_given(path: Path, expected: str) -> BinaryIO:
+    """A regular file to read. Raises InputError for anything else, without waiting for it; OSError if there is none."""
+    descriptor = os.open(path, os.O_RDONLY | QUIETLY)
+    try:
+        check_regular(path, descriptor, expected)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def read_given(path: Path, most: int, expected: str) -> bytes:
     """A regular file of at most so many bytes, whole. Raises InputError for anything else, without waiting for it."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | QUIETLY), "rb") as file:
-            check_regular(path, file.fileno(), expected)
+        with open_given(path, expected) as file:
             data = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise InputError(path, f"cannot be read: {reason(error)}", expected=expected) from error
