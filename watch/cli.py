@@ -16,14 +16,12 @@ from runtime_check.files import check_can_write, write_whole
 
 from .config import read_config
 from .figures import counted, duration, one_line, state_word
-from .history import FAILED, UNCHECKED, History, TargetResult
+from .history import FAILED, SQLITE, UNCHECKED, History, TargetResult
 from .junit import as_junit
 from .nightly import nightly
 from .own_files import open_given, reason
 from .summary import as_markdown
 from .trends import as_text
-
-SQLITE = b"SQLite format 3\0"  # how such a file begins
 
 
 def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: Path | None) -> None:

@@ -21,6 +21,7 @@ PASSED, FAILED, UNCHECKED = "passed", "failed", "unchecked"  # states of a targe
 WHOLE, HEADER = "whole", "header"  # scopes: the file was run, or only what stands before its weights was examined
 STATES, SCOPES = (PASSED, FAILED, UNCHECKED), (WHOLE, HEADER)
 FORMAT = 1  # of the tables
+SQLITE = b"SQLite format 3\0"  # how such a file begins
 TODO = "give another file, or move this one away"
 MOST_RUNS = 1 << 53
 METRIC_FIELDS = ("cos_mean", "cos_min", "rel_rmse", "agreement", "kl_mean", "error_rate")
@@ -378,6 +379,9 @@ def check_file(path: Path) -> None:
         kind = stat.S_IFMT(path.stat().st_mode)
         if kind != stat.S_IFREG:
             raise InputError(path, f"is {KINDS.get(kind, 'not a regular file')}", expected="a file with a history")
+        with path.open("rb") as file:
+            if file.read(len(SQLITE)) not in (b"", SQLITE):  # SQLite makes a database of a shorter one
+                raise InputError(path, "cannot be used as a history: it is not a database", todo=TODO)
 
 
 def plain(value: Any) -> Any:

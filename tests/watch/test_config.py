@@ -142,7 +142,7 @@ def test_hostile_toml_is_one_short_line(tmp_path: Path, text: str) -> None:
 def test_a_name_in_a_repository_leads_nowhere_else(tmp_path: Path, key: str, name: str) -> None:
     keys = {"name": "a", "repo": "o/n", "file": "f.gguf", "reference": "r", key: name}
     lines = [f'{one} = "{value}"' for one, value in keys.items()]
-    with pytest.raises(InputError, match=f"{key} is .*; expected a name in the repository without"):
+    with pytest.raises(InputError, match=f"{key} is .*; expected a file's name in the repository"):
         read(tmp_path, "\n".join(["[[target]]", *lines]))
 
 

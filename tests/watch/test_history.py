@@ -155,7 +155,7 @@ def test_a_history_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change_of", "says"),
     [
-        ("UPDATE targets SET problems = ''", "run 2, target 'asr': problems is ''; expected JSON"),
+        ("UPDATE targets SET problems = ''", "target 'asr': problems is ''; expected JSON"),
         ("UPDATE targets SET problems = '[1]'", "problems is [1]; expected a list of texts"),
         ("UPDATE targets SET problems = x'ff'", "problems is b'\\xff'; expected JSON"),
         ("UPDATE targets SET files = '[7]'", "files 1 is 7; expected named fields"),
@@ -168,7 +168,7 @@ def test_a_history_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         ("UPDATE runs SET finished = x'00'", "finished is b'\\x00'; expected a time such as"),
         ("UPDATE stages SET cos_mean = 'high'", "cos_mean is 'high'; expected a number, or nothing"),
         ("UPDATE stages SET passed = 7", "passed is 7; expected 0 or 1"),
-        ("UPDATE stages SET stage = x'00'", "stage is b'\\x00'; expected text"),
+        ("UPDATE stages SET stage = x'00' WHERE stage = 'transcript'", "stage is b'\\x00'; expected text"),
         ("DELETE FROM runs", "target 'asr': the run is not in the table runs; expected a row for it"),
         ("DROP TABLE stages", "is a database of another kind"),
         ("ALTER TABLE stages ADD COLUMN more", "is a database of another kind"),
