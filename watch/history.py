@@ -171,7 +171,10 @@ class History:
         [*lost] = self._select("SELECT run, target FROM targets WHERE run NOT IN (SELECT run FROM runs) LIMIT 1")
         for run, target in lost:
             raise InputError(
-                self._where(run=run, target=target), "its run is not in the table runs", todo="give another file"
+                self._where(run=run, target=target),
+                "the run is not in the table runs",
+                expected="a row for it",
+                todo=TODO,
             )
 
     def _version(self) -> int:

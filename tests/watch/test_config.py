@@ -161,7 +161,8 @@ def test_a_config_that_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> 
 
 TOML = st.recursive(
     st.text(max_size=8) | st.integers() | st.floats() | st.booleans() | st.dates()
-    | st.datetimes(timezones=st.timezones() | st.none()) | st.times(), lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3),
+    | st.datetimes(timezones=st.timezones() | st.none()) | st.times(),
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3),
     max_leaves=5,
 )  # fmt: skip
 KEYS = ["name", "file", "tokenizer", "repo", "revision", "reference", "checkpoint", "checkpoint_tokenizer", "audio",
