@@ -170,12 +170,8 @@ class History:
             )  # fmt: skip
         [*lost] = self._select("SELECT run, target FROM targets WHERE run NOT IN (SELECT run FROM runs) LIMIT 1")
         for run, target in lost:
-            raise InputError(
-                self._where(run=run, target=target),
-                "the run is not in the table runs",
-                expected="a row for it",
-                todo=TODO,
-            )
+            where = self._where(run=run, target=target)
+            raise InputError(where, "the run is not in the table runs", expected="a row for it", todo=TODO)
 
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
