@@ -21,6 +21,7 @@ from quantize.errors import InputError
 from .disk import free_bytes, nearest
 from .hub_errors import chain, reason
 from .hub_listing import HubFile, list_repo
+from .hub_token import check_token
 from .shards import LocalShards
 
 # What a conversion needs of a repository beside the shards; the rest (images, code, other formats) is not downloaded.
@@ -225,8 +226,12 @@ class Download:
 
 @contextmanager
 def one_line_error(where: str) -> Iterator[None]:
-    """Turn whatever the Hub's library raises, and it does so from several others, into an InputError."""
+    """Turn whatever the Hub's library raises, and it does so from several others, into an InputError.
+
+    Before the block, it is made sure that the token can be sent.
+    """
     try:
+        check_token()
         yield
     except InputError:
         raise

@@ -20,6 +20,8 @@ from huggingface_hub.errors import (
 
 from quantize.errors import InputError
 
+from .hub_token import check_token
+
 T = TypeVar("T")
 
 TRIES = 4  # of a request that may succeed later
@@ -27,6 +29,7 @@ FIRST_WAIT = 1.0  # seconds before the second try, unless the Hub says how long;
 LONGEST_WAIT = 900  # seconds that the Hub may ask for; if it asks for more, the user is told
 TRANSPORTS = {"httpx2", "httpx", "requests", "urllib3"}  # which of them raises depends on the library's version
 XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3}) ")
+ANSWER = "the Hub's answer"
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 # What the Hub's library raises, in words, and what to do about it; the first that fits.
@@ -89,9 +92,11 @@ def seconds_to_wait(error: Exception, usual: float) -> float | None:
 def one_line(where: str, what: str) -> Iterator[None]:
     """Turn what the Hub's library raises into an InputError that begins with `what`; our own mistakes stay as they are.
 
-    Its ValueErrors are about what the user gave: the name of a repository, or a card's metadata.
+    Its ValueErrors are about what the user gave: the name of a repository, or a card's metadata. Before the block, it
+    is made sure that the token can be sent.
     """
     try:
+        check_token()
         yield
     except InputError:
         raise
@@ -102,8 +107,23 @@ def one_line(where: str, what: str) -> Iterator[None]:
         raise InputError(where, f"{what}: {reason(error)}", todo=todo(error)) from error
 
 
+@contextmanager
+def understood(where: str) -> Iterator[None]:
+    """Turn what a call of the Hub's library raises over an answer that makes no sense into an InputError.
+
+    For such calls alone: in our own code, these would be our own mistakes.
+    """
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError) as error:
+        what = f"{ANSWER} makes no sense ({type(error).__name__}: {error})"
+        raise InputError(where, what, expected="JSON as the Hub sends it") from error
+
+
 def reason(error: Exception) -> str:
     """What went wrong, in words."""
+    if any(isinstance(e, json.JSONDecodeError) for e in chain(error)):
+        return f"{ANSWER} is not the JSON that was expected"
     if type(error) is ValueError:  # the library's own words, about a card's metadata or a file
         return str(error)
     status = status_of(error)

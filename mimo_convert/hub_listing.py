@@ -1,21 +1,33 @@
 """What a repository of the Hugging Face Hub holds at one commit, and parts of its files, without downloading it."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from urllib.parse import quote
 
-from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
+from huggingface_hub import constants, hf_hub_url
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+    validate_repo_id,
+)
 
 from quantize.errors import InputError
 
-from .hub_errors import one_line, persistently
+from .fields import CONTROL, Fields, shown
+from .hub_errors import ANSWER, one_line, persistently, understood
 
 TIMEOUT = 60  # seconds without an answer
 BLOCK = 1 << 20  # bytes of a range in memory before they are put together
 PARTIAL = 206  # HTTP status
+COMMIT = "[0-9a-f]{40}"
+LARGEST = 1 << 50  # bytes of a file
+MOST_BYTES = 1 << 26  # of an answer; a page lists a thousand files
+MOST_PAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -44,19 +56,67 @@ class Listing:
 def list_repo(repo: str, revision: str = "main") -> Listing:
     """What `OWNER/NAME` holds at a branch, tag or commit, as of now.
 
-    Raises InputError if there is no such repository or revision, or no way to ask.
+    Raises InputError if there is no such repository or revision, no way to ask, or no sense in the answer. The Hub is
+    asked here, and not by `HfApi`, which takes an answer of any size, with any number of pages, for what it should be.
     """
-    with one_line(f"{repo}@{revision}", "cannot be listed"):
-        info = persistently(lambda: HfApi().model_info(repo, revision=revision, timeout=TIMEOUT))
-        commit = str(info.sha)
-        entries = persistently(lambda: list(HfApi().list_repo_tree(repo, revision=commit, recursive=True)))
-    files = [hub_file(entry) for entry in entries if isinstance(entry, RepoFile)]
-    return Listing(repo, commit, bool(info.private), {file.name: file for file in files})
+    where = f"{repo}@{revision}"
+    with one_line(where, "cannot be listed"):
+        validate_repo_id(repo)
+        api = f"{constants.ENDPOINT}/api/models/{repo}"
+        about, _ = persistently(lambda: ask(where, f"{api}/revision/{quote(revision, safe='')}"))
+        info = answer_of(where, about)
+        commit, private = info.text("sha", COMMIT, "a commit's 40 digits"), info.flag("private")
+        files: dict[str, HubFile] = {}
+        url = f"{api}/tree/{commit}?recursive=true&expand=false"
+        for _ in range(MOST_PAGES):
+            page, url = persistently(partial(ask, where, url))
+            if not isinstance(page, list):
+                raise InputError(where, f"{ANSWER} is {shown(page)}", expected="a list of files")
+            found = [entry_of(where, entry) for entry in page]
+            files |= {file.name: file for file in found if file}
+            if not url:
+                return Listing(repo, commit, private, files)
+    raise InputError(where, f"{ANSWER} has more than {MOST_PAGES} pages", expected="a list of files")
 
 
-def hub_file(entry: RepoFile) -> HubFile:
-    sha256 = entry.lfs.sha256 if entry.lfs else ""
-    return HubFile(entry.path, entry.size, sha256, sha256 or entry.blob_id)
+def ask(where: str, url: str) -> tuple[Any, str]:
+    """The Hub's answer, read from JSON, and the address of its next page, empty if this is the last."""
+    with answer_to(url) as (response, blocks):
+        data = bytearray()
+        for block in blocks:
+            data += block
+            if len(data) > MOST_BYTES:
+                raise InputError(where, f"{ANSWER} has more than {MOST_BYTES:,} bytes", expected="a list of files")
+        following = str(response.links.get("next", {}).get("url", ""))
+    if following and not following.startswith(f"{constants.ENDPOINT}/"):  # it would be sent the token
+        raise InputError(where, f"{ANSWER} goes on at {shown(following)}", expected=constants.ENDPOINT)
+    with understood(where):
+        return json.loads(data), following
+
+
+def answer_of(where: str, answer: Any) -> Fields:
+    return Fields(f"{where}: {ANSWER}", answer)
+
+
+def entry_of(where: str, entry: Any) -> HubFile | None:
+    """A file of a listing; None for a folder."""
+    fields = answer_of(where, entry)
+    kind, name = fields.text("type"), fields.text("path")
+    if not is_plain_path(name):
+        raise InputError(fields.where, f"path is {shown(name)}", expected="a file's path in the repository")
+    if kind != "file":
+        return None
+    fields = Fields(f"{fields.where} on {name}", entry)
+    blob, sha256 = fields.text("oid", COMMIT, "a hash of 40 digits"), ""
+    if entry.get("lfs") is not None:
+        large = Fields(fields.where, entry["lfs"], "lfs")
+        sha256 = large.text("oid", "[0-9a-f]{64}", "a SHA-256 of 64 digits")
+    return HubFile(name, fields.whole("size", LARGEST), sha256, sha256 or blob)
+
+
+def is_plain_path(name: str) -> bool:
+    """Whether a name leads from a folder to something within it: `FOLDER/NAME`, without `.` and `..`."""
+    return CONTROL.search(name) is None and not {"", ".", ".."} & set(name.split("/"))
 
 
 def read_range(repo: str, commit: str, name: str, begin: int, end: int) -> bytes:
@@ -74,7 +134,12 @@ def read_range(repo: str, commit: str, name: str, begin: int, end: int) -> bytes
                 raise InputError(
                     where, "the Hub sends the whole file where a part was asked for", todo="try again later"
                 )
-            return b"".join(blocks)
+            data = bytearray()
+            for data_of_block in blocks:
+                data += data_of_block
+                if len(data) > end - begin:
+                    break
+            return bytes(data)
 
     with one_line(where, "cannot be read"):
         data = persistently(ask)
@@ -86,16 +151,24 @@ def read_range(repo: str, commit: str, name: str, begin: int, end: int) -> bytes
 @contextmanager
 def stream(url: str, begin: int, block: int, end: int | None = None) -> Iterator[tuple[bool, Iterator[bytes]]]:
     """The bytes from `begin` up to `end` (None: to the last) in blocks, and whether it is these: a server may send all
-    of them instead.
+    of them instead."""
+    asked = f"bytes={begin}-{'' if end is None else end - 1}"
+    with answer_to(url, {"Accept-Encoding": "identity", "Range": asked}, block) as (response, blocks):
+        yield response.status_code == PARTIAL, blocks
+
+
+@contextmanager
+def answer_to(
+    url: str, headers: Mapping[str, str] | None = None, block: int = BLOCK
+) -> Iterator[tuple[Any, Iterator[bytes]]]:
+    """The Hub's answer and its body in blocks.
 
     The session is that of `requests` or of `httpx`, as the version of the Hub's library has it.
     """
-    asked = f"bytes={begin}-{'' if end is None else end - 1}"
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity", "Range": asked}
     session: Any = get_session()
     by_httpx = callable(getattr(session, "stream", None))  # in `requests`, it is an option
-    ask = session.stream if by_httpx else session.request
+    get = session.stream if by_httpx else session.request
     options = {} if by_httpx else {"stream": True}
-    with ask("GET", url, headers=headers, timeout=TIMEOUT, **options) as response:
+    with get("GET", url, headers={**build_hf_headers(), **(headers or {})}, timeout=TIMEOUT, **options) as response:
         hf_raise_for_status(response)
-        yield response.status_code == PARTIAL, (response.iter_bytes if by_httpx else response.iter_content)(block)
+        yield response, (response.iter_bytes if by_httpx else response.iter_content)(block)

@@ -22,7 +22,7 @@ from runtime_check.page_parts import CheckView, verdict_word
 from runtime_check.safe_text import safe
 from runtime_check.verdicts import Report
 
-from . import commands, markdown
+from . import commands, markdown, metadata
 from .card_parts import LM, TOKENIZER, File, published_files, sounds_of, stage_tables
 from .layer_plots import layer_plots
 
@@ -178,14 +178,14 @@ def _front_matter(repo: str, files: list[File], bases: list[str]) -> str:
     about = [file.facts.get("about") or {} for file in files]
     roles = {file.role for file in files}
     data = ModelCardData(
-        license=next((a["license"] for a in about if a.get("license")), None),
-        language=sorted({language for a in about for language in a.get("languages") or []}) or None,
+        license=next((metadata.licence(a["license"]) for a in about if a.get("license")), None),
+        language=sorted({one for a in about for one in metadata.languages(a.get("languages"))}) or None,
         pipeline_tag=next((tag for role, tag in PIPELINES.items() if role in roles), None),
         library_name=LIBRARY,
         base_model=bases if len(bases) > 1 else bases[0],
         base_model_relation="quantized",
         quantized_by=repo.partition("/")[0],
-        tags=sorted({*TAGS, *(tag for a in about for tag in a.get("tags") or [])}),
+        tags=sorted({*TAGS, *(tag for a in about for tag in metadata.tags(a.get("tags")))}),
     )
     return f"---\n{data.to_yaml()}\n---"
 

@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 
 from mimo_convert.console import one_line_errors, threads_option
 from mimo_convert.disk import sha256_of
+from mimo_convert.fields import shown
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.json_file import read_json
 from mimo_convert.paths import FOLDER, READS, SOURCE, current_claims
@@ -25,6 +26,11 @@ from runtime_check.verdicts import Report
 from .card import SUMS, as_card
 from .options import publish_options
 from .publish import Destination, check_beforehand, checked_files, publication, publish
+
+# What reading a report raises that is not as it should be.
+MALFORMED = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TemplateError, TypeError, ValueError
+)  # fmt: skip
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -157,7 +163,7 @@ def earlier_report(path: Path, files: Sequence[Path], to: Destination) -> Report
     except InputError as error:
         raise InputError(path, error.what, expected="what --json wrote") from error
     if report.get("schema") != SCHEMA:
-        raise InputError(path, f"has the schema {report.get('schema')!r}", expected=repr(SCHEMA))
+        raise InputError(path, f"has the schema {shown(report.get('schema'))}", expected=repr(SCHEMA))
     with as_a_report_should_be(path):
         checked = {file.name: file.sha256 for file in checked_files(report, Path())}
     for name in checked.keys() - {file.name for file in files}:
@@ -179,8 +185,12 @@ def as_a_report_should_be(path: Path) -> Iterator[None]:
     """What is missing in a report that somebody edited, or made by other means, is an InputError."""
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, TemplateError, TypeError, ValueError) as error:
-        raise InputError(path, f"is not as a report should be ({error!r})", todo="make it again with --json") from error
+    except MALFORMED as error:
+        raise InputError(
+            path,
+            f"is not as a report should be ({type(error).__name__}: {error})",
+            todo="make it again with --json",
+        ) from error
 
 
 if __name__ == "__main__":

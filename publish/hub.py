@@ -20,7 +20,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from mimo_convert.gguf_file import read_gguf
-from mimo_convert.hub_errors import is_of_network, one_line, persistently, status_of
+from mimo_convert.hub_errors import is_of_network, one_line, persistently, status_of, understood
 from mimo_convert.hub_listing import HubFile, Listing, list_repo, read_range
 from quantize.errors import InputError
 from runtime_check import page_numbers
@@ -83,8 +83,9 @@ def look(repo: str) -> Remote:
     Raises InputError if the name is none, there is no valid token, or it is for other repositories.
     """
     check_name(repo)
-    with one_line(repo, "cannot be published to"):
-        check_may_write(repo, persistently(lambda: HfApi().whoami()))
+    with one_line(repo, "cannot be published to"), understood(repo):
+        user = persistently(lambda: HfApi().whoami())
+        check_may_write(repo, user)
         exists = persistently(lambda: HfApi().repo_exists(repo))
     return Remote(repo, list_repo(repo, BRANCH) if exists else None)
 
@@ -179,7 +180,8 @@ def upload(remote: Remote, changes: Sequence[Change], message: str, private: boo
 def create(repo: str, private: bool, tell: Tell) -> str:
     """Make a repository; its first commit, which the Hub makes."""
     tell(f"{repo}: making the repository, {'private' if private else 'public'}")
-    persistently(lambda: HfApi().create_repo(repo, private=private, exist_ok=True), tell)
+    with understood(repo):
+        persistently(lambda: HfApi().create_repo(repo, private=private, exist_ok=True), tell)
     made = list_repo(repo, BRANCH)
     if set(made.files) - {".gitattributes"} or (private and not made.private):
         raise InputError(
@@ -229,7 +231,8 @@ def send(repo: str, file: LocalFile, tell: Tell) -> CommitOperationAdd:
 
 
 def bring(repo: str, added: CommitOperationAdd, tell: Tell) -> None:
-    persistently(lambda: HfApi().preupload_lfs_files(repo, [added], revision=BRANCH, free_memory=False), tell)
+    with understood(repo):
+        persistently(lambda: HfApi().preupload_lfs_files(repo, [added], revision=BRANCH, free_memory=False), tell)
 
 
 def identity(file: LocalFile) -> tuple[int, ...]:
@@ -253,12 +256,13 @@ def commit(
 
     def attempt() -> str:
         try:
-            made = HfApi().create_commit(
-                repo, additions, commit_message=message, revision=BRANCH, parent_commit=parent, num_threads=1
-            )
+            with understood(repo):
+                made = HfApi().create_commit(
+                    repo, additions, commit_message=message, revision=BRANCH, parent_commit=parent, num_threads=1
+                )
         except Exception as error:
             status = status_of(error)
-            if is_of_network(error) or status in (409, 412) or status >= 500:
+            if isinstance(error, InputError) or is_of_network(error) or status in (409, 412) or status >= 500:
                 head = list_repo(repo, BRANCH)
                 if head.commit != parent:
                     return check_is_ours(head, files)

@@ -43,6 +43,9 @@ VERSION_KEY = "general.quantization_version"
 COMMON_KEYS = {
     "general.name": (STRING, False),
     "general.alignment": (U32, False),
+    "general.license": (STRING, False),
+    "general.languages": (STRING, True),
+    "general.tags": (STRING, True),
     FILE_TYPE: (U32, False),
     VERSION_KEY: (U32, False),
     QUANTIZER: (STRING, False),

@@ -49,7 +49,7 @@ class Fault:
 
     With a status, it is refused. With `cut`, the connection ends after so many bytes of the body: of the request's if
     it has one, otherwise of the answer's. With `lost`, everything is done, and the connection ends before the answer.
-    `content` is served in place of the file's.
+    `content` is served in place of the file's; `json`, whatever it holds, in place of a JSON answer.
     """
 
     status: int = 0
@@ -57,6 +57,7 @@ class Fault:
     cut: int | None = None
     lost: bool = False
     content: bytes | None = None
+    json: bytes | None = None
 
 
 Content = bytes | Path
@@ -251,7 +252,8 @@ class Request:
             raise CutError
 
     def send_json(self, value: Any, status: int = 200, **headers: str) -> None:
-        self.send(status, {"Content-Type": "application/json", **headers}, json.dumps(value).encode())
+        data = json.dumps(value).encode() if self.fault.json is None else self.fault.json
+        self.send(status, {"Content-Type": "application/json", **headers}, data)
 
     def refuse(self, status: int, error: str, code: str = "") -> None:
         self.send_json(

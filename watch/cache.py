@@ -7,6 +7,7 @@ changed since is not trusted. A part lies at NAME.ETAG.part, so that no part of 
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +15,16 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from mimo_convert.disk import free_bytes
+from mimo_convert.fields import Fields, shown
 from mimo_convert.files import write_whole
-from mimo_convert.hub_listing import HubFile
+from mimo_convert.hub_listing import HubFile, is_plain_path
+from quantize.errors import InputError
+
+from .own_files import check_own, read_own
 
 VERIFIED, HEADER_ONLY = ".verified", ".header"
+OWN = (VERIFIED, HEADER_ONLY, ".part")  # how the cache's own names end
+MOST_OF_A_NOTE = 10_000  # bytes
 PART = re.compile(r"(.+)\.([0-9a-f]{40,64})\.part")
 MARGIN = 1 << 28  # bytes of the disk that are left to others
 
@@ -72,8 +79,21 @@ class Cache:
         self.folder, self.free = folder, free
 
     def place(self, repo: str, revision: str, name: str = "") -> Path:
-        """Where a repository's files lie, or one of them."""
-        return self.folder / quote(f"{repo}@{revision}", safe="@") / name
+        """Where a repository's files lie, or one of them: always within the folder.
+
+        Raises InputError for a name that is not one in a repository, that could be taken for one of the cache's own,
+        or that leads through a symbolic link.
+        """
+        if name and not may_be_kept(name):
+            expected = f"a name without .. and \\, of which no part ends in {', '.join(OWN)}"
+            raise InputError(f"{repo}@{revision}", f"the file {shown(name)} cannot be kept", expected=expected)
+        place = self.folder / f"{quote(repo, safe='')}@{quote(revision, safe='')}" / name
+        for path in (place, *place.parents):
+            if path == self.folder:
+                break
+            if path.is_symlink():
+                raise InputError(path, "is a symbolic link", expected="what only nightly runs write", todo="delete it")
+        return place
 
     def find(self, place: Path, file: HubFile) -> Held | None:
         """The verified file of this content: at its place, or of another repository or revision by the same name."""
@@ -89,6 +109,7 @@ class Cache:
         seconds = int(part.stat().st_mtime)
         os.utime(part, (seconds, seconds))  # the archives in which GitLab keeps a cache know no fractions
         status = part.stat()
+        check_own(note_of(place))
         note = Note(etag, sha256, status.st_size, status.st_mtime_ns)
         write_whole(note_of(place), json.dumps(asdict(note)).encode())
         part.replace(place)
@@ -104,7 +125,8 @@ class Cache:
             if file is None or file.etag != kept.etag:
                 kept.delete()
         for header in place.rglob(f"*.gguf{HEADER_ONLY}"):
-            header.unlink()
+            if is_regular(header):
+                header.unlink()
 
     def make_room(self, n: int, needed: Collection[Path], tell: Callable[[str], None]) -> bool:
         """Whether the disk has room for `n` bytes more: if need be after the least recently used were deleted, but none
@@ -125,12 +147,21 @@ class Cache:
     def _kept(self, place: Path | None = None) -> Iterator[Kept]:
         for path in list((place or self.folder).rglob("*")):
             part = PART.fullmatch(path.name)
+            if not is_regular(path):  # a folder; or what somebody else has put there
+                continue
             if part:
                 yield Kept(path, part[2], (path,))
-            elif path.suffix == VERIFIED:
+            elif path.suffix == VERIFIED and path.stem:
                 file = path.with_suffix("")
+                if file.is_symlink() or file.is_dir():
+                    continue
                 note = read_note(file)
                 yield Kept(file, note.etag if note else "", (file, path))
+
+
+def may_be_kept(name: str) -> bool:
+    """Whether a file of this name in a repository has a place in the cache."""
+    return is_plain_path(name) and "\\" not in name and not any(part.endswith(OWN) for part in name.split("/"))
 
 
 def part_of(place: Path, file: HubFile) -> Path:
@@ -148,11 +179,21 @@ def note_of(path: Path) -> Path:
 def read_note(path: Path) -> Note | None:
     """What is noted of a file; None if nothing is that can be understood."""
     try:
-        return Note(**json.loads(note_of(path).read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
+        fields = Fields(path, json.loads(read_own(note_of(path), MOST_OF_A_NOTE)))
+        most = 1 << 63  # ns until the year 2262
+        return Note(fields.text("etag"), fields.text("sha256"), fields.whole("size"), fields.whole("mtime_ns", most))
+    except (InputError, ValueError, RecursionError):
         return None
 
 
 def is_as_noted(path: Path, note: Note) -> bool:
     """Whether nothing was done to a file since it was verified."""
-    return path.exists() and (path.stat().st_size, path.stat().st_mtime_ns) == (note.size, note.mtime_ns)
+    return is_regular(path) and (path.stat().st_size, path.stat().st_mtime_ns) == (note.size, note.mtime_ns)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a regular file is there, itself and not by a link."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False

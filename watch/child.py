@@ -10,13 +10,19 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mimo_convert.fields import Fields
+from mimo_convert.outcome import INTERNAL_ERROR
+from quantize.errors import InputError
+
 from .config import Target
 from .figures import duration, one_line
-from .history import UNCHECKED, WHOLE, FileRow
+from .history import SCOPES, STATES, UNCHECKED, WHOLE, FileRow, file_rows
+from .own_files import create_own, open_own, read_own
 
+MOST_BYTES = 1 << 26  # of what a child writes of what it found
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 LONGEST = 300  # characters of a log's last line
-REASONS = {signal.SIGKILL: ", perhaps because the memory was full"}
+MEMORY = ", perhaps because the memory was full"
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,9 @@ def check_in_child(job: Job) -> Found:
     target, folder = job.target, Path(job.folder)
     answer, log = beside(folder, target.name, "found"), beside(folder, target.name, "log")
     for kind in ("found", "json", "html"):  # of a run that was killed here
-        beside(folder, target.name, kind).unlink(missing_ok=True)
-    with log.open("wb") as output:
+        for name in (kind, f"{kind}.part"):
+            beside(folder, target.name, name).unlink(missing_ok=True)
+    with create_own(log) as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "watch.worker"], stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
             cwd=folder,  # where nothing can be imported by mistake
@@ -72,13 +79,37 @@ def check_in_child(job: Job) -> Found:
     finally:
         end(process)
     if status == 0 and answer.exists():
-        values = json.loads(answer.read_bytes())
+        try:
+            found = parsed(answer)
+        except InputError as error:
+            return _unchecked(f"its process gave an answer that makes no sense: {error}", log)
         answer.unlink()
-        return Found(**values | {"files": [FileRow(**row) for row in values["files"]]})
+        return found
     if status < 0:
-        name = signal.Signals(-status)
-        return _unchecked(f"killed by {name.name}{REASONS.get(name, '')}", log)
-    return _unchecked(f"crashed with exit status {status}", log)
+        return _unchecked(f"killed by {signal_name(-status)}{MEMORY if status == -signal.SIGKILL else ''}", log)
+    kind = "ended with an internal error," if status == INTERNAL_ERROR else "crashed with"
+    return _unchecked(f"{kind} exit status {status}", log)
+
+
+def parsed(answer: Path) -> Found:
+    """What a child wrote of what it found. Raises InputError if it is not what a child writes."""
+    try:
+        values = json.loads(read_own(answer, MOST_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise InputError(answer, "is not JSON", expected="what was found") from error
+    fields = Fields(answer, values)
+    return Found(
+        fields.one_of("state", STATES), fields.one_of("scope", SCOPES), fields.texts("problems"), file_rows(fields),
+        fields.flag("report"),
+    )  # fmt: skip
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL; the number of one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
@@ -96,13 +127,16 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _unchecked(why: str, log: Path) -> Found:
-    last = last_line(log)
+    try:
+        last = last_line(log)
+    except (OSError, InputError) as error:  # it was deleted, or replaced
+        last = str(error)
     return Found(problems=[why + (f"; its last words: {last}" if last else "")])
 
 
 def last_line(log: Path) -> str:
     """The end of what was printed, empty if that is nothing."""
-    with log.open("rb") as file:
-        file.seek(-min(4 * LONGEST, log.stat().st_size), os.SEEK_END)
+    with open_own(log, os.O_RDONLY, "rb") as file:
+        file.seek(-min(4 * LONGEST, os.fstat(file.fileno()).st_size), os.SEEK_END)
         lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     return one_line(lines[-1])[-LONGEST:] if lines else ""

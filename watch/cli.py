@@ -8,20 +8,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.files import check_can_write, one_line, open_regular, write_whole
 from mimo_convert.outcome import BAD_INPUT, GATE_FAILED, PASSED
 from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
 
 from .config import read_config
 from .figures import counted, duration, one_line, state_word
-from .history import FAILED, UNCHECKED, History, TargetResult
+from .history import FAILED, SQLITE, UNCHECKED, History, TargetResult
 from .junit import as_junit
 from .nightly import nightly
 from .summary import as_markdown
 from .trends import as_text
-
-SQLITE = b"SQLite format 3\0"  # how such a file begins
 
 
 def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: Path | None) -> None:
@@ -77,7 +75,7 @@ def exit_status(results: Sequence[TargetResult]) -> int:
 def print_history(path: Path, target: str | None) -> None:
     """Print the trends of the history that a config names, or of a history itself."""
     file = history_file(path)
-    if not file.is_file():
+    if not file.exists():
         raise InputError(file, "there is no history yet", todo="run `mimo-check nightly` first")
     with closing(History(file)) as history:
         show(as_text(history, target))
@@ -85,10 +83,7 @@ def print_history(path: Path, target: str | None) -> None:
 
 def history_file(path: Path) -> Path:
     """The file itself, if it is a history; else the one that it names, as a config. Raises InputError if it is none."""
-    try:
-        with path.open("rb") as stream:
-            if stream.read(len(SQLITE)) == SQLITE:
-                return path
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}", expected="a config, or a history") from error
+    with open_regular(path, expected="a config, or a history") as stream, one_line(path, "cannot be read"):
+        if stream.read(len(SQLITE)) == SQLITE:
+            return path
     return read_config(path).history

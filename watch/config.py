@@ -12,11 +12,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mimo_convert.checkpoint import REPO as HUB_ID
 from mimo_convert.console import MAX_THREADS, default_threads
+from mimo_convert.fields import CONTROL, shown
+from mimo_convert.files import read_bytes
 from quantize.errors import InputError
 from runtime_check import bundled, repack
 from runtime_check.prompt import LANGUAGE_TAGS
 
+from .cache import may_be_kept
 from .judge import METRICS, Gates
 
 if sys.version_info >= (3, 11):
@@ -25,6 +29,11 @@ else:
     import tomli as tomllib
 
 UNITS = {"s": 1, "min": 60, "h": 3600}
+MOST_BYTES = 1_000_000  # of the file
+MOST_PARTS = 32  # of a key: the parser takes time with their square, and the keys here have three
+PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+DEEP_KEY = re.compile(rf"(?<![\w-])(?:{PART}){{{MOST_PARTS}}}")
+LONGEST_TIMEOUT = 10_000 * 3600  # seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a target: it becomes a file's name
 
 
@@ -78,13 +87,8 @@ class Config:
 def read_config(path: Path) -> Config:
     """Read and check the file. Raises InputError for whatever is wrong with it; whether the files that it names are
     there is seen when their target is checked, so that one that is missing does not take the others along."""
-    try:
-        data = path.read_bytes()
-        top = Table(path, "", tomllib.loads(data.decode("utf-8-sig")))
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}", expected="a TOML file") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(path, f"is not TOML: {error}") from error
+    data = read_bytes(path, MOST_BYTES, expected="a TOML file")
+    top = Table(path, "", parsed(path, data))
     folder = path.absolute().parent
     history, pages, cache = (
         Path(local(folder, top.take(key, TEXT, default)))
@@ -106,6 +110,19 @@ def read_config(path: Path) -> Config:
     return Config(path, hashlib.sha256(data).hexdigest(), history, pages, cache, targets)
 
 
+def parsed(path: Path, data: bytes) -> dict[str, Any]:
+    """The TOML in `data`. Raises InputError if it is none."""
+    try:
+        text = data.decode("utf-8-sig")
+        if DEEP_KEY.search(text):
+            raise InputError(path, f"has a key of more than {MOST_PARTS} parts", expected="a TOML file")
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise InputError(path, "is not TOML that can be read: lists or tables are nested too deeply") from error
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, and that of a number of too many digits
+        raise InputError(path, f"is not TOML: {error}") from error
+
+
 def local(folder: Path, path: str) -> str:
     """A path as it is seen from the config's folder."""
     return os.path.join(folder, os.path.expanduser(path))
@@ -125,7 +142,8 @@ def _target(table: "Table", folder: Path, shared: Shared) -> Target:
     name = table.take("name", TARGET_NAME)
     table.name = f"[[target]] {name}"
     repo = table.take("repo", REPO, "")
-    file, tokenizer = table.take("file", TEXT), table.take("tokenizer", TEXT, "")
+    of_files = HUB_FILE if repo else TEXT
+    file, tokenizer = table.take("file", of_files), table.take("tokenizer", of_files, "")
     if not repo:
         file, tokenizer = local(folder, file), tokenizer and local(folder, tokenizer)
     reference, checkpoint = table.take("reference", TEXT, ""), table.take("checkpoint", TEXT, "")
@@ -187,15 +205,20 @@ def _choice(choices: Sequence[str]) -> Kind:
 
 def _seconds(value: Any) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|min|h)", value)
-    if not found or not float(found[1]):
+    seconds = float(found[1]) * UNITS[found[2]] if found else 0
+    if not 0 < seconds <= LONGEST_TIMEOUT:
         raise ValueError
-    return float(found[1]) * UNITS[found[2]]
+    return seconds
 
 
 def _utc(value: Any) -> str:
     """As the history writes times, so that they compare as text."""
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        try:
+            moment = value.astimezone(timezone.utc)
+        except OSError as error:  # the system's calendar does not reach so far
+            raise ValueError from error
+        return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
     return str(_is(date)(value).isoformat())
 
 
@@ -205,14 +228,17 @@ def _texts(value: Any) -> list[str]:
 
 def _within(low: float, high: float) -> Kind:
     expected = "a number of at least 0" if math.isinf(high) else f"a number from {low:g} to {high:g}"
-    return Kind(expected, _is((int, float), lambda value: low <= value <= high))
+    return Kind(expected, _is((int, float), lambda value: low <= value <= high and math.isfinite(value)))
 
 
-TEXT = Kind("text in quotes", _is(str, lambda value: bool(value.strip())))
+TEXT = Kind("text in quotes, without control characters", _is(str, lambda x: x.strip() and not CONTROL.search(x)))
 TEXTS = Kind("text in quotes, or a list of such", _texts)
+HUB_FILE = Kind(
+    "a file's name in the repository, without .. and \\, and not one of the cache's own", _is(str, may_be_kept)
+)
 TARGET_NAME = Kind("letters, digits, . _ and -, at most 100, as in a file's name", _is(str, NAME.fullmatch))
-REPO = Kind("OWNER/NAME", _is(str, re.compile(r"[^/\s]+/[^/\s]+").fullmatch))
-DURATION = Kind('a time such as "90 s", "45 min" or "2 h"', _seconds)
+REPO = Kind("OWNER/NAME", _is(str, lambda value: HUB_ID.fullmatch(value) and ".." not in value))
+DURATION = Kind('a time such as "90 s", "45 min" or "2 h", at most 10000 h', _seconds)
 COUNT = Kind(f"a whole number from 1 to {MAX_THREADS}", _is(int, lambda value: 1 <= value <= MAX_THREADS))
 REPACK = _choice(repack.CHOICES)
 LANGUAGE = _choice(list(LANGUAGE_TAGS))
@@ -248,7 +274,7 @@ class Table:
         try:
             return kind.read(self.values[key])
         except (ValueError, TypeError, OverflowError) as error:
-            raise self.error(f"{key} is {self.values[key]!r}", expected=kind.expected) from error
+            raise self.error(f"{key} is {shown(self.values[key])}", expected=kind.expected) from error
 
     def table(self, key: str) -> "Table":
         """A table in this one, empty if it is not there."""
@@ -259,7 +285,7 @@ class Table:
         found = self.take(key, TABLES)
         for number, values in enumerate(found, 1):
             if not isinstance(values, dict):
-                raise self.error(f"{key} {number} is {values!r}", expected=TABLE.expected)
+                raise self.error(f"{key} {number} is {shown(values)}", expected=TABLE.expected)
         return [Table(self.path, f"[[{key}]] number {number}", values) for number, values in enumerate(found, 1)]
 
     def metrics(self, key: str, kinds: Mapping[str, Kind]) -> dict[str, float]:
@@ -272,6 +298,9 @@ class Table:
     def gates(self, key: str) -> dict[str, dict[str, float]]:
         """A table in this one that has, for some stages, a gate for some metrics."""
         table = self.table(key)
+        for stage in table.values:
+            if CONTROL.search(stage):
+                raise table.error(f"has the key {shown(stage)}", expected="a stage's name")
         found = {stage: table.metrics(stage, GATES) for stage in table.values}
         for stage, metrics in found.items():
             if not metrics:
@@ -282,10 +311,10 @@ class Table:
         """Raise InputError if there is a key that was not asked for."""
         for key in self.values:
             if key not in self.known:
-                raise self.error(f"has the key {key!r}, which nobody knows", **one_of(key, self.known))
+                raise self.error(f"has the key {shown(key)}, which nobody knows", **one_of(key, self.known))
 
 
 def one_of(wrong: str, known: Sequence[str]) -> dict[str, str]:
     """For an InputError: what could have been meant, or else all there is."""
-    near = get_close_matches(wrong, known, 1)
+    near = get_close_matches(wrong[:100], known, 1)
     return {"todo": f"did you mean {near[0]!r}?"} if near else {"expected": "one of " + ", ".join(known)}

@@ -5,9 +5,11 @@ which is deleted when an error ends it), and compares sizes, not hashes. Its `ht
 itself for as long as the Hub asks, and loses up to 10 MB of what came when it is killed.
 """
 
+import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from mimo_convert.hub_errors import is_of_network, one_line, persistently, statu
 from mimo_convert.hub_listing import HubFile, stream
 from quantize.errors import InputError
 from runtime_check.page_numbers import size
+
+from .own_files import open_own
 
 BLOCK = 1 << 20  # bytes in memory at a time
 NO_SUCH_RANGE = 416  # HTTP status
@@ -30,7 +34,8 @@ def download(repo: str, commit: str, file: HubFile, part: Path, tell: Callable[[
     nothing does.
     """
     where, url = f"{repo}/{file.name}", hf_hub_url(repo, file.name, revision=commit)
-    with one_line(where, "cannot be downloaded"), part.open("a+b") as content:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    with one_line(where, "cannot be downloaded"), naming(part), open_own(part, flags, "a+b") as content:
         arrived = Arrived(content, file, lambda n: tell(f"{where}: {size(n)} of {size(file.size)}"))
         while arrived.n < file.size and not persistently(lambda: arrived.go_on(url), tell):
             tell(f"{where}: the connection was cut; going on at {size(arrived.n)}")
@@ -45,6 +50,17 @@ def download(repo: str, commit: str, file: HubFile, part: Path, tell: Callable[[
             todo="try again",
         )
     return arrived.sha256.hexdigest()
+
+
+@contextmanager
+def naming(part: Path) -> Iterator[None]:
+    """Say of a full disk which file it had no room for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename:
+            raise
+        raise InputError(part, f"cannot be written: {error.strerror}", todo="make room") from error
 
 
 class Arrived:
@@ -76,6 +92,8 @@ class Arrived:
                     self._begin_anew()
                 for block in blocks:
                     self._append(block)
+                    if self.n > self.file.size:  # it is not what was listed, and might have no end
+                        return True
         except Exception as error:
             if status_of(error) == NO_SUCH_RANGE:
                 return True  # the file ends here: it is not what was listed

@@ -14,7 +14,9 @@ from runtime_check.page_numbers import size
 from .cache import Cache, header_of, part_of
 from .download import download
 from .history import HEADER, WHOLE, FileRow
+from .own_files import check_own, create_own
 
+LISTED = 20  # names of files in a message
 HEADER_BLOCK = 1 << 20  # bytes of a file asked for at first; most headers of speech LMs take a few more
 
 
@@ -61,7 +63,8 @@ def fetch(
 def listed(listing: Listing, revision: str, name: str) -> HubFile:
     """The file of a name."""
     if name not in listing.files:
-        there = ", ".join(sorted(name for name in listing.files if name.endswith(".gguf")))
+        names = sorted(name for name in listing.files if name.endswith(".gguf"))
+        there = ", ".join(names[:LISTED]) + f" or one of {len(names) - LISTED} more" * (len(names) > LISTED)
         where = f"{listing.repo}@{revision}"
         raise InputError(where, f"has no file {name}", expected=there or "a GGUF file, and it has none")
     return listing.files[name]
@@ -73,6 +76,8 @@ def whole_files(
     """Every file, verified; None if they are more than the disk can hold."""
     held = {file: there for file, place in places.items() if (there := cache.find(place, file))}
     parts = {file: part_of(place, file) for file, place in places.items() if file not in held}
+    for part in parts.values():
+        check_own(part)
     to_come = sum(file.size - (part.stat().st_size if part.exists() else 0) for file, part in parts.items())
     if not cache.make_room(to_come, {*parts.values(), *(there.path for there in held.values())}, tell):
         tell(f"{listing.repo}: the disk has no room for {size(to_come)}; only the headers are fetched")
@@ -101,7 +106,8 @@ def fetch_header(listing: Listing, file: HubFile, path: Path) -> None:
     """
     most = min(file.size, MAX_HEADER_BYTES)
     begin, end = 0, min(HEADER_BLOCK, most)
-    with path.open("wb") as content:
+    check_own(path)
+    with create_own(path) as content:
         while begin < end:
             content.write(read_range(listing.repo, listing.commit, file.name, begin, end))
             content.flush()

@@ -16,7 +16,7 @@ from runtime_check.activations import CODES, is_of_tokenizer
 from runtime_check.verdicts import Report, file_name, verdicts
 
 from .changes import changes
-from .history import FAILED, PASSED, History, StageRow, TargetResult
+from .history import FAILED, PASSED, History, StageRow, TargetResult, plain
 
 STEPS, CACHED, TRANSCRIPT = "steps", "cached", "transcript"  # stages of the history that docs/stages.md does not have
 Gates = Mapping[str, Mapping[str, float]]  # stage → metric → the least, or most, that passes
@@ -86,14 +86,16 @@ def stages_of(report: Report) -> list[StageRow]:
     seen: Counter[str] = Counter()
     rows: list[StageRow] = []
     for check in report["checks"]:
-        sound = file_name(check["audio"]["file"])
+        sound = plain(file_name(check["audio"]["file"]))
         seen[sound] += 1
         rows += _of_check(check, sound if seen[sound] == 1 else f"{sound} ({seen[sound]})")
     return rows
 
 
 def _of_check(check: Report, sound: str) -> list[StageRow]:
-    tokenizer, lm = (file_name(check[role]["file"]) if check[role] else "" for role in ("audio_tokenizer", "speech_lm"))
+    tokenizer, lm = (
+        plain(file_name(check[role]["file"])) if check[role] else "" for role in ("audio_tokenizer", "speech_lm")
+    )
     rows = [
         StageRow(
             tokenizer if is_of_tokenizer(one["name"]) else lm, sound, one["name"],

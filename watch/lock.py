@@ -8,6 +8,12 @@ from pathlib import Path
 
 from quantize.errors import InputError
 
+from .figures import one_line
+from .own_files import open_own
+
+BEGIN = "process "  # of what a lock's file holds
+LONGEST = 200  # bytes of it
+
 
 @contextmanager
 def locked(path: Path, since: str) -> Iterator[None]:
@@ -16,19 +22,35 @@ def locked(path: Path, since: str) -> Iterator[None]:
     `since` is the time that the other is told.
     """
     lock = path.with_name(path.name + ".lock")
-    try:
+    with cannot_be_written(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise InputError(lock, f"cannot be written: {error.strerror}") from error
+        file = open_own(lock, os.O_RDWR | os.O_CREAT, "r+b")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        with cannot_be_written(lock):
+            found = file.read(LONGEST)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = one_line(found.decode(errors="replace")) if is_ours(found) else "another process"
+                raise InputError(path, f"is in use by {holder}", todo="wait until that is done") from error
+            if not is_ours(found):
+                raise InputError(lock, "holds something else", expected="a lock of a nightly run", todo="move it away")
             file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise InputError(path, f"is in use by {holder}", todo="wait until that is done") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} since {since}\n")
-        file.flush()
+            file.truncate(0)
+            file.write(f"{BEGIN}{os.getpid()} since {since}\n".encode())
+            file.flush()
         yield
+
+
+def is_ours(found: bytes) -> bool:
+    """Whether what a lock's file holds is nothing, or what is written to it here."""
+    return not found or found.startswith(BEGIN.encode())
+
+
+@contextmanager
+def cannot_be_written(lock: Path) -> Iterator[None]:
+    """What the system refuses is an InputError about the lock's file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(lock, f"cannot be written: {error.strerror}", todo="make room, or another folder") from error

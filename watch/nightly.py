@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from mimo_convert.disk import sha256_of
 from mimo_convert.files import check_can_write, write_whole
 from quantize.errors import InputError
 from runtime_check.report import versions
+from runtime_check.verdicts import Report, verdicts
 
 from .child import Job, beside, check_in_child
 from .config import Config, Target
-from .history import History, TargetResult
-from .judge import judge
+from .history import UNCHECKED, History, TargetResult
+from .judge import judge, stages_of
 from .lock import locked
+from .own_files import read_own
 from .page import as_html
 
+MOST_OF_A_REPORT = 1 << 28  # bytes
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 GOES_ON_FOR = timedelta(hours=20)  # less than a day, and what timers vary by: last night's findings are not tonight's
 
@@ -70,6 +74,8 @@ def run_folder(config: Config, run: int) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(folder, f"cannot be made: {error.strerror}") from error
+    if folder.is_symlink():
+        raise InputError(folder, "is a symbolic link", expected="a folder of a nightly run", todo="delete it")
     check_can_write(index_of(config))
     return folder
 
@@ -86,8 +92,23 @@ def check(target: Target, run: int, config: Config, folder: Path, history: Histo
     )  # fmt: skip
     if not found.report:
         return result
-    report = json.loads(beside(folder, target.name, "json").read_bytes())
+    try:
+        report = read_report(beside(folder, target.name, "json"))
+        history.check(replace(result, stages=stages_of(report)))
+    except InputError as error:
+        return replace(result, state=UNCHECKED, problems=[*found.problems, f"its report makes no sense: {error}"])
     return judge(report, result, target.gates, target.tolerance, target.compare_since, history)
+
+
+def read_report(path: Path) -> Report:
+    """The report that a child wrote. Raises InputError if it is none that could be judged."""
+    try:
+        report: Report = json.loads(read_own(path, MOST_OF_A_REPORT))
+        stages_of(report)
+        verdicts(report)
+        return report | {"passed": report["passed"]}
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(path, f"{type(error).__name__}: {error}", expected="a report") from error
 
 
 def versions_of(target: Target) -> dict[str, str]:

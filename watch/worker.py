@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -19,6 +20,7 @@ from mimo_convert.disk import sha256_of
 from mimo_convert.files import write_whole
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.models import mimo_tokenizer
+from mimo_convert.outcome import BAD_INPUT, INTERNAL_ERROR
 from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from runtime_check.check import open_pair
@@ -34,7 +36,19 @@ from .history import FAILED, PASSED, UNCHECKED, WHOLE, FileRow
 
 
 def main() -> None:
-    """Do the job on stdin."""
+    """Do the job on stdin; the exit status is 0 if what was found is written, 3 after what nobody expected."""
+    try:
+        do_job()
+    except InputError as error:
+        tell(f"error: {error}")
+        sys.exit(BAD_INPUT)
+    except Exception:  # shown in the target's log, and told by the status
+        traceback.print_exc()
+        sys.exit(INTERNAL_ERROR)
+
+
+def do_job() -> None:
+    """Check the target of the job on stdin, and write down what was found."""
     values = json.loads(sys.stdin.readline())
     job = Job(**values | {"target": Target(**values["target"])})
     end_with_parent()
@@ -80,11 +94,14 @@ class EndedEarlyError(Exception):
 
 @contextmanager
 def if_wrong(state: str) -> Iterator[None]:
-    """An InputError in the block means that state."""
+    """An InputError in the block means that state; what the system refuses, that nothing could be checked."""
     try:
         yield
     except InputError as error:
         raise EndedEarlyError(state, str(error)) from error
+    except OSError as error:  # a full disk, a file that went away: it is the system's
+        what = error.strerror or str(error)
+        raise EndedEarlyError(UNCHECKED, f"{error.filename or 'the system'}: {what}") from error
 
 
 def check(job: Job, found: Found) -> None:

@@ -1,5 +1,6 @@
 """Listings and parts of files, from a Hub on this machine."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, constants
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mimo_convert.hub_listing import HubFile, list_repo, read_range
+from mimo_convert.hub_listing import HubFile, entry_of, is_plain_path, list_repo, read_range
 from quantize.errors import InputError
 
 from ..hub_server import Asked, Fault, Hub, commit, serve, use
@@ -129,6 +132,68 @@ def test_a_hiccup_is_no_error(hub: Hub) -> None:
     hub.before = lambda asked: wrong.pop() if wrong else None
     assert read_range("bob/theirs", commit("v1"), "sub/x.gguf", 100, 300) == DATA[100:300]
     assert wrong == []
+
+
+ENTRY = {"type": "file", "path": "a.gguf", "size": 6, "oid": "0" * 40, "lfs": {"oid": "0" * 64, "size": 6}}
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda x: st.lists(x, max_size=3)
+    | st.dictionaries(st.sampled_from(["path", "oid", "size", "type", "lfs"]), x, max_size=3),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"", b"<html>", b"null", b"7", b'{"error": "x"}', b"[" * 100_000, b"[1]", b"[null]", b"[[]]", b'"' + b"x" * 10**6],
+    ids=["empty", "html", "null", "number", "object", "deep", "numbers", "nulls", "lists", "cut"],
+)
+@pytest.mark.parametrize("kind", ["info", "tree"])
+def test_an_answer_that_makes_no_sense_is_one_line(hub: Hub, kind: str, page: bytes) -> None:
+    hub.put(REPO, {"a.gguf": b"hello\n"})
+    hub.before = lambda asked: Fault(json=page) if asked.kind == kind else None
+    said = failure(lambda: list_repo(REPO))
+    assert said.startswith(f"{REPO}@main")
+    assert "the Hub's answer" in said
+    assert len(said) < 600
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("size", None), ("size", "6"), ("size", -1), ("size", True), ("size", 1 << 60), ("size", 1.5), ("oid", None),
+     ("oid", "../../x"), ("oid", 7), ("lfs", 7), ("lfs", []), ("lfs", {}), ("lfs", {"oid": "../x"}), ("path", None),
+     ("path", 7), ("path", "/etc/x.gguf"), ("path", "../x.gguf"), ("path", "a/../x.gguf"), ("path", "a//x.gguf"),
+     ("path", "."), ("path", ""), ("path", "a\x1b[2J"), ("path", "a\0"), ("path", "a\ud800"), ("type", 7)],
+)  # fmt: skip
+def test_an_entry_of_the_wrong_type_is_one_line(hub: Hub, key: str, value: object) -> None:
+    hub.put(REPO, {"a.gguf": b"hello\n"})
+    page = json.dumps([{**ENTRY, key: value}]).encode()
+    hub.before = lambda asked: Fault(json=page) if asked.kind == "tree" else None
+    said = failure(lambda: list_repo(REPO))
+    assert re.match(
+        rf"{REPO}@main: the Hub's answer( on a\.gguf)?: (lfs|oid|{key}) is .*; expected |.* has no oid", said
+    )
+    assert said.isprintable()
+
+
+@given(st.sampled_from(sorted(ENTRY)), ANYTHING)
+def test_an_entry_with_anything_in_it_is_a_file_or_one_line(key: str, value: object) -> None:
+    try:
+        entry = json.loads(json.dumps({**ENTRY, key: value}))
+    except ValueError:
+        return
+    try:
+        file = entry_of("x", entry)
+    except InputError:
+        pass
+    else:
+        assert file is None or (file.size >= 0 and is_plain_path(file.name))
+
+
+def test_a_listing_goes_on_at_the_hub_alone(hub: Hub) -> None:
+    """Another server would be sent the token."""
+    hub.put(REPO, {"a": b"1", "b": b"2"})
+    hub.page_size, there = 1, hub.url
+    hub.before = lambda asked: setattr(hub, "url", "http://127.0.0.1:9" if asked.kind == "tree" else there)
+    assert "the Hub's answer goes on at 'http://127.0.0.1:9" in failure(lambda: list_repo(REPO))
 
 
 def test_a_file_that_is_not_there_is_one_line(hub: Hub) -> None:

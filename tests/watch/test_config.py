@@ -1,6 +1,9 @@
 """The config of nightly runs: what it may say, and what is said of each mistake in it."""
 
+import os
+import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -111,6 +114,72 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "nightly.toml").write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"nightly\.toml: is not TOML: .*utf-8"):
         read_config(tmp_path / "nightly.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a = " + "[" * 100_000, "a = " + "{a=" * 10_000, "a." * 100_000 + "a = 1", '"a".' * 1000 + "a = 1",
+     "threads = " + "9" * 10_000, "threads = 0x" + "f" * 10_000, "x = 1e400", "#" * 2_000_000,
+     TARGET + REFERENCE + "gates.x.cos_mean = " + "9" * 400, TARGET + REFERENCE + "tolerance.kl_mean = inf",
+     TARGET + REFERENCE + "tolerance.kl_mean = " + "9" * 400, TARGET + REFERENCE + f"timeout = '{'9' * 400} h'",
+     TARGET + REFERENCE + "compare_since = 0001-01-01T00:00:00+23:59",
+     TARGET + REFERENCE + "compare_since = 9999-12-31T23:59:59-23:59", 'history = "a\\u0000b"', 'cache = "\\u001b[2J"',
+     TARGET + REFERENCE + 'gates."\\u001b[2J" = {}'],
+    ids=range(17),
+)  # fmt: skip
+def test_hostile_toml_is_one_short_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError) as error:
+        read(tmp_path, text)
+    assert str(error.value).startswith(f"{tmp_path}/nightly.toml: ")
+    assert len(str(error.value)) < 1000
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.gguf", "/x.gguf", "a/../x", "a\\\\x", "a//x", "./x", "x.part", "x.verified/y", "x/"]
+)
+@pytest.mark.parametrize("key", ["file", "tokenizer"])
+def test_a_name_in_a_repository_leads_nowhere_else(tmp_path: Path, key: str, name: str) -> None:
+    keys = {"name": "a", "repo": "o/n", "file": "f.gguf", "reference": "r", key: name}
+    lines = [f'{one} = "{value}"' for one, value in keys.items()]
+    with pytest.raises(InputError, match=f"{key} is .*; expected a file's name in the repository"):
+        read(tmp_path, "\n".join(["[[target]]", *lines]))
+
+
+@pytest.mark.parametrize("repo", ["..", "../..", "a/..", "./a", "a/b/c", "a", "a /b", "a/b..c"])
+def test_a_repository_has_an_owner_and_a_name(tmp_path: Path, repo: str) -> None:
+    with pytest.raises(InputError, match="expected OWNER/NAME"):
+        read(tmp_path, TARGET + REFERENCE + f"repo = '{repo}'")
+
+
+def test_a_config_that_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(InputError, match=f"^{path}: is {what}; expected a TOML file"):
+            read_config(path)
+
+
+TOML = st.recursive(
+    st.text(max_size=8) | st.integers() | st.floats() | st.booleans() | st.dates()
+    | st.datetimes(timezones=st.timezones() | st.none()) | st.times(),
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+KEYS = ["name", "file", "tokenizer", "repo", "revision", "reference", "checkpoint", "checkpoint_tokenizer", "audio",
+        "language", "timeout", "threads", "repack", "tolerance", "gates", "compare_since"]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), TOML, max_size=3), st.dictionaries(st.text(max_size=5), TOML, max_size=1))
+def test_any_value_at_any_key_is_taken_or_one_line(own: dict[str, object], top: dict[str, object]) -> None:
+    """As the parser gives them: TOML text of them is the parser's business."""
+    values = {"target": [{"name": "a", "file": "f.gguf", "reference": "r", **own}], **top}
+    with patch("watch.config.tomllib.loads", lambda text: values), tempfile.NamedTemporaryFile() as file:
+        try:
+            config = read_config(Path(file.name))
+        except InputError:
+            pass
+        else:
+            assert all(0 < target.timeout < 1e9 for target in config.targets)
 
 
 def test_targets_are_chosen_by_their_names(tmp_path: Path) -> None:

@@ -1,11 +1,23 @@
 """The history keeps what it is given, and no half of a target."""
 
+import os
+import re
+import sqlite3
+import tempfile
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from quantize.errors import InputError
 from watch.history import FAILED, HEADER, PASSED, FileRow, History, StageRow, TargetResult
+from watch.judge import METRICS
+from watch.page import as_html
+from watch.summary import as_markdown
+from watch.trends import as_text
 
 STAGES = (
     StageRow("lm.gguf", "jfk.wav", "layer_00", 0.99, 0.95, 0.05),
@@ -81,3 +93,159 @@ def test_another_file_is_no_history(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be used as a history"):
         History(path)
     assert path.read_text().startswith("These are notes.")
+
+
+# ── what others wrote ────────────────────────────────────────────────────────────────────────────────────────────
+
+# As mimo-check 0.5.0 made them.
+OLD_TABLES = """
+CREATE TABLE IF NOT EXISTS runs (
+    run INTEGER PRIMARY KEY, started TEXT NOT NULL, finished TEXT, config_sha256 TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS targets (
+    run INTEGER NOT NULL REFERENCES runs, target TEXT NOT NULL, started TEXT NOT NULL, seconds REAL NOT NULL,
+    state TEXT NOT NULL, scope TEXT NOT NULL, problems TEXT NOT NULL, files TEXT NOT NULL, versions TEXT NOT NULL,
+    report TEXT NOT NULL,
+    PRIMARY KEY (run, target)
+);
+CREATE TABLE IF NOT EXISTS stages (
+    run INTEGER NOT NULL, target TEXT NOT NULL, file TEXT NOT NULL, sound TEXT NOT NULL, stage TEXT NOT NULL,
+    cos_mean REAL, cos_min REAL, rel_rmse REAL, agreement REAL, kl_mean REAL, error_rate REAL, passed INTEGER NOT NULL,
+    PRIMARY KEY (run, target, file, sound, stage),
+    FOREIGN KEY (run, target) REFERENCES targets
+);
+"""
+
+
+def recorded(folder: Path) -> Path:
+    """A history of two runs of a target."""
+    path = folder / "history.sqlite"
+    with closing(History(path)) as history:
+        for state in (PASSED, FAILED):
+            run = history.begin("2026-11-21T03:00:00Z", "ff" * 32)
+            history.record(result(run, state))
+            history.finish(run, "2026-11-21T03:10:00Z")
+    return path
+
+
+def change(path: Path, *statements: str, values: tuple[object, ...] = ()) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement, values)
+
+
+def look(path: Path) -> str:
+    """All that is made of a history."""
+    with closing(History(path)) as history:
+        page = as_html(history, ["asr", "new"]) + as_text(history)
+        page += "".join(as_text(history, target) for target in history.targets())
+        for name, metric in METRICS.items():
+            history.best("asr", name, metric.more_is_better)
+        page.encode()
+        return page + as_markdown(history.of_run(2), history)
+
+
+def test_a_history_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "h")) as connection:
+        connection.executescript(OLD_TABLES + "PRAGMA user_version = 1;")
+    History(tmp_path / "h").record(result(History(tmp_path / "h").begin("", "")))
+    assert History(tmp_path / "h").targets() == ["asr"]
+
+
+@pytest.mark.parametrize(
+    ("change_of", "says"),
+    [
+        ("UPDATE targets SET problems = ''", "target 'asr': problems is ''; expected JSON"),
+        ("UPDATE targets SET problems = '[1]'", "problems is [1]; expected a list of texts"),
+        ("UPDATE targets SET problems = x'ff'", "problems is b'\\xff'; expected JSON"),
+        ("UPDATE targets SET files = '[7]'", "files 1 is 7; expected named fields"),
+        ("UPDATE targets SET files = '{}'", "files is {}; expected a list"),
+        ("UPDATE targets SET versions = '[]'", "versions is []; expected a text for each name"),
+        ("UPDATE targets SET state = 'fine'", "state is 'fine'; expected passed or failed or unchecked"),
+        ("UPDATE targets SET scope = ''", "scope is ''; expected whole or header"),
+        ("UPDATE targets SET seconds = 9e999", "seconds is inf; expected a number from 0 to 1e+09"),
+        ("UPDATE targets SET started = 'yesterday'", "started is 'yesterday'; expected a time such as"),
+        ("UPDATE runs SET finished = x'00'", "finished is b'\\x00'; expected a time such as"),
+        ("UPDATE stages SET cos_mean = 'high'", "cos_mean is 'high'; expected a number, or nothing"),
+        ("UPDATE stages SET passed = 7", "passed is 7; expected 0 or 1"),
+        ("UPDATE stages SET stage = x'00' WHERE stage = 'transcript'", "stage is b'\\x00'; expected text"),
+        ("DELETE FROM runs", "target 'asr': the run is not in the table runs; expected a row for it"),
+        ("DROP TABLE stages", "is a database of another kind"),
+        ("ALTER TABLE stages ADD COLUMN more", "is a database of another kind"),
+        ("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END", "is a database of another kind"),
+        ("PRAGMA user_version = 2", "is a history of format 2; expected 1"),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_none_is_one_line(tmp_path: Path, change_of: str, says: str) -> None:
+    path = recorded(tmp_path)
+    change(path, change_of)
+    with pytest.raises(InputError, match=re.escape(says)) as error:
+        look(path)
+    assert str(error.value).startswith(str(path))
+
+
+COLUMNS = [(table, column) for table, columns in {
+    "runs": ("started", "finished", "config_sha256"),
+    "targets": ("run", "target", "started", "seconds", "state", "scope", "problems", "files", "versions", "report"),
+    "stages": ("run", "target", "file", "sound", "stage", "cos_mean", "cos_min", "rel_rmse", "agreement", "kl_mean",
+               "error_rate", "passed"),
+}.items() for column in columns]  # fmt: skip
+WHATEVER = (
+    st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.binary(max_size=5)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+    | st.sampled_from(["[]", "{}", "[[[[", '["\\ud800"]', '{"a": "b"}', "1e999", "NaN", '[{"name": "x"}]'])
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(COLUMNS), WHATEVER)
+def test_any_value_in_any_column_is_shown_or_one_line(place: tuple[str, str], value: object) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = recorded(Path(folder))
+        with suppress(sqlite3.IntegrityError):  # which SQLite does not take there itself
+            change(path, f"UPDATE {place[0]} SET {place[1]} = ?", values=(value,))
+        try:
+            look(path)
+        except InputError as error:
+            said = str(error)
+            assert said.startswith(str(path)), said
+
+
+def test_numbers_without_end_are_none(tmp_path: Path) -> None:
+    path = recorded(tmp_path)
+    change(path, "UPDATE stages SET cos_mean = 9e999, cos_min = -9e999, rel_rmse = 9e999, error_rate = 9e999")
+    assert "inf" not in look(path).replace("info", "")
+    with closing(History(path)) as history:
+        assert history.best("asr", "cos_mean", True) == []
+
+
+@pytest.mark.parametrize("made", ["CREATE TABLE notes (text)", "CREATE TABLE runs (x)", "CREATE VIEW runs AS SELECT 1"])
+def test_another_programs_database_is_not_given_our_tables(tmp_path: Path, made: str) -> None:
+    path = tmp_path / "notes.sqlite"
+    change(path, made)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="is a database of another kind"):
+        History(path)
+    assert path.read_bytes() == before
+
+
+def test_a_history_that_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(InputError, match=f"{path}: is {what}; expected a file with a history"):
+            History(path)
+
+
+@pytest.mark.parametrize("length", [1, 20, 4096, 5000])
+def test_a_history_that_is_cut_short_is_one_line(tmp_path: Path, length: int) -> None:
+    path = recorded(tmp_path)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match="cannot be used as a history"):
+        look(path)
+
+
+def test_a_clip_whose_name_is_not_utf8_is_recorded(tmp_path: Path) -> None:
+    with closing(History(tmp_path / "h")) as history:
+        run = history.begin("", "")
+        history.record(replace(result(run), stages=[StageRow("lm.gguf", "a\udcff.wav", "layer_00", 0.5)]))
+        assert history.of_run(run)[0].stages[0].sound == "a\\udcff.wav"

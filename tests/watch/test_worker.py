@@ -195,16 +195,53 @@ def test_where_the_disk_has_no_room_the_header_is_examined(
 # ── ends that are none ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_crash_leaves_the_files_unchecked(q4_k: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a process that cannot even begin; its log says why, and so does the result."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "sitecustomize.py").write_text(
-        "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 28,) * 2)"
-    )
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        ("sys.exit(1)", "crashed with exit status 1"),
+        ("os._exit(2)", "crashed with exit status 2"),
+        ("import watch.child; watch.child.json.loads = None", "ended with an internal error, exit status 3"),
+        ("os.kill(os.getpid(), 9)", "killed by SIGKILL, perhaps because the memory was full"),
+        ("os.kill(os.getpid(), 40)", "killed by signal 40"),
+    ],
+)
+def test_a_crash_leaves_the_files_unchecked(
+    q4_k: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, says: str
+) -> None:
+    """However it ends; its log says why, and so does the result."""
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    (tmp_path / "sitecustomize.py").write_text(f"import os, sys\nprint('last words', flush=True)\n{end}\n")
     found = check_in_child(job(tmp_path, of_pair("asr", q4_k)))
-    assert found.state == UNCHECKED
-    assert found.problems[0].startswith(("crashed with exit status 1", "killed by SIG"))
+    assert (found.state, found.report) == (UNCHECKED, False)
+    assert found.problems[0].startswith(says)
     assert last_line(tmp_path / "asr.log") in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"{", b"[" * 100_000, b"null", b"[]", b'{"state": "fine"}', b"\xff",
+     b'{"state": "passed", "scope": "whole", "problems": [1], "files": [], "report": false}',
+     b'{"state": "passed", "scope": "whole", "problems": [], "files": [{"name": 1}], "report": false}',
+     b'{"state": "passed", "scope": "whole", "problems": [], "files": [7], "report": "yes"}'],
+)  # fmt: skip
+def test_an_answer_that_makes_no_sense_leaves_the_files_unchecked(
+    q4_k: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    (tmp_path / "sitecustomize.py").write_text(f"import os\nopen('asr.found', 'wb').write({answer!r})\nos._exit(0)\n")
+    found = check_in_child(job(tmp_path, of_pair("asr", q4_k)))
+    assert (found.state, found.report) == (UNCHECKED, False)
+    assert found.problems[0].startswith(f"its process gave an answer that makes no sense: {tmp_path}/asr.found: ")
+
+
+def test_nothing_is_written_through_a_planted_link(q4_k: Files, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for kind in ("log", "found", "found.part", "json", "json.part", "html", "html.part"):
+        (tmp_path / f"asr.{kind}").symlink_to(tmp_path / "mine")
+    found = check_in_child(job(tmp_path, of_pair("asr", q4_k)))
+    assert found.state == PASSED
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not any(path.is_symlink() for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
