@@ -15,7 +15,7 @@ import numpy as np
 
 from quantize.errors import InputError
 
-from .files import one_line
+from .files import input_errors
 from .hub_folder import repository_of
 from .json_file import read_json
 from .safetensors_file import read_header
@@ -178,7 +178,7 @@ def _indexed_tensors(folder: Path, index: Path, shards: LocalShards) -> dict[str
 
 def _read_header(path: Path, shards: LocalShards) -> tuple[StoredTensor, ...]:
     """Every tensor of a shard. Raises InputError for one that is not well-formed."""
-    with one_line(path, "cannot be read"):
+    with input_errors(path, "cannot be read"):
         size = shards.size(path)
         with shards.open(path) as file:
             return read_header(path, size, file).tensors

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .files import one_line, open_regular
+from .files import input_errors, open_regular
 
 HASH_BLOCK = 1 << 24  # bytes read at once
 
@@ -28,7 +28,7 @@ def free_bytes(folder: Path) -> int:
 
 def sha256_of(path: Path) -> str:
     """The hash of a file, in hexadecimal. Raises InputError if it cannot be read."""
-    with open_regular(path) as file, one_line(path, "cannot be read"):
+    with open_regular(path) as file, input_errors(path, "cannot be read"):
         return sha256_of_open(file)
 
 

@@ -35,7 +35,7 @@ def kind_of(mode: int) -> str:
 
 def open_regular(path: Path, *, expected: str = "a regular file", todo: str = "") -> BinaryIO:
     """Open a regular file for reading, links followed. Raises InputError, at once, for anything else."""
-    with one_line(path, "cannot be read", expected=expected, todo=todo):
+    with input_errors(path, "cannot be read", expected=expected, todo=todo):
         check_regular(path, os.stat(path).st_mode, expected)  # before it is opened: to open a device can be to use it
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         stream = os.fdopen(fd, "rb")
@@ -55,7 +55,7 @@ def check_regular(path: Path, mode: int, expected: str = "a regular file") -> No
 
 def read_bytes(path: Path, most: int, *, expected: str = "a regular file", todo: str = "") -> bytes:
     """All of a regular file of at most `most` bytes. Raises InputError for a larger one, or one that is no such."""
-    with open_regular(path, expected=expected, todo=todo) as stream, one_line(path, "cannot be read"):
+    with open_regular(path, expected=expected, todo=todo) as stream, input_errors(path, "cannot be read"):
         data = stream.read(most + 1)
     if len(data) > most:
         raise InputError(path, f"has more than {most:,} bytes", expected=expected, todo=todo)
@@ -75,7 +75,7 @@ def read_text(path: Path, most: int, *, expected: str = "a text file", todo: str
 
 
 @contextmanager
-def one_line(path: Path, what: str, **more: str) -> Iterator[None]:
+def input_errors(path: Path, what: str, **more: str) -> Iterator[None]:
     """Turn what the system refuses in the block into an InputError about `path`."""
     try:
         yield
@@ -125,7 +125,7 @@ def check_can_write(path: Path | None) -> None:
     """
     if path is None:
         return
-    with one_line(path, "cannot be written"):
+    with input_errors(path, "cannot be written"):
         mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
         if stat.S_ISDIR(mode) or not path.name:
             raise InputError(path, "is a folder", expected="a file's name")
@@ -144,7 +144,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     where the system refuses.
     """
     check_can_write(path)
-    with one_line(path, "cannot be written"):
+    with input_errors(path, "cannot be written"):
         if is_stream(path):
             with open_stream(path) as stream:
                 yield stream

@@ -23,7 +23,7 @@ from quantize.errors import InputError
 from quantize.quoting import quoted
 from quantize.types import BY_GGML, Type
 
-from .files import MB, one_line, open_regular
+from .files import MB, input_errors, open_regular
 from .stored import StoredTensor
 
 ARCHITECTURE = "general.architecture"
@@ -119,7 +119,7 @@ class GGUFFile:
 
 def read_gguf(path: Path) -> GGUFFile:
     """Parse and check a GGUF file's header. Raises InputError for whatever is not a complete, well-formed file."""
-    with open_regular(path, expected="a GGUF file") as file, one_line(path, "cannot be read"):
+    with open_regular(path, expected="a GGUF file") as file, input_errors(path, "cannot be read"):
         size = os.fstat(file.fileno()).st_size
         return _Reader(path, size, file.read(min(size, 1 << 20))).parse(file)
 

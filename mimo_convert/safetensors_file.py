@@ -14,7 +14,7 @@ from quantize.errors import InputError
 from quantize.quoting import quoted
 from quantize.types import BF16, F16, F32, Type
 
-from .files import MB, one_line
+from .files import MB, input_errors
 from .json_file import parse_json
 from .stored import StoredTensor, shape_text
 
@@ -43,7 +43,7 @@ def read_header(path: Path, size: int, file: BinaryIO) -> SafetensorsHeader:
 
     Raises InputError unless it is bounded, JSON, and its tensors lie end to end, from its own end to the file's.
     """
-    with one_line(path, "cannot be read"):
+    with input_errors(path, "cannot be read"):
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise InputError(path, f"truncated: {size} bytes, header says {length}", todo=AGAIN)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from quantize.errors import WorthlessError
 
-from .files import one_line, open_regular
+from .files import input_errors, open_regular
 from .hub_folder import downloaded
 
 
@@ -76,6 +76,6 @@ class LocalShards:
     def state(self, file: Path) -> str:
         """What changes whenever a file that is here is written to, replaced, or made to look as it did: no program can
         set a ctime. Raises InputError if it is gone."""
-        with one_line(file, "cannot be read"):
+        with input_errors(file, "cannot be read"):
             status = os.stat(file)
         return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

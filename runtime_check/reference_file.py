@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_convert.checkpoint import SURROGATE
-from mimo_convert.files import one_line, open_regular
+from mimo_convert.files import input_errors, open_regular
 from mimo_convert.json_file import parse_json
 from mimo_convert.safetensors_file import read_header
 from mimo_convert.stored import StoredTensor, shape_text
@@ -76,7 +76,7 @@ LAYER = re.compile(r"layer_\d{2,3}")
 
 def load_reference(path: Path) -> Activations:
     """Read what `Activations.save` wrote. Raises InputError for any other file, and for one that contradicts itself."""
-    with open_regular(path, expected=EXPECTED) as file, one_line(path, "cannot be read"):
+    with open_regular(path, expected=EXPECTED) as file, input_errors(path, "cannot be read"):
         header = read_header(path, os.fstat(file.fileno()).st_size, file)
     if header.metadata.get("format") != FORMAT:
         raise InputError(path, "holds no reference activations", expected=EXPECTED)

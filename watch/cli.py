@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mimo_convert.files import check_can_write, one_line, open_regular, write_whole
+from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
 from mimo_convert.outcome import BAD_INPUT, GATE_FAILED, PASSED
 from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
@@ -83,7 +83,7 @@ def print_history(path: Path, target: str | None) -> None:
 
 def history_file(path: Path) -> Path:
     """The file itself, if it is a history; else the one that it names, as a config. Raises InputError if it is none."""
-    with open_regular(path, expected="a config, or a history") as stream, one_line(path, "cannot be read"):
+    with open_regular(path, expected="a config, or a history") as stream, input_errors(path, "cannot be read"):
         if stream.read(len(SQLITE)) == SQLITE:
             return path
     return read_config(path).history

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from mimo_convert.files import NO_OTHER, check_regular, kind_of, one_line
+from mimo_convert.files import NO_OTHER, check_regular, input_errors, kind_of
 from quantize.errors import InputError
 
 OURS = "a file that only nightly runs write"
@@ -36,7 +36,7 @@ def create_own(path: Path) -> BinaryIO:
 
 def read_own(path: Path, most: int) -> bytes:
     """The content of such a file. Raises InputError if it is not there, or longer than so many bytes."""
-    with one_line(path, "cannot be read"), open_own(path, os.O_RDONLY, "rb") as file:
+    with input_errors(path, "cannot be read"), open_own(path, os.O_RDONLY, "rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise InputError(path, f"has more than {most:,} bytes")
