@@ -176,7 +176,7 @@ def open_stream(path: Path) -> BinaryIO:
     return os.fdopen(fd, "wb")
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write `data` as the file `path`, all of it or nothing. Raises InputError if it cannot be written."""
     with replacing(path) as stream:
         stream.write(data)

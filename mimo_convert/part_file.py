@@ -165,8 +165,10 @@ class PartFile:
         status, begin = os.fstat(self.fd), b""
         if stat.S_ISREG(status.st_mode):
             begin = os.pread(self.fd, MAGIC_BYTES, 0)
-        what = ""
-        if not stat.S_ISREG(status.st_mode):
+        what, path = "", self.part
+        if self.journal.path.is_symlink():
+            what, path = "is a symbolic link", self.journal.path
+        elif not stat.S_ISREG(status.st_mode):
             what = f"is {kind_of(status.st_mode)}"
         elif status.st_nlink > 1:
             what = f"is one of {status.st_nlink} names of a file"
@@ -174,7 +176,7 @@ class PartFile:
             what = "has content, and no journal"
         if what:
             self.close()
-            raise InputError(self.part, what, expected="a file of an earlier run's, or none", todo="move it away")
+            raise InputError(path, what, expected="a file of an earlier run's, or none", todo="move it away")
 
     def _is_ours(self) -> bool:
         """Whether nobody else has to do with the `.part`. An interrupt may strike when it is made but not yet known."""

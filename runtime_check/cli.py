@@ -1,5 +1,6 @@
 """mimo-check: run GGUF files and compare them with the model they came from."""
 
+import io
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from mimo_convert.checkpoint import Checkpoint
 from mimo_convert.claims import Claims
 from mimo_convert.console import exit_status, one_line_errors, threads_option
-from mimo_convert.files import check_can_write, replacing
+from mimo_convert.files import check_can_write, write_whole
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.models import mimo_tokenizer
 from mimo_convert.paths import FOLDER, READS, SOURCE, WRITES, current_claims
@@ -259,8 +260,9 @@ def write_stages(folder: Path, stages: Stages, claims: Claims) -> None:
     for name, array in stages.items():
         path = folder / f"{name}.npy"
         claims.writes("--dump", path)
-        with replacing(path) as stream:
-            np.save(stream, array)
+        data = io.BytesIO()  # numpy's own writing to a file says not why it failed
+        np.save(data, array)
+        write_whole(path, data.getbuffer())
 
 
 def make_folder(folder: Path | None) -> None:

@@ -58,23 +58,30 @@ def checkpoint_reference(source: str, tokenizer: str | None, dtype: str = "f32",
 
     `max_new_tokens` is for a clip of which no answer is known.
     """
-    if find_spec("torch") is None:
-        raise InputError(
-            source, "is a checkpoint, and comparing with one takes PyTorch, which is not installed",
-            todo="pip install 'mimo-convert[reference]', or give a stored --reference, or --no-check",
-        )  # fmt: skip
+    run = pytorch_reference(source)
     model = checked(bundled.open_model(source))
     alone = family_of(model) is not mimo_asr.FAMILY
     lm, audio_tokenizer = (None, model) if alone else (model, checked(bundled.open_tokenizer(tokenizer, source)))
 
     def activations(clip: Clip, language: str, answer: Answer) -> Activations:
-        from . import reference  # late: torch is slow to import and may not be there
-
-        return reference.run(
-            lm, audio_tokenizer, clip, language, answer=answer, max_new_tokens=max_new_tokens, dtype=dtype
-        )
+        return run(lm, audio_tokenizer, clip, language, answer=answer, max_new_tokens=max_new_tokens, dtype=dtype)
 
     return Reference(activations)
+
+
+def pytorch_reference(source: str) -> Callable[..., Activations]:
+    """`reference.run`, which needs PyTorch: slow to import, it may not be there, or broken, which is known before long
+    work. Raises InputError, about the checkpoint `source`."""
+    what = "is a checkpoint, and comparing with one takes PyTorch, which"
+    otherwise = "or give a stored --reference, or --no-check"
+    if find_spec("torch") is None:
+        raise InputError(source, f"{what} is not installed", todo=f"pip install 'mimo-convert[reference]', {otherwise}")
+    try:
+        from . import reference
+    except Exception as error:  # whatever its libraries raise
+        problem = f"cannot be imported ({type(error).__name__}: {error})"
+        raise InputError(source, f"{what} {problem}", todo=f"install it again, {otherwise}") from error
+    return reference.run
 
 
 def file_reference(open_harness: Callable[[], Harness], max_new_tokens: int | None = None) -> Reference:

@@ -287,3 +287,19 @@ def test_without_torch_a_checkpoint_is_no_reference_but_the_stored_one_is(tmp_pa
     from_checkpoint = check(bundled.TINY_ASR)
     assert from_checkpoint.returncode == 2
     assert "PyTorch, which is not installed; pip install 'mimo-convert[reference]'" in from_checkpoint.stderr
+
+
+def test_torch_that_cannot_be_imported_is_told_before_the_work(tmp_path: Path, tiny: Path) -> None:
+    """A real process that finds a broken one before the installed one."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(
+        "raise OSError('libtorch_cpu.so: cannot open shared object file')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    arguments = ["tiny", "--out", tmp_path / "out", "--reference", bundled.TINY_ASR]
+    command = [Path(sys.executable).with_name("mimo-convert"), *arguments]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    [line] = found.stderr.splitlines()
+    assert "cannot be imported (OSError: libtorch_cpu.so: cannot open shared object file); install it again" in line
+    assert not (tmp_path / "out").exists()
