@@ -130,7 +130,7 @@ def test_a_part_or_journal_that_is_a_link_is_not_followed(made: Path, tmp_path: 
     assert "is a symbolic link" in result.stderr
     assert precious.read_text() == "mine"
     assert (tmp_path / name).is_symlink()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["precious", name])
+    assert not (tmp_path / "mimo-asr-q8_0.gguf").exists()
 
 
 @pytest.mark.parametrize("kind", ["another name", "content", "pipe"])
