@@ -49,7 +49,7 @@ class Fault:
 
     With a status, it is refused. With `cut`, the connection ends after so many bytes of the body: of the request's if
     it has one, otherwise of the answer's. With `lost`, everything is done, and the connection ends before the answer.
-    `content` is served in place of the file's.
+    `content` is served in place of the file's. `rewrite` makes other headers and another body of the answer's.
     """
 
     status: int = 0
@@ -57,6 +57,7 @@ class Fault:
     cut: int | None = None
     lost: bool = False
     content: bytes | None = None
+    rewrite: Callable[[dict[str, str], bytes], tuple[dict[str, str], bytes]] | None = None
 
 
 Content = bytes | Path
@@ -239,6 +240,8 @@ class Request:
     def send(self, status: int, headers: Mapping[str, str], data: bytes = b"") -> None:
         if self.fault.lost:
             raise CutError
+        if self.fault.rewrite:
+            headers, data = self.fault.rewrite(dict(headers), data)
         self.handler.send_response(status)
         for name, value in headers.items():
             self.handler.send_header(name, value)

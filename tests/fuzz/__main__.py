@@ -1,0 +1,130 @@
+"""`python -m tests.fuzz [TARGET…]`: many cases, a table of what they found, and each failure as a command to repeat it."""
+
+import argparse
+import itertools
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from .fuzz import Tally, fuzzer, within
+from .scratch import scratch
+from .targets import TARGETS
+
+BATCH = 10  # cases of a target before the next one's turn
+Work = tuple[int, argparse.Namespace]
+
+
+def main() -> int:
+    options = parse()
+    if options.case is not None:
+        return repeat(options)
+    begin = time.monotonic()
+    with ThreadPoolExecutor(options.jobs) as pool:  # most of the work is done by the servers' children
+        parts = list(pool.map(work, [(job, options) for job in range(options.jobs)]))
+    tallies = {target: Tally() for target in options.targets}
+    for part in parts:
+        for target, tally in part.items():
+            tallies[target].merge(tally)
+    print(table(tallies, time.monotonic() - begin))
+    print(causes(tallies))
+    return int(any(tally.found for tally in tallies.values()))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; by default all")
+    parser.add_argument("--cases", type=int, default=1_000_000_000, help="of each target at most")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for all targets together")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="by default another one each time")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="a folder for one case of each failure, made small")
+    parser.add_argument("--case", type=int, help="repeat this one alone, and show what it prints")
+    parser.add_argument("--edit", type=int, action="append", help="of --case, only this change; may repeat")
+    options = parser.parse_args()
+    options.targets = options.targets or list(TARGETS)
+    if unknown := [target for target in options.targets if target not in TARGETS]:
+        parser.error(f"no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    return options
+
+
+def work(order: Work) -> dict[str, Tally]:
+    """One thread's share: batches of all targets in turn, of every so-manieth number."""
+    job, options = order
+    tallies = {target: Tally() for target in options.targets}
+    with scratch() as folder, fuzzer(folder) as fuzz:
+        end = time.monotonic() + options.seconds
+        for first in itertools.count(job * BATCH, options.jobs * BATCH):
+            numbers = range(first, min(first + BATCH, options.cases))
+            if not numbers or time.monotonic() > end:
+                break
+            for target, tally in tallies.items():
+                tally.merge(fuzz.many(target, options.seed, iter(numbers), within(end - time.monotonic(), len(numbers))))
+            if job == 0:
+                show_progress(tallies, end)
+        for tally in tallies.values():
+            for key, found in tally.found.items():
+                tally.found[key] = [fuzz.minimise(found[0]), *found[1:]]
+                if options.keep:
+                    fuzz.keep(tally.found[key][0], options.keep)
+    return tallies
+
+
+def show_progress(tallies: dict[str, Tally], end: float) -> None:
+    cases, kinds = sum(t.cases for t in tallies.values()), sum(len(t.found) for t in tallies.values())
+    print(f"{cases} cases by the first job, {kinds} kinds of failure, {end - time.monotonic():.0f} s left", file=sys.stderr)
+
+
+def repeat(options: argparse.Namespace) -> int:
+    """One case again."""
+    [target] = options.targets
+    with scratch() as folder, fuzzer(folder) as fuzz:
+        edits = options.edit if options.edit is not None else None
+        case, ended, found = fuzz.run(target, options.seed, options.case, edits)
+        print(case.command, *map(ascii, case.arguments), f"\n{ended}")
+        for name in ("stdout", "stderr", "fault"):
+            print(f"── {name}\n{ascii(fuzz.folders.stream(name).decode('utf-8', 'backslashreplace')).replace(chr(92) + 'n', chr(10))[:20_000]}")
+        for failure in found.failures:
+            print(*map(ascii, failure), sep="\n    ")
+        if options.keep:
+            fuzz.keep(found, options.keep)
+    return int(bool(found.failures))
+
+
+def table(tallies: dict[str, Tally], seconds: float) -> str:
+    """A line a target; then all of them."""
+    total = Tally()
+    for tally in tallies.values():
+        total.merge(tally)
+    head = f"{'target':<16} {'cases':>7} {'past header':>11} {'accepted':>9} {'failed':>7} {'ms a case':>9} {'slowest':>8} {'memory':>8}"
+    lines = [line(name, tally) for name, tally in [*tallies.items(), ("all", total)]]
+    return "\n".join([head, *lines, f"{seconds:.0f} s; exit statuses {dict(sorted(total.statuses.items()))}"])
+
+
+def line(name: str, tally: Tally) -> str:
+    n = max(1, tally.cases)
+    failed = len({(one.seed, one.number, one.target) for found in tally.found.values() for one in found})
+    return (
+        f"{name:<16} {tally.cases:>7} {tally.past_header / n:>11.1%} {tally.accepted / n:>9.1%} {failed:>7} "
+        f"{1000 * tally.seconds / n:>9.0f} {tally.slowest:>6.1f} s {tally.largest >> 20:>5} MB"
+    )
+
+
+def causes(tallies: dict[str, Tally]) -> str:
+    """Every kind of failure with its cause, how often at which targets, and the first case of it."""
+    found: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    first = {}
+    for target, tally in tallies.items():
+        for key, cases in tally.found.items():
+            found.setdefault(key, []).append((target, len(cases)))
+            first.setdefault(key, cases[0])
+    lines = []
+    for key, where in sorted(found.items(), key=lambda item: (item[0][0], -sum(n for _, n in item[1]))):
+        detail = next((failure.detail for failure in first[key].failures if failure[:2] == key), "")
+        lines.append(f"\n{key[0]}: {key[1]}  ({', '.join(f'{target} {n}' for target, n in where)})")
+        lines.append(f"    {ascii(detail)[:300]}\n    {first[key].command}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
