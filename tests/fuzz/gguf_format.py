@@ -26,6 +26,10 @@ class Array:
     length: int
 
 
+class Raw(bytes):
+    """A value's bytes as they are to stand in the file, whatever its type says."""
+
+
 @dataclass(frozen=True)
 class Entry:
     key: bytes
@@ -126,6 +130,8 @@ def _number(type: int, value: Any) -> bytes:
 
 
 def _value(type: int, value: Any) -> bytes:
+    if isinstance(value, Raw):
+        return value
     if type == STRING:
         return _string(value)
     if type == ARRAY:
@@ -196,7 +202,7 @@ def edit_entry(choose: Random, file: File) -> File:
         key = choose.choice([_text(choose), entry.key + b"x", choose.choice(entries).key])
         entries[i] = replace(entry, key=key)
     elif what == 10:
-        entries[i] = replace(entry, type=choose.randrange(16))  # the bytes of its value stay
+        entries[i] = replace(entry, type=choose.randrange(16), value=Raw(_value(entry.type, entry.value)))
     else:
         key = choose.choice([b"general.alignment", b"mimo_convert.recipe", b"general.license", b"x.y", _text(choose)])
         entries.append(as_other_type(choose, Entry(key, U32, 32)))
@@ -210,6 +216,8 @@ def _text(choose: Random) -> bytes:
 
 def edit_value(choose: Random, entry: Entry) -> Any:
     """Another value of the same type."""
+    if isinstance(entry.value, Raw):
+        return Raw(edit_bytes(choose, entry.value))
     if entry.type == STRING:
         if b"recipe" in entry.key and choose.random() < 0.7:
             return "\n".join(choose.choices(RULES, k=choose.choice([1, 1, 3]))).encode("utf-8", "surrogatepass")
@@ -229,6 +237,8 @@ def edit_array(choose: Random, array: Array) -> Array:
     if what == 1:
         return Array(array.element, array.values[:0], 0)
     if isinstance(array.values, bytes):
+        if array.element not in CODES:
+            return replace(array, values=edit_bytes(choose, array.values))
         size = struct.calcsize(CODES[array.element])
         if what == 2:
             return replace(array, element=choose.randrange(14))

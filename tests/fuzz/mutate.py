@@ -103,20 +103,20 @@ def hostile_json(choose: Random) -> Any:
     if what == 8:
         return choose.choice([None, True, False, [], {}, [[]], [None], {"": None}])
     if what == 9:
-        depth = choose.choice([50, 900, 1100, 100_000])
+        depth = choose.choice([50, 50, 900, 1100, 100_000])
         return raw(choose.choice(["[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth]))
     if what == 10:
         return raw(choose.choice(["9" * 5000, "1e999", "-1e999", "-0", "1" + "0" * 400, "0.1e-400", '"\\ud800"', "NaN"]))
-    return raw("[" + ",".join([choose.choice(["0", '""', "18446744073709551615"])] * choose.choice([300, 100_000])) + "]")
+    return raw("[" + ",".join([choose.choice(["0", '""', "18446744073709551615"])] * choose.choice([300, 300, 50_000])) + "]")
 
 
-def edit_json(choose: Random, tree: Any) -> Any:
-    """Change one node of a tree; what is beside the way to it is shared with the tree."""
-    if isinstance(tree, (dict, list)) and tree and choose.random() < 0.85:
+def edit_json(choose: Random, tree: Any, whole: float = 0.03) -> Any:
+    """Change one node of a tree, all of it with the chance `whole`; what is beside the way to it is shared with it."""
+    if isinstance(tree, (dict, list)) and tree and choose.random() >= whole:
         key = choose.choice(list(tree)) if isinstance(tree, dict) else choose.randrange(len(tree))
         copy: Any = dict(tree) if isinstance(tree, dict) else list(tree)
         if isinstance(tree[key], (dict, list)) or choose.random() < 0.5:
-            copy[key] = edit_json(choose, tree[key])
+            copy[key] = edit_json(choose, tree[key], 0.15)
             return copy
         return edit_container(choose, copy, key)
     return near(choose, tree) if choose.random() < 0.4 else hostile_json(choose)
@@ -146,7 +146,7 @@ def edit_container(choose: Random, copy: Any, key: Any) -> Any:
     elif what == 3:
         copy[key] = hostile_json(choose)
     elif what == 4:
-        copy.extend(copy * choose.choice([1, 2, 20]))
+        copy.extend(copy[:1000] * choose.choice([1, 2, 20]))
     else:
         del copy[key:]
     return copy
@@ -157,7 +157,7 @@ def near(choose: Random, value: Any) -> Any:
     if isinstance(value, bool):
         return choose.choice([not value, int(value), str(value)])
     if isinstance(value, int):
-        return choose.choice([value + 1, value - 1, -value, 2 * value, float(value), str(value), value + 0.5, [value]])
+        return choose.choice([value + 1, value - 1, -value, 2 * value, f"{value}", raw(f"{value}.0"), raw(f"{value}.5"), [value]])
     if isinstance(value, float):
         return choose.choice([-value, value * 1e10, int(value) if abs(value) < 1e300 and value == value else 0, str(value)])
     if isinstance(value, str):

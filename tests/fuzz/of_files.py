@@ -3,11 +3,8 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-import soundfile
 
 from . import complete
 from .case import Case, Edits
@@ -21,6 +18,7 @@ from .formats import (
     json_is_object,
     parse_shard,
     shard_is_past_header,
+    sound_is_past_header,
     toml,
     tomllib,
 )
@@ -158,13 +156,6 @@ def reference(e: Edits, s: Seeds) -> Case:
 
 
 # ── sounds and manifests ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def sound_is_past_header(data: bytes) -> bool:
-    """soundfile opens it."""
-    with suppress(soundfile.SoundFileError, RuntimeError, TypeError, ValueError), soundfile.SoundFile(BytesIO(data)) as file:
-        return file.samplerate > 0
-    return False
 
 
 def audio(e: Edits, s: Seeds) -> Case:
