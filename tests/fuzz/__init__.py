@@ -1,1 +1,1 @@
-"""Fuzzing: every parser of the commands is given files that somebody damaged on purpose, millions of them if need be."""
+"""Fuzzing: every parser of the commands is given files that were damaged on purpose, as many as there is time for."""

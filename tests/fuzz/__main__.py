@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [TARGET…]`: many cases, a table of what they found, and each failure as a command to repeat it."""
+"""`python -m tests.fuzz [TARGET…]`: many cases, a table of what they found, and for each failure how to repeat it."""
 
 import argparse
 import itertools
@@ -59,7 +59,9 @@ def work(order: Work) -> dict[str, Tally]:
             if not numbers or time.monotonic() > end:
                 break
             for target, tally in tallies.items():
-                tally.merge(fuzz.many(target, options.seed, iter(numbers), within(end - time.monotonic(), len(numbers))))
+                tally.merge(
+                    fuzz.many(target, options.seed, iter(numbers), within(end - time.monotonic(), len(numbers)))
+                )
             if job == 0:
                 show_progress(tallies, end)
         for tally in tallies.values():
@@ -72,7 +74,10 @@ def work(order: Work) -> dict[str, Tally]:
 
 def show_progress(tallies: dict[str, Tally], end: float) -> None:
     cases, kinds = sum(t.cases for t in tallies.values()), sum(len(t.found) for t in tallies.values())
-    print(f"{cases} cases by the first job, {kinds} kinds of failure, {end - time.monotonic():.0f} s left", file=sys.stderr)
+    print(
+        f"{cases} cases by the first job, {kinds} kinds of failure, {end - time.monotonic():.0f} s left",
+        file=sys.stderr,
+    )
 
 
 def repeat(options: argparse.Namespace) -> int:
@@ -83,7 +88,7 @@ def repeat(options: argparse.Namespace) -> int:
         case, ended, found = fuzz.run(target, options.seed, options.case, edits)
         print(case.command, *map(ascii, case.arguments), f"\n{ended}")
         for name in ("stdout", "stderr", "fault"):
-            print(f"── {name}\n{ascii(fuzz.folders.stream(name).decode('utf-8', 'backslashreplace')).replace(chr(92) + 'n', chr(10))[:20_000]}")
+            print(f"── {name}\n{readable(fuzz.folders.stream(name))}")
         for failure in found.failures:
             print(*map(ascii, failure), sep="\n    ")
         if options.keep:
@@ -91,14 +96,22 @@ def repeat(options: argparse.Namespace) -> int:
     return int(bool(found.failures))
 
 
+def readable(stream: bytes) -> str:
+    """What was printed, with escapes for all but ASCII, and its lines as lines."""
+    return "\n".join(ascii(line)[1:-1] for line in stream.decode("utf-8", "backslashreplace").split("\n"))[:20_000]
+
+
 def table(tallies: dict[str, Tally], seconds: float) -> str:
     """A line a target; then all of them."""
     total = Tally()
     for tally in tallies.values():
         total.merge(tally)
-    head = f"{'target':<16} {'cases':>7} {'past header':>11} {'accepted':>9} {'failed':>7} {'ms a case':>9} {'slowest':>8} {'memory':>8}"
+    columns = (
+        f"{'cases':>7} {'past header':>11} {'accepted':>9} {'failed':>7} {'ms a case':>9} {'slowest':>8} {'memory':>8}"
+    )
     lines = [line(name, tally) for name, tally in [*tallies.items(), ("all", total)]]
-    return "\n".join([head, *lines, f"{seconds:.0f} s; exit statuses {dict(sorted(total.statuses.items()))}"])
+    end = f"{seconds:.0f} s; exit statuses {dict(sorted(total.statuses.items()))}"
+    return "\n".join([f"{'target':<16} {columns}", *lines, end])
 
 
 def line(name: str, tally: Tally) -> str:

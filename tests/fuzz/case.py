@@ -191,7 +191,7 @@ def last_line(stream: bytes) -> str:
 def shape(line: str) -> str:
     """A message without what it quotes, to tell messages apart."""
     words = re.sub(r"'[^']*'|\"[^\"]*\"|\S*[/.=]\S*|[^A-Za-z ]+", " ", line.split(" (")[0][:400])
-    return " ".join(words.split()[:9])
+    return " ".join(words.split()[:4])
 
 
 def is_always(_: Any) -> bool:

@@ -35,7 +35,7 @@ else:
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("quantize", "mimo_convert", "runtime_check", "publish", "watch")
 TORCH = "runtime_check.reference"  # a process that has imported torch has threads, and cannot be forked
-CPU_SECONDS, WALL_SECONDS = 10, 30  # of one run: what takes longer hangs
+CPU_SECONDS, WALL_SECONDS = 5, 30  # of one run: what takes longer hangs
 MEMORY = 1 << 30  # bytes that a run may take beyond what the server has
 LARGEST_FILE = 1 << 28  # bytes
 SCRIPTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -218,7 +218,9 @@ def settle(order: Order, told: Path) -> None:
         (resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, CPU_SECONDS), (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, LARGEST_FILE),
     ):  # fmt: skip
-        resource.setrlimit(kind, (most, most))
+        resource.setrlimit(
+            kind, (most, most + (kind == resource.RLIMIT_CPU))
+        )  # the first is a signal, the second the end
 
 
 def settle_hub(cache: Path) -> None:

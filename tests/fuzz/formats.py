@@ -29,7 +29,24 @@ else:
 
 # ── safetensors ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-DTYPES = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I8", "U8", "BOOL", "F4", "bf16", "", None, 7]
+DTYPES = [
+    "F64",
+    "F32",
+    "F16",
+    "BF16",
+    "F8_E4M3",
+    "F8_E5M2",
+    "I64",
+    "I32",
+    "I8",
+    "U8",
+    "BOOL",
+    "F4",
+    "bf16",
+    "",
+    None,
+    7,
+]
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,9 @@ def edit_shard(choose: Random, shard: Shard) -> Shard:
         return replace(shard, data=edit_data(choose, shard.data))
     if choose.random() < 0.3:
         return replace(shard, length=choose.choice([0, 1, 7, 1 << 20, 100_000_001, 1 << 40, 1 << 63, (1 << 64) - 1]))
-    return replace(shard, header={**as_dict(shard.header), "__metadata__": choose.choice([hostile_json(choose), {"a": "b"}])})
+    return replace(
+        shard, header={**as_dict(shard.header), "__metadata__": choose.choice([hostile_json(choose), {"a": "b"}])}
+    )
 
 
 def as_dict(value: Any) -> dict[str, Any]:
@@ -74,7 +93,9 @@ def edit_data(choose: Random, data: bytes) -> bytes:
     """Weights that are no numbers, or infinite, or beyond F16; or bytes too many or too few."""
     if choose.random() < 0.6 and data:
         at = choose.randrange(len(data)) & ~3
-        patch = choose.choice([b"\x80\x7f", b"\xc0\x7f", b"\x80\xff", b"\x00\x7c", b"\xff\x7f", b"\x7f\x7f", b"\x00\x48"])
+        patch = choose.choice(
+            [b"\x80\x7f", b"\xc0\x7f", b"\x80\xff", b"\x00\x7c", b"\xff\x7f", b"\x7f\x7f", b"\x00\x48"]
+        )
         return data[:at] + patch + data[at + 2 :]
     return edit_bytes(choose, data)
 
@@ -92,7 +113,15 @@ def edit_tensor(choose: Random, shard: Shard) -> Shard:
     elif what == 1:
         header[name] = {**entry, "dtype": {"BF16": "F16", "F16": "BF16"}.get(str(entry.get("dtype")), "I32")}
     elif what == 2:
-        choices = [shape[::-1], [1, *shape], [*shape, 1], [0, *shape], shape[:-1], [hostile_integer(choose), *shape[1:]], [2] * 70]
+        choices = [
+            shape[::-1],
+            [1, *shape],
+            [*shape, 1],
+            [0, *shape],
+            shape[:-1],
+            [hostile_integer(choose), *shape[1:]],
+            [2] * 70,
+        ]
         header[name] = {**entry, "shape": choose.choice(choices)}
     elif what == 3:  # as many numbers as there can be, whose product is a number of a million digits
         header[name] = {**entry, "shape": [choose.choice([1, 0, (1 << 63) - 1, 10**18])] * choose.choice([100, 30_000])}
@@ -105,7 +134,10 @@ def edit_tensor(choose: Random, shard: Shard) -> Shard:
     elif what == 7:
         header = dict(choose.sample(list(header.items()), len(header)))
     elif what == 8:
-        header[name] = {**entry, "data_offsets": [hostile_integer(choose), choose.choice([hostile_integer(choose), None])]}
+        header[name] = {
+            **entry,
+            "data_offsets": [hostile_integer(choose), choose.choice([hostile_integer(choose), None])],
+        }
     else:
         header[hostile_string(choose)] = {"dtype": "F32", "shape": [0], "data_offsets": [len(shard.data)] * 2}
     return replace(shard, header=header)
@@ -159,12 +191,20 @@ def toml_value(value: Any) -> str:
     return '""' if value is None else json.dumps(value)
 
 
+def toml_is_past_header(data: bytes) -> bool:
+    """It is TOML."""
+    with suppress(tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        return bool(tomllib.loads(data.decode("utf-8-sig")))
+    return False
+
+
 # ── SQLite ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 HARM = [
     "DROP TABLE stages", "DROP TABLE targets", "DROP TABLE runs", "ALTER TABLE targets RENAME COLUMN state TO status",
     "ALTER TABLE targets ADD COLUMN more TEXT", "DELETE FROM targets", "DELETE FROM stages", "PRAGMA user_version = 0",
-    "PRAGMA user_version = 2", "PRAGMA user_version = -1", "DELETE FROM runs", "DROP TABLE runs; CREATE VIEW runs AS SELECT 1",
+    "PRAGMA user_version = 2", "PRAGMA user_version = -1", "DELETE FROM runs",
+    "DROP TABLE runs; CREATE VIEW runs AS SELECT 1",
     "CREATE TRIGGER t AFTER INSERT ON targets BEGIN DELETE FROM runs; END",
     "DROP TABLE targets; CREATE VIEW targets AS WITH RECURSIVE n(run) AS (SELECT 1 UNION ALL SELECT run + 1 FROM n) "
     "SELECT run, 'a' AS target, '' AS started, 1.0 AS seconds, 'passed' AS state, 'whole' AS scope, '[]' AS problems, "
@@ -195,9 +235,7 @@ def edit_history(choose: Random, path: Path) -> None:
             f"SELECT rowid, {column} FROM {table} LIMIT 1 OFFSET ?", (choose.randrange(4),)
         ).fetchall() or [(1, "")]
         where = "" if choose.random() < 0.3 else f" WHERE rowid = {row[0]}"
-        connection.execute(
-            f"UPDATE OR IGNORE {table} SET {column} = ?{where}", (sql_value(choose, column, row[1]),)
-        )
+        connection.execute(f"UPDATE OR IGNORE {table} SET {column} = ?{where}", (sql_value(choose, column, row[1]),))
         connection.commit()
 
 
@@ -220,7 +258,10 @@ def sql_value(choose: Random, column: str, before: Any) -> Any:
 
 def history_is_past_header(path: Path) -> bool:
     """SQLite opens it and finds its tables."""
-    with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with (
+        suppress(sqlite3.Error, UnicodeDecodeError),
+        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection,
+    ):
         return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
     return False
 
@@ -257,7 +298,10 @@ def edit_riff(choose: Random, data: bytes) -> bytes:
     elif what == 3:
         chunk[1] = hostile_integer(choose) & 0xFFFFFFFF
     elif what == 4:
-        chunks.insert(choose.randrange(len(chunks) + 1), [choose.choice([b"LIST", b"fmt ", b"data", b"\0\0\0\0", b"bext"]), 4, b"abcd"])
+        chunks.insert(
+            choose.randrange(len(chunks) + 1),
+            [choose.choice([b"LIST", b"fmt ", b"data", b"\0\0\0\0", b"bext"]), 4, b"abcd"],
+        )
     elif what == 5:
         chunks.remove(chunk)
     elif what == 6:
@@ -267,14 +311,16 @@ def edit_riff(choose: Random, data: bytes) -> bytes:
     else:
         chunk[2] = edit_bytes(choose, chunk[2])
         chunk[1] = len(chunk[2])
-    body = b"".join(struct.pack("<4sI", name, size) + content + b"\0" * (len(content) % 2) for name, size, content in chunks)
+    body = b"".join(
+        struct.pack("<4sI", name, size) + content + b"\0" * (len(content) % 2) for name, size, content in chunks
+    )
     size = len(body) + 4 if choose.random() < 0.9 else hostile_integer(choose) & 0xFFFFFFFF
     return struct.pack("<4sI4s", data[:4], size, data[8:12]) + body
 
 
 FIRST_BYTES = {
-    b"RIFF": b"WAVEfmt ", b"fLaC": b"\0\0\0\x22", b"OggS": b"\x01vorbis", b"FORM": b"AIF", b".snd": b"", b"riff": b"wave",
-    b"caff": b"desc", b"Crea": b"tive Voice File\x1a",
+    b"RIFF": b"WAVEfmt ", b"fLaC": b"\0\0\0\x22", b"OggS": b"\x01vorbis", b"FORM": b"AIF", b".snd": b"",
+    b"riff": b"wave", b"caff": b"desc", b"Crea": b"tive Voice File\x1a",
 }  # fmt: skip
 
 

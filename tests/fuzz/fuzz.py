@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..hub_server import serve
 from .case import Case, Edits, Failure, Folders, failures
 from .forked import Ended, Forks
 from .seeds import Seeds, run_case
@@ -77,7 +78,9 @@ class Fuzzer:
         made = Edits(f"{target}/{seed}/{number}", edits)
         return TARGETS[target](made, self.seeds), made
 
-    def run(self, target: str, seed: int, number: int, edits: Collection[int] | None = None) -> tuple[Case, Ended, Found]:
+    def run(
+        self, target: str, seed: int, number: int, edits: Collection[int] | None = None
+    ) -> tuple[Case, Ended, Found]:
         """One case, and what it did that it must not."""
         case, made = self.make(target, seed, number, edits)
         ended = run_case(case, self.folders, self.forks)
@@ -117,9 +120,10 @@ class Fuzzer:
 def fuzzer(scratch: Path) -> Iterator[Fuzzer]:
     """A server, and what is right, in `scratch`."""
     with ExitStack() as stack:
-        forks = stack.enter_context(Forks(scratch))
+        hub = stack.enter_context(serve(tokens={"token": ["someone"]}))
+        forks = stack.enter_context(Forks(scratch, hub.url))
         (scratch / "seeds").mkdir()
-        yield Fuzzer(forks, Seeds(scratch / "seeds", forks), Folders(scratch / "case"))
+        yield Fuzzer(forks, Seeds(scratch / "seeds", forks, hub), Folders(scratch / "case"))
 
 
 def within(seconds: float, cases: int, least: int = 0) -> Callable[[Tally], bool]:

@@ -123,7 +123,9 @@ def _string(text: bytes) -> bytes:
 def _number(type: int, value: Any) -> bytes:
     code = CODES[type]
     if code in "fd":
-        with_limits = max(min(value, 3e38), -3e38) if code == "f" and value == value and abs(value) != float("inf") else value
+        with_limits = (
+            max(min(value, 3e38), -3e38) if code == "f" and value == value and abs(value) != float("inf") else value
+        )
         return struct.pack(f"<{code}", with_limits)
     size = struct.calcsize(code)
     return (int(value) & ((1 << 8 * size) - 1)).to_bytes(size, "little")
@@ -248,7 +250,9 @@ def edit_array(choose: Random, array: Array) -> Array:
             values = array.values * choose.choice([2, 100])
         else:
             at = size * choose.randrange(max(1, array.length))
-            number = _number(array.element, choose.choice(FLOATS if array.element in (F32, F64) else [hostile_integer(choose)]))
+            number = _number(
+                array.element, choose.choice(FLOATS if array.element in (F32, F64) else [hostile_integer(choose)])
+            )
             values = array.values[:at] + number + array.values[at + size :]
         return Array(array.element, values, len(values) // size)
     values = list(array.values)
@@ -315,7 +319,15 @@ def edit_row(choose: Random, file: File) -> File:
     return replace(file, rows=rows)
 
 
-HALVES = [b"\x00\x7c", b"\x00\xfc", b"\x01\x7e", b"\xff\x7b", b"\x00\x00", b"\x00\x80", b"\x01\x00"]  # inf, nan, large, 0
+HALVES = [
+    b"\x00\x7c",
+    b"\x00\xfc",
+    b"\x01\x7e",
+    b"\xff\x7b",
+    b"\x00\x00",
+    b"\x00\x80",
+    b"\x01\x00",
+]  # inf, nan, large, 0
 FLOAT_BYTES = [struct.pack("<f", x) for x in (float("inf"), float("nan"), 3e38, -3e38, 0.0, 1e-40)]
 
 

@@ -23,9 +23,11 @@ STRINGS = [
     "😀" * 40, "x" * 100_000, "someone/model", "someone/model@main", "None", "true", "'", '"', "\\", "con.gguf",
 ]  # fmt: skip
 RULES = [
-    "(.+)+!=q4_k", "(a*)*b=q8_0", "(?=x)=q4_k", r"(.)\1=f16", "[=q4_k", "=q4_k", "x=", "x=q9_z", "(" * 500 + ")" * 500 + "=f16",
+    "(.+)+!=q4_k", "(a*)*b=q8_0", "(?=x)=q4_k", r"(.)\1=f16", "[=q4_k", "=q4_k", "x=", "x=q9_z",
+    "(" * 500 + ")" * 500 + "=f16",
     "a{1000}{1000}=f16", "(?P<n>x)(?P=n)=f16", "x" * 20_000 + "=f16", ".*=f32", ".=q4_k", r"\Z=f16", "(?i)FFN=q8_0",
-    "#=q4_k", "\x1b[2J=q4_k", "(?<!x)y=q8_0", "x{,99999999999}=f16", r"\p{L}=f16", "(?s:.)=q4_0", "|=q4_k", "[[:alpha:]]=f16",
+    "#=q4_k", "\x1b[2J=q4_k", "(?<!x)y=q8_0", "x{,99999999999}=f16", r"\p{L}=f16", "(?s:.)=q4_0", "|=q4_k",
+    "[[:alpha:]]=f16",
 ]  # fmt: skip
 
 
@@ -106,8 +108,12 @@ def hostile_json(choose: Random) -> Any:
         depth = choose.choice([50, 50, 900, 1100, 100_000])
         return raw(choose.choice(["[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth]))
     if what == 10:
-        return raw(choose.choice(["9" * 5000, "1e999", "-1e999", "-0", "1" + "0" * 400, "0.1e-400", '"\\ud800"', "NaN"]))
-    return raw("[" + ",".join([choose.choice(["0", '""', "18446744073709551615"])] * choose.choice([300, 300, 50_000])) + "]")
+        return raw(
+            choose.choice(["9" * 5000, "1e999", "-1e999", "-0", "1" + "0" * 400, "0.1e-400", '"\\ud800"', "NaN"])
+        )
+    return raw(
+        "[" + ",".join([choose.choice(["0", '""', "18446744073709551615"])] * choose.choice([300, 300, 50_000])) + "]"
+    )
 
 
 def edit_json(choose: Random, tree: Any, whole: float = 0.03) -> Any:
@@ -157,9 +163,13 @@ def near(choose: Random, value: Any) -> Any:
     if isinstance(value, bool):
         return choose.choice([not value, int(value), str(value)])
     if isinstance(value, int):
-        return choose.choice([value + 1, value - 1, -value, 2 * value, f"{value}", raw(f"{value}.0"), raw(f"{value}.5"), [value]])
+        return choose.choice(
+            [value + 1, value - 1, -value, 2 * value, f"{value}", raw(f"{value}.0"), raw(f"{value}.5"), [value]]
+        )
     if isinstance(value, float):
-        return choose.choice([-value, value * 1e10, int(value) if abs(value) < 1e300 and value == value else 0, str(value)])
+        return choose.choice(
+            [-value, value * 1e10, int(value) if abs(value) < 1e300 and value == value else 0, str(value)]
+        )
     if isinstance(value, str):
         return choose.choice(
             [value + choose.choice(STRINGS[:40]), value[:-1], value.upper(), [value], value * 2, f" {value}", value[1:]]
@@ -189,7 +199,9 @@ def edit_lines(choose: Random, data: bytes) -> bytes:
         at = choose.randrange(len(lines[i]) + 1)
         lines[i] = lines[i][:at] + hostile_string(choose).encode("utf-8", "surrogatepass") + lines[i][at:]
     elif what == 6:
-        return choose.choice([b"\xef\xbb\xbf" + data, data.replace(b"\n", b"\r\n"), data.decode("latin-1").encode("utf-16")])
+        return choose.choice(
+            [b"\xef\xbb\xbf" + data, data.replace(b"\n", b"\r\n"), data.decode("latin-1").encode("utf-16")]
+        )
     else:
         return edit_bytes(choose, data)
     return b"\n".join(lines)

@@ -26,7 +26,9 @@ def conversion(e: Edits, files: Files, past_header: bool, *, alone: bool = False
         options = complete.REPORT_OPTIONS if reports else []
         return Case("mimo-convert", [*models, *more, *options, "--dry-run"], files, past_header, outputs=reports)
     outputs = {"out/*.gguf": complete.gguf}
-    return Case("mimo-convert", [*models, *more, "--no-check", "--out", "out"], files, past_header, outputs=outputs, parts=True)
+    return Case(
+        "mimo-convert", [*models, *more, "--no-check", "--out", "out"], files, past_header, outputs=outputs, parts=True
+    )
 
 
 def comparison(e: Edits, s: Seeds, files: Files, past_header: bool, folder: str) -> Case:
@@ -39,7 +41,9 @@ def comparison(e: Edits, s: Seeds, files: Files, past_header: bool, folder: str)
     return Case("mimo-check", arguments, files, past_header, (0, 1, 2), complete.REPORTS)
 
 
-def checkpoint_case(e: Edits, s: Seeds, damaged: Mapping[str, bytes], past_header: bool, without: tuple[str, ...] = ()) -> Case:
+def checkpoint_case(
+    e: Edits, s: Seeds, damaged: Mapping[str, bytes], past_header: bool, without: tuple[str, ...] = ()
+) -> Case:
     """A command on the checkpoints, of which `damaged` files, such as asr/config.json, are others."""
     folder = next(iter(damaged)).split("/")[0]
     alone = folder == "tok" and e.choose.random() < 0.7
@@ -62,7 +66,11 @@ def safetensors(e: Edits, s: Seeds) -> Case:
 
 def json_file(e: Edits, s: Seeds, name: str, edit: Callable[[Random, Any], Any] = edit_json) -> tuple[bytes, bool]:
     """A JSON file with a changed tree, now and then with damaged bytes; and whether it is a JSON object still."""
-    data = e.apply(edit_bytes, s.bytes(name)) if e.choose.random() < 0.06 else dump(e.last, e.apply(edit, s.json(name)), bool(e.kept))
+    data = (
+        e.apply(edit_bytes, s.bytes(name))
+        if e.choose.random() < 0.06
+        else dump(e.last, e.apply(edit, s.json(name)), bool(e.kept))
+    )
     return data, json_is_object(data)
 
 
@@ -74,7 +82,14 @@ def index(e: Edits, s: Seeds) -> Case:
             return edit_json(choose, tree)
         names = {**tree["weight_map"]}
         if names:
-            shards = [*set(map(str, names.values())), "../x.safetensors", "", ".", "model.safetensors", hostile_string(choose)]
+            shards = [
+                *set(map(str, names.values())),
+                "../x.safetensors",
+                "",
+                ".",
+                "model.safetensors",
+                hostile_string(choose),
+            ]
             names[choose.choice([*names])] = choose.choice(shards)
         return {**tree, "weight_map": names}
 
@@ -88,7 +103,14 @@ def config(e: Edits, s: Seeds) -> Case:
     return checkpoint_case(e, s, {name: data}, past)
 
 
-VOCABULARY = ["tokenizer.json", "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "added_tokens.json"]
+VOCABULARY = [
+    "tokenizer.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "added_tokens.json",
+]
 
 
 def edit_tokenizer(choose: Random, tree: Any) -> Any:
@@ -129,9 +151,32 @@ def is_text(data: bytes) -> bool:
 NOTE = f"{'c' * 40}\n{'d' * 64}\n4000000000.0\n".encode()
 
 
+def edit_note(choose: Random, data: bytes) -> bytes:
+    """One of three lines, mostly in place of another."""
+    lines = data.split(b"\n")
+    if choose.random() < 0.3 or len(lines) < 4:
+        return edit_lines(choose, data)
+    words = [
+        b"c" * 40,
+        b"d" * 40,
+        b"0",
+        b"nan",
+        b"inf",
+        b"-1",
+        b"1e999",
+        b"\xd9\xa1",
+        b"x",
+        b"C" * 64,
+        b"1_0",
+        b"9" * 5000,
+    ]
+    lines[choose.randrange(3)] = choose.choice(words)
+    return b"\n".join(lines)
+
+
 def hub_note(e: Edits, s: Seeds) -> Case:
     """What `hf download --local-dir` noted beside a shard; one that says nothing is no error."""
-    data = e.apply(edit_lines, NOTE)
+    data = e.apply(edit_note, NOTE)
     files: Files = {**s.under("tok"), "tok/.cache/huggingface/download/model.safetensors.metadata": data}
     return conversion(e, files, len(data.split()) == 3 and is_text(data), alone=True)
 

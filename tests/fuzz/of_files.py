@@ -1,10 +1,8 @@
-"""Targets about what was made: GGUF in every command, the stored reference, sounds, manifests, reports, nightly runs."""
+"""Targets about what was made: GGUF in every command, stored references, sounds, manifests, reports, nightly runs."""
 
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 from . import complete
 from .case import Case, Edits
@@ -20,7 +18,7 @@ from .formats import (
     shard_is_past_header,
     sound_is_past_header,
     toml,
-    tomllib,
+    toml_is_past_header,
 )
 from .gguf_format import build, edit_file, is_past_header, parse
 from .mutate import Random, dump, edit_bytes, edit_json, edit_lines, hostile_string
@@ -31,7 +29,9 @@ LM, TOK = FOUND
 RUN = ["--audio", "clip.wav", "--max-new-tokens", "2", "--threads", "1"]
 
 
-def damaged_gguf(e: Edits, s: Seeds, kinds: tuple[str, ...] = ("q8_0", "q8_0", "q4_k", "f16")) -> tuple[str, str, bytes, bool]:
+def damaged_gguf(
+    e: Edits, s: Seeds, kinds: tuple[str, ...] = ("q8_0", "q8_0", "q4_k", "f16")
+) -> tuple[str, str, bytes, bool]:
     """One of the pair's files, by its usual name, damaged: its type, name and bytes, and whether it begins right."""
     kind = e.choose.choice(kinds)
     name = e.choice_of([LM, LM, TOK]).replace("q8_0", kind)
@@ -70,9 +70,22 @@ def gguf_checkpoint(e: Edits, s: Seeds) -> Case:
 
 def gguf_quantize(e: Edits, s: Seeds) -> Case:
     _, name, data, past = damaged_gguf(e, s)
-    options = ["--threads", "1", *e.choice_of([[], ["--outtype", "q8_0"], ["--outtype", "q4_k", "--allow-requantize"], ["--fuse-qkv"], ["--split-qkv"]])]
+    options = [
+        "--threads",
+        "1",
+        *e.choice_of(
+            [[], ["--outtype", "q8_0"], ["--outtype", "q4_k", "--allow-requantize"], ["--fuse-qkv"], ["--split-qkv"]]
+        ),
+    ]
     options += e.choice_of([[], [], ["--dry-run"], ["--asr-only"]])
-    return Case("mimo-quantize", [name, "out.gguf", *options], {name: data}, past, outputs={"out.gguf": complete.gguf}, parts=True)
+    return Case(
+        "mimo-quantize",
+        [name, "out.gguf", *options],
+        {name: data},
+        past,
+        outputs={"out.gguf": complete.gguf},
+        parts=True,
+    )
 
 
 def gguf_run(e: Edits, s: Seeds) -> Case:
@@ -84,7 +97,11 @@ def gguf_run(e: Edits, s: Seeds) -> Case:
     if e.choose.random() < 0.5:
         files["r.safetensors"] = s.path("reference.safetensors")
         options += ["--reference", "r.safetensors"]
-    options += e.choice_of([[], ["--repack", "on"], ["--language", "chinese"]] if "--reference" not in options else [[], ["--repack", "on"]])
+    options += e.choice_of(
+        [[], ["--repack", "on"], ["--language", "chinese"]]
+        if "--reference" not in options
+        else [[], ["--repack", "on"]]
+    )
     outputs = complete.REPORTS if e.choose.random() < 0.3 else {}
     options += complete.REPORT_OPTIONS if outputs else []
     first = name if e.choose.random() < 0.3 else LM.replace("q8_0", kind)
@@ -125,14 +142,18 @@ def edit_reference(choose: Random, shard: Shard) -> Shard:
 
 
 def edit_stage(choose: Random, shard: Shard) -> Shard:
-    """Numbers of one stage: ids beyond the vocabulary, logits that are no numbers; or its shape, the bytes as they are."""
+    """Numbers of one stage: ids beyond the vocabulary, logits that are no numbers; or another shape of as many."""
     names = [name for name, entry in shard.header.items() if name != "__metadata__" and isinstance(entry, dict)]
     if not names:
         return shard
     name = choose.choice([*names, *(n for n in names if n.endswith(("ids", "codes")))])
     entry = shard.header[name]
     offsets = entry.get("data_offsets")
-    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int and 0 <= n <= len(shard.data) for n in offsets)):
+    if not (
+        isinstance(offsets, list)
+        and len(offsets) == 2
+        and all(type(n) is int and 0 <= n <= len(shard.data) for n in offsets)
+    ):
         return shard
     begin, end = offsets
     if choose.random() < 0.3:
@@ -140,7 +161,15 @@ def edit_stage(choose: Random, shard: Shard) -> Shard:
         shape = choose.choice([[n], [n, 1], [1, n], [1, 1, n], [n // 2, 2], []])
         return Shard({**shard.header, name: {**entry, "shape": shape}}, shard.data)
     at = begin + 4 * choose.randrange(max(1, (end - begin) // 4))
-    numbers = [b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\x91\1\0\0", b"\xff\xff\x7f\x7f"]
+    numbers = [
+        b"\xff\xff\xff\xff",
+        b"\xff\xff\xff\x7f",
+        b"\0\0\0\x80",
+        b"\0\0\xc0\x7f",
+        b"\0\0\x80\x7f",
+        b"\x91\1\0\0",
+        b"\xff\xff\x7f\x7f",
+    ]
     patch = choose.choice(numbers) * choose.choice([1, 1, 8, max(1, (end - at) // 4)])
     patch = patch[: max(0, end - at)]
     return Shard(shard.header, shard.data[:at] + patch + shard.data[at + len(patch) :])
@@ -166,7 +195,11 @@ def audio(e: Edits, s: Seeds) -> Case:
     if e.kept and e.choose.random() < 0.2:
         names = [f"a.{e.choose.choice(['raw', 'wav', 'flac', 'mp3', 'RAW', 'sd2', 'mat', 'x', 'ogg', 'htk', 'xi'])}"]
     if e.kept and e.choose.random() < 0.15:
-        names = [e.choose.choice(["\udcff.wav", "a\x1b[2J.wav", "new\nline.wav", "-.wav", "é" * 100 + ".wav", ".wav", " .wav"])]
+        names = [
+            e.choose.choice(
+                ["\udcff.wav", "a\x1b[2J.wav", "new\nline.wav", "-.wav", "é" * 100 + ".wav", ".wav", " .wav"]
+            )
+        ]
     where = e.choice_of(["file", "file", "folder"])
     prefix = "sounds/" if where == "folder" else ""
     files: Files = {prefix + name: data for name in names} | {n: s.path(f"q8_0/{n}") for n in FOUND}
@@ -190,11 +223,13 @@ def edit_manifest(choose: Random, data: bytes) -> bytes:
 
 
 def manifest(e: Edits, s: Seeds) -> Case:
-    data = e.apply(edit_manifest, b'{"audio": "clip.wav", "text": "what is said"}\n{"audio": "clip.flac"}\n')
+    with_reference = e.choice_of([True, False])  # which is of one sound
+    second = b'{"audio": "clip.wav"}\n' if with_reference else b'{"audio": "clip.flac"}\n'
+    data = e.apply(edit_manifest, b'{"audio": "clip.wav", "text": "what is said"}\n' + second)
     files: Files = {"m.jsonl": data, **{n: s.path(f"q8_0/{n}") for n in FOUND}}
     files |= {n: s.path(n) for n in ("clip.wav", "clip.flac")}
     arguments = [LM, "--audio", "m.jsonl", "--threads", "1", "--max-new-tokens", "1"]
-    if e.choose.random() < 0.5:
+    if with_reference:
         arguments += ["--reference", "r.safetensors"]
         files["r.safetensors"] = s.path("reference.safetensors")
     first = next((line for line in data.splitlines() if line.strip()), b"")
@@ -229,11 +264,12 @@ CONFIG = {
     "tolerance": {"cos_mean": 0.002, "rel_rmse": 0.02},
     "target": [
         {
-            "name": "good", "file": "a.gguf", "tokenizer": "b.gguf", "reference": "r.safetensors", "audio": ["a.wav", "b.wav"],
-            "language": "english", "gates": {"layer_00": {"cos_mean": 0.9}}, "compare_since": "2026-01-01",
+            "name": "good", "file": "a.gguf", "tokenizer": "b.gguf", "reference": "r.safetensors",
+            "audio": ["a.wav", "b.wav"], "language": "english",
+            "gates": {"layer_00": {"cos_mean": 0.9}}, "compare_since": "2026-01-01",
         },
         {"name": "away", "repo": "someone/speech", "revision": "main", "file": "a.gguf", "reference": "r.safetensors"},
-        {"name": "torch", "file": "a.gguf", "tokenizer": "b.gguf", "checkpoint": "tiny", "checkpoint_tokenizer": "tiny"},
+        {"name": "torch", "file": "a.gguf", "tokenizer": "b.gguf", "checkpoint": "tiny", "checkpoint_tokenizer": "x"},
     ],
 }  # fmt: skip
 PAGES = ["pages/*", "history.sqlite*", "cache/*", "*.lock", ".*"]
@@ -251,13 +287,6 @@ def nightly_toml(e: Edits, s: Seeds) -> Case:
     return Case("mimo-check", arguments, files, toml_is_past_header(text), (0, 1, 2), always=["history.sqlite"])
 
 
-def toml_is_past_header(data: bytes) -> bool:
-    """It is TOML."""
-    with suppress(tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError):
-        return bool(tomllib.loads(data.decode("utf-8-sig")))
-    return False
-
-
 def history(e: Edits, s: Seeds) -> Case:
     """The history of nightly runs, shown; and gone on with by a run of which all targets are done."""
     path = s.path("damaged.sqlite")
@@ -272,5 +301,12 @@ def history(e: Edits, s: Seeds) -> Case:
         options = ["--junit", "j.xml", "--summary", "s.md"]
         outputs = {"j.xml": complete.xml, "s.md": complete.text}
         return Case("mimo-check", ["nightly", "nightly.toml", *options], files, past, (0, 1, 2), outputs, always=PAGES)
-    arguments = e.choice_of([["nightly.toml"], ["history.sqlite"], ["nightly.toml", "--target", "good"], ["history.sqlite", "--target", "fallen"]])
+    arguments = e.choice_of(
+        [
+            ["nightly.toml"],
+            ["history.sqlite"],
+            ["nightly.toml", "--target", "good"],
+            ["history.sqlite", "--target", "fallen"],
+        ]
+    )
     return Case("mimo-check", ["history", *arguments], files, past, (0, 1, 2), always=["history.sqlite*"])

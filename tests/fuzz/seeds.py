@@ -1,4 +1,4 @@
-"""What is right before it is damaged: a small pair of checkpoints, files made of them, and all that belongs to those."""
+"""What is right before it is damaged: a small pair of checkpoints, files made of them, and what belongs to those."""
 
 import json
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from runtime_check.activations import Activations
 from runtime_check.transcribe import Harness, read_clip
 from watch.history import FAILED, PASSED, UNCHECKED, FileRow, History, StageRow, TargetResult
 
+from ..hub_server import Hub
 from ..mimo_convert.killed import Fault, Runs
 from ..synthetic import write_audio_tokenizer, write_speech_lm
 from .case import Case, Folders
@@ -27,24 +28,37 @@ T = TypeVar("T")
 LM = {
     "vocab_size": 400, "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
     "head_dim": 32, "intermediate_size": 256, "input_local_layers": 1, "input_local_dim": 32, "local_layers": 1,
-    "local_dim": 64, "local_ffn_dim": 64, "local_attn_heads": 2, "speech_vocab_size": "33-33-17-17-17-17-17-17",
+    "local_dim": 64, "local_ffn_dim": 64, "local_attn_heads": 2, "max_position_embeddings": 80,
+    "speech_vocab_size": "33-33-17-17-17-17-17-17",
     "speech_zeroemb_idx": "32-32-16-16-16-16-16-16",
 }  # fmt: skip
 TOKENIZER = {
-    "d_model": 64, "encoder_layers": 1, "encoder_skip_layer_id": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 256,
-    "n_mels": 16, "num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6,
+    "d_model": 64, "encoder_layers": 1, "encoder_skip_layer_id": 1, "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 256, "n_mels": 16, "num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6,
 }  # fmt: skip
-SOUNDS = {"wav": {}, "flac": {}, "ogg": {}, "mp3": {}, "aiff": {}, "au": {}, "w64": {}, "caf": {}, "voc": {"subtype": "PCM_16"}}
+SOUNDS = {
+    "wav": {},
+    "flac": {},
+    "ogg": {},
+    "mp3": {},
+    "aiff": {},
+    "au": {},
+    "w64": {},
+    "caf": {},
+    "voc": {"subtype": "PCM_16"},
+}
 SHA = "0123456789abcdef" * 4
 FOUND = "mimo-asr-q8_0.gguf", "mimo-tokenizer-q8_0.gguf"
 REPO = "someone/speech"
+REPOS = {"someone/asr": "asr", "someone/tok": "tok", REPO: "q8_0"}
 
 
 class Seeds:
-    """Made in `folder` with the commands that are fuzzed."""
+    """Made in `folder` with the commands that are fuzzed; `hub` serves some of it."""
 
-    def __init__(self, folder: Path, forks: Forks) -> None:
-        self.folder, self.forks = folder, forks
+    def __init__(self, folder: Path, forks: Forks, hub: Hub) -> None:
+        self.folder, self.forks, self.hub = folder, forks, hub
+        hub.repos = {name: {"main": folder / place} for name, place in REPOS.items()}
         self.parsed: dict[tuple[str, Any], Any] = {}
         write_speech_lm(folder / "asr", **LM)
         write_audio_tokenizer(folder / "tok", **TOKENIZER)
@@ -126,7 +140,8 @@ class Seeds:
     def config(self) -> str:
         """A nightly.toml of the targets in the history; none of its files need be there."""
         targets = "".join(
-            f'[[target]]\nname = "{name}"\nfile = "a.gguf"\nreference = "r.safetensors"\n\n' for name in ("good", "fallen", "away")
+            f'[[target]]\nname = "{name}"\nfile = "a.gguf"\nreference = "r.safetensors"\n\n'
+            for name in ("good", "fallen", "away")
         )
         return f'history = "history.sqlite"\npages = "pages"\n\n{targets}'
 
