@@ -75,15 +75,15 @@ class Failure(NamedTuple):
 
 
 class Folders:
-    """A case's own folders: `work` holds its files, `told` what it prints, `home` is its user's."""
+    """A case's own folders: `work` has its files, `told` what it prints, `home` is its user's, `tmp` the system's."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.work, self.told, self.home = (root / name for name in ("work", "told", "home"))
+        self.work, self.told, self.home, self.tmp = (root / name for name in ("work", "told", "home", "tmp"))
 
     def fill(self, files: Mapping[str, bytes | Path]) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
-        for folder in (self.work, self.told, self.home / "tmp", self.home / "cache"):
+        for folder in (self.work, self.told, self.home, self.tmp):
             folder.mkdir(parents=True)
         for name, content in files.items():
             path = self.work / name
@@ -101,7 +101,7 @@ class Folders:
 def failures(case: Case, folders: Folders, ended: Ended) -> list[Failure]:
     """Everything that the command must not have done."""
     out, err, fault = (folders.stream(name) for name in ("stdout", "stderr", "fault"))
-    crashes = [path.read_bytes() for path in files_in(folders.home / "cache")]
+    crashes = [path.read_bytes() for path in files_in(folders.home) if not path.is_relative_to(folders.home / "hub")]
     where = cause_of(b"\n".join([err, out, *crashes]).decode("utf-8", "replace"), fault.decode("utf-8", "replace"))
     found = []
     if ended.timed_out or ended.status in (-24, -9):
@@ -167,7 +167,7 @@ def left_badly(case: Case, folders: Folders, status: int) -> list[Failure]:
                 found.append(Failure("output", f"{Path(name).suffix} is not complete", f"{name}, {len(data)} bytes"))
         elif not (case.parts and is_worth_keeping(name, there)):
             found.append(Failure("leftover", Path(name).suffix, name))
-    found += [Failure("leftover", "temporary file", path.name) for path in files_in(folders.home / "tmp")]
+    found += [Failure("leftover", "temporary file", path.name) for path in files_in(folders.tmp)]
     return found
 
 

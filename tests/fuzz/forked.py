@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -39,6 +40,7 @@ CPU_SECONDS, WALL_SECONDS = 5, 30  # of one run: what takes longer hangs
 MEMORY = 1 << 30  # bytes that a run may take beyond what the server has
 LARGEST_FILE = 1 << 28  # bytes
 SCRIPTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+OURS = 99  # exit status of a child that we made badly
 WORKER = "watch.worker"  # what `mimo-check nightly` starts for each target: its job is on stdin
 
 
@@ -108,6 +110,7 @@ class Forks:
 def serve() -> None:
     """Obey orders from stdin, until there are no more."""
     import_everything()
+    assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked safely"
     gc.freeze()  # the children need not even look at it
     for line in sys.stdin:
         order = Order(**json.loads(line))
@@ -181,6 +184,9 @@ def be_the_command(order: Order) -> NoReturn:
         if new:
             (told / "modules").write_text(json.dumps(new))
         status = end(status)
+    except BaseException:  # ours, not the command's
+        traceback.print_exc()
+        status = OURS
     finally:
         os._exit(status)
 
@@ -201,7 +207,12 @@ def settle(order: Order, told: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     home = Path(order.home)
     os.environ.update(
-        {"HOME": str(home), "TMPDIR": str(home / "tmp"), "XDG_CACHE_HOME": str(home / "cache"), **order.environment}
+        {
+            "HOME": str(home),
+            "TMPDIR": str(home.with_name("tmp")),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            **order.environment,
+        }
     )
     tempfile.tempdir = None
     settle_hub(home / "hub")

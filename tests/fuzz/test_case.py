@@ -91,9 +91,9 @@ def test_a_part_that_is_worth_keeping(folders: Folders) -> None:
 
 
 def test_what_is_left_elsewhere(folders: Folders) -> None:
-    (folders.home / "tmp" / "x").touch()
+    (folders.tmp / "x").touch()
     assert kinds(folders) == ["leftover"]
-    (folders.home / "cache" / "crash.txt").write_text(TRACEBACK)
+    (folders.home / "crash.txt").write_text(TRACEBACK)
     assert "traceback" in kinds(folders)
 
 
