@@ -221,6 +221,7 @@ def settle(order: Order, told: Path) -> None:
     faulthandler.register(signal.SIGXCPU, fault, chain=True)
     faulthandler.dump_traceback_later(WALL_SECONDS - 2, file=fault)
     sys.argv = [order.command, *order.arguments]
+    sys.modules["__main__"].__package__ = ""  # by which click tells a script from `python -m`
     gc.enable()
     (told / "memory").write_text(str(resident()))
     [data] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")]
