@@ -258,7 +258,10 @@ class Request:
 
     def refuse(self, status: int, error: str, code: str = "") -> None:
         self.send_json(
-            {"error": error}, status, **{"X-Error-Message": error}, **({"X-Error-Code": code} if code else {})
+            {"error": error},
+            status,
+            **{"X-Error-Message": ascii(error)[1:-1]},
+            **({"X-Error-Code": code} if code else {}),
         )
 
 
