@@ -138,9 +138,12 @@ def commit(revision: str) -> str:
 
 @contextmanager
 def serve(
-    repos: Mapping[str, Mapping[str, Path]] | None = None, tokens: Mapping[str, list[str]] | None = None
+    repos: Mapping[str, Mapping[str, Path]] | None = None,
+    tokens: Mapping[str, list[str]] | None = None,
+    *,
+    quiet: bool = False,
 ) -> Iterator[Hub]:
-    """The Hub, running in threads of this process until the end of the block."""
+    """The Hub, running in threads of this process until the end of the block; `quiet` also about its own mistakes."""
     hub = Hub(repos or {}, tokens or {})
 
     class Handler(BaseHTTPRequestHandler):
@@ -159,7 +162,7 @@ def serve(
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that was interrupted
+            if not quiet and not isinstance(sys.exc_info()[1], ConnectionError):  # a client that was interrupted
                 super().handle_error(*_)
 
     server = Server(("127.0.0.1", 0), Handler)

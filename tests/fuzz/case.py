@@ -161,7 +161,7 @@ def left_badly(case: Case, folders: Folders, status: int) -> list[Failure]:
             continue
         if complete:
             data = path.read_bytes()
-            if status not in (0, 1):
+            if status not in (0, 1) and name.endswith(".gguf"):  # a report of what was found may be there
                 found.append(Failure("output", f"{Path(name).suffix} after status {status}", name))
             elif not complete(data):
                 found.append(Failure("output", f"{Path(name).suffix} is not complete", f"{name}, {len(data)} bytes"))
@@ -191,7 +191,7 @@ def last_line(stream: bytes) -> str:
 def shape(line: str) -> str:
     """A message without what it quotes, to tell messages apart."""
     words = re.sub(r"'[^']*'|\"[^\"]*\"|\S*[/.=]\S*|[^A-Za-z ]+", " ", line.split(" (")[0][:400])
-    return " ".join(words.split()[:4])
+    return " ".join([word for word in words.split() if len(word) < 24][:4])
 
 
 def is_always(_: Any) -> bool:

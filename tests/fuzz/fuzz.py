@@ -120,7 +120,7 @@ class Fuzzer:
 def fuzzer(scratch: Path) -> Iterator[Fuzzer]:
     """A server, and what is right, in `scratch`."""
     with ExitStack() as stack:
-        hub = stack.enter_context(serve(tokens={"token": ["someone"]}))
+        hub = stack.enter_context(serve(tokens={"token": ["someone"]}, quiet=True))
         forks = stack.enter_context(Forks(scratch, hub.url))
         (scratch / "seeds").mkdir()
         yield Fuzzer(forks, Seeds(scratch / "seeds", forks, hub), Folders(scratch / "case"))

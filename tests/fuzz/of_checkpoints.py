@@ -227,7 +227,7 @@ def journal(e: Edits, s: Seeds) -> Case:
 
     damaged = e.apply(edit, b"\n".join([first, *others, b""]))
     if e.choose.random() < 0.1:
-        part = e.apply(edit_bytes, part)
+        part = e.apply(lambda choose, data: choose.choice([data[: len(data) // 2], data + b"\0", b""]), part)
     files: Files = {f"out/{name}.part": part, f"out/{name}.part.journal": damaged}
     # the checkpoint itself, not a copy: the journal knows the times of its files
     arguments = [str(s.path("tok")), "--outtype", "q8_0", "--no-check", "--out", "out", "--threads", "1"]

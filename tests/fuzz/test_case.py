@@ -7,8 +7,10 @@ import pytest
 from . import complete
 from .case import Case, Folders, failures
 from .forked import MEMORY, ROOT, Ended
+from .gguf_format import File, build
 
 TRACEBACK = f'Traceback (most recent call last):\n  File "{ROOT}/watch/page.py", line 7, in x\n    y\nTypeError: no\n'
+GGUF = build(File([], []))
 FINE = Ended(0, 0.1, 0.1, 1 << 20, False)
 
 
@@ -74,7 +76,7 @@ def test_text_that_is_not_utf_8(folders: Folders) -> None:
     [
         (0, {"other.txt": b"x"}, "leftover"),
         (0, {"r.html": b"<html>"}, "output"),
-        (2, {"r.html": b"<html></html>"}, "output"),
+        (2, {"out/a.gguf": GGUF}, "output"),
         (0, {"out/a.gguf": b"GGUF"}, "output"),
         (0, {"in.json": b"[]"}, "changed input"),
         (2, {"out/a.gguf.part": b"GGUF"}, "leftover"),
