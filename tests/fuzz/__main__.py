@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .fuzz import Tally, fuzzer, within
+from .fuzz import Found, Fuzzer, Tally, fuzzer, within
 from .scratch import scratch
 from .targets import TARGETS
 
@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
 
 
 def work(order: Work) -> dict[str, Tally]:
-    """One thread's share: batches of all targets in turn, of every so-manieth number."""
+    """One thread's share: of all targets in turn, each batch whose number is the thread's."""
     job, options = order
     tallies = {target: Tally() for target in options.targets}
     with scratch() as folder, fuzzer(folder) as fuzz:
@@ -59,25 +59,24 @@ def work(order: Work) -> dict[str, Tally]:
             if not numbers or time.monotonic() > end:
                 break
             for target, tally in tallies.items():
-                tally.merge(
-                    fuzz.many(target, options.seed, iter(numbers), within(end - time.monotonic(), len(numbers)))
-                )
+                enough = within(end - time.monotonic(), len(numbers))
+                batch = fuzz.many(target, options.seed, iter(numbers), enough)
+                for key in batch.found.keys() - tally.found.keys():
+                    batch.found[key][0] = tell(fuzz, key, batch.found[key][0], options.keep)
+                tally.merge(batch)
             if job == 0:
-                show_progress(tallies, end)
-        for tally in tallies.values():
-            for key, found in tally.found.items():
-                tally.found[key] = [fuzz.minimise(found[0]), *found[1:]]
-                if options.keep:
-                    fuzz.keep(tally.found[key][0], options.keep)
+                cases, left = sum(tally.cases for tally in tallies.values()), end - time.monotonic()
+                print(f"{cases} cases by the first of {options.jobs} jobs; {left:.0f} s left", file=sys.stderr)
     return tallies
 
 
-def show_progress(tallies: dict[str, Tally], end: float) -> None:
-    cases, kinds = sum(t.cases for t in tallies.values()), sum(len(t.found) for t in tallies.values())
-    print(
-        f"{cases} cases by the first job, {kinds} kinds of failure, {end - time.monotonic():.0f} s left",
-        file=sys.stderr,
-    )
+def tell(fuzz: Fuzzer, key: tuple[str, str], found: Found, keep: Path | None) -> Found:
+    """The first of its kind at a target, made small; kept, and told at once: whoever waits for hours may give up."""
+    found = fuzz.minimise(found)
+    if keep:
+        fuzz.keep(found, keep)
+    print(f"{key[0]}: {key[1]}\n    {found.command}", file=sys.stderr, flush=True)
+    return found
 
 
 def repeat(options: argparse.Namespace) -> int:
