@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint format bench neon clean
+.PHONY: demo test lint format bench fuzz neon clean
 
 demo: .venv/package
 	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
@@ -27,6 +27,11 @@ bench: .venv/extras
 	$(BIN)/python -m benchmarks.full_size
 	$(BIN)/python -m benchmarks.proof
 	$(BIN)/python -m benchmarks.nights
+
+# Damaged files through every command, for an hour: make fuzz FUZZ='--seconds 60 gguf-run', make fuzz FUZZ='--seed 1 --cases 1000'
+FUZZ ?= --seconds 3600
+fuzz: .venv/extras
+	$(BIN)/python -m tests.fuzz --jobs 2 --keep fuzz-failures $(FUZZ)
 
 # The kernels for ARM: cross-built, and run by an emulator. Debian: apt install g++-aarch64-linux-gnu qemu-user
 neon: .venv/extras

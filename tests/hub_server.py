@@ -49,7 +49,8 @@ class Fault:
 
     With a status, it is refused. With `cut`, the connection ends after so many bytes of the body: of the request's if
     it has one, otherwise of the answer's. With `lost`, everything is done, and the connection ends before the answer.
-    `content` is served in place of the file's; `json`, whatever it holds, in place of a JSON answer.
+    `content` is served in place of the file's; `json`, whatever it holds, in place of a JSON answer. `rewrite` makes
+    other headers and another body of the answer's.
     """
 
     status: int = 0
@@ -58,6 +59,7 @@ class Fault:
     lost: bool = False
     content: bytes | None = None
     json: bytes | None = None
+    rewrite: Callable[[dict[str, str], bytes], tuple[dict[str, str], bytes]] | None = None
 
 
 Content = bytes | Path
@@ -138,9 +140,12 @@ def commit(revision: str) -> str:
 
 @contextmanager
 def serve(
-    repos: Mapping[str, Mapping[str, Path]] | None = None, tokens: Mapping[str, list[str]] | None = None
+    repos: Mapping[str, Mapping[str, Path]] | None = None,
+    tokens: Mapping[str, list[str]] | None = None,
+    *,
+    quiet: bool = False,
 ) -> Iterator[Hub]:
-    """The Hub, running in threads of this process until the end of the block."""
+    """The Hub, running in threads of this process until the end of the block; `quiet` also about its own mistakes."""
     hub = Hub(repos or {}, tokens or {})
 
     class Handler(BaseHTTPRequestHandler):
@@ -159,7 +164,7 @@ def serve(
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that was interrupted
+            if not quiet and not isinstance(sys.exc_info()[1], ConnectionError):  # a client that was interrupted
                 super().handle_error(*_)
 
     server = Server(("127.0.0.1", 0), Handler)
@@ -240,6 +245,8 @@ class Request:
     def send(self, status: int, headers: Mapping[str, str], data: bytes = b"") -> None:
         if self.fault.lost:
             raise CutError
+        if self.fault.rewrite:
+            headers, data = self.fault.rewrite(dict(headers), data)
         self.handler.send_response(status)
         for name, value in headers.items():
             self.handler.send_header(name, value)
@@ -257,7 +264,10 @@ class Request:
 
     def refuse(self, status: int, error: str, code: str = "") -> None:
         self.send_json(
-            {"error": error}, status, **{"X-Error-Message": error}, **({"X-Error-Code": code} if code else {})
+            {"error": error},
+            status,
+            **{"X-Error-Message": ascii(error)[1:-1]},
+            **({"X-Error-Code": code} if code else {}),
         )
 
 
