@@ -103,7 +103,7 @@ def fail_everywhere(command: Command, folder: Path, seed: int) -> list[Tally]:
     library = compile_faults(folder)
     halfway, log = folder / "halfway" / "out", folder / "log"
     calls = {False: calls_of(command, folder / "listed" / "out", library, log)}
-    behind_chunks = Place("fsync", f"/{next(iter(command.files))}.part.journal", 2)
+    behind_chunks = Place("fsync", f"/{next(iter(command.files))}.part.journal", 1)
     strike(command, behind_chunks, "SIGKILL", halfway, library, log)
     again = folder / "listed again" / "out"
     shutil.copytree(halfway, again)
@@ -127,7 +127,9 @@ def fail_everywhere(command: Command, folder: Path, seed: int) -> list[Tally]:
     tallies = [Tally(wanted) for wanted in WANTED]
     todo = []
     for i, tally in enumerate(tallies):
-        todo += [(tally, place) for place in places(calls[tally.wanted.resuming], tally.wanted, random.Random(seed + i))]
+        todo += [
+            (tally, place) for place in places(calls[tally.wanted.resuming], tally.wanted, random.Random(seed + i))
+        ]
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(lambda work: one(*work), todo))
     return tallies

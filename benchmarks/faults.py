@@ -22,10 +22,10 @@ from .document import publish
 from .machine import machine
 from .undisturbed import Command
 
-LM = {"hidden_size": 1024, "num_hidden_layers": 5, "vocab_size": 6000, "intermediate_size": 3072, "n_shards": 2}
-SMALL_LM = {"hidden_size": 512, "num_hidden_layers": 4, "vocab_size": 6000, "intermediate_size": 2048, "n_shards": 2}
+LM = {"hidden_size": 1024, "num_hidden_layers": 3, "vocab_size": 6000, "intermediate_size": 3072, "n_shards": 2}
+SMALL_LM = {"hidden_size": 512, "num_hidden_layers": 3, "vocab_size": 6000, "intermediate_size": 1536, "n_shards": 2}
 TYPES = ["f16", "q8_0", "q4_k", "q2_k"]
-KILLS, KILLS_OF_QUANTIZE, PAIRS = 200, 40, 8
+KILLS, KILLS_OF_QUANTIZE, PAIRS = 200, 40, 6
 
 
 @click.command()
@@ -52,7 +52,9 @@ def main(folder: Path | None, seed: int, kills: int) -> None:
     sys.exit(bool(problems))
 
 
-def conversion(lm: Path, tokenizer: Path, environment: dict[str, str], *types: str, of_tokenizer: str = "f16") -> Command:
+def conversion(
+    lm: Path, tokenizer: Path, environment: dict[str, str], *types: str, of_tokenizer: str = "f16"
+) -> Command:
     words = [word for type in types for word in ("--outtype", type)]
     words += ["--tokenizer-outtype", of_tokenizer, "--no-check", "--out", "OUT"]
     return Command("mimo-convert", [lm, "--tokenizer", tokenizer, *words], environment)
@@ -69,7 +71,7 @@ def small(folder: Path, environment: dict[str, str]) -> Command:
 def kill(folder: Path, environment: dict[str, str], seed: int, kills: int) -> Iterator[killed.Tally]:
     """Kills of mimo-convert, and of mimo-quantize on one of its files."""
     lm = write_speech_lm(folder / "lm", **LM)
-    tokenizer = write_audio_tokenizer(folder / "tokenizer", d_model=512, encoder_ffn_dim=1024)
+    tokenizer = write_audio_tokenizer(folder / "tokenizer")
     command = conversion(lm, tokenizer, environment, *TYPES).undisturbed(folder / "whole")
     yield killed.kill_many(command, kills, folder, seed)
     f16 = folder / "whole" / "mimo-asr-f16.gguf"

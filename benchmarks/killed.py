@@ -16,7 +16,7 @@ from pathlib import Path
 from .undisturbed import UNFINISHED, Command
 
 POLL_SECONDS = 0.002
-WORKERS = 2
+WORKERS = 4  # conversions at once: each waits much of the time, for modules and the disk
 MOST_KILLS = 12  # of one conversion, which is then left alone
 RESUMED = re.compile(r"^\S+\.part: (going on|resum)", re.MULTILINE)
 
@@ -46,13 +46,13 @@ def kill_many(command: Command, n: int, folder: Path, seed: int) -> Tally:
     started = time.monotonic()
     process.communicate()
     window = time.monotonic() - started
-    print(f"{command.script}: {started - begin:.1f} s before it writes, {window:.1f} s of writing")
+    print(f"{command.script}: {started - begin:.1f} s before it writes, {window:.1f} s of writing", flush=True)
     shutil.rmtree(folder / "timed")
 
     def work(worker: int) -> None:
         choose, out = random.Random(seed * WORKERS + worker), folder / f"killed-{worker}"
         while tally.kills < n:
-            kill_one(command, out, window * WORKERS / 3, choose, tally, lock)
+            kill_one(command, out, window / 2, choose, tally, lock)
             shutil.rmtree(out)
 
     with ThreadPoolExecutor(WORKERS) as pool:
