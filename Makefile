@@ -27,6 +27,7 @@ bench: .venv/extras
 	$(BIN)/python -m benchmarks.full_size
 	$(BIN)/python -m benchmarks.proof
 	$(BIN)/python -m benchmarks.nights
+	$(BIN)/python -m benchmarks.faults
 
 # The kernels for ARM: cross-built, and run by an emulator. Debian: apt install g++-aarch64-linux-gnu qemu-user
 neon: .venv/extras
