@@ -38,7 +38,7 @@ class Tally:
 
 
 def kill_many(command: Command, n: int, folder: Path, seed: int) -> Tally:
-    """Kill conversions at random moments of their writing until `n` kills have hit; each is rerun until complete."""
+    """Kill conversions at random moments of their writing until `n` kills, or a few more, have hit; rerun each to its end."""
     tally, lock = Tally(command.script), threading.Lock()
     begin = time.monotonic()
     process = command.start(folder / "timed")
@@ -52,7 +52,7 @@ def kill_many(command: Command, n: int, folder: Path, seed: int) -> Tally:
     def work(worker: int) -> None:
         choose, out = random.Random(seed * WORKERS + worker), folder / f"killed-{worker}"
         while tally.kills < n:
-            kill_one(command, out, window / 2, choose, tally, lock)
+            kill_one(command, out, window / 2, choose, n, tally, lock)
             shutil.rmtree(out)
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -61,10 +61,13 @@ def kill_many(command: Command, n: int, folder: Path, seed: int) -> Tally:
 
 
 def kill_one(
-    command: Command, out: Path, within: float, choose: random.Random, tally: Tally, lock: threading.Lock
+    command: Command, out: Path, within: float, choose: random.Random, n: int, tally: Tally, lock: threading.Lock
 ) -> None:
     """One conversion: started, and killed after up to `within` seconds of writing, again and again until it ends."""
+    ended = False
     for _ in range(MOST_KILLS):
+        if ended or tally.kills >= n:
+            break
         process = command.start(out, "--threads", choose.choice([1, 2]))
         writing = wait_until_writing(process.pid, out)
         time.sleep(choose.uniform(0, within))
@@ -79,14 +82,13 @@ def kill_one(
             tally.kills += hit
             tally.missed += not hit
             tally.while_naming += hit and any((out / name).exists() for name in command.files)
-            tally.with_chunks += hit and any(b'"done"' in (out / n).read_bytes() for n in left if "journal" in n)
+            tally.with_chunks += hit and any(
+                b'"done"' in (out / name).read_bytes() for name in left if name.endswith(".journal")
+            )
             tally.incomplete += len(wrong)
             tally.problems += [f"{name} is under its name and not complete" for name in wrong]
-        if process.returncode == 0:
-            problem, said = command.differs(out), ""
-            break
-    else:
-        problem, said = command.finishes(out)
+        ended = process.returncode == 0
+    problem, said = (command.differs(out), "") if ended else command.finishes(out)
     with lock:
         tally.resumed += bool(RESUMED.search(said))
         tally.conversions += 1
