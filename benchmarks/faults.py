@@ -75,7 +75,7 @@ def kill(folder: Path, environment: dict[str, str], seed: int, kills: int) -> It
     command = conversion(lm, tokenizer, environment, *TYPES).undisturbed(folder / "whole")
     yield killed.kill_many(command, kills, folder, seed)
     f16 = folder / "whole" / "mimo-asr-f16.gguf"
-    arguments = [f16, "OUT/quantized.gguf", "--outtype", "q6_k"]
+    arguments = [f16, "OUT/quantized.gguf", "--fuse-qkv"]  # large enough to be flushed a few times
     command = Command("mimo-quantize", arguments, environment).undisturbed(folder / "whole quantized")
     yield killed.kill_many(command, KILLS_OF_QUANTIZE * kills // KILLS, folder, seed)
 
