@@ -38,7 +38,7 @@ class Tally:
 
 
 def kill_many(command: Command, n: int, folder: Path, seed: int) -> Tally:
-    """Kill conversions at random moments of their writing until `n` kills, have hit; rerun each conversion to its end."""
+    """Kill conversions at random moments of their writing until `n` kills have hit, and rerun each to its end."""
     tally, lock = Tally(command.script), threading.Lock()
     begin = time.monotonic()
     process = command.start(folder / "timed")
