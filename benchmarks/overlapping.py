@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class Tally:
 
 
 def overlap(pair: Pair, n: int, folder: Path, seed: int) -> Tally:
-    """Start the two at once, or the second up to so much later that the first has ended, `n` times."""
+    """Start the two `n` times: at nearly the same moment, and in turn, the second while the first is in the middle."""
     tally, choose = Tally(pair.what), random.Random(seed)
     more = ["--force"] if pair.force else []
     for i in range(n):
@@ -47,12 +48,16 @@ def overlap(pair: Pair, n: int, folder: Path, seed: int) -> Tally:
             for name in pair.first.files:
                 (out / name).write_bytes(b"older")
         first = pair.first.start(out, *more)
-        if i % 2:  # the first has its files open when the second begins
-            wait_until_writing(first.pid, out)
+        stopped = i % 2 == 1 and wait_until_writing(first.pid, out)
+        if stopped:  # it has its files open from before the second begins until after that has ended
+            first.send_signal(signal.SIGSTOP)
         else:
             time.sleep(choose.uniform(0, 0.3))
         second = pair.second.start(out, *more)
-        said = [process.communicate()[1] for process in (first, second)]
+        after = second.communicate()[1]
+        if stopped:
+            first.send_signal(signal.SIGCONT)
+        said = [first.communicate()[1], after]
         problem = unlike(pair, out, [first.returncode, second.returncode], said)
         tally.pairs += 1
         busy = any(text in line for line in said for text in BUSY)
