@@ -27,6 +27,7 @@ bench: .venv/extras
 	$(BIN)/python -m benchmarks.full_size
 	$(BIN)/python -m benchmarks.proof
 	$(BIN)/python -m benchmarks.nights
+	$(BIN)/python -m benchmarks.faults
 
 # Damaged files through every command, for an hour: make fuzz FUZZ='--seconds 60 gguf-run', make fuzz FUZZ='--seed 1 --cases 1000'
 FUZZ ?= --seconds 3600

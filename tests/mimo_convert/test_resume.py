@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -45,6 +46,7 @@ LEAST_TOKENIZER = SMALLER_TOKENIZER | {"encoder_layers": 1, "encoder_skip_layer_
 NAMES = ["mimo-asr-f16.gguf", "mimo-asr-q4_k.gguf", "mimo-tokenizer-q8_0.gguf"]
 TYPES_OF_NAMES = ["--outtype", "f16", "--outtype", "q4_k", "--tokenizer-outtype", "q8_0"]
 UP = "model.layers.0.mlp.up_proj.weight"
+RESUMING = "going on where an earlier run stopped"
 GOES_ON, NOTHING_LEFT = "the same command goes on from here", "nothing was left behind"
 Check = Callable[[Runs, Path, Any], None]
 
@@ -385,6 +387,24 @@ def test_a_call_that_fails_is_one_line_that_says_how_to_go_on_and_it_does(
 
     every = whole.points(call)
     everywhere(both, tmp_path, sorted({*range(min(6, every)), *range(6, every, 1 + every // 6)}), check)
+
+
+def test_a_shard_that_cannot_be_read_when_a_run_is_resumed_costs_nothing_that_was_done(
+    whole: Whole, both: list[Runs], tmp_path: Path
+) -> None:
+    def check(runs: Runs, out: Path, at: int) -> None:
+        killed_midway(runs, out, whole)
+        before = done(out)
+        ended = runs(*whole.arguments, "--out", out, fault=Fault("error", at, only=["preadv"], errno=errno.EIO))
+        assert ended.status == 2
+        [line] = [line for line in ended.stderr.splitlines() if not line.endswith(".part: " + RESUMING)]
+        assert re.match(rf"error: \S+\.safetensors: tensor \S+ cannot be read: {os.strerror(errno.EIO)}; ", line)
+        assert GOES_ON in line
+        assert done(out) >= before > 0
+        check_names(out, whole.files)
+        check_goes_on(runs, out, whole.arguments, whole.files, **whole.sizes)
+
+    everywhere(both, tmp_path, [0, 1, 5, 9, 14, 20], check)
 
 
 def test_a_file_that_may_not_grow_any_longer_is_gone_on_with(whole: Whole, both: list[Runs], tmp_path: Path) -> None:
