@@ -42,15 +42,16 @@ def sha256_of_open(file: BinaryIO) -> str:
 
 
 def flush_folder(folder: Path) -> None:
-    """See the names in a folder onto the disk: they, too, must survive a power loss."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems cannot
-            raise
-    finally:
-        os.close(fd)
+    """See the names in a folder onto the disk: they, too, must survive a power loss. Raises InputError."""
+    with input_errors(folder, "cannot be written"):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # some network file systems cannot
+                raise
+        finally:
+            os.close(fd)
 
 
 def reserve(fd: int, size: int) -> None:

@@ -18,6 +18,7 @@ from quantize.errors import InputError
 
 from .files import NO_OTHER, read_bytes
 
+DISK_FAILED = (errno.EIO, errno.ESTALE)
 MOST_BYTES = 1 << 24  # of a journal; one of a conversion with the smallest chunks takes less than a megabyte
 MOST_CHUNKS = 1 << 24  # of a file: of 2 MB each, more than any disk holds
 
@@ -60,12 +61,15 @@ class Journal:
 
     @classmethod
     def read(cls, path: Path) -> "Journal | None":
-        """The journal at `path`, as far as it is whole; None if there is none that makes sense."""
+        """The journal at `path`, as far as it is whole; None if there is none that makes sense.
+
+        Raises InputError if the disk fails to give it: what it says is done is not to be done again.
+        """
         journal = None
-        with suppress(InputError, OSError, ValueError, TypeError, AttributeError, RecursionError):
+        with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
             if path.is_symlink():
                 return None  # of no run's: it is never written through one
-            for line in read_bytes(path, MOST_BYTES).splitlines(keepends=True):
+            for line in content_of(path).splitlines(keepends=True):
                 if not line.endswith(b"\n"):
                     break
                 record = json.loads(line)
@@ -111,6 +115,16 @@ class Journal:
         finally:
             os.close(fd)
         self.length += len(line)
+
+
+def content_of(path: Path) -> bytes:
+    """All of a journal; nothing if there is none. Raises InputError if the disk fails."""
+    try:
+        return read_bytes(path, MOST_BYTES)
+    except InputError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FAILED:
+            raise
+        return b""
 
 
 def checked_origin(record: Mapping[str, Any]) -> Origin:

@@ -154,10 +154,10 @@ class PartFile:
 
     def close(self) -> None:
         """Let go of it, and of its lock."""
-        if self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
+        fd, self.fd = self.fd, None
         self.opening = self.locked = False
+        if fd is not None:
+            self._try(os.close, fd)  # a network's disk may say only now that it is full
 
     def _check_is_a_part(self) -> None:
         """Raises InputError for what is called as a `.part` is, and is something else, which writing would destroy."""
