@@ -13,7 +13,8 @@ def as_junit(report: Report) -> bytes:
 
     A check took its time as a whole, so its first case has all of it.
     """
-    return suites_as_junit(report["command"], verdicts(safe(report)))
+    report = safe(report)
+    return suites_as_junit(report["command"], verdicts(report))
 
 
 def suites_as_junit(name: str, suites: Sequence[Suite]) -> bytes:

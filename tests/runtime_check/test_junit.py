@@ -54,6 +54,11 @@ def test_counts_and_times_are_those_of_the_cases(make: Any) -> None:
     assert len(names) == len(set(names))
 
 
+def test_a_command_of_any_characters_is_well_formed_xml() -> None:
+    root = ET.fromstring(as_junit(reports.report() | {"command": "\x0b\ud800 & <x>"}))
+    assert root.attrib["name"] == "\\u000b\\ud800 & <x>"
+
+
 def test_a_failure_says_what_was_found_and_what_was_wanted() -> None:
     static, tensors, passed, failed = map(failures, suites(reports.failed_report()).values())
     assert static == {"merges": "the merge '# #' is missing (and 1 more)"}
