@@ -52,6 +52,7 @@ def tensors_as_text(part: TensorCheck) -> str:
     lines = [
         f"{part.file.name} against {part.source}  {len(part.tensors)} tensors, {part.bytes_read:,} bytes read in "
         f"{part.seconds:.1f} s",
+        f"blocks are judged by their {part.judged_by}: {part.why}",
         "",
     ]
     row = "{:<46} {:<7} {:>9} {:>9} {:>9}  {}".format
