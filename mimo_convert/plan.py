@@ -181,7 +181,8 @@ def _may_have_lost(source: StoredTensor, model: StoredModel) -> bool:
 
 def _intermediate(model: StoredModel) -> Intermediate:
     """What is to be recorded of a file that another is made of."""
-    tensors = list(model.family.tensors(model.dims, False, model.asr_only))
+    every = model.family.tensors(model.dims, False, model.asr_only)
+    tensors = [tensor for tensor in every if tensor.sources[0].name in model.tensors]
     stored = {tensor.name: model.tensors[tensor.sources[0].name].type for tensor in tensors}
     type = model.type or Counter(stored.values()).most_common(1)[0][0]
     has_blocks = not all(map(is_float, stored.values()))

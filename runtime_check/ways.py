@@ -17,9 +17,10 @@ from quantize import simd
 from quantize.kernels import Bytes, Floats, Scratch, is_float, quantize_rows, to_float32
 from quantize.quantizer import AUTO, GGML, SIMD, quantizer_of
 from quantize.recipes import choose_type
-from quantize.types import BF16, F16, F32, TYPES, Type
+from quantize.types import F32, TYPES, Type
 
-UNRECORDED = (F16, BF16, F32)
+FLOATS = tuple(map(Intermediate, ("f16", "bf16", "f32")))  # files that earlier versions did not record
+RULED = Intermediate("q8_0")  # what a rule, which they did not record either, may have made of a tensor between
 Types = tuple[Type, ...]
 
 
@@ -55,8 +56,9 @@ def ways_of(told: Provenance, tensor: Tensor, type: Type, makers: frozenset[str]
 
     Where ggml made blocks, its own are right, too, should they differ from our kernels'.
     """
-    recorded = tuple(type_between(between, tensor) for between in told.intermediates)
-    chains = [recorded] if told.is_complete else [recorded, *unrecorded(recorded)]
+    recorded = told.intermediates
+    histories = [recorded] if told.is_complete else [recorded, *unrecorded(recorded)]
+    chains = [[type_between(between, tensor) for between in history] for history in histories]
     quantizers = [AUTO, GGML] if GGML in makers else [AUTO]
     short = dict.fromkeys(shortened(chain, type) for chain in chains)
     return [Way(chain, quantizer) for quantizer in quantizers for chain in short]
@@ -70,14 +72,14 @@ def type_between(between: Intermediate, tensor: Tensor) -> Type:
     return choose_type(tensor.role, row, TYPES[between.type])[0]
 
 
-def unrecorded(recorded: Types) -> Iterator[Types]:
+def unrecorded(recorded: Sequence[Intermediate]) -> Iterator[Sequence[Intermediate]]:
     """What may have been, where files of floats, and the rules of others, were not recorded."""
     yield ()
     for i in range(len(recorded) + 1):
-        yield from ((*recorded[:i], float, *recorded[i:]) for float in UNRECORDED)
-    yield from ((float,) for float in UNRECORDED)
+        yield from ((*recorded[:i], floats, *recorded[i:]) for floats in FLOATS)
+    yield from ((floats,) for floats in FLOATS)
     if recorded:
-        yield (TYPES["q8_0"],)
+        yield (RULED,)
 
 
 def shortened(chain: Sequence[Type], type: Type) -> Types:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def same(one: Path, other: Path) -> bool:
     return one.read_bytes() == other.read_bytes()
 
 
+def same_but_for_the_way(made: Path, other: Path, through: str) -> bool:
+    """Whether a file is `other`, and says besides which type of file it was made of."""
+    before, after = gguf_metadata(other), gguf_metadata(made)
+    between = {key: after.pop(key) for key in list(after) if key.startswith(FROM)}
+    assert between == {FROM: through, f"{FROM}.0.version": version("mimo-convert")}
+    return (after, gguf_tensors(made)) == (before, gguf_tensors(other))
+
+
 def written(checkpoint: Path, out: Path, *types: str, **options: Any) -> Path:
     """What mimo-convert makes of a checkpoint: the folder."""
     request = make_request(bundled.open_model(str(checkpoint)), [TYPES[name] for name in types], Options(**options))
@@ -95,7 +104,7 @@ def test_blocks_that_are_made_and_blocks_that_are_copied_keep_the_name_of_their_
     assert QUANTIZER not in gguf_metadata(floats)
 
 
-QUANTIZER, RECIPE = "mimo_convert.quantizer", "mimo_convert.recipe"
+QUANTIZER, RECIPE, FROM = "mimo_convert.quantizer", "mimo_convert.recipe", "mimo_convert.quantized_from"
 
 
 @pytest.mark.parametrize(
