@@ -13,7 +13,7 @@ import numpy as np
 from gguf import GGUFValueType, TokenType
 
 from quantize.errors import InputError
-from quantize.quantizer import GGML, SIMD
+from quantize.quantizer import CONTRACTED, GGML, SIMD
 from quantize.recipes import ROLE_TYPES, Rule, parse_recipe
 from quantize.types import F32, TYPES, Type
 
@@ -26,7 +26,7 @@ FILE_TYPE = "general.file_type"
 QUANTIZER = "mimo_convert.quantizer"
 RECIPE = "mimo_convert.recipe"
 UNKNOWN = "unknown"
-MAX_TEXT = 200  # characters of a value in an error
+MAKERS = frozenset({SIMD, GGML, CONTRACTED, UNKNOWN})
 AGAIN = "convert the checkpoint again"
 
 
@@ -84,8 +84,13 @@ def is_fused(file: GGUFFile) -> bool:
 def quantizers_of_file(file: GGUFFile) -> frozenset[str]:
     """What made the file's blocks, by its own account: `simd`, `ggml`, or both; `unknown` if it does not say."""
     found = file.metadata.get(QUANTIZER)
-    names = frozenset(found.split(" + ")) if isinstance(found, str) else frozenset[str]()
-    return names if names and names <= {SIMD, GGML, UNKNOWN} else frozenset({UNKNOWN})
+    return quantizers_of_text(found if isinstance(found, str) else "")
+
+
+def quantizers_of_text(text: str) -> frozenset[str]:
+    """The names in what a file records; `unknown` where there are none, or one that we do not know."""
+    names = frozenset(text.split(" + "))
+    return names if names <= MAKERS else frozenset({UNKNOWN})
 
 
 def quantizer_text(names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ A plan is data: the dry run, the disk check, the conversion, its progress and th
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from quantize.types import F32, Type
 from .gguf_file import Entry, align, header_bytes
 from .model_file import QUANTIZER, RECIPE, quantizer_text
 from .models import Family, Tensor
-from .provenance import QUANTIZED_FROM, SHARDS, VERSION, shards_text, tool_version, with_hashes
+from .provenance import SHARDS, VERSION, Intermediate, quantized_from_text, shards_text, tool_version, with_hashes
 from .safetensors_file import WEIGHT_TYPES
 from .stored import StoredTensor, shape_text
 from .stored_model import StoredModel, metadata_of_type
@@ -161,13 +162,40 @@ def _told(
     sources = [(tensor, source) for tensor in tensors for source in tensor.sources]
     if model.is_checkpoint:
         told[SHARDS] = shards_text(source.file.name for _, source in sources)
-    elif model.type and any(source.type is not tensor.type and not is_float(source.type) for tensor, source in sources):
-        told[QUANTIZED_FROM] = ", ".join([*model.quantized_from, model.type.name])
+    elif any(_may_have_lost(source, model) and source.type is not tensor.type for tensor, source in sources):
+        told |= quantized_from_text(model.provenance.intermediates, _intermediate(model))
     return told | {
         RECIPE: recipe_text(_rules_of(tensors, model, outtype, rules), str(model.where)),
         QUANTIZER: _quantizer(tensors),
         VERSION: tool_version(),
     }
+
+
+def _may_have_lost(source: StoredTensor, model: StoredModel) -> bool:
+    """Whether what is made of a file's tensor depends on the type that it has there.
+
+    F32 holds what any checkpoint does; of blocks that were made before, not even F32 gives the same ones again.
+    """
+    return source.type is not F32 or bool(model.provenance.intermediates)
+
+
+def _intermediate(model: StoredModel) -> Intermediate:
+    """What is to be recorded of a file that another is made of."""
+    every = model.family.tensors(model.dims, False, model.asr_only)
+    tensors = [tensor for tensor in every if tensor.sources[0].name in model.tensors]
+    stored = {tensor.name: model.tensors[tensor.sources[0].name].type for tensor in tensors}
+    type = model.type or Counter(stored.values()).most_common(1)[0][0]
+    has_blocks = not all(map(is_float, stored.values()))
+    return Intermediate(
+        type.name,
+        {
+            tensor.name: stored[tensor.name].name
+            for tensor in tensors
+            if choose_type(tensor.role, tensor.shape[-1], type)[0] is not stored[tensor.name]
+        },
+        " + ".join(sorted(model.quantizers)) if has_blocks else "",
+        model.provenance.version,
+    )
 
 
 def _quantizer(tensors: Iterable[PlannedTensor]) -> str:

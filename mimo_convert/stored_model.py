@@ -24,7 +24,7 @@ from .model_file import (
     vocabulary_of_file,
 )
 from .models import FAMILIES, Family, family_named, family_of
-from .provenance import base_model_entries, provenance_of
+from .provenance import NOTHING_TOLD, Provenance, base_model_entries, provenance_of
 from .shards import LocalShards
 from .stored import StoredTensor
 from .vocabulary import Vocabulary, read_vocabulary
@@ -39,8 +39,8 @@ class StoredModel:
     `where` is the folder or file it is stored in; `tensors` go by their names in a checkpoint, whatever holds them;
     `metadata` is that of the file to be. `asr_only` and `fused` say how a GGUF file is laid out, `quantizers` what made
     its blocks; `type` and `rules` are what it says that its tensors' types follow from, `recipe_problem` why its rules
-    cannot be read, and are none; `quantized_from` the types of the files that lie between it and the checkpoint. Of a
-    checkpoint, the hashes of its files are to be recorded.
+    cannot be read, and are none; `provenance` is what it says of where it comes from. Of a checkpoint, the hashes of
+    its files are to be recorded.
     """
 
     where: Path
@@ -56,7 +56,7 @@ class StoredModel:
     type: Type | None = None
     rules: tuple[Rule, ...] = ()
     recipe_problem: str = ""
-    quantized_from: tuple[str, ...] = ()
+    provenance: Provenance = NOTHING_TOLD
     is_checkpoint: bool = False
 
 
@@ -101,7 +101,7 @@ def model_of_file(path: Path) -> StoredModel:
         type=type_of_file(file),
         rules=rules,
         recipe_problem=recipe_problem,
-        quantized_from=provenance_of(file).quantized_from,
+        provenance=provenance_of(file),
     )
 
 

@@ -2,14 +2,15 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from mimo_convert.models import mimo_asr, mimo_tokenizer
 from mimo_convert.plan import REQUANTIZED_BITS
-from quantize.quantizer import GGML
+from quantize.quantizer import CONTRACTED, GGML, SIMD
+from quantize.recipes import rule_for
 from quantize.types import TYPES
 
 Facts = dict[str, Any]  # a file as docs/json.md describes it
@@ -75,9 +76,23 @@ def make_reference(source: str, tokenizer: str, target: str) -> str:
 # ── how files were made ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Between(NamedTuple):
+    """A GGUF file between another and the checkpoint."""
+
+    type: str
+    rules: tuple[str, ...] = ()
+    by_ggml: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """Those that decide what blocks are made of, and by what."""
+        rules = [word for rule in self.rules for word in ("--tensor-type", rule)]
+        return [*rules, *(["--quantizer", GGML] if self.by_ggml else [])]
+
+
 @dataclass(frozen=True)
 class Making:
-    """What a file says of how it was made; `through` are the types of the GGUF files between it and the checkpoint."""
+    """What a file says of how it was made; `through` are the GGUF files between it and the checkpoint."""
 
     source: str
     version: str
@@ -86,13 +101,12 @@ class Making:
     asr_only: bool
     rules: tuple[str, ...]
     by_ggml: bool
-    through: tuple[str, ...]
+    through: tuple[Between, ...]
 
     @property
     def options(self) -> list[str]:
         """Those that decide what blocks are made of, and by what."""
-        rules = [word for rule in self.rules for word in ("--tensor-type", rule)]
-        return [*rules, *(["--quantizer", GGML] if self.by_ggml else [])]
+        return Between(self.outtype, self.rules, self.by_ggml).options
 
 
 @dataclass
@@ -182,9 +196,24 @@ def making_of(facts: Facts) -> Making:
         fused=facts.get("layout") == "fused",
         asr_only=facts.get("architecture") == mimo_asr.FAMILY.gguf and bool(facts.get("asr_only")),
         rules=tuple(facts.get("recipe") or ()),
-        by_ggml=facts.get("quantizer") == GGML,
-        through=tuple(told.get("quantized_from") or ()),
+        by_ggml=_by_ggml(facts.get("quantizer")),
+        through=tuple(_through(told)),
     )
+
+
+def _through(told: Facts) -> Iterator[Between]:
+    """The files that lay between, the first one first; reports of earlier versions have but their types."""
+    types = [{"type": type} for type in told.get("quantized_from") or ()]
+    for between in told.get("intermediates") or types:
+        own = (between.get("types") or {}).items()
+        rules = tuple(str(rule_for(name, TYPES[type], "")) for name, type in own if type in TYPES)
+        yield Between(between["type"], rules, _by_ggml(between.get("quantizer")))
+
+
+def _by_ggml(quantizer: str | None) -> bool:
+    """Whether all blocks that we know the maker of are ggml's."""
+    names = (quantizer or "").split(" + ")
+    return SIMD not in names and (GGML in names or CONTRACTED in names)
 
 
 def source_of(facts: Facts) -> str:
@@ -232,16 +261,24 @@ def _rename(making: Making, name: str, stem: str) -> list[str]:
 
 
 def _quantize(making: Making, tokenizer: Making | None, name: str, stem: str) -> list[str]:
-    """mimo-convert to the first type that lay between, and mimo-quantize from each to the next."""
+    """mimo-convert to the first type that lay between, and mimo-quantize from each to the next.
+
+    Q, K and V are fused at the end, if they are: rules of files between have their names.
+    """
     first, *others = making.through
-    files = [f"{BETWEEN}/{stem}-{first}.gguf"]
-    files += [f"{BETWEEN}/{stem}-{number}-{type}.gguf" for number, type in enumerate(others, 2)]
-    lines = [_convert(replace(making, rules=()), [first], tokenizer, again=True, out=BETWEEN)]
-    types = [*making.through, making.outtype]
-    for number, (source, target) in enumerate(pairwise([*files, path(name)])):
-        before, after = types[number : number + 2]
-        options = making.options if target == path(name) else []
-        is_low = before in TYPES and TYPES[before].bits_per_weight < REQUANTIZED_BITS
-        insist = ["--allow-requantize"] if is_low else []
-        lines.append(command("mimo-quantize", source, target, "--outtype", after, *options, *insist))
+    files = [f"{BETWEEN}/{stem}-{first.type}.gguf"]
+    files += [f"{BETWEEN}/{stem}-{number}-{between.type}.gguf" for number, between in enumerate(others, 2)]
+    of_first = replace(making, rules=first.rules, by_ggml=first.by_ggml, fused=False)
+    lines = [_convert(of_first, [first.type], tokenizer, again=True, out=BETWEEN)]
+    last = Between(making.outtype, making.rules, making.by_ggml)
+    for (before, source), (after, target) in pairwise(zip((*making.through, last), (*files, path(name)), strict=True)):
+        fuse = ["--fuse-qkv"] if after is last and making.fused else []
+        insist = ["--allow-requantize"] if _is_low(before) else []
+        lines.append(command("mimo-quantize", source, target, "--outtype", after.type, *fuse, *after.options, *insist))
     return lines
+
+
+def _is_low(between: Between) -> bool:
+    """Whether mimo-quantize must be told to insist on making others of it."""
+    types = [between.type, *(rule.rpartition("=")[2] for rule in between.rules)]
+    return any(type in TYPES and TYPES[type].bits_per_weight < REQUANTIZED_BITS for type in types)

@@ -9,9 +9,10 @@ from . import kernels, simd
 from .errors import InputError
 from .kernels import Bytes, Floats
 from .simd import QuantizerWarning
-from .types import BF16, Type
+from .types import BF16, F32, Type
 
 GGML, SIMD, AUTO = "ggml", "simd", "auto"
+CONTRACTED = "ggml-contracted"  # by a ggml that rounds a × b + c once, as on ARM: some blocks differ
 QUANTIZERS = (AUTO, GGML, SIMD)
 
 # A kernel that is wrong has at least twice ggml's error for some kind of weights. A ggml that was compiled to contract
@@ -21,7 +22,8 @@ SAMPLE_BLOCKS = 2048
 
 
 def quantizer_of(type: Type, requested: str) -> str:
-    """`simd` or `ggml`, whichever makes the blocks of `type`, which is one of blocks.
+    """`simd` or `ggml`, whichever makes the blocks of `type`, which is one of blocks; of a ggml whose blocks are not
+    those of the kernel, `ggml-contracted`.
 
     Types without a kernel are made by ggml. At its first use each kernel is compared with ggml; one that is worse is
     not used, which `auto` warns of (QuantizerWarning) and `simd` raises InputError for, as it does where there are no
@@ -32,7 +34,7 @@ def quantizer_of(type: Type, requested: str) -> str:
             "--quantizer simd", "there are no kernels for this processor or platform", expected=f"{AUTO} or {GGML}"
         )
     if requested == GGML or not simd.has_kernel(type):
-        return GGML
+        return CONTRACTED if _is_contracted(type) else GGML
     problem = _problem(type)
     if not problem:
         return SIMD
@@ -40,6 +42,19 @@ def quantizer_of(type: Type, requested: str) -> str:
         raise InputError("--quantizer simd", problem, expected=f"{AUTO} or {GGML}", todo="please report this")
     warnings.warn(f"{problem}; ggml is used: please report this", QuantizerWarning, stacklevel=2)
     return GGML
+
+
+@cache
+def _is_contracted(type: Type) -> bool:
+    """Whether ggml makes other blocks of the sample than the kernel of `type`; not where that is none, or wrong."""
+    return (
+        simd.has_kernel(type)
+        and not _problem(type)
+        and not all(
+            np.array_equal(simd.quantize_rows(rows.view(np.uint8), F32, type), kernels.quantize_rows(rows, type))
+            for rows in sample(type.block).values()
+        )
+    )
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Any
 
 from mimo_convert.files import check_can_write, write_whole
 from mimo_convert.plan import KEPT_F32, Plan
+from mimo_convert.provenance import Provenance
 from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
 
@@ -196,6 +197,7 @@ def _static(part: StaticCheck) -> dict[str, Any]:
 def _tensors(part: TensorCheck) -> dict[str, Any]:
     return {
         "file": str(part.file), "source": part.source, "lossless": part.lossless, "passed": part.passed,
+        "judged_by": part.judged_by, "judged_why": part.why,
         "seconds": part.seconds, "bytes_read": part.bytes_read, "problems": list(part.problems),
         "tensors": [asdict(tensor) | {"problems": list(tensor.problems)} for tensor in part.tensors],
     }  # fmt: skip
@@ -280,6 +282,11 @@ def _file(facts: FileFacts) -> dict[str, Any]:
         "type": facts.type, "outtype": facts.outtype or None, "recipe": list(facts.rules),
         "layout": facts.layout, "asr_only": facts.asr_only, "bits_per_weight": facts.bits_per_weight,
         "tensor_types": facts.tensor_types, "quantizer": facts.quantizer or None,
-        "provenance": {name: value or None for name, value in asdict(facts.provenance).items()},
+        "provenance": _provenance(facts.provenance),
         "about": facts.about,
     }  # fmt: skip
+
+
+def _provenance(told: Provenance) -> dict[str, Any]:
+    found = asdict(told) | {"quantized_from": told.quantized_from}
+    return {name: value or None for name, value in found.items()}

@@ -1,8 +1,8 @@
 """Rows of a GGUF file and the rows they were made from → how far apart they are, and which are wrong.
 
-What is expected is made here and now: the source's rows, converted to the file's type. Where the bytes are the same,
-nothing is left to judge. Where they are not, arithmetic that has one right result was done wrongly; blocks that another
-quantizer made may differ, but must not be much worse.
+What is expected is made here and now: the source's rows, converted to the file's type by the way that the file says.
+If it says what made its blocks, other bytes are wrong. If it does not, they may differ. No block may be much worse than
+what is made of the source directly.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ import numpy.typing as npt
 from mimo_convert.request import Chunk
 from mimo_convert.rows import check_numbers
 from mimo_convert.stored import StoredTensor
-from quantize import simd
-from quantize.kernels import Bytes, Floats, Scratch, is_float, quantize_rows, to_float32
-from quantize.quantizer import AUTO, SIMD, quantizer_of
-from quantize.types import F32, TYPES, Type
+from quantize.kernels import Bytes, Floats, Scratch, is_float, to_float32
+from quantize.types import Type
+
+from .ways import DIRECT, Way, converted, has_good_kernel, there_and_back
 
 
 class Limits(NamedTuple):
@@ -37,9 +37,6 @@ class Limits(NamedTuple):
 OF_GGML, OF_OTHERS = Limits(1.5, 3.0, 0.0), Limits(4.0, 4.0, 0.6)
 SLACK = 0.25  # may be added, of the error that the type has for ordinary weights, where ours happens to be exact
 
-# Types that mimo-quantize makes blocks from without being told to insist.
-BETWEEN = tuple(TYPES[name] for name in ("f16", "bf16", "q8_0"))
-
 # Sums of squares between these, of rows whose sums are not too far apart, are as good in float32 as in float64.
 SMALL, LARGE, ALIKE = 1e-12, 1e30, 1e4
 MAX_PIECE = 8192  # OpenBLAS uses threads of its own for dot products of more than 10,000
@@ -54,12 +51,17 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rule:
-    """How rows are judged: `exact` if they are compared with the very weights they were made of, `by_kernels` if they
-    were made by our kernels, whose bytes are the same on every machine; else by these limits."""
+    """How rows are judged: `exact` if they are compared with the checkpoint's; `floats` and `blocks` if there is one
+    right result for those, to the last bit; the errors of blocks, and of what there is none for, by these limits."""
 
     exact: bool
-    by_kernels: bool
+    floats: bool
+    blocks: bool
     limits: Limits
+
+    def by_bytes(self, type: Type) -> bool:
+        """Whether rows of `type` are; those that cannot be made again here are not."""
+        return self.floats if is_float(type) else self.blocks and has_good_kernel(type)
 
 
 class Sums(NamedTuple):
@@ -72,8 +74,8 @@ class Sums(NamedTuple):
 
 
 class JudgedRows(NamedTuple):
-    """Rows from `first` on: their sums; `expected`, the error² of the source's rows converted here; which have the very
-    bytes of these; which are wrong, and the first few of them in words, by number."""
+    """Rows from `first` on: their sums; `expected`, the error² of the source's rows converted here, directly; which
+    have the very bytes that the way that is asked for gives; which are wrong, and the first few in words, by number."""
 
     first: int
     sums: Sums
@@ -84,11 +86,14 @@ class JudgedRows(NamedTuple):
 
 
 class Differing(NamedTuple):
-    """Rows of the file whose bytes are not the expected ones, those, and as float32: source, ours, expected; and the
-    square roots of their sums."""
+    """Rows of the file that are not what is made of the source, directly or by the way that is asked for: which of them
+    are the latter; those of the file, and those; as float32: source, ours, and what is made directly; and the square
+    roots of their sums."""
 
     type: Type
     stored: Type
+    way: Way
+    equal: Mask
     found: Bytes
     made: Bytes
     x: Floats
@@ -101,8 +106,8 @@ class Differing(NamedTuple):
 Verdict = tuple[Mask, Callable[[int], str]]  # which of the rows are wrong; what is wrong with one
 
 
-def judge_rows(chunk: Chunk, rows: Bytes, ours: StoredTensor, rule: Rule) -> JudgedRows:
-    """Compare a chunk's rows, as the source stores them, with the same rows of `ours`.
+def judge_rows(chunk: Chunk, rows: Bytes, ours: StoredTensor, rule: Rule, way: Way) -> JudgedRows:
+    """Compare a chunk's rows, as the source stores them, with the same rows of `ours`, made by `way`.
 
     Raises WorthlessError if the source's hold NaN or infinity, InputError if ours cannot be read.
     """
@@ -113,23 +118,33 @@ def judge_rows(chunk: Chunk, rows: Bytes, ours: StoredTensor, rule: Rule) -> Jud
         sums = sums_of(x, y)
         if not np.isfinite(sums.source).all():
             check_numbers(chunk, rows)
-        made = converted(rows, stored, x, type, EXPECTED)
-        equal = np.ones(chunk.n, np.bool_) if np.array_equal(found, made) else (found == made).all(axis=1)
+        direct = converted(rows, stored, x, type, scratch=EXPECTED)
+        equal = is_direct = equal_rows(found, direct)
+        made = direct
+        if way != DIRECT:
+            made = way.make(rows, stored, x, type)
+            equal = equal_rows(found, made)
         expected, wrong = sums.error.copy(), ~np.isfinite(sums.ours)
         problems = {int(i): "holds NaN or infinity" for i in np.flatnonzero(wrong)[:LISTED]}
-        differ = np.flatnonzero(~equal)
+        differ = np.flatnonzero(~(equal & is_direct))
         if differ.size:
-            part, m = x[differ], to_float32(made[differ], type, M)
+            part, m = x[differ], to_float32(direct[differ], type, M)
             expected[differ] = sums_of(part, m).error
             norms = Sums(*(np.sqrt(of_rows[differ]) for of_rows in sums))
             differing = Differing(
-                type, stored, found[differ], made[differ], part, y[differ], m, norms, np.sqrt(expected[differ])
-            )
+                type, stored, way, equal[differ], found[differ], made[differ], part, y[differ], m, norms,
+                np.sqrt(expected[differ]),
+            )  # fmt: skip
             is_wrong, describe = judge(differing, rule)
             wrong[differ] |= is_wrong
             problems = {int(differ[i]): describe(int(i)) for i in np.flatnonzero(is_wrong)[:LISTED]} | problems
     first = sorted(problems)[:LISTED]
     return JudgedRows(chunk.first, sums, expected, equal, wrong, {chunk.first + row: problems[row] for row in first})
+
+
+def equal_rows(found: Bytes, made: Bytes) -> Mask:
+    """Which rows are the same."""
+    return np.ones(len(found), np.bool_) if np.array_equal(found, made) else (found == made).all(axis=1)
 
 
 def sums_of(x: Floats, y: Floats) -> Sums:
@@ -158,29 +173,6 @@ def piece(row: int) -> int:
     return next(length for length in range(min(row, MAX_PIECE), 0, -1) if row % length == 0)
 
 
-def converted(rows: Bytes, stored: Type, x: Floats, type: Type, scratch: Scratch | None = None) -> Bytes:
-    """Rows as stored, which are `x` as float32, converted to `type`: the quick way, whose bytes are ggml's where ggml
-    is not compiled to contract."""
-    if type is stored:
-        return rows
-    if is_float(type) or not has_good_kernel(type):
-        return quantize_rows(x, type, scratch)
-    if is_float(stored):
-        return simd.quantize_rows(rows, stored, type, scratch)
-    return simd.quantize_rows(x.view(np.uint8), F32, type, scratch)
-
-
-def there_and_back(x: Floats, type: Type) -> Floats:
-    """What is left of float32 rows that were converted to `type`."""
-    return to_float32(converted(x.view(np.uint8), F32, x, type), type)
-
-
-@cache
-def has_good_kernel(type: Type) -> bool:
-    """Whether our kernel makes the blocks of `type` here."""
-    return quantizer_of(type, AUTO) == SIMD
-
-
 @cache
 def usual_error(type: Type) -> float:
     """The relative RMSE of ordinary weights in `type`."""
@@ -191,15 +183,13 @@ def usual_error(type: Type) -> float:
 
 def judge(d: Differing, rule: Rule) -> Verdict:
     """Which of the rows are wrong."""
-    if rule.exact and is_float(d.type):
-        return np.ones(len(d.x), np.bool_), lambda i: describe_weight(d, i)
+    by_bytes = rule.by_bytes(d.type)
+    if by_bytes and is_float(d.type):
+        return ~d.equal, lambda i: describe_weight(d, i)
     too_far, describe = judge_errors(d, rule)
-    if not (rule.exact and rule.by_kernels and has_good_kernel(d.type)):
+    if not by_bytes:
         return too_far, describe
-    others = np.flatnonzero(~too_far)
-    wrong = too_far.copy()
-    wrong[others[~made_by_a_detour(d.x[others], d.found[others], d.type)]] = True
-    return wrong, lambda i: describe(i) if too_far[i] else describe_block(d, i)
+    return too_far | ~d.equal, lambda i: describe(i) if too_far[i] else describe_block(d, i)
 
 
 def judge_errors(d: Differing, rule: Rule) -> Verdict:
@@ -258,16 +248,6 @@ class Errors(NamedTuple):
         return f"has a relative RMSE of {found:.3g}{where}, {verb} it to {d.type.name} gives {expected:.3g}{itself}"
 
 
-def made_by_a_detour(x: Floats, found: Bytes, type: Type) -> Mask:
-    """Which rows of blocks were made by way of a file that mimo-quantize takes."""
-    by = np.zeros(len(x), np.bool_)
-    for between in BETWEEN:
-        left = np.flatnonzero(~by)
-        y = there_and_back(x[left], between)
-        by[left] = (converted(y.view(np.uint8), F32, y, type) == found[left]).all(axis=1)
-    return by
-
-
 def relative(error: Numbers | float, of: Numbers | float) -> Numbers:
     """√(error² / of²), both given squared: 0 if there is no error, infinite if there is nothing to relate it to."""
     error, of = np.asarray(error, np.float64), np.asarray(of, np.float64)
@@ -280,7 +260,8 @@ def describe_block(d: Differing, i: int) -> str:
     """A row that is near the source, but is not what our kernels make of it."""
     differ = d.found[i] != d.made[i]
     block = int(np.argmax(differ)) // d.type.block_bytes
-    return f"is not what our kernels make of the source: {block_text(d, block)} is the first that differs"
+    made = f"what our kernels make of the source{d.way.text}"
+    return f"is not {made}: {block_text(d, block)} is the first that differs"
 
 
 def block_text(d: Differing, block: int) -> str:
@@ -293,7 +274,8 @@ def describe_weight(d: Differing, i: int) -> str:
     nbytes = d.type.block_bytes
     differ = (d.found[i] != d.made[i]).reshape(-1, nbytes).any(axis=1)
     first = int(np.argmax(differ))
+    expected = to_float32(d.made[i : i + 1], d.type)[0, first]
     return (
-        f"has {int(differ.sum())} of {differ.size} weights that are not the source's in {d.type.name}: "
-        f"that of column {first} is {d.y[i, first]}, and should be {d.m[i, first]}"
+        f"has {int(differ.sum())} of {differ.size} weights that are not the source's in {d.type.name}{d.way.text}: "
+        f"that of column {first} is {d.y[i, first]}, and should be {expected}"
     )

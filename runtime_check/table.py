@@ -55,6 +55,7 @@ def tensors_as_text(part: TensorCheck) -> str:
     lines = [
         f"{quoted(part.file.name)} against {quoted(part.source)}  {len(part.tensors)} tensors, "
         f"{part.bytes_read:,} bytes read in {part.seconds:.1f} s",
+        f"blocks are judged by their {part.judged_by}: {part.why}",
         "",
     ]
     row = "{:<46} {:<7} {:>9} {:>9} {:>9}  {}".format

@@ -5,7 +5,7 @@ Both are read once, a few rows at a time, in the order in which the source's lie
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from mimo_convert.convert import advance, progress_bar
 from mimo_convert.disk import forget
-from mimo_convert.model_file import UNKNOWN
+from mimo_convert.model_file import UNKNOWN, quantizers_of_text
 from mimo_convert.models import Tensor
 from mimo_convert.one_pass import FORGET_BYTES, one_pass
 from mimo_convert.plan import Options, make_plan
@@ -23,14 +23,17 @@ from mimo_convert.request import Chunk, by_place, chunks
 from mimo_convert.stored import StoredTensor, shape_text
 from mimo_convert.stored_model import StoredModel, model_of_file
 from quantize.errors import InputError
-from quantize.kernels import Bytes, Floats
-from quantize.quantizer import SIMD
-from quantize.types import F32
+from quantize.kernels import Bytes, Floats, is_float
+from quantize.quantizer import CONTRACTED, GGML, SIMD
+from quantize.types import F32, Type
 
 from .metadata_check import metadata_problems
 from .row_check import LISTED, OF_GGML, OF_OTHERS, JudgedRows, Rule, Sums, judge_rows, relative, usual_error
+from .ways import DIRECT, Way, has_good_kernel, ways_of
 
+BYTES, ERROR = "bytes", "error"
 ANOTHER = 0.5  # relative RMSE of a tensor every row of which is wrong, from which on it is likely to be another one
+SAME_BYTES = frozenset({SIMD, GGML})
 ALIKE = 2.0  # times the errors that two types have for ordinary weights: of one and the same row in both
 
 
@@ -40,8 +43,9 @@ class TensorResult:
 
     `name` and `type` are as in the file. `rel_rmse` is √(Σ (ours - source)² / Σ source²), infinite where there is
     nothing to relate an error to; `expected_rel_rmse` is that of the source converted to this type here and now, and
-    `equal_rows` are the rows that have the very bytes of that. `worst_row` is the one whose error is the largest
-    multiple of its expected one. `problems` are what is wrong, the first rows of it, in words.
+    `equal_rows` are the rows that have the very bytes that this gives by the way the file says. `worst_row` is the one
+    whose error is the largest multiple of its expected one. `problems` are what is wrong, the first rows of it, in
+    words.
     """
 
     name: str
@@ -59,12 +63,15 @@ class TensorResult:
 
 @dataclass(frozen=True)
 class TensorCheck:
-    """The result. `lossless`: the source is a checkpoint. `problems` are those of the whole: metadata that differs,
-    tensors that are missing, too many or of another shape."""
+    """The result. `lossless`: the source is a checkpoint. `judged_by`: whether blocks were judged by their `bytes`, any
+    of which that is changed fails, or by their `error`, and `why`. `problems` are those of the whole: metadata that
+    differs, tensors that are missing, too many or of another shape."""
 
     file: Path
     source: str
     lossless: bool
+    judged_by: str
+    why: str
     tensors: tuple[TensorResult, ...]
     problems: tuple[str, ...]
     bytes_read: int
@@ -113,14 +120,18 @@ def check_against(file: Path, source: StoredModel, threads: int) -> TensorCheck:
         for i, (tensor, planned) in enumerate(zip(tensors, plan.tensors, strict=True))
         if (found := ours.tensors.get(tensor.sources[0].name)) and found.shape == tensor.shape
     }
-    lossless = source.where.is_dir()
-    rule = Rule(
-        exact=lossless,
-        by_kernels=ours.quantizers == {SIMD},
-        limits=OF_OTHERS if UNKNOWN in ours.quantizers else OF_GGML,
-    )
+    rule, why = choose_rule(ours, source.is_checkpoint)
+    ways = {
+        i: ways_of(ours.provenance, tensors[i], pair.ours.type, ours.quantizers) if source.is_checkpoint else [DIRECT]
+        for i, pair in pairs.items()
+    }
     todo = by_place(chunk for chunk in chunks(plan.tensors) if chunk.tensor in pairs)
-    tallies = compare_rows(pairs, todo, source, rule, threads)
+    tallies = compare_rows(pairs, todo, source, rule, {i: first for i, [first, *_] in ways.items()}, threads)
+    for i, [_, *others] in ways.items():
+        if tallies[i].n_wrong and rule.by_bytes(pairs[i].ours.type):
+            of_tensor = [chunk for chunk in todo if chunk.tensor == i]
+            made = (made_so(pairs[i], of_tensor, source, rule, way, threads) for way in others)
+            tallies[i] = next(filter(None, made), tallies[i])
     suspects = [pair.source for pair in pairs.values()]
     results = [
         tallies[i].result(pair, suspects) for i, pair in sorted(pairs.items(), key=lambda item: item[1].ours.begin)
@@ -128,12 +139,64 @@ def check_against(file: Path, source: StoredModel, threads: int) -> TensorCheck:
     return TensorCheck(
         file=file,
         source=source.name,
-        lossless=lossless,
+        lossless=source.is_checkpoint,
+        judged_by=ERROR if why else BYTES,
+        why=why or "a changed byte of any weight fails",
         tensors=tuple(results),
         problems=tuple(problems),
         bytes_read=sum(pair.nbytes for pair in pairs.values()),
         seconds=time.perf_counter() - begin,
     )
+
+
+def choose_rule(ours: StoredModel, is_exact: bool) -> tuple[Rule, str]:
+    """How the rows of a file are judged; and why blocks are judged by their error, empty if they are not.
+
+    A file that says which of our code, or ggml's, made its blocks, and those of files between, was made of the
+    checkpoint's values alone, by arithmetic that gives the same bytes on every machine.
+    """
+    types = {tensor.type for tensor in ours.tensors.values() if not is_float(tensor.type)}
+    between = {
+        name for file in ours.provenance.intermediates if file.quantizer for name in quantizers_of_text(file.quantizer)
+    }
+    makers = between | (ours.quantizers if types else set())
+    floats = is_exact and between <= SAME_BYTES
+    rule = Rule(
+        exact=is_exact,
+        floats=floats,
+        blocks=floats and makers <= SAME_BYTES,
+        limits=OF_OTHERS if UNKNOWN in makers else OF_GGML,
+    )
+    return rule, "" if rule.blocks and all(map(has_good_kernel, types)) else why_by_error(is_exact, makers, types)
+
+
+def why_by_error(is_exact: bool, makers: Set[str], types: Iterable[Type]) -> str:
+    """Why blocks are not judged by their bytes."""
+    if not is_exact:
+        return "the source is itself a file, and no checkpoint"
+    if UNKNOWN in makers:
+        return "the file does not say what quantized it; there is room for an imatrix"
+    if CONTRACTED in makers:
+        return "a ggml that contracts quantized it, whose blocks differ by a rounding"
+    names = ", ".join(sorted(type.name for type in types if not has_good_kernel(type)))
+    return f"there are no kernels here that could make {names} again"
+
+
+def made_so(
+    pair: Pair, todo: Sequence[Chunk], source: StoredModel, rule: Rule, way: Way, threads: int
+) -> "Tally | None":
+    """What is found of a tensor every row of which was made by another way; None if one was not."""
+    tally = Tally()
+
+    def work(chunk: Chunk, rows: Bytes) -> JudgedRows:
+        return judge_rows(chunk, rows, pair.ours, rule, way)
+
+    with closing(one_pass(work, todo, source.shards, threads)) as judged:
+        for chunk, rows in judged:
+            if not rows.equal.all():
+                return None
+            tally.add(chunk, rows)
+    return tally
 
 
 def layout_problems(ours: StoredModel, source: StoredModel, tensors: Sequence[Tensor]) -> Iterator[str]:
@@ -158,12 +221,13 @@ def layout_problems(ours: StoredModel, source: StoredModel, tensors: Sequence[Te
 
 
 def compare_rows(
-    pairs: Mapping[int, Pair], todo: Sequence[Chunk], source: StoredModel, rule: Rule, threads: int
-) -> dict[int, "Tally"]:
-    """The rows of all pairs judged, in one pass over both files."""
+    pairs: Mapping[int, Pair], todo: Sequence[Chunk], source: StoredModel, rule: Rule, ways: Mapping[int, Way],
+    threads: int,
+) -> dict[int, "Tally"]:  # fmt: skip
+    """The rows of all pairs judged, each made by its way, in one pass over both files."""
 
     def work(chunk: Chunk, rows: Bytes) -> JudgedRows:
-        return judge_rows(chunk, rows, pairs[chunk.tensor].ours, rule)
+        return judge_rows(chunk, rows, pairs[chunk.tensor].ours, rule, ways[chunk.tensor])
 
     tallies = {i: Tally() for i in pairs}
     unforgotten = 0

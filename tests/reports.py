@@ -39,6 +39,7 @@ def file(name: str, size: int) -> dict[str, Any]:
         "provenance": {
             "name": repo.split("/")[1], "repo": repo, "revision": "0123456789" * 4,
             "shards": dict.fromkeys(shards, "fedcba9876543210" * 4), "version": "0.5.0", "quantized_from": None,
+            "intermediates": None,
         },
         "about": {
             "license": "mit", "languages": ["en", "zh"] if is_lm else None,
@@ -109,6 +110,7 @@ def tensor(i: int) -> dict[str, Any]:
 def tensors(n: int = 600) -> dict[str, Any]:
     return {
         "file": "/models/mimo-asr-q4_k.gguf", "source": "XiaomiMiMo/MiMo-V2.5-ASR", "lossless": True, "passed": True,
+        "judged_by": "bytes", "judged_why": "a changed byte of any weight fails",
         "seconds": 61.5, "bytes_read": 20_573_000_000, "problems": [], "tensors": [tensor(i) for i in range(n)],
     }  # fmt: skip
 

@@ -14,9 +14,10 @@ from mimo_convert.cli import main as mimo_convert
 from mimo_convert.convert import convert
 from mimo_convert.gguf_file import read_gguf
 from mimo_convert.plan import Options
-from mimo_convert.provenance import Provenance, provenance_of
+from mimo_convert.provenance import Intermediate, Provenance, provenance_of
 from mimo_convert.request import Request, make_request
 from mimo_convert.stored_model import model_of_file
+from quantize.recipes import parse_rule
 from quantize.types import TYPES
 
 from ..gguf_edit import Key, rewrite
@@ -62,14 +63,65 @@ def test_equal_input_gives_equal_files_wherever_it_lies(small_lm: Path, tmp_path
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_file_made_of_a_quantized_one_says_so_and_of_floats_it_does_not(small_lm: Path, tmp_path: Path) -> None:
-    [f16] = converted(small_lm, tmp_path, "f16")
+def test_a_file_says_which_files_it_was_made_of_but_for_those_that_lose_nothing(small_lm: Path, tmp_path: Path) -> None:
+    f32, f16 = converted(small_lm, tmp_path, "f32", "f16")
+    exact = quantized(f32, tmp_path / "exact.gguf", "q8_0")
     q8_0 = quantized(f16, tmp_path / "q8_0.gguf", "q8_0")
-    q6_k = quantized(q8_0, tmp_path / "q6_k.gguf", "q6_k")
-    q4_k = quantized(q6_k, tmp_path / "q4_k.gguf", "q4_k")
-    made_from = {path.stem: provenance_of(read_gguf(path)).quantized_from for path in (f16, q8_0, q6_k, q4_k)}
-    assert made_from == {"mimo-asr-f16": (), "q8_0": (), "q6_k": ("q8_0",), "q4_k": ("q8_0", "q6_k")}
-    assert provenance_of(read_gguf(q4_k)).shards == provenance_of(read_gguf(f16)).shards
+    same = quantized(q8_0, tmp_path / "same.gguf", "q8_0")
+    q6_k = quantized(same, tmp_path / "q6_k.gguf", "q6_k")
+    again = quantized(quantized(q6_k, tmp_path / "f32.gguf", "f32"), tmp_path / "again.gguf", "q4_k")
+    made = (f32, f16, exact, q8_0, same, q6_k, again)
+    assert {path.stem: provenance_of(read_gguf(path)).quantized_from for path in made} == {
+        "mimo-asr-f32": (), "mimo-asr-f16": (), "exact": (), "q8_0": ("f16",), "same": ("f16",),
+        "q6_k": ("f16", "q8_0"), "again": ("f16", "q8_0", "q6_k", "f32"),
+    }  # fmt: skip
+    assert provenance_of(read_gguf(again)).shards == provenance_of(read_gguf(f16)).shards
+
+
+def test_it_says_who_made_them_and_what_does_not_follow_from_their_type(small_lm: Path, tmp_path: Path) -> None:
+    """By the names of a file with Q, K and V apart."""
+    rules = (parse_rule("layers.1.attn.qkv=q8_0", "x"), parse_rule("lm_head=q6_k", "x"))
+    checkpoint = open_checkpoint(str(small_lm))
+    convert(
+        [make_request(checkpoint, [TYPES["f16"]], Options(True, rules=rules, quantizer="ggml"))], tmp_path, threads=2
+    )
+    q4_k = quantized(tmp_path / "mimo-asr-f16.gguf", tmp_path / "q4_k.gguf", "q4_k")
+    q2_k = quantized(q4_k, tmp_path / "q2_k.gguf", "q2_k")
+    qkv = {f"model.layers.1.attn.{name}.weight": "q8_0" for name in "qkv"}
+    ours = version("mimo-convert")
+    assert provenance_of(read_gguf(q2_k)).intermediates == (
+        Intermediate("f16", {"llm.lm_head.weight": "q6_k"} | qkv, "ggml", ours),
+        Intermediate("q4_k", {}, "simd", ours),
+    )
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        ("q8_0", ("q8_0",)), ("q8_0, bf16", ("q8_0", "bf16")), ("q8_0,bf16", ()), ("q8_0, q9", ()), ("q8_0, ", ()),
+        (", ".join(["f16"] * 16), ("f16",) * 16), (", ".join(["f16"] * 17), ()), (", ".join(["f16"] * 10**6), ()),
+    ],
+)  # fmt: skip
+def test_files_between_are_of_known_types_and_not_too_many(
+    small_tokenizer: Path, tmp_path: Path, types: str, expected: tuple[str, ...]
+) -> None:
+    [file] = converted(small_tokenizer, tmp_path, "f16")
+    made = rewrite(file, tmp_path / "x.gguf", add=[Key("mimo_convert.quantized_from", types, GGUFValueType.STRING)])
+    assert provenance_of(read_gguf(made)).quantized_from == expected
+
+
+@pytest.mark.parametrize(
+    ("versions", "is_complete"),
+    [
+        (("0.6.0",), True), (("0.5.9",), False), (("1.0rc1",), True), (("0.10.0", "0.6.0"), True),
+        (("0.6.0", ""), False), (("0.6.0", "0.5.0"), False), (("",), False), (("six",), False),
+        (("9" * 5000 + ".0",), False), (("٣.٣",), False),
+    ],
+)  # fmt: skip
+def test_only_newer_versions_tell_of_all_files_between(versions: tuple[str, ...], is_complete: bool) -> None:
+    [last, *before] = versions
+    told = Provenance(version=last, intermediates=tuple(Intermediate("q8_0", version=each) for each in before))
+    assert told.is_complete is is_complete
 
 
 @pytest.mark.parametrize(

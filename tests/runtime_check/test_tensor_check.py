@@ -1,12 +1,12 @@
 """Every tensor of a file against what it was made from: no right file is refused, and no wrong row is missed."""
 
 import ctypes
-import os
 import re
 import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import ggml
 import gguf
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from gguf import GGUFValueType
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_convert.checkpoint import open_checkpoint
@@ -193,14 +193,15 @@ def test_a_file_for_recognition_alone_is_right_against_a_whole_one(
 def test_what_mimo_quantize_made_of_a_file_is_right_against_the_checkpoint(
     small_lm: Path, tmp_path: Path, between: str
 ) -> None:
-    """Weights that F16 cannot hold exactly give other blocks."""
+    """Weights that F16 cannot hold exactly give other blocks, which are right in a file that says so."""
     folder = shutil.copytree(small_lm, tmp_path / "lm")
     edit_tensor(folder, "model.layers.1.mlp.down_proj.weight", lambda tensor: tensor * 1e-3)
     first = write(model(folder), tmp_path / "first", between)
     second = write(model_of_file(first), tmp_path / "second", "q4_k")
     found = check(second, model(folder))
-    assert found.reasons == []
-    assert result(found, DOWN).equal_rows < 256
+    assert (found.reasons, found.judged_by) == ([], "bytes")
+    assert result(found, DOWN).equal_rows == 256
+    assert result(found, DOWN).rel_rmse != result(found, DOWN).expected_rel_rmse
 
 
 def says(path: Path, target: Path, quantizer: str) -> Path:
@@ -388,24 +389,104 @@ def check_reasons(found: TensorCheck, expected: dict[str, str]) -> None:
         assert f"tensor {name}: {wrong[name][0]}" in found.reasons
 
 
-@given(st.data(), st.sampled_from(list(TYPES)))
-def test_any_bit_of_any_row_is_found(
-    files: Files, lm: StoredModel, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, outtype: str
-) -> None:
-    """In a file that says that our kernels made it, and in all floats."""
-    path = shutil.copy(files(outtype, False), tmp_path_factory.mktemp("x") / "x.gguf")
-    tensor = data.draw(st.sampled_from(list(model_of_file(path).tensors.values())))
-    row, byte = (data.draw(st.integers(0, n - 1)) for n in (tensor.n_rows, tensor.row_bytes))
+# Any bit.
+
+
+class Making(NamedTuple):
+    """How a file is made: which half, by way of which types, to which one, what makes blocks, and what it says of it:
+    all, or as much as versions before 0.6.0 said."""
+
+    half: str
+    through: tuple[str, ...]
+    outtype: str
+    quantizer: str
+    tells_all: bool
+
+
+CHAINS = dict.fromkeys(
+    [(), ("f16",), ("bf16",), ("q8_0",), ("bf16", "f16"), ("f16", "q8_0"), ("q8_0", "f32")], tuple(TYPES)
+) | {("q8_0", "q6_k"): tuple(name for name, type in TYPES.items() if type.bits_per_weight < 6)}
+MAKINGS = st.sampled_from(list(CHAINS)).flatmap(
+    lambda through: st.builds(
+        Making, st.sampled_from(["lm", "tokenizer"]), st.just(through), st.sampled_from(CHAINS[through]),
+        st.sampled_from(["simd", "ggml"]), st.booleans(),
+    )
+)  # fmt: skip
+
+
+def as_if_by(path: Path, *, tells_all: bool) -> Path:
+    """The file, saying that 0.6.0 wrote it and those before, or with what 0.5.0 would have said of them."""
+
+    def said(key: Key) -> Key | None:
+        if key.name.startswith("mimo_convert.") and key.name.endswith("version"):
+            key = key._replace(value="0.6.0" if tells_all else "0.5.0")
+        if tells_all or not key.name.startswith("mimo_convert.quantized_from"):
+            return key
+        blocks = (
+            [name for name in key.value.split(", ") if not is_float(TYPES[name])] if "from." not in key.name else []
+        )
+        return key._replace(value=", ".join(blocks)) if blocks else None
+
+    return rewrite(path, path.with_name(f"{tells_all}.gguf"), keys=said)
+
+
+@pytest.fixture(scope="module")
+def make(
+    lm: StoredModel, tokenizers: dict[str, StoredModel], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Making], tuple[Path, StoredModel]]:
+    """A file, which is right, and its checkpoint."""
+    sources = {"lm": lm, "tokenizer": tokenizers["F32"]}
+
+    @cache
+    def written(half: str, types: tuple[str, ...], quantizer: str) -> Path:
+        *before, outtype = types
+        source = model_of_file(written(half, tuple(before), quantizer)) if before else sources[half]
+        return write(
+            source, tmp_path_factory.mktemp(half), outtype, quantizer=quantizer, allow_requantize=True,
+            fuse_qkv=len(types) % 2 == 0,
+        )  # fmt: skip
+
+    @cache
+    def make(making: Making) -> tuple[Path, StoredModel]:
+        path = written(making.half, (*making.through, making.outtype), making.quantizer)
+        path = as_if_by(path, tells_all=making.tells_all)
+        found = check(path, sources[making.half])
+        assert (found.reasons, found.judged_by) == ([], "bytes"), making
+        assert all(tensor.equal_rows == tensor.rows for tensor in found.tensors), making
+        return path, sources[making.half]
+
+    return make
+
+
+def flip_bit(path: Path, place: int, bit: int) -> None:
     with path.open("r+b") as file:
-        file.seek(tensor.begin + row * tensor.row_bytes + byte)
+        file.seek(place)
         was = file.read(1)[0]
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([was ^ 1 << data.draw(st.integers(0, 7))]))
-    found = check(path, lm)
+        file.seek(place)
+        file.write(bytes([was ^ 1 << bit]))
+
+
+@settings(max_examples=60)
+@given(st.data(), MAKINGS)
+def test_any_bit_of_any_tensor_is_found(
+    make: Callable[[Making], tuple[Path, StoredModel]], data: st.DataObject, making: Making
+) -> None:
+    """However a file was made by us, or by ggml, with nothing but the checkpoint's weights."""
+    path, source = make(making)
+    tensor = data.draw(st.sampled_from(list(model_of_file(path).tensors.values())))
+    row, byte, bit = (data.draw(st.integers(0, n - 1)) for n in (tensor.n_rows, tensor.row_bytes, 8))
+    place = tensor.begin + row * tensor.row_bytes + byte
+    flip_bit(path, place, bit)
+    try:
+        found = check(path, source)
+    finally:
+        flip_bit(path, place, bit)
+    assert found.problems == ()
     [wrong] = [tensor for tensor in found.tensors if tensor.problems]
-    assert (wrong.name, wrong.worst_row, wrong.equal_rows) == (tensor.name, row, wrong.rows - 1)
-    assert [problem.split(" ")[:2] for problem in wrong.problems] == [["row", str(row)]]
-    path.unlink()
+    assert wrong.name == tensor.name
+    if making.tells_all:
+        assert wrong.equal_rows == wrong.rows - 1
+        assert wrong.rows == 1 or [problem.split(" ")[:2] for problem in wrong.problems] == [["row", str(row)]]
 
 
 def test_a_transposed_matrix_is_told(tokenizers: dict[str, StoredModel], tmp_path: Path) -> None:
