@@ -24,6 +24,7 @@ from .stored import StoredTensor
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+REVISION = re.compile(r"(?!.*\.\.)\w[\w./+-]{0,199}", re.ASCII)  # of a repository: git's rules, and no path upwards
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # an id of the Hub
 SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say half a character; UTF-8 cannot
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -122,7 +123,9 @@ def open_checkpoint(source: str, name: str = "", *, stream: bool = False) -> Che
             raise InputError(source, "no such folder", expected="a checkpoint folder, a Hub id OWNER/NAME, or tiny")
         from .hub import HubShards, download_small_files  # late: it is slow to import, and most runs are local
 
-        repo = source.partition("@")[0]
+        repo, at, revision = source.partition("@")
+        if at and not REVISION.fullmatch(revision):
+            raise InputError(source, f"{revision!r} is not a revision", expected="a branch, a tag or a commit")
         folder = download_small_files(source)
         shards = HubShards(source, folder, stream=stream)
         revision = folder.name  # the cache keeps each snapshot under its commit

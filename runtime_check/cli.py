@@ -223,7 +223,7 @@ def check_nightly(config: Path, targets: tuple[str, ...], junit_file: Path | Non
     """
     from watch import cli  # late: other commands need none of it
 
-    cli.run_nightly(config, targets, junit_file, summary_file)
+    cli.run_nightly(config, targets, junit_file, summary_file, current_claims())
 
 
 @main.command("history", short_help="Show what nightly runs have found.")

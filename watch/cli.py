@@ -8,25 +8,27 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
 from mimo_convert.outcome import BAD_INPUT, GATE_FAILED, PASSED
 from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
 
-from .config import read_config
+from .config import Config, read_config
 from .figures import counted, duration, one_line, state_word
 from .history import FAILED, SQLITE, UNCHECKED, History, TargetResult
 from .junit import as_junit
-from .nightly import nightly
+from .nightly import index_of, nightly
 from .summary import as_markdown
 from .trends import as_text
 
 
-def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: Path | None) -> None:
+def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: Path | None, claims: Claims) -> None:
     """Check the targets of a config, print a line for each, write the reports, and exit with what it comes to."""
     for output in (junit, summary):
         check_can_write(output)
     config = read_config(path)
+    claim_files(config, claims)
     width = max(len(target.name) for target in config.chosen(names))
     results, begin = [], time.perf_counter()
     with interruptible():
@@ -41,6 +43,17 @@ def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: P
         with closing(History(config.history)) as history:
             write_whole(summary, as_markdown(results, history).encode())
     sys.exit(exit_status(results))
+
+
+def claim_files(config: Config, claims: Claims) -> None:
+    """Say what the runs of a config read and write. Raises InputError if one of these files is another's."""
+    for target in config.targets:
+        here = [] if target.repo else [target.file, target.tokenizer]
+        for file in (*here, target.reference, target.checkpoint, target.checkpoint_tokenizer, *target.audio):
+            if file:
+                claims.reads(f"target {target.name}", Path(file))
+    claims.writes("history", config.history)
+    claims.writes("pages", index_of(config))
 
 
 @contextmanager

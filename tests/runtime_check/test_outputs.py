@@ -41,6 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "list.jsonl").write_text('{"audio": "jfk.wav"}\n')
     (folder / "recipe.txt").write_text("ffn=q8_0\n")
     (folder / "nightly.toml").write_text('[[target]]\nname = "x"\nfile = "out/mimo-asr-f16.gguf"\nreference = "r"\n')
+    (folder / "pages").mkdir()
     (folder / "link.gguf").symlink_to("out/mimo-asr-f16.gguf")
     return folder
 
@@ -75,6 +76,9 @@ CLASHES: list[list[Any]] = [
     [mimo_check, "reference", "asr", "--tokenizer", "tokenizer", "-o", "tokenizer/model.safetensors"],
     [mimo_check, "nightly", "nightly.toml", "--junit", "nightly.toml"],
     [mimo_check, "nightly", "nightly.toml", "--junit", "new", "--summary", "new"],
+    [mimo_check, "nightly", "nightly.toml", "--junit", "history.sqlite"],
+    [mimo_check, "nightly", "nightly.toml", "--summary", "pages/../pages/index.html"],
+    [mimo_check, "nightly", "nightly.toml", "--summary", LM],
     [*CONVERT, "--out", "new", "--json", "asr/tokenizer.json"],
     [*CONVERT, "--out", "new", "--recipe", "recipe.txt", "--json", "recipe.txt"],
     [*CONVERT, "--out", "out", "--force", "--json", "out/mimo-asr-q8_0.gguf"],
