@@ -52,7 +52,7 @@ def check_room(n_groups: int, d: SpeechLMDims, where: object = "audio", seconds:
     `seconds` is how much sound there is room for, where that is known.
     """
     if n_groups >= d.max_position_embeddings:
-        most = f"at most about {seconds:.0f} s of sound" if seconds else "a shorter clip"
+        most = f"at most about {seconds:.0f} s of sound" if seconds >= 1 else "a shorter clip"
         raise InputError(
             where, f"needs a prompt of {n_groups} positions", expected=f"fewer than {d.max_position_embeddings}",
             todo=f"use {most}",

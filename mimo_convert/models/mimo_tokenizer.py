@@ -12,6 +12,7 @@ from quantize.errors import InputError
 from ..checkpoint import Config
 from .family import Family, Key, Tensor, one
 
+MOST_FRAMES = 500  # mel frames a second; published is 100, and attention takes the square of their number
 SAMPLING_RATES = range(1_000, 768_001)  # in Hz; beyond is no sound
 
 
@@ -104,6 +105,9 @@ def conflicts(d: AudioTokenizerDims) -> Iterator[tuple[str, str]]:
         yield f"fmin is {d.fmin}", f"from 0, and below half of sampling_rate {d.sampling_rate}"
     if d.sampling_rate not in SAMPLING_RATES:
         yield f"sampling_rate is {d.sampling_rate}", f"{SAMPLING_RATES.start} to {SAMPLING_RATES.stop - 1}"
+    if d.sampling_rate > MOST_FRAMES * d.hop_length:
+        least = -(-d.sampling_rate // MOST_FRAMES)
+        yield f"hop_length is {d.hop_length}", f"at least {least}, for {MOST_FRAMES} mel frames a second"
     if d.nfft > d.sampling_rate:
         yield f"nfft is {d.nfft}", f"at most a second, {d.sampling_rate}"
     if d.window_size > d.nfft:
