@@ -66,7 +66,8 @@ class Config:
         """An int from 1 to `most`."""
         value = int(self.get(*keys, default=default))
         if not 1 <= value <= most:
-            raise InputError(self.path, f"{keys[0]} is {value}", expected=f"a positive number of at most {most}")
+            key = next((key for key in keys if self._find(key) is not None), keys[0])
+            raise InputError(self.path, f"{key} is {value}", expected=f"a positive number of at most {most}")
         return value
 
     def must_be(self, key: str, *allowed: Any) -> None:

@@ -5,7 +5,7 @@ If it says what made its blocks, other bytes are wrong. If it does not, they may
 what is made of the source directly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -42,6 +42,7 @@ SMALL, LARGE, ALIKE = 1e-12, 1e30, 1e4
 MAX_PIECE = 8192  # OpenBLAS uses threads of its own for dot products of more than 10,000
 
 LISTED = 3  # wrong rows of a tensor that are described
+NO_NUMBER = "holds NaN or infinity"
 
 OURS, X, Y, DIFFERENCE, EXPECTED, M = (Scratch() for _ in range(6))
 
@@ -125,7 +126,7 @@ def judge_rows(chunk: Chunk, rows: Bytes, ours: StoredTensor, rule: Rule, way: W
             made = way.make(rows, stored, x, type)
             equal = equal_rows(found, made)
         expected, wrong = sums.error.copy(), ~np.isfinite(sums.ours)
-        problems = {int(i): "holds NaN or infinity" for i in np.flatnonzero(wrong)[:LISTED]}
+        problems = {int(i): NO_NUMBER for i in np.flatnonzero(wrong)[:LISTED]}
         differ = np.flatnonzero(~(equal & is_direct))
         if differ.size:
             part, m = x[differ], to_float32(direct[differ], type, M)
@@ -138,8 +139,13 @@ def judge_rows(chunk: Chunk, rows: Bytes, ours: StoredTensor, rule: Rule, way: W
             is_wrong, describe = judge(differing, rule)
             wrong[differ] |= is_wrong
             problems = {int(differ[i]): describe(int(i)) for i in np.flatnonzero(is_wrong)[:LISTED]} | problems
-    first = sorted(problems)[:LISTED]
+    first = most_telling(problems)
     return JudgedRows(chunk.first, sums, expected, equal, wrong, {chunk.first + row: problems[row] for row in first})
+
+
+def most_telling(problems: Mapping[int, str]) -> list[int]:
+    """The rows whose problems are to be listed: the first of those that hold no numbers, then of the others."""
+    return sorted(problems, key=lambda row: (problems[row] != NO_NUMBER, row))[:LISTED]
 
 
 def equal_rows(found: Bytes, made: Bytes) -> Mask:

@@ -28,7 +28,7 @@ from quantize.quantizer import CONTRACTED, GGML, SIMD
 from quantize.types import F32, Type
 
 from .metadata_check import metadata_problems
-from .row_check import LISTED, OF_GGML, OF_OTHERS, JudgedRows, Rule, Sums, judge_rows, relative, usual_error
+from .row_check import OF_GGML, OF_OTHERS, JudgedRows, Rule, Sums, judge_rows, most_telling, relative, usual_error
 from .ways import DIRECT, Way, has_good_kernel, ways_of
 
 BYTES, ERROR = "bytes", "error"
@@ -303,7 +303,7 @@ class Tally:
         if suspicion:
             yield f"{suspicion} (relative RMSE {rel_rmse:.3g})"
             return
-        first = sorted(self.problems)[:LISTED]
+        first = most_telling(self.problems)
         yield from (f"row {row} {self.problems[row]}" for row in first)
         if self.n_wrong > len(first):
             yield f"… and {self.n_wrong - len(first):,} more rows"

@@ -95,6 +95,30 @@ def test_every_option_that_a_file_tells_of_is_given() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("quantizer", "is_asked_for"),
+    [("ggml", True), ("ggml-contracted", True), ("ggml + unknown", True), ("ggml + simd", False), (None, False)],
+)
+def test_ggml_is_asked_for_where_it_made_all_that_is_known(quantizer: str | None, is_asked_for: bool) -> None:
+    made = {"quantizer": quantizer}
+    [line] = of(lm(**made), beside=tokenizer(**made))
+    assert ("--quantizer ggml " in line) is is_asked_for
+
+
+def test_files_between_are_made_first_as_they_were() -> None:
+    f16 = {"type": "f16", "types": {"model.layers.0.attn.q.weight": "q6_k"}, "quantizer": "ggml", "version": "0.6.0"}
+    q8_0 = {"type": "q8_0", "types": None, "quantizer": "simd", "version": "0.6.0"}
+    told = {"quantized_from": ["f16", "q8_0"], "intermediates": [f16, q8_0]}
+    assert of(lm(recipe=["embed=q6_k"], provenance=told))[:3] == [
+        r"mimo-convert O/LM@c0 --tokenizer O/TOK --tokenizer-outtype q4_k --outtype f16 "
+        r"--tensor-type '^model\.layers\.0\.attn\.q\.weight$=q6_k' --quantizer ggml --out between --no-check --force",
+        "mimo-quantize between/mimo-asr-f16.gguf between/mimo-asr-2-q8_0.gguf --outtype q8_0 --allow-requantize",
+        f"mimo-quantize between/mimo-asr-2-q8_0.gguf {LM} --outtype q4_k --fuse-qkv --tensor-type embed=q6_k",
+    ]
+    old = of(lm(provenance={"quantized_from": ["q8_0"]}))  # in reports of earlier versions
+    assert old[1] == f"mimo-quantize between/mimo-asr-q8_0.gguf {LM} --outtype q4_k --fuse-qkv"
+
+
 def test_what_was_made_otherwise_has_a_command_of_its_own() -> None:
     assert of(lm(), lm(outtype="q8_0", layout="separate")) == [
         "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --fuse-qkv --out . --no-check",
@@ -157,6 +181,12 @@ TINY = command(
         (
             [f"{TINY} --outtype f16 --tokenizer-outtype q4_k", "mimo-quantize mimo-asr-f16.gguf q5.gguf --outtype q5_k",
              f"mimo-quantize q5.gguf {LM} --outtype q4_k --fuse-qkv --allow-requantize"],
+            [LM],
+        ),
+        (
+            [f"{TINY} --outtype f16 --fuse-qkv --tensor-type 'layers.0.attn.qkv=q8_0' --tensor-type lm_head=q6_k "
+             "--tokenizer-outtype q4_k --quantizer ggml",
+             f"mimo-quantize mimo-asr-f16.gguf {LM} --outtype q4_k --allow-requantize"],
             [LM],
         ),
     ],

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mimo_convert.gguf_file import read_gguf
-from quantize import quantizer, simd
+from quantize import kernels, quantizer, simd
 from quantize.errors import InputError
-from quantize.kernels import Bytes, quantize_rows
+from quantize.kernels import Bytes, Floats, is_float, quantize_rows
 from quantize.quantizer import quantizer_of, sample, weighted_error
 from quantize.simd import QuantizerWarning
 from quantize.types import TYPES, Type
@@ -33,10 +33,13 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         blocks[:, -16:] ^= 0x41
         return blocks
 
-    quantizer._problem.cache_clear()
+    caches = quantizer._problem, quantizer._is_contracted
+    for cache in caches:
+        cache.cache_clear()
     monkeypatch.setattr(simd, "quantize_rows", spoil)
     yield
-    quantizer._problem.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 @pytest.mark.parametrize("type", BLOCK_TYPES, ids=lambda type: type.name)
@@ -56,6 +59,33 @@ def test_a_kernel_that_is_worse_than_ggml_gives_way_to_it_with_a_warning(type: T
     with pytest.raises(InputError, match=rf"--quantizer simd: the .* kernel of {type.name} .*expected auto or ggml"):
         quantizer_of(type, "simd")
     assert quantizer_of(type, "ggml") == "ggml"
+
+
+@pytest.fixture
+def contracted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A ggml one of whose blocks is another, by the last bit of a weight."""
+    whole = kernels.quantize_rows
+
+    def contract(rows: Floats, type: Type, *rest: Any) -> Bytes:
+        blocks = whole(rows, type, *rest)
+        if not is_float(type):
+            blocks[len(blocks) // 2, -1] ^= 1
+        return blocks
+
+    caches = quantizer._problem, quantizer._is_contracted
+    for cache in caches:
+        cache.cache_clear()
+    monkeypatch.setattr(kernels, "quantize_rows", contract)
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.usefixtures("contracted")
+@pytest.mark.parametrize("type", [type for type in BLOCK_TYPES if simd.has_kernel(type)], ids=lambda type: type.name)
+def test_a_ggml_that_makes_other_blocks_goes_by_another_name(type: Type) -> None:
+    assert quantizer_of(type, "ggml") == "ggml-contracted"
+    assert quantizer_of(type, "auto") == "simd"
 
 
 @pytest.mark.parametrize("type", BLOCK_TYPES, ids=lambda type: type.name)

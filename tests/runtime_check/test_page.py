@@ -72,6 +72,7 @@ def test_it_shows_every_part_of_the_report(browser: Browser, passed: Path) -> No
         "401 q4_k, 243 f32, 2 q6_k", bundled.JFK_TEXT, "Word error rate 0.0%", "layer_35", "prefill_text_logits_step0",
         "81.23% equal", "Americans", "96.30% equal", "0.410000", "310 ms", "6.12 GB", "model.layers.85.ffn.gate.weight",
         "2.13.0", "mimo-check report 1", "merges", "rows of 32 are not a multiple of 256: q4_0",
+        "Blocks are judged by their bytes: a changed byte of any weight fails.",
     ):  # fmt: skip
         assert shown in text, shown
 

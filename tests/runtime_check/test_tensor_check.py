@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from gguf import GGUFValueType
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_convert.checkpoint import open_checkpoint
@@ -25,7 +25,9 @@ from mimo_convert.request import Request
 from mimo_convert.stored_model import StoredModel, model_of_checkpoint, model_of_file
 from quantize.errors import InputError
 from quantize.kernels import is_float, quantize_rows
+from quantize.recipes import parse_rule
 from quantize.types import TYPES, Type
+from runtime_check.table import tensors_as_text
 from runtime_check.tensor_check import TensorCheck, TensorResult, check_against
 
 from ..conftest import SMALL_LM, SMALL_TOKENIZER
@@ -466,7 +468,6 @@ def flip_bit(path: Path, place: int, bit: int) -> None:
         file.write(bytes([was ^ 1 << bit]))
 
 
-@settings(max_examples=60)
 @given(st.data(), MAKINGS)
 def test_any_bit_of_any_tensor_is_found(
     make: Callable[[Making], tuple[Path, StoredModel]], data: st.DataObject, making: Making
@@ -487,6 +488,93 @@ def test_any_bit_of_any_tensor_is_found(
     if making.tells_all:
         assert wrong.equal_rows == wrong.rows - 1
         assert wrong.rows == 1 or [problem.split(" ")[:2] for problem in wrong.problems] == [["row", str(row)]]
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "why"),
+    [
+        ("", "the file does not say what quantized it; there is room for an imatrix"),
+        ("simd + unknown", "the file does not say what quantized it; there is room for an imatrix"),
+        ("simd by me", "the file does not say what quantized it; there is room for an imatrix"),
+        ("ggml-contracted", "a ggml that contracts quantized it, whose blocks differ by a rounding"),
+        ("ggml + simd", None),
+    ],
+)
+def test_blocks_of_a_maker_that_is_not_known_are_judged_by_error_and_that_is_told(
+    files: Files, lm: StoredModel, tmp_path: Path, quantizer: str, why: str | None
+) -> None:
+    path = says(files("q8_0", False), tmp_path / "x.gguf", quantizer)
+    put(HEAD, flip(5, 33, 0x01))(path)
+    found = check(path, lm)
+    assert (found.judged_by, found.passed) == (("error", True) if why else ("bytes", False))
+    assert found.why == (why or "a changed byte of any weight fails")
+    assert f"\nblocks are judged by their {found.judged_by}: {found.why}\n" in tensors_as_text(found)
+    put(NORMS[0], one_float(np.float32, 9, 1.001))(path)
+    assert f"tensor {NORMS[0]}: row 0 has 1 of 256 weights that are not" in "\n".join(check(path, lm).reasons)
+    against = check(path, model_of_file(files("f16", False)))
+    assert (against.judged_by, against.why) == ("error", "the source is itself a file, and no checkpoint")
+
+
+@pytest.mark.parametrize("through", ["q8_0", "f16"])
+def test_a_file_made_of_blocks_of_an_unknown_maker_is_judged_by_error(
+    files: Files, lm: StoredModel, tmp_path: Path, through: str
+) -> None:
+    """Also where there was one of floats between."""
+    silent = model_of_file(says(files("q8_0", False), tmp_path / "in.gguf", ""))
+    source = silent if through == "q8_0" else model_of_file(write(silent, tmp_path, "f16"))
+    path = write(source, tmp_path, "q5_k")
+    assert source.provenance.quantized_from == (() if through == "q8_0" else ("q8_0",))
+    found = check(path, lm)
+    assert (found.reasons, found.judged_by) == ([], "error")
+
+
+@pytest.mark.parametrize("tells_all", [True, False])
+def test_rules_of_files_between_are_followed(lm: StoredModel, tmp_path: Path, tells_all: bool) -> None:
+    rules = (parse_rule("layers.1.attn.qkv=q8_0", ""), parse_rule("embed|up=bf16", ""))
+    path = write(lm, tmp_path, "f16", rules=rules, fuse_qkv=True)
+    path = as_if_by(write(model_of_file(path), tmp_path, "iq4_xs"), tells_all=tells_all)
+    found = check(path, lm)
+    if tells_all:
+        assert all(tensor.equal_rows == tensor.rows for tensor in found.tensors)
+        assert (found.reasons, found.judged_by) == ([], "bytes")
+    else:  # q8_0 was not recorded at all
+        assert {reason.split(":")[0] for reason in found.reasons} <= {
+            f"tensor model.layers.1.attn.{name}.weight" for name in "qkv"
+        }
+
+
+@pytest.mark.parametrize(("between", "is_unrecorded"), [("bf16", True), ("f16", True), ("q8_0", False)])
+def test_a_file_is_not_right_by_a_way_that_it_does_not_tell(
+    tokenizers: dict[str, StoredModel], tmp_path: Path, between: str, is_unrecorded: bool
+) -> None:
+    """0.5.0 did not tell of files of floats: all of a tensor may be made by way of one, and of no other type."""
+    source = tokenizers["F32"]
+    path = write(model_of_file(write(source, tmp_path, between)), tmp_path, "q5_k")
+
+    def silent(version: str) -> Path:
+        def said(key: Key) -> Key | None:
+            return None if "quantized_from" in key.name else change("mimo_convert.version", value=version)(key)
+
+        return rewrite(path, tmp_path / f"{version}.gguf", keys=said)
+
+    assert check(path, source).passed
+    assert check(silent("0.5.0"), source).passed is is_unrecorded
+    assert "is not what our kernels make of the source: block" in check(silent("0.6.0"), source).reasons[0]
+
+
+def test_a_way_that_leads_nowhere_is_no_crash(files: Files, lm: StoredModel, tmp_path: Path) -> None:
+    """A file that says of itself what cannot be: types that do not divide rows, and names of no tensor."""
+    strange = {
+        "": "q2_k, iq4_xs, f32", ".0.version": "0.6.0", ".1.version": "0.6.0", ".2.version": "0.6.0",
+        ".1.types": "audio.group_proj.weight=q6_k\naudio.emb.0.weight=q4_k\n=f16\nx\ny=z",
+    }  # fmt: skip
+    add = [Key(f"mimo_convert.quantized_from{key}", text, GGUFValueType.STRING) for key, text in strange.items()]
+    path = rewrite(
+        files("q4_0", False), tmp_path / "x.gguf", keys=change("mimo_convert.version", value="0.6.0"), add=add
+    )
+    [reason, *_] = check(path, lm).reasons
+    assert reason.endswith("is the first that differs")
+    assert " is not what our kernels make of the source by way of q2_k, iq4_xs, f32: block 0 " in reason
 
 
 def test_a_transposed_matrix_is_told(tokenizers: dict[str, StoredModel], tmp_path: Path) -> None:
