@@ -31,8 +31,9 @@ class LocalShards:
         return True
 
     def size(self, file: Path) -> int:
-        """Bytes of the whole file."""
-        return file.stat().st_size
+        """Bytes of the whole file. Raises InputError if it is gone."""
+        with input_errors(file, "cannot be read"):
+            return file.stat().st_size
 
     def open(self, file: Path) -> AbstractContextManager[BinaryIO]:
         """The file from its beginning, to read its header."""

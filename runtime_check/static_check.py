@@ -14,6 +14,7 @@ from typing import Any
 
 from gguf import GGUFValueType
 
+from mimo_convert.files import open_regular
 from mimo_convert.gguf_file import ARCHITECTURE, GGUFFile, align, is_array, read_gguf, shown
 from mimo_convert.model_file import (
     FILE_TYPE,
@@ -96,6 +97,7 @@ def check_static(path: Path, threads: int, weights: bool = True) -> StaticCheck:
     Without `weights` only what stands before them is read: of a file of the full size, the rest need not be there.
     """
     begin = perf_counter()
+    open_regular(path, expected="a GGUF file").close()  # what is no file at all is no finding
     try:
         file = read_gguf(path)
     except InputError as error:
