@@ -85,7 +85,10 @@ def dump(choose: Random, tree: Any, hazards: bool = True) -> bytes:
     text = json.dumps(tree, ensure_ascii=ascii_only)
     if MARK in text or "\\ue000" in text:
         text = re.sub(
-            r'"(?:\ue000|\\ue000)(.*?)(?:\ue000|\\ue000)"', lambda found: json.loads(f'"{found[1]}"'), text, flags=re.S
+            r'"(?:\ue000|\\ue000)((?:[^"\\]|\\.)*?)(?:\ue000|\\ue000)"',
+            lambda found: json.loads(f'"{found[1]}"'),
+            text,
+            flags=re.S,
         )
     data = text.encode("utf-8", "surrogatepass")
     if hazards and choose.random() < 0.02:
