@@ -20,12 +20,17 @@ class InputError(Exception):
     @property
     def said(self) -> str:
         """The line without its `where`."""
-        parts = [quoted(self.what, LONGEST_WHAT)]
+        parts = [joined(self.what, LONGEST_WHAT)]
         if self.expected:
-            parts.append(f"expected {quoted(self.expected, LONGEST_EXPECTED)}")
+            parts.append(f"expected {joined(self.expected, LONGEST_EXPECTED)}")
         if self.todo:
-            parts.append(quoted(self.todo, LONGEST_TODO))
+            parts.append(joined(self.todo, LONGEST_TODO))
         return "; ".join(parts)
+
+
+def joined(text: str, most: int) -> str:
+    """A sentence, which may be a library's own of several lines, in one."""
+    return quoted(" ".join(text.splitlines()), most)
 
 
 class WorthlessError(InputError):

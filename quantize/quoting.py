@@ -21,6 +21,5 @@ def shortened(text: str, most: int = MOST) -> str:
 
 
 def quoted(text: object, most: int = MOST) -> str:
-    """`text` in one line, its lines joined by spaces, shortened to `most` characters."""
-    line = str(text)
-    return shortened(line if line.isprintable() else " ".join(line.splitlines()), most)
+    """`text` as it may stand within a line, shortened to `most` characters."""
+    return shortened(str(text), most)

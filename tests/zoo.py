@@ -70,6 +70,11 @@ class Base(NamedTuple):
         return options
 
 
+def as_list(value: Any) -> Any:
+    """An array of a file's metadata as a list, which can be changed; anything else as it is."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
 class Bases:
     """The clean files, each made once in `folder`, by the names that the table gives them."""
 
@@ -196,7 +201,9 @@ class File:
     def read(cls, path: Path) -> "File":
         file = read_gguf(path)
         parts = {name: Part(t.shape, t.type, t.read().reshape(-1).copy()) for name, t in file.tensors.items()}
-        return cls(file.architecture, {entry.key: entry for entry in file.entries}, parts)
+        return cls(
+            file.architecture, {entry.key: entry._replace(value=as_list(entry.value)) for entry in file.entries}, parts
+        )
 
     def write(self, path: Path) -> None:
         rows = [(name, part.shape, part.type) for name, part in self.tensors.items()]

@@ -172,7 +172,7 @@ MUCH = 2**62
         (gguf_of((key("k", 8, u64(2**64 - 1)),)), "cut short"),
         (gguf_of((key("k", 9, u32(0) + u64(2**64 - 1)),)), "cut short"),
         (gguf_of((key("k", 9, u32(8) + u64(2**64 - 1)),)), "damaged: key k claims 18446744073709551615 texts"),
-        (gguf_of((key("k\nl", 13, b""),)), "key k l has the unknown value type 13"),
+        (gguf_of((key("k\nl", 13, b""),)), "key k\\nl has the unknown value type 13"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

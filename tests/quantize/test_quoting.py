@@ -27,7 +27,7 @@ def test_escapes_lose_nothing(text: str) -> None:
 
 def test_a_name_that_clears_the_screen_is_shown_as_it_is_written() -> None:
     assert quoted("a\x1b[2Jb") == "a\\x1b[2Jb"
-    assert quoted("a\nPASS") == "a PASS"
+    assert quoted("a\nPASS") == "a\\nPASS"
     assert quoted("größer ✓ 語") == "größer ✓ 語"
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mimo_convert.checkpoint import open_checkpoint
 from mimo_convert.convert import convert
-from mimo_convert.gguf_file import GGUFFile, align, header_bytes, read_gguf
+from mimo_convert.gguf_file import GGUFFile, align, header_bytes, is_array, read_gguf
 from mimo_convert.models import mimo_asr
 from mimo_convert.plan import Options
 from mimo_convert.request import Request, make_request
@@ -184,9 +184,9 @@ def test_a_file_that_was_only_written_anew_passes(lm: Path, tmp_path: Path) -> N
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_and_no_result(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match="no such file"):
         checked(tmp_path / "absent.gguf")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="is a folder"):
         checked(tmp_path)
 
 
@@ -512,7 +512,7 @@ def told(lm: Path, tmp_path: Path, change: Callable[[Lists], object]) -> dict[st
     """What is wrong with a file whose tokenizer's keys, by their last part, are as `change` leaves them."""
     kept = read_gguf(lm).metadata
     lists = {key.removeprefix("tokenizer.ggml."): value for key, value in kept.items() if "tokenizer.ggml" in key}
-    lists = {key: list(value) if isinstance(value, list) else value for key, value in lists.items()}
+    lists = {key: np.array(value).tolist() if is_array(value) else value for key, value in lists.items()}
     change(lists)
 
     def keys(key: Key) -> Key | None:

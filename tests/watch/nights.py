@@ -1,6 +1,7 @@
 """Nightly runs as processes of their own: their config, their files, and what becomes of them."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -104,12 +105,6 @@ def wait_for(what: Callable[[], Any]) -> Any:
     raise AssertionError("nothing came of it")
 
 
-def never_read(path: Path) -> Path:
-    """A pipe that nobody writes to, in the place of a file: whoever opens it to read hangs."""
-    os.mkfifo(path)
-    return path
-
-
 def children(pid: int) -> list[int]:
     """The processes that a process has started, and that have not been waited for."""
     found = []
@@ -131,7 +126,8 @@ def is_running(pid: int) -> bool:
 
 
 def hanging_child(process: "subprocess.Popen[str]", log: Path) -> int:
-    """The child of a nightly run, once it works on the target whose log this is."""
+    """The child of a nightly run, as soon as it works on the target whose log this is: stopped, so that it hangs."""
     wait_for(log.exists)
     [pid] = wait_for(lambda: children(process.pid))
+    os.kill(pid, signal.SIGSTOP)
     return int(pid)

@@ -109,7 +109,7 @@ def test_a_mistake_is_one_line_that_says_where_and_what(tmp_path: Path, text: st
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nightly\.toml: cannot be read: No such file or directory; expected a TOML"):
+    with pytest.raises(InputError, match=r"nightly\.toml: no such file; expected a TOML"):
         read_config(tmp_path / "nightly.toml")
     (tmp_path / "nightly.toml").write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"nightly\.toml: is not TOML: .*utf-8"):
@@ -154,7 +154,11 @@ def test_a_repository_has_an_owner_and_a_name(tmp_path: Path, repo: str) -> None
 
 def test_a_config_that_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path, what in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
+    for path, what in (
+        (tmp_path / "pipe", "a pipe"),
+        (tmp_path, "a folder"),
+        (Path("/dev/zero"), "a character device"),
+    ):
         with pytest.raises(InputError, match=f"^{path}: is {what}; expected a TOML file"):
             read_config(path)
 

@@ -231,7 +231,11 @@ def test_another_programs_database_is_not_given_our_tables(tmp_path: Path, made:
 
 def test_a_history_that_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path, what in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
+    for path, what in (
+        (tmp_path / "pipe", "a pipe"),
+        (tmp_path, "a folder"),
+        (Path("/dev/zero"), "a character device"),
+    ):
         with pytest.raises(InputError, match=f"{path}: is {what}; expected a file with a history"):
             History(path)
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from .nights import (
     found,
     hanging_child,
     is_running,
-    never_read,
     of_pair,
     of_tokenizer,
     run,
@@ -81,7 +81,7 @@ def test_good_broken_and_unreachable_targets_in_one_night(q8_0: Files, tmp_path:
     assert "cut short in tensor" in night.of("cut")
     assert "NOT CHECKED" in night.of("away")
     assert "someone/asr" in night.of("away")
-    assert f"{tmp_path / 'gone.gguf'}: cannot be read: No such file or directory" in night.of("gone")
+    assert f"{tmp_path / 'gone.gguf'}: no such file" in night.of("gone")
     assert "1 of 4 targets failed, 2 could not be checked" in night.stdout.splitlines()[-1]
 
     for place in ("pages/index.html", "junit.xml", "summary.md"):
@@ -121,11 +121,12 @@ def test_a_drop_is_a_failure_though_every_gate_is_reached(q8_0: Files, q4_k: Fil
 def test_what_hangs_is_ended_at_its_timeout_and_what_is_killed_is_no_failure(q8_0: Files, tmp_path: Path) -> None:
     config = write_config(
         tmp_path,
-        of_tokenizer("hangs", never_read(tmp_path / "a.gguf"), timeout="2 s"),
-        of_tokenizer("killed", never_read(tmp_path / "b.gguf")),
+        of_tokenizer("hangs", tmp_path / "a.gguf", timeout="2 s"),
+        of_tokenizer("killed", tmp_path / "b.gguf"),
         of_tokenizer("good", q8_0.tokenizer),
     )
     process = start("nightly", config)
+    hanging_child(process, tmp_path / "pages/runs/1/hangs.log")
     os.kill(hanging_child(process, tmp_path / "pages/runs/1/killed.log"), signal.SIGKILL)
     night = end(process)
     assert night.status == 2, night.stderr
@@ -137,7 +138,7 @@ def test_what_hangs_is_ended_at_its_timeout_and_what_is_killed_is_no_failure(q8_
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_night_that_was_interrupted_goes_on(q8_0: Files, tmp_path: Path, number: signal.Signals) -> None:
     """With what was not done; and nothing that it started works on by itself."""
-    file = never_read(tmp_path / "a.gguf")
+    file = tmp_path / "a.gguf"
     config = write_config(tmp_path, of_tokenizer("done", q8_0.tokenizer), of_tokenizer("hangs", file))
     process = start("nightly", config)
     child = hanging_child(process, tmp_path / "pages/runs/1/hangs.log")
@@ -147,9 +148,10 @@ def test_a_night_that_was_interrupted_goes_on(q8_0: Files, tmp_path: Path, numbe
     assert ended.status == (-9 if number == signal.SIGKILL else 130)
     if number != signal.SIGKILL:
         assert ended.stderr == "interrupted; the same command goes on from here\n"
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGCONT)
     wait_for(lambda: not is_running(child))
 
-    os.unlink(file)
     shutil.copy(q8_0.tokenizer, file)
     night = run("nightly", config)
     assert night.status == 0
@@ -159,7 +161,7 @@ def test_a_night_that_was_interrupted_goes_on(q8_0: Files, tmp_path: Path, numbe
 
 
 def test_there_is_one_run_at_a_time(tmp_path: Path) -> None:
-    config = write_config(tmp_path, of_tokenizer("hangs", never_read(tmp_path / "a.gguf")))
+    config = write_config(tmp_path, of_tokenizer("hangs", tmp_path / "a.gguf"))
     process = start("nightly", config)
     hanging_child(process, tmp_path / "pages/runs/1/hangs.log")
     other = run("nightly", config)

@@ -251,8 +251,8 @@ def test_hostile_names_and_texts_are_only_shown(browser: Browser, tmp_path: Path
     rows = [StageRow(hostile, hostile, stage, 0.9, 0.8, passed=False) for stage in (hostile, "layer_00")]
     files = [FileRow(hostile, hostile, 5, hostile, hostile)]
     results = [
-        TargetResult(run, hostile, "2026-11-21", 2.0, FAILED, "whole", [hostile], files, {hostile: f"{hostile}{run}"},
-                     f"javascript:{hostile}", rows)
+        TargetResult(run, hostile, "2026-11-21T03:00:00Z", 2.0, FAILED, "whole", [hostile], files,
+                     {hostile: f"{hostile}{run}"}, f"javascript:{hostile}", rows)
         for run in (1, 2)
     ]  # fmt: skip
     browser.open(written(small(tmp_path, *results), [hostile, "other"]))
