@@ -171,7 +171,7 @@ def _from_tokenizer_json(path: Path) -> tuple[dict[str, int], list[str], Added]:
 
 def _from_vocab_and_merges(folder: Path) -> tuple[dict[str, int], list[str], Added]:
     path = folder / "merges.txt"
-    lines = read_text(path, MOST_BYTES, todo="vocab.json needs it beside it").split("\n")
+    lines = read_text(path, MOST_BYTES, todo="vocab.json needs it beside it").replace("\r\n", "\n").split("\n")
     if lines[0].startswith("#version"):  # the only comment of the format: other lines may begin with `#` and be merges
         lines = lines[1:]
     merges = [_merge(path, line) for line in lines if line]
