@@ -242,8 +242,7 @@ def edit_history(choose: Random, path: Path) -> None:
 def sql_value(choose: Random, column: str, before: Any) -> Any:
     """A value that SQLite can hold: number, text, bytes, nothing; in a column of JSON, mostly JSON."""
     if column in JSON_COLUMNS and choose.random() < 0.8:
-        tree = edit_json(choose, json.loads(before)) if isinstance(before, str) and before else hostile_json(choose)
-        return dump(choose, tree).decode("utf-8", "replace")
+        return dump(choose, edit_json(choose, json_or(before, hostile_json(choose)))).decode("utf-8", "replace")
     what = choose.randrange(6)
     if what == 0:
         return max(-(1 << 63), min((1 << 63) - 1, hostile_integer(choose)))
@@ -254,6 +253,13 @@ def sql_value(choose: Random, column: str, before: Any) -> Any:
     if what == 3 and isinstance(before, str):
         return f"{near(choose, before)}"
     return hostile_string(choose).encode("utf-8", "replace").decode()
+
+
+def json_or(text: Any, otherwise: Any) -> Any:
+    """The value that a text is the JSON of; of anything else, such as a value that was changed before, `otherwise`."""
+    with suppress(ValueError, TypeError, RecursionError):
+        return json.loads(text)
+    return otherwise
 
 
 def history_is_past_header(path: Path) -> bool:
