@@ -107,7 +107,7 @@ def entry(begin: int, end: int, shape: Any = (1,), dtype: Any = "F32") -> dict[s
         ({"a": entry(0, 12, 3)}, "header entry of tensor a is malformed"),
         ({"a": {"dtype": "F32", "shape": [3]}}, "header entry of tensor a is malformed"),
         ({"a": None}, "header entry of tensor a is malformed"),
-        ({"a\nb": entry(0, 12, [2])}, "tensor a b has 12 bytes"),
+        ({"a\nb": entry(0, 12, [2])}, "tensor a\\nb has 12 bytes"),
     ],
 )
 def test_a_damaged_header_is_one_clear_error(tmp_path: Path, header: Any, says: str) -> None:

@@ -229,7 +229,7 @@ def test_a_file_that_is_there_is_kept_unless_forced(
 
 
 def test_what_an_interrupted_run_left_is_written_over(small_tokenizer: Path, tmp_path: Path) -> None:
-    (tmp_path / "mimo-tokenizer-f16.gguf.part").write_bytes(b"x" * 10_000_000)
+    (tmp_path / "mimo-tokenizer-f16.gguf.part").write_bytes(bytes(4) + b"x" * 10_000_000)
     run(small_tokenizer, tmp_path, "f16")
     assert [path.name for path in tmp_path.iterdir()] == ["mimo-tokenizer-f16.gguf"]
     check_file(tmp_path / "mimo-tokenizer-f16.gguf", small_tokenizer, audio_tokenizer_names(3, 3), "f16")

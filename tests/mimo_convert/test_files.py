@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -22,8 +23,9 @@ def a_pipe(path: Path) -> None:
 
 
 def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
+    with socket.socket(socket.AF_UNIX) as server, TemporaryDirectory() as folder:  # a socket's path must be short
+        server.bind(f"{folder}/s")
+        os.replace(f"{folder}/s", path)
 
 
 def a_link_to_a_device(path: Path) -> None:

@@ -243,7 +243,7 @@ JSON, TXT, VOCAB, CONFIG = "tokenizer.json", "merges.txt", "vocab.json", "tokeni
         (of_decoder("٣"), CONFIG, "token 'x' has the id '٣'; expected a num"),
         (of_decoder("9" * 5_000), CONFIG, f"token 'x' has the id '{'9' * 80}'…; expected a num"),
         (remove(JSON, VOCAB), "", "no tokenizer files; expected tokenizer.json, or vocab.json and merges.txt"),
-        (remove(JSON, TXT), TXT, "cannot be read"),
+        (remove(JSON, TXT), TXT, "no such file"),
     ],
 )  # fmt: skip
 def test_a_broken_vocabulary_is_one_clear_error(

@@ -71,4 +71,4 @@ def test_the_bound_is_where_torch_overflows(name: str, dtype: torch.dtype) -> No
 def test_an_error_is_one_line_whatever_a_file_is_called() -> None:
     error = InputError("a\nb", "tensor c\r\nd\u2028e", expected="f\x0bg", todo="h")
     assert len(str(error).splitlines()) == 1
-    assert str(error) == "a b: tensor c d e; expected f g; h"
+    assert str(error) == "a\\nb: tensor c d e; expected f g; h"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
@@ -30,8 +31,9 @@ def a_pipe(path: Path) -> None:
 
 
 def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(os.path.relpath(path))
+    with socket.socket(socket.AF_UNIX) as server, TemporaryDirectory() as folder:  # a socket's path must be short
+        server.bind(f"{folder}/s")
+        os.replace(f"{folder}/s", path)
 
 
 def a_device(path: Path) -> None:
