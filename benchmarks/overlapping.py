@@ -72,8 +72,8 @@ def overlap(pair: Pair, n: int, folder: Path, seed: int) -> Tally:
 def unlike(pair: Pair, out: Path, statuses: Sequence[int], said: Sequence[str]) -> str:
     """What in the end of two runs is not as asked; empty if nothing.
 
-    One of them at least made its files; the other did so, too, or said in one line why it did not. Of a run that found a
-    name taken when all its work was done, that work may be left, for the same command with --force.
+    One of them at least made its files; the other did so, too, or said in one line why it did not. Of a run that found
+    a name taken when all its work was done, that work may be left, for the same command with --force.
     """
     if 0 not in statuses:
         return f"exit statuses {statuses}: {said}"
