@@ -72,7 +72,8 @@ def overlap(pair: Pair, n: int, folder: Path, seed: int) -> Tally:
 def unlike(pair: Pair, out: Path, statuses: Sequence[int], said: Sequence[str]) -> str:
     """What in the end of two runs is not as asked; empty if nothing.
 
-    One of them at least made its files; the other did so, too, or said in one line why it did not.
+    One of them at least made its files; the other did so, too, or said in one line why it did not. Of a run that found
+    a name taken when all its work was done, that work may be left, for the same command with --force.
     """
     if 0 not in statuses:
         return f"exit statuses {statuses}: {said}"
@@ -84,13 +85,27 @@ def unlike(pair: Pair, out: Path, statuses: Sequence[int], said: Sequence[str]) 
     both = [pair.first.files, pair.second.files]
     wanted = [files for status, files in zip(statuses, both, strict=True) if status == 0]
     unfinished = [name for name in found if name.endswith(UNFINISHED)]
-    if unfinished:
+    if unfinished and not any(THERE in text for text in said):
         return f"left {', '.join(unfinished)}"
     if not any(all(found.get(name) == sha256 for name, sha256 in files.items()) for files in wanted):
         return f"the files of no run are whole: {sorted(found)}"
     possible = [(name, sha256) for files in both for name, sha256 in files.items()]
-    mixed = [name for name, sha256 in found.items() if (name, sha256) not in possible and not is_older(out, name)]
-    return f"not as any run makes them: {', '.join(mixed)}" if mixed else ""
+    finals = {name: sha256 for name, sha256 in found.items() if name not in unfinished}
+    mixed = [name for name, sha256 in finals.items() if (name, sha256) not in possible and not is_older(out, name)]
+    if mixed:
+        return f"not as any run makes them: {', '.join(mixed)}"
+    return replaced(pair, out, statuses) if unfinished else ""
+
+
+def replaced(pair: Pair, out: Path, statuses: Sequence[int]) -> str:
+    """What is wrong when the run whose names were taken while it worked goes on with --force; empty if nothing."""
+    command = pair.second if statuses[0] == 0 else pair.first
+    status, said = command.run(out, "--force")
+    found = hashes(out)
+    whole = all(found.get(name) == sha256 for name, sha256 in command.files.items())
+    if status or not whole or any(name.endswith(UNFINISHED) for name in found):
+        return f"with --force: exit status {status}: {said}; there are {sorted(found)}"
+    return ""
 
 
 def is_older(out: Path, name: str) -> bool:
