@@ -17,7 +17,7 @@ from quantize.errors import InputError
 
 from .files import input_errors
 from .hub_folder import repository_of
-from .json_file import read_json
+from .json_file import SURROGATE, read_json
 from .safetensors_file import read_header
 from .shards import LocalShards
 from .stored import StoredTensor
@@ -26,7 +26,6 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 REVISION = re.compile(r"(?!.*\.\.)\w[\w./+-]{0,199}", re.ASCII)  # of a repository: git's rules, and no path upwards
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # an id of the Hub
-SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say half a character; UTF-8 cannot
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 

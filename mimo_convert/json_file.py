@@ -1,6 +1,7 @@
 """JSON that others wrote: bounded, UTF-8 without a byte order mark, and no key twice."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from quantize.errors import InputError
 
 from .files import MB, read_bytes
 
+SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say half a character; UTF-8 cannot
 MAX_DEPTH = 64
 TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 MOST_BYTES = 32 * MB  # of any JSON file of a checkpoint; the largest published, a tokenizer.json, has 11 MB

@@ -17,10 +17,9 @@ from gguf import TokenType
 from quantize.errors import InputError
 
 from .files import read_text
-from .json_file import MOST_BYTES, read_json
+from .json_file import MOST_BYTES, SURROGATE, read_json
 
 AGAIN = "download the tokenizer files again"
-SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say half a character; UTF-8 cannot
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a byte-level token has none: its letters stand for bytes
 ID = re.compile("0|[1-9][0-9]{0,9}")  # as a key of added_tokens_decoder
 MAX_TOKENS = 1 << 20  # of a vocabulary: the largest published ones have 262,144

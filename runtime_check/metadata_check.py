@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from gguf import GGUFValueType
 
+from mimo_convert.gguf_file import is_array
 from mimo_convert.stored_model import StoredModel
 
 VOCABULARY = "tokenizer."
@@ -62,7 +63,7 @@ def meaning(metadata: Mapping[str, Any], key: str) -> Any:
 
 def differ(found: Any, expected: Any) -> bool:
     """Whether two values are not the same; numbers of a GGUF file are an array, and a checkpoint's a list."""
-    if isinstance(found, list | np.ndarray) and isinstance(expected, list | np.ndarray):
+    if is_array(found) and is_array(expected):
         return len(found) != len(expected) or listed(found) != listed(expected)
     if isinstance(found, np.ndarray) or isinstance(expected, np.ndarray):
         return True
@@ -71,7 +72,7 @@ def differ(found: Any, expected: Any) -> bool:
 
 def difference(found: Any, expected: Any) -> str:
     """What differs, in words: of two lists the first element that does."""
-    if not (isinstance(found, list | np.ndarray) and isinstance(expected, list | np.ndarray)):
+    if not (is_array(found) and is_array(expected)):
         return f"is {text(found)}, the source's is {text(expected)}"
     if len(found) != len(expected):
         return f"has {len(found)} elements, the source's {len(expected)}"
@@ -87,7 +88,7 @@ def listed(values: Any) -> list[Any]:
 
 def text(value: Any) -> str:
     """A value, cut where it is long."""
-    if isinstance(value, list | np.ndarray):
+    if is_array(value):
         return f"a list of {len(value):,}"
     shown = repr(value)
     return shown if len(shown) <= MAX_TEXT else f"{shown[:MAX_TEXT]}…"

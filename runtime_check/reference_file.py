@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mimo_convert.checkpoint import SURROGATE
 from mimo_convert.files import input_errors, open_regular
-from mimo_convert.json_file import parse_json
+from mimo_convert.json_file import SURROGATE, parse_json
 from mimo_convert.safetensors_file import read_header
 from mimo_convert.stored import StoredTensor, shape_text
 from quantize.errors import InputError

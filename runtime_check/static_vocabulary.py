@@ -11,7 +11,7 @@ import numpy as np
 from gguf import GGUFValueType, TokenType
 from tokenizers.pre_tokenizers import ByteLevel
 
-from mimo_convert.gguf_file import GGUFFile, shown
+from mimo_convert.gguf_file import GGUFFile, is_array, shown
 from mimo_convert.model_file import infer_token_types
 from mimo_convert.models import Family, PublishedVocabulary
 
@@ -156,7 +156,7 @@ def _out_of_order(merges: Sequence[str], ids: Sequence[int]) -> Iterator[str]:
 def _token_types(v: FileVocabulary, types: Any) -> Iterator[str]:
     """Known types, in one order: plain tokens, added ones, unused ones."""
     if types is not None:
-        n_types = len(types) if isinstance(types, list | np.ndarray) else 0
+        n_types = len(types) if is_array(types) else 0
         if n_types != len(v.tokens):
             yield f"key {KEY}token_type has {n_types:,}; expected one for each of {len(v.tokens):,} tokens"
         for id, type in enumerate(_values(types, len(v.tokens))):

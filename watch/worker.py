@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from mimo_convert.crash import without_secrets
 from mimo_convert.disk import sha256_of
 from mimo_convert.files import write_whole
 from mimo_convert.gguf_file import read_gguf
@@ -43,7 +44,7 @@ def main() -> None:
         tell(f"error: {error}")
         sys.exit(BAD_INPUT)
     except Exception:  # shown in the target's log, and told by the status
-        traceback.print_exc()
+        sys.stderr.write(without_secrets(traceback.format_exc()))
         sys.exit(INTERNAL_ERROR)
 
 

@@ -2,13 +2,11 @@
 
 import errno
 import os
-import socket
 import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,25 +14,12 @@ from mimo_convert.files import check_can_write, open_regular, read_bytes, read_t
 from quantize.errors import InputError
 
 from ..signals import heed_interrupts
-
-
-def a_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server, TemporaryDirectory() as folder:  # a socket's path must be short
-        server.bind(f"{folder}/s")
-        os.replace(f"{folder}/s", path)
-
-
-def a_link_to_a_device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
+from ..special_files import a_device, a_pipe, a_socket
 
 
 @pytest.mark.parametrize(
     ("make", "what"),
-    [(a_pipe, "a pipe"), (a_socket, "a socket"), (a_link_to_a_device, "a character device"), (Path.mkdir, "a folder")],
+    [(a_pipe, "a pipe"), (a_socket, "a socket"), (a_device, "a character device"), (Path.mkdir, "a folder")],
 )
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, make: object, what: str) -> None:
     make(tmp_path / "x")  # type: ignore[operator]

@@ -2,12 +2,10 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +15,8 @@ from runtime_check import bundled
 from runtime_check.cli import main as mimo_check
 from runtime_check.sounds import find_sounds
 
+from ..special_files import a_device, a_pipe, a_socket
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -24,20 +24,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = CliRunner().invoke(mimo_convert, ["tiny", "--no-check", "--out", str(folder)])
     assert result.exit_code == 0, result.output
     return folder
-
-
-def a_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server, TemporaryDirectory() as folder:  # a socket's path must be short
-        server.bind(f"{folder}/s")
-        os.replace(f"{folder}/s", path)
-
-
-def a_device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
 
 
 KINDS = {"a pipe": a_pipe, "a socket": a_socket, "a character device": a_device}
