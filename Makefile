@@ -24,9 +24,10 @@ format: .venv/extras
 bench: .venv/extras
 	$(BIN)/python -m benchmarks.gates
 	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.harness.repacking
 	$(BIN)/python -m benchmarks.full_size
-	$(BIN)/python -m benchmarks.proof
-	$(BIN)/python -m benchmarks.nights
+	$(BIN)/python -m benchmarks.validation
+	$(BIN)/python -m benchmarks.nightly
 	$(BIN)/python -m benchmarks.faults
 
 # Damaged files through every command, for an hour: make fuzz FUZZ='--seconds 60 gguf-run', make fuzz FUZZ='--seed 1 --cases 1000'

@@ -13,7 +13,7 @@ def insert(text: str, name: str, lines: list[str]) -> str:
     return re.sub(f"{mark}.*?{mark}", lambda _: f"{mark}{body}\n{mark}", text, flags=re.DOTALL)
 
 
-def publish(name: str, lines: list[str]) -> None:
+def insert_lines(name: str, lines: list[str]) -> None:
     """Print `lines`, and put them into docs/benchmarks.md."""
     print("\n".join(lines))
     BENCHMARKS.write_text(insert(BENCHMARKS.read_text(encoding="utf-8"), name, lines), encoding="utf-8")

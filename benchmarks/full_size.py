@@ -18,14 +18,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from mimo_convert.console import default_threads
+from benchmarks.document import insert_lines
+from benchmarks.generate import generate, pair, pair_options
+from benchmarks.machine import machine
+from mimo_convert.threads import default_threads
 from quantize.kernels import quantize_rows
 from quantize.types import TYPES
 from tests.synthetic import REAL_VOCAB_SIZE, write_audio_tokenizer, write_speech_lm
-
-from .document import publish
-from .generate import generate, pair, pair_options
-from .machine import machine
 
 SAMPLE_WEIGHTS = 1 << 26  # quantized on one thread, to know ggml's speed here and now
 
@@ -126,7 +125,7 @@ def main(size: str, checkpoint: Path | None, folder: Path | None) -> None:
     """Measure, print, and put the tables into docs/benchmarks.md."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         lines = measure(Path(name), size, checkpoint)
-    publish("full size", lines)
+    insert_lines("full size", lines)
 
 
 def measure(folder: Path, size: str, checkpoint: Path | None) -> list[str]:

@@ -10,13 +10,12 @@ from statistics import median
 
 import numpy as np
 
-from mimo_convert.request import CHUNK_WEIGHTS
+from benchmarks.document import insert_lines
+from benchmarks.machine import machine
+from mimo_convert.write.chunks import CHUNK_WEIGHTS
 from quantize import simd
 from quantize.kernels import Bytes, Scratch, quantize_rows, to_float32
 from quantize.types import BF16, TYPES, Type
-
-from .document import publish
-from .machine import machine
 
 ROW = 4096
 ROUNDS = 7
@@ -139,4 +138,4 @@ def scaling_targets(type: Type) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    publish("kernels", measure())
+    insert_lines("kernels", measure())

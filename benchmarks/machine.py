@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from mimo_convert.console import default_threads
+from mimo_convert.threads import default_threads
 
 
 def machine() -> str:

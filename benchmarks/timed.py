@@ -13,9 +13,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from mimo_convert import rows
-from mimo_convert.cli import main
-from quantize import simd
+from mimo_commands.convert import main
+from quantize import rows, simd
 from quantize.types import Type
 
 lock = threading.Lock()
@@ -25,9 +24,9 @@ spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
 def timed(quantize_rows: Any, position: int) -> Any:
     """A quantizer whose argument number `position` is the type of its result."""
 
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: Any, **options: Any) -> Any:
         begin = time.thread_time()
-        blocks = quantize_rows(*arguments)
+        blocks = quantize_rows(*arguments, **options)
         seconds = time.thread_time() - begin
         type: Type = arguments[position]
         with lock:

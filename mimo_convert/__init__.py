@@ -1,3 +1,5 @@
-"""First floor: files. A Hugging Face checkpoint becomes GGUF files."""
+"""Files: a Hugging Face checkpoint becomes GGUF files. This layer knows no model."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("mimo-convert")

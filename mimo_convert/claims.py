@@ -1,7 +1,7 @@
-"""Which files a command reads and which it writes: no output may be an input, or another output.
+"""Claims on files: no output of a command may be one of its inputs, or another output.
 
-Files are told apart by device and inode, through links, so that two names of one file are one. A file that is not there
-yet is told by its name in its folder.
+Files are identified by device and inode, through links. A file that does not exist yet is identified by its folder and
+name.
 """
 
 import os
@@ -18,15 +18,13 @@ from .files import is_stream, target_of
 
 @dataclass
 class Claims:
-    """What the options of one command say that they read and write, each by the identity of the file.
-
-    `owners` has the option, and whether it writes.
-    """
+    """The files that the options of a command read and write, by identity: (option, whether it writes)."""
 
     owners: dict[Hashable, tuple[str, bool]] = field(default_factory=dict)
 
     def reads(self, option: str, path: Path) -> None:
-        """`option` reads `path`; of a folder, the files in it. Raises InputError if another writes one of them."""
+        """Claim `path`, or the files in it if it is a folder, for reading. Raises InputError if another option writes
+        one."""
         for file in files_of(path):
             key = identity(file)
             owner, writes = self.owners.setdefault(key, (option, False))
@@ -34,10 +32,10 @@ class Claims:
                 raise collision(owner, file, option, "reads it")
 
     def writes(self, option: str, path: Path, rereads: Iterable[str] = ()) -> None:
-        """`option` writes the file `path`, which may be there already.
+        """Claim the file `path`, which may exist, for writing.
 
-        Raises InputError if another option reads or writes it, but for those of `rereads`, whose file it renews. Pipes
-        and devices are written to by any number.
+        Raises InputError if another option reads or writes it, except for an option of `rereads`, whose file is
+        rewritten. Pipes and devices may be written by any number of options.
         """
         if is_stream(path):
             return
@@ -49,12 +47,12 @@ class Claims:
 
 
 def collision(writer: str, path: Path, other: str, what: str) -> InputError:
-    """Two options that name the same file."""
+    """The error for two options that name the same file."""
     return InputError(writer, f"would replace {quoted(path)}: {other} {what}", todo="give another name")
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or those in the folder; nothing if there is none."""
+    """The file itself, or the files in a folder; empty if there is none."""
     try:
         mode = os.stat(path).st_mode
         return [Path(entry.path) for entry in os.scandir(path)] if stat.S_ISDIR(mode) else [path]
@@ -63,7 +61,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def identity(path: Path) -> Hashable:
-    """What tells a file from others; of one that is not there, its name in the folder that it would be in."""
+    """The identity of a file: (device, inode), or its folder and name if it does not exist."""
     try:
         status = os.stat(path)
         return status.st_dev, status.st_ino

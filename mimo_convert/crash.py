@@ -1,4 +1,4 @@
-"""The last resort: an exception that nobody foresaw becomes one line, and a file that a person can send."""
+"""Unexpected exceptions: one line for the user, and a traceback file for a bug report."""
 
 import os
 import re
@@ -13,17 +13,17 @@ SECRET = re.compile(r"hf_[A-Za-z0-9]+|(?<=Bearer )\S+")  # access tokens of the 
 
 
 def report_line(error: BaseException, doing: str) -> str:
-    """One line about `error`, which struck while `doing`; its traceback is in the file that the line names."""
+    """A line about `error`, raised while `doing`; it names the file with the traceback."""
     what = quoted(without_secrets(f"{type(error).__name__}: {error}"), 300)
     file = write_traceback(error)
     todo = f"please report it, with {file}" if file else "please report it, with what --debug shows"
-    return f"internal error in {doing}: {what}; this is a mistake of mimo-convert's: {todo}"
+    return f"internal error in {doing}: {what}; this is a bug in mimo-convert: {todo}"
 
 
 def write_traceback(error: BaseException) -> Path | None:
-    """Write the traceback to a new file of the user's cache folder, for the user alone; None if that cannot be.
+    """Write the traceback to a new private file in the user's cache folder; None if that fails.
 
-    It holds code, names and the exceptions' own texts; no values of variables, no environment, no tokens.
+    It contains code, names and exception texts; no values of variables, no environment, no tokens.
     """
     with suppress(OSError):
         folder = cache_folder()
@@ -36,11 +36,11 @@ def write_traceback(error: BaseException) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where the user's caches are (XDG Base Directory Specification)."""
+    """The user's cache folder (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mimo-convert"
 
 
 def without_secrets(text: str) -> str:
-    """`text` without access tokens: what looks like one, and the one that is set."""
+    """Replace access tokens in `text`: whatever has their form, and the value of HF_TOKEN."""
     token = os.environ.get("HF_TOKEN", "").strip()
     return SECRET.sub("***", text.replace(token, "***") if token else text)

@@ -1,5 +1,4 @@
-"""What the disk is asked: how much room there is, to set some aside, to keep names, to hash, and to forget what was
-read."""
+"""Disk operations: free space, preallocation, flushing, hashing, and dropping pages from the page cache."""
 
 import errno
 import hashlib
@@ -14,26 +13,26 @@ HASH_BLOCK = 1 << 24  # bytes read at once
 
 
 def nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest above it that is there: on the same disk as it will be."""
+    """The folder itself, or its nearest existing ancestor, which is on the same disk."""
     while not os.path.exists(folder):
         folder = folder.resolve().parent
     return folder
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk that holds `folder`, or will."""
+    """Free bytes on the disk of `folder`, which need not exist yet."""
     status = os.statvfs(nearest(folder))
     return status.f_bavail * status.f_frsize
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file, in hexadecimal. Raises InputError if it cannot be read."""
+    """The sha256 of a file, in hexadecimal. Raises InputError if it cannot be read."""
     with open_regular(path) as file, input_errors(path, "cannot be read"):
         return sha256_of_open(file)
 
 
 def sha256_of_open(file: BinaryIO) -> str:
-    """The hash of all of an open file, in hexadecimal."""
+    """The sha256 of a whole open file, in hexadecimal."""
     digest = hashlib.sha256()
     file.seek(0)
     while block := file.read(HASH_BLOCK):
@@ -42,7 +41,7 @@ def sha256_of_open(file: BinaryIO) -> str:
 
 
 def flush_folder(folder: Path) -> None:
-    """See the names in a folder onto the disk: they, too, must survive a power loss. Raises InputError."""
+    """Flush a folder's entries to disk, so that renames survive a power loss. Raises InputError."""
     with input_errors(folder, "cannot be written"):
         fd = os.open(folder, os.O_RDONLY)
         try:
@@ -55,7 +54,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def reserve(fd: int, size: int) -> None:
-    """Make a file `size` bytes long, with room for all of them, so that a disk that is too full says so at once."""
+    """Preallocate `size` bytes for a file, so that a disk that is too small fails at once."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(fd, 0, size)
@@ -67,10 +66,10 @@ def reserve(fd: int, size: int) -> None:
 
 
 def forget(file: Path, end: int) -> None:
-    """Let the system drop the first `end` bytes of a file from its cache, in which they would push out what is needed.
+    """Drop the first `end` bytes of a file from the page cache (POSIX_FADV_DONTNEED).
 
-    A checkpoint is read once, and is larger than many machines' memory: finding room for it page by page took the
-    system a third of the time of a conversion to Q8_0.
+    A checkpoint is read once and exceeds most machines' memory; reclaiming its pages one by one took a third of the
+    time of a conversion to Q8_0.
     """
     with suppress(OSError):
         fd = os.open(file, os.O_RDONLY)
@@ -81,7 +80,7 @@ def forget(file: Path, end: int) -> None:
 
 
 def forget_open(fd: int, end: int) -> None:
-    """The same of a file that is open, and was flushed."""
+    """Drop the first `end` bytes of an open, flushed file from the page cache."""
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             os.posix_fadvise(fd, 0, end, os.POSIX_FADV_DONTNEED)

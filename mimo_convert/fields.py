@@ -1,4 +1,4 @@
-"""Named values that somebody else wrote (a JSON object, a row of a database), checked one by one as they are taken."""
+"""Values of untrusted mappings (JSON objects, database rows), validated one by one as they are taken."""
 
 import math
 import re
@@ -14,7 +14,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # characters, and ha
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, escaped and cut, for a message. Never raises."""
+    """A value as Python writes it, escaped and shortened for a message. Never raises."""
     try:
         return quoted(repr(value[: LONGEST + 1] if isinstance(value, (str, bytes)) else value), LONGEST)
     except (ValueError, RecursionError):  # a number of too many digits, or lists in lists without end
@@ -22,9 +22,9 @@ def shown(value: object) -> str:
 
 
 class Fields:
-    """The fields in `values`, which `where` names in messages: each method returns one of its kind.
+    """The named fields in `values`; `where` names their source in messages. Each method returns a field of one kind.
 
-    All raise InputError(where, "NAME is FOUND", expected=…) for a field of another kind, or that is missing.
+    All raise InputError(where, "NAME is FOUND", expected=…) for a field that is missing or of another kind.
     """
 
     def __init__(self, where: object, values: object, what: str = "it") -> None:
@@ -34,19 +34,19 @@ class Fields:
         self.values: Mapping[str, Any] = values
 
     def text(self, name: str, form: str = "", expected: str = "text") -> str:
-        """A text, of which all matches the regular expression `form` (empty: any)."""
+        """A string that fully matches the regular expression `form` (empty: any string)."""
         return str(self._take(name, expected, lambda x: isinstance(x, str) and (not form or re.fullmatch(form, x))))
 
     def one_of(self, name: str, choices: Collection[str]) -> str:
-        """One of these texts."""
+        """A string out of `choices`."""
         return str(self._take(name, " or ".join(choices), lambda x: isinstance(x, str) and x in choices))
 
     def flag(self, name: str) -> bool:
-        """True or false."""
+        """A boolean."""
         return bool(self._take(name, "true or false", lambda x: isinstance(x, bool)))
 
     def whole(self, name: str, most: int = LARGEST) -> int:
-        """A whole number from 0 to `most`."""
+        """An integer from 0 to `most`."""
         return int(self._take(name, f"a whole number from 0 to {most}", lambda x: is_whole(x) and 0 <= x <= most))
 
     def number(self, name: str, most: float) -> float:
@@ -54,27 +54,27 @@ class Fields:
         return float(self._take(name, f"a number from 0 to {most:g}", lambda x: is_number(x) and 0 <= x <= most))
 
     def measured(self, name: str) -> float | None:
-        """Any number, or none: infinite ones and those that are no number are."""
+        """Any number, or None; NaN and infinity become None."""
         value = self._take(name, "a number, or nothing", lambda x: x is None or is_number(x))
         return None if value is None or not math.isfinite(value) else float(value)
 
     def texts(self, name: str) -> list[str]:
-        """A list of texts."""
+        """A list of strings."""
         holds = lambda x: isinstance(x, list) and all(isinstance(one, str) for one in x)  # noqa: E731
         return list(self._take(name, "a list of texts", holds))
 
     def named_texts(self, name: str) -> dict[str, str]:
-        """A text for each of some names."""
+        """A mapping of strings to strings."""
         holds = lambda x: isinstance(x, dict) and all(isinstance(s, str) for one in x.items() for s in one)  # noqa: E731
         return dict(self._take(name, "a text for each name", holds))
 
     def objects(self, name: str) -> list["Fields"]:
-        """A list of values that have named fields themselves."""
+        """A list of mappings."""
         found = self._take(name, "a list", lambda x: isinstance(x, list))
         return [Fields(self.where, one, f"{name} {number}") for number, one in enumerate(found, 1)]
 
     def only(self, names: Collection[str]) -> None:
-        """Raises InputError if there is a field of another name."""
+        """Raise InputError for a field that is not in `names`."""
         for name in self.values:
             if name not in names:
                 raise InputError(self.where, f"has a field {shown(name)}", expected=", ".join(names))
@@ -88,11 +88,12 @@ class Fields:
 
 
 def is_whole(value: object) -> bool:
+    """Whether a value is an integer, and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number, of which a float can be made."""
+    """Whether a value is a number that a float can hold."""
     if isinstance(value, float):
         return True
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST

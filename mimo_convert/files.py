@@ -1,7 +1,7 @@
-"""The only room that opens small files: regular ones are read whole and bounded, written whole or not at all.
+"""Open, read and replace small files: regular files are read whole and bounded, and replaced atomically.
 
-A FIFO without a writer would be waited for, a device never ends, and a name can be a link to somebody else's file: what
-a path is is asked before it is opened.
+A path is checked before it is opened: a FIFO without a writer would block, a device may never end, and a name can be a
+link to another user's file.
 """
 
 import os
@@ -26,7 +26,7 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_OTHER
 
 
 def kind_of(mode: int) -> str:
-    """What something is that is not a regular file, by its `st_mode`, in words."""
+    """The kind of a file that is not regular, by its `st_mode`, as text."""
     return KINDS.get(stat.S_IFMT(mode), "not a regular file")
 
 
@@ -34,7 +34,7 @@ def kind_of(mode: int) -> str:
 
 
 def open_regular(path: Path, *, expected: str = "a regular file", todo: str = "") -> BinaryIO:
-    """Open a regular file for reading, links followed. Raises InputError, at once, for anything else."""
+    """Open a regular file for reading, following links. Raises InputError for any other kind, without blocking."""
     with input_errors(path, "cannot be read", expected=expected, todo=todo):
         check_regular(path, os.stat(path).st_mode, expected)  # before it is opened: to open a device can be to use it
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -48,13 +48,13 @@ def open_regular(path: Path, *, expected: str = "a regular file", todo: str = ""
 
 
 def check_regular(path: Path, mode: int, expected: str = "a regular file") -> None:
-    """Raises InputError unless `mode` is that of a regular file."""
+    """Raise InputError unless `mode` is that of a regular file."""
     if not stat.S_ISREG(mode):
         raise InputError(path, f"is {kind_of(mode)}", expected=expected)
 
 
 def read_bytes(path: Path, most: int, *, expected: str = "a regular file", todo: str = "") -> bytes:
-    """All of a regular file of at most `most` bytes. Raises InputError for a larger one, or one that is no such."""
+    """Read a regular file of at most `most` bytes. Raises InputError for a larger file, or one of another kind."""
     with open_regular(path, expected=expected, todo=todo) as stream, input_errors(path, "cannot be read"):
         data = stream.read(most + 1)
     if len(data) > most:
@@ -63,10 +63,7 @@ def read_bytes(path: Path, most: int, *, expected: str = "a regular file", todo:
 
 
 def read_text(path: Path, most: int, *, expected: str = "a text file", todo: str = "", bom: bool = False) -> str:
-    """The text of a file of at most `most` bytes, which must be UTF-8; `bom`: a byte order mark is taken away.
-
-    Raises InputError for any other.
-    """
+    """Read a UTF-8 file of at most `most` bytes; with `bom`, a byte order mark is removed. Raises InputError."""
     data = read_bytes(path, most, expected=expected, todo=todo)
     try:
         return data.decode("utf-8-sig" if bom else "utf-8")
@@ -76,7 +73,7 @@ def read_text(path: Path, most: int, *, expected: str = "a text file", todo: str
 
 @contextmanager
 def input_errors(path: Path, what: str, **more: str) -> Iterator[None]:
-    """Turn what the system refuses in the block into an InputError about `path`."""
+    """Turn OSErrors of the block into an InputError about `path`."""
     try:
         yield
     except FileNotFoundError as error:
@@ -91,7 +88,7 @@ def input_errors(path: Path, what: str, **more: str) -> Iterator[None]:
 
 
 def target_of(path: Path) -> Path:
-    """The name that is written under: where `path` is a symbolic link, what it leads to, so that the link stays.
+    """The file that is replaced by writing to `path`: the target of a symbolic link, so that the link stays.
 
     Raises InputError for a link that leads to itself.
     """
@@ -102,7 +99,7 @@ def target_of(path: Path) -> Path:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is written to as it is: a pipe, a terminal or its like, or what stdout or stderr already go to."""
+    """Whether a path is written in place: a pipe, a character device, or the file that stdout or stderr go to."""
     with suppress(OSError, ValueError):
         status = os.stat(path)
         return stat.S_IFMT(status.st_mode) in STREAMS or descriptor_of(status) is not None
@@ -110,7 +107,7 @@ def is_stream(path: Path) -> bool:
 
 
 def descriptor_of(status: os.stat_result) -> int | None:
-    """Of stdout and stderr, the one that goes to this very file."""
+    """The one of stdout and stderr that goes to this file; None if neither does."""
     for fd in (1, 2):
         with suppress(OSError):
             if os.path.samestat(os.fstat(fd), status):
@@ -119,9 +116,9 @@ def descriptor_of(status: os.stat_result) -> int | None:
 
 
 def check_can_write(path: Path | None) -> None:
-    """Whether the file (None: none is wanted) can be written, asked before long work. Raises InputError.
+    """Raise InputError if the file cannot be written; called before long work. `path` None: nothing is to be written.
 
-    Regular files are replaced, pipes and character devices written to; nothing else is touched.
+    Regular files are replaced, pipes and character devices written in place; other kinds are rejected.
     """
     if path is None:
         return
@@ -133,15 +130,14 @@ def check_can_write(path: Path | None) -> None:
             check_regular(path, mode, "the name of a regular file, or of none")
             folder = target_of(path).parent
             if not (folder.is_dir() and os.access(folder, os.W_OK)):
-                raise InputError(path, "cannot be written: its folder is not there, or is closed to you")
+                raise InputError(path, "cannot be written: its folder does not exist or is not writable")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose content becomes the file `path` when the block ends: all of it, flushed, or nothing.
+    """A stream whose content replaces the file `path` atomically when the block ends, flushed.
 
-    A symbolic link stays, and what it leads to is replaced; a pipe or device is written to as it is. Raises InputError
-    where the system refuses.
+    The target of a symbolic link is replaced; a pipe or device is written in place. Raises InputError.
     """
     check_can_write(path)
     with input_errors(path, "cannot be written"):
@@ -166,7 +162,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def open_stream(path: Path) -> BinaryIO:
-    """Open what `is_stream` for writing. A pipe that nobody reads is an OSError, and not waited for."""
+    """Open a stream (`is_stream`) for writing. A pipe without a reader raises OSError rather than block."""
     fd = descriptor_of(os.stat(path))
     if fd is not None:
         (sys.stdout if fd == 1 else sys.stderr).flush()
@@ -177,6 +173,6 @@ def open_stream(path: Path) -> BinaryIO:
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` as the file `path`, all of it or nothing. Raises InputError if it cannot be written."""
+    """Write `data` to the file `path` atomically. Raises InputError if it cannot be written."""
     with replacing(path) as stream:
         stream.write(data)

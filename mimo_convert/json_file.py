@@ -1,4 +1,4 @@
-"""JSON that others wrote: bounded, UTF-8 without a byte order mark, and no key twice."""
+"""Untrusted JSON: bounded in size and depth, UTF-8 without a byte order mark, no duplicate keys."""
 
 import json
 import re
@@ -16,7 +16,7 @@ MOST_BYTES = 32 * MB  # of any JSON file of a checkpoint; the largest published,
 
 
 def parse_json(data: bytes) -> Any:
-    """The value that `data` is the JSON of. Raises ValueError, in one line, for anything else."""
+    """Parse JSON. Raises ValueError, with a message of one line, for anything else."""
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_object)
     except RecursionError:
@@ -26,7 +26,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def _check_depth(value: Any) -> None:
-    """Raises ValueError for what is nested deeper than anybody nests: to print it, or to walk it, would fail."""
+    """Raise ValueError for a value nested deeper than MAX_DEPTH."""
     level = [value]
     for _ in range(MAX_DEPTH):
         containers = [node for node in level if isinstance(node, (dict, list))]
@@ -46,7 +46,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
-    """The JSON object in a file of at most `most` bytes. Raises InputError for any other file."""
+    """Read the JSON object in a file of at most `most` bytes. Raises InputError for any other file."""
     data = read_bytes(path, most, expected="a JSON file", todo="a checkpoint folder must hold it")
     try:
         value = parse_json(data)

@@ -1,18 +1,18 @@
-"""How a command ends: an exit status, and one line on stderr where it is not a result."""
+"""End of a command: its exit status, and one line on stderr for an error."""
 
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
+from quantize.backends import BackendWarning
 from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
-from quantize.simd import QuantizerWarning
 
 from .crash import report_line
 from .terminal import tell
@@ -22,9 +22,9 @@ DEBUG = "mimo_convert.debug"  # in a click context's `meta`: whether tracebacks 
 
 
 def run_command(command: click.Command) -> None:
-    """Run a command with the process's arguments, and exit with its status; usage errors are a line, too.
+    """Run a click command with the process's arguments and exit with its status; a usage error is one line.
 
-    click's own `main` would take a broken pipe for a failure.
+    click's own `main` would report a broken pipe as a failure.
     """
     name = os.path.basename(sys.argv[0])
     if f"_{name}_COMPLETE".replace("-", "_").upper() in os.environ:
@@ -52,12 +52,12 @@ def run_command(command: click.Command) -> None:
 
 
 @contextmanager
-def ended_in_one_line() -> Iterator[None]:
-    """Turn every exception in the block into one line and its exit status: what the user can cause is BAD_INPUT, what
-    nobody foresaw INTERNAL_ERROR. Warnings become a line each, too."""
+def exit_with_status() -> Iterator[None]:
+    """Turn every exception of the block into one line on stderr and an exit status: BAD_INPUT for what a user can
+    cause, INTERNAL_ERROR for unexpected exceptions. Warnings become a line each."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("once", QuantizerWarning)
+            warnings.simplefilter("once", BackendWarning)
             warnings.showwarning = lambda message, *where: tell(f"warning: {quoted(message, 1000)}")
             yield
     except (click.exceptions.Exit, click.ClickException, click.Abort):
@@ -82,7 +82,7 @@ def ended_in_one_line() -> Iterator[None]:
 
 
 def fail(line: str, status: int) -> None:
-    """Say why, and exit; whether or not anybody reads it."""
+    """Print a line on stderr and exit, even if stderr is closed."""
     try:
         tell(line)
     except OSError:
@@ -91,12 +91,17 @@ def fail(line: str, status: int) -> None:
 
 
 def silence() -> None:
-    """Let nothing more be written to streams that nobody reads: Python would complain at its end."""
+    """Redirect stdout and stderr to the null device, so that Python does not complain about closed streams at exit."""
     for fd in (1, 2):
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
 def want_debug(context: click.Context, _: Any, value: bool) -> None:
-    """The callback of --debug."""
+    """The click callback of --debug."""
     context.meta[DEBUG] = value
+
+
+def exit_status(passed: Iterable[bool | None]) -> int:
+    """The exit status: GATE_FAILED if a check failed; None (no reference) does not count as failed."""
+    return GATE_FAILED if False in list(passed) else PASSED

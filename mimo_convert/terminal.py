@@ -1,7 +1,6 @@
-"""What a command says: results on stdout, everything else on stderr.
+"""Terminal output: results on stdout, everything else on stderr.
 
-Names from files are quoted where they are put into a line; here, whatever is left that could command a terminal is
-escaped, and no line is longer than a terminal's own limits.
+Control characters are escaped and lines shortened, whatever a file's names contain.
 """
 
 import textwrap
@@ -15,7 +14,7 @@ LONGEST = 1900  # characters of a line; a person reads none that is longer
 
 
 def show(text: str) -> None:
-    """Write a result to stdout. Raises InputError if stdout cannot take it, but for a pipe that nobody reads."""
+    """Write a result to stdout. Raises InputError if it cannot be written, BrokenPipeError if its reader is gone."""
     try:
         click.echo(clean(text))
     except BrokenPipeError:
@@ -25,16 +24,16 @@ def show(text: str) -> None:
 
 
 def tell(line: str) -> None:
-    """Say something beside the result."""
+    """Write a message to stderr."""
     click.echo(clean(line), err=True)
 
 
 def clean(text: str) -> str:
-    """`text` with its line breaks, everything else that is not printable escaped, and long lines shortened."""
+    """Escape unprintable characters of `text` except line breaks, and shorten long lines."""
     return "\n".join(shortened(line, LONGEST) for line in text.split("\n"))
 
 
 def wrapped(label: str, text: str) -> str:
-    """A text that may be of any length, such as a transcript, behind its label; in lines of at most LONGEST."""
+    """Wrap a text of any length, such as a transcript, behind its label."""
     lines = textwrap.wrap(escaped(text), LONGEST - len(label))
     return f"{label}{f'{chr(10)}{chr(32) * len(label)}'.join(lines)}"

@@ -1,4 +1,4 @@
-"""Ground floor: numbers. Rows of floats become ggml blocks; nothing here knows of models or files."""
+"""Quantization: ggml types, block kernels, recipes. This layer knows no model, no file, no network."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The one family of errors a user can cause: each is a single line that says where, what, and what to do."""
+"""Errors that a user can cause: a line each that says what is wrong, where, what was expected and what to do."""
 
 from .quoting import quoted
 
@@ -15,11 +15,11 @@ class InputError(Exception):
 
     def __init__(self, where: object, what: str, *, expected: str = "", todo: str = "") -> None:
         self.where, self.what, self.expected, self.todo = str(where), what, expected, todo
-        super().__init__(f"{quoted(where, LONGEST_WHERE)}: {self.said}")
+        super().__init__(f"{quoted(where, LONGEST_WHERE)}: {self.message}")
 
     @property
-    def said(self) -> str:
-        """The line without its `where`."""
+    def message(self) -> str:
+        """The message without `where`."""
         parts = [joined(self.what, LONGEST_WHAT)]
         if self.expected:
             parts.append(f"expected {joined(self.expected, LONGEST_EXPECTED)}")
@@ -29,14 +29,14 @@ class InputError(Exception):
 
 
 def joined(text: str, most: int) -> str:
-    """A sentence, which may be a library's own of several lines, in one."""
+    """Join the lines of a message, which may be a library's own, and shorten it to `most` characters."""
     return quoted(" ".join(text.splitlines()), most)
 
 
 class WorthlessError(InputError):
-    """Something is wrong with what a file is being made from: what there is of it is not worth keeping."""
+    """An InputError about the data that a file is made from: a partial output must not be kept."""
 
 
 def reason_of(error: OSError) -> str:
-    """Why the system refused, in words."""
+    """The operating system's reason for an error, as text."""
     return error.strerror or str(error) or type(error).__name__

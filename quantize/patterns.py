@@ -1,7 +1,7 @@
 """Patterns of rules: regular expressions in RE2 syntax, of bounded size, matched in time linear in the name.
 
-Rules are recorded in files, and whoever made a file may have written one that backtracks for years. RE2 never does;
-what it cannot match so, it refuses, and here that is named.
+Rules are recorded in files, whose authors are not trusted: a backtracking matcher could take exponential time.
+Constructs that RE2 does not support are rejected by name.
 """
 
 import re
@@ -21,7 +21,7 @@ NOT_AS_PYTHON = "which rules cannot: RE2 does not read it as Python does, and fi
 
 
 class Construct(NamedTuple):
-    """Something that Python's `re` knows and rules do not: how it begins, its name, why, and what to write instead."""
+    """A construct that Python's `re` supports and rules do not: its regex, its name, why, and what to write instead."""
 
     regex: str
     name: str
@@ -53,7 +53,7 @@ TOKEN = re.compile(
 
 
 def compile_pattern(text: str, where: str) -> Any:
-    """`text` as RE2's regular expression. Raises InputError for one in other syntax, or beyond the bounds."""
+    """Compile `text` with RE2. Raises InputError for other syntax, or a program beyond the size limits."""
     shown = repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
     if len(text) > MAX_PATTERN:
         raise InputError(where, f"{shown} has {len(text):,} characters", expected=f"at most {MAX_PATTERN:,}")
@@ -73,7 +73,7 @@ def compile_pattern(text: str, where: str) -> Any:
         said = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
         if "too large" not in said:
             why = said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
-            raise InputError(where, f"{shown} is no regular expression: {why}", expected="RE2 syntax") from error
+            raise InputError(where, f"{shown} is not a regular expression: {why}", expected="RE2 syntax") from error
     else:
         if compiled.programsize <= MAX_PROGRAM:
             return compiled

@@ -1,4 +1,4 @@
-"""Role of a tensor + requested type → its ggml type, by a table; and rules of the user's own that come before it."""
+"""Choose a tensor's ggml type: by its role and the requested type, or by the user's rules, which come first."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,46 +30,46 @@ MAX_PROGRAMS = 20_000  # instructions of RE2, all rules together
 
 @dataclass(frozen=True)
 class Rule:
-    """`REGEX=TYPE`: tensors in whose name `pattern` is found are to be `type`. `where` is where the user wrote it.
-
-    `regex` is the pattern compiled.
-    """
+    """`REGEX=TYPE`: tensors in whose name `pattern` is found get `ggml_type`. `where` is its source for messages;
+    `regex` is the compiled pattern."""
 
     pattern: str
-    type: Type
+    ggml_type: Type
     where: str
     regex: Any = field(compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.pattern}={self.type.name}"
+        return f"{self.pattern}={self.ggml_type.name}"
 
     def is_found_in(self, name: str) -> bool:
+        """Whether the pattern is found in a tensor's name."""
         return self.regex.search(name.encode(errors="replace")) is not None
 
     def matches(self, name: str, role: str) -> bool:
-        """Whether the rule is about this tensor; what a role fixes is no rule's business."""
+        """Whether the rule applies to a tensor; types that the role fixes (norms, biases, codebooks, convolutions)
+        cannot be ruled."""
         return ROLE_TYPES[role] is None and self.is_found_in(name)
 
 
-def make_rule(pattern: str, type: Type, where: str) -> Rule:
-    """Raises InputError for a pattern that is not in RE2 syntax, or too large."""
-    return Rule(pattern, type, where, compile_pattern(pattern, where))
+def make_rule(pattern: str, ggml_type: Type, where: str) -> Rule:
+    """Make a rule. Raises InputError for a pattern that is not in RE2 syntax, or too large."""
+    return Rule(pattern, ggml_type, where, compile_pattern(pattern, where))
 
 
 def parse_rule(text: str, where: str) -> Rule:
-    """`REGEX=TYPE`, in one line of printable characters, as a rule. Raises InputError if it is not that."""
+    """Parse `REGEX=TYPE`, a line of printable characters. Raises InputError for anything else."""
     regex, equals, name = text.rpartition("=")
-    type = TYPES.get(name.strip().lower())
-    if not equals or not regex.strip() or not regex.strip().isprintable() or type is None:
+    ggml_type = TYPES.get(name.strip().lower())
+    if not equals or not regex.strip() or not regex.strip().isprintable() or ggml_type is None:
         shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-        raise InputError(where, f"{shown!r} is no rule", expected=f"REGEX=TYPE, the type one of {' '.join(TYPES)}")
-    return make_rule(regex.strip(), type, where)
+        raise InputError(where, f"{shown!r} is not a rule", expected=f"REGEX=TYPE, the type one of {' '.join(TYPES)}")
+    return make_rule(regex.strip(), ggml_type, where)
 
 
 def parse_recipe(text: str, where: str) -> list[Rule]:
-    """A recipe's rules: one a line; empty lines and lines that begin with `#` are not.
+    """Parse a recipe: a rule per line; empty lines and lines that begin with `#` are skipped.
 
-    Raises InputError for a line that is neither, and for a recipe beyond the bounds.
+    Raises InputError for any other line, and for a recipe beyond the size limits.
     """
     if len(text) > MAX_RECIPE:
         raise InputError(where, f"has {len(text):,} characters", expected=f"at most {MAX_RECIPE:,}")
@@ -79,7 +79,7 @@ def parse_recipe(text: str, where: str) -> list[Rule]:
 
 
 def bounded(rules: Iterable[Rule], where: str) -> Iterator[Rule]:
-    """`rules`, which are to be used together. Raises InputError at the first beyond the bounds."""
+    """Yield `rules`, which are used together. Raises InputError at the first that exceeds the size limits."""
     n_instructions = 0
     for n, rule in enumerate(rules, 1):
         if n > MAX_RULES:
@@ -92,23 +92,21 @@ def bounded(rules: Iterable[Rule], where: str) -> Iterator[Rule]:
 
 
 def recipe_text(rules: Iterable[Rule], where: str = "recipe") -> str:
-    """The recipe that `parse_recipe` reads these rules from. Raises InputError if it would be beyond the bounds."""
+    """Write rules as the text that `parse_recipe` reads. Raises InputError if it exceeds the size limits."""
     text = "\n".join(re.sub("^#", r"\\#", str(rule)) for rule in bounded(rules, where))
     if len(text) > MAX_RECIPE:
         raise InputError(where, f"its rules have {len(text):,} characters", expected=f"at most {MAX_RECIPE:,}")
     return text
 
 
-def rule_for(name: str, type: Type, where: str) -> Rule:
-    """The rule about the tensor `name` alone."""
-    return make_rule(f"^{re.escape(name)}$", type, where)
+def rule_for(name: str, ggml_type: Type, where: str) -> Rule:
+    """Make the rule that gives the tensor `name` alone a type."""
+    return make_rule(f"^{re.escape(name)}$", ggml_type, where)
 
 
 def check_rules(rules: Iterable[Rule], tensors: Sequence[tuple[str, str]]) -> None:
-    """Every rule is about at least one of `tensors` (name, role). Raises InputError for one that is not.
-
-    So it does for rules that are together beyond the bounds.
-    """
+    """Raise InputError for a rule that applies to none of `tensors`, (name, role) each, or rules beyond the size
+    limits."""
     for rule in bounded(rules, "rules"):
         if not any(rule.matches(name, role) for name, role in tensors):
             fixed = sum(rule.is_found_in(name) for name, _ in tensors)
@@ -117,14 +115,14 @@ def check_rules(rules: Iterable[Rule], tensors: Sequence[tuple[str, str]]) -> No
 
 
 def choose_type(role: str, row: int, requested: Type, name: str = "", rules: Iterable[Rule] = ()) -> tuple[Type, str]:
-    """The type for a tensor with rows of `row` weights, and a note where it is not the one that was asked for.
+    """Choose the type of a tensor with rows of `row` weights; returns it with a note if it is not the requested one.
 
-    The first rule that matches wins; then what the role asks for. An F32 file is F32 but for rules. A row that is no
-    multiple of the block goes down the chain of fallbacks.
+    The first matching rule wins, then the role's own type. An F32 file is F32 except for rules. If the row is not a
+    multiple of the block, the type's fallbacks are tried in order.
     """
     rule = next((rule for rule in rules if rule.matches(name, role)), None)
     asked = F32 if requested is F32 else ROLE_TYPES[role] or requested
-    wanted = rule.type if rule else asked
+    wanted = rule.ggml_type if rule else asked
     chosen = wanted
     while row % chosen.block:
         chosen = TYPES[chosen.fallback]

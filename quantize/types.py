@@ -1,4 +1,4 @@
-"""The ggml types a file can be written in, as one table.
+"""The ggml types that a file can be written in, as one table.
 
 Numbers are those of ggml's `ggml_type` and `llama_ftype`; a test compares every row with ggml and with the `gguf`
 library.
@@ -13,11 +13,11 @@ OVERFLOW = {"f16": 65520.0, "bf16": (2 - 2**-8) * 2.0**127, "f32": math.inf}
 
 @dataclass(frozen=True)
 class Type:
-    """A row of the table: `block` weights are stored in `block_bytes` bytes.
+    """A ggml type: `block` weights are stored in `block_bytes` bytes.
 
-    `ggml` is its number in a tensor's header; `file_type` the number a file of this type gives as `general.file_type`
-    (of Q3_K, Q4_K and Q5_K the `_S` one: nothing is mixed in); `fallback` the type for rows that are not a multiple of
-    `block`, with F16 at the end of the chain.
+    `ggml` is its number in a tensor's header; `file_type` the `general.file_type` of a file of this type (for Q3_K,
+    Q4_K and Q5_K the `_S` variant, since types are not mixed); `fallback` the type for rows that are not a multiple of
+    `block`, F16 at last.
     """
 
     name: str
@@ -29,15 +29,16 @@ class Type:
 
     @property
     def bits_per_weight(self) -> float:
+        """Bits per weight (bpw), scales included."""
         return self.block_bytes * 8 / self.block
 
     def nbytes(self, n_weights: int) -> int:
-        """Bytes of `n_weights`, which must be a multiple of `block`."""
+        """Bytes of `n_weights` weights, a multiple of `block`."""
         return n_weights // self.block * self.block_bytes
 
     @property
     def overflow(self) -> float:
-        """The least magnitude of a weight that may not be finite any more: block types have F16 scales."""
+        """The least absolute value that is not finite in this type; block types have F16 scales."""
         return OVERFLOW.get(self.name, OVERFLOW["f16"])
 
 

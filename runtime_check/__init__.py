@@ -1,1 +1,1 @@
-"""Top floor: proof. What was written is run and compared with what it came from."""
+"""Validation engines: lint, row-by-row comparison, runs compared stage by stage. This layer knows no model."""

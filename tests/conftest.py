@@ -1,15 +1,21 @@
 """What tests share: small random checkpoints of both families, and how hypothesis runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from .synthetic import write_audio_tokenizer, write_speech_lm
+from mimo_convert.model.checkpoint import open_checkpoint
+from mimo_convert.write.convert import convert
+from quantize.types import TYPES
+from tests.opened import make_request, options_of
+from tests.synthetic import write_audio_tokenizer, write_speech_lm
+from tests.system.once import once
 
 # The same examples on every run, so that a red gate is a change's doing; no test fails for being slow.
-settings.register_profile("house", deadline=None, derandomize=True, database=None, max_examples=40)
-settings.load_profile("house")
+settings.register_profile("same", deadline=None, derandomize=True, database=None, max_examples=40)
+settings.load_profile("same")
 
 # Small enough to convert in milliseconds. Rows of 256 take every type; those of 128, 192 and 48 take each step of the
 # chains of fallbacks.
@@ -28,10 +34,27 @@ SMALL_TOKENIZER = {
 @pytest.fixture(scope="session")
 def small_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A speech LM's checkpoint in two shards. Shared: copy it before changing anything."""
-    return write_speech_lm(tmp_path_factory.mktemp("checkpoints") / "small-lm", **SMALL_LM)
+    name = "small-lm"
+    return once(tmp_path_factory, "lm", lambda out: write_speech_lm(out / name, **SMALL_LM)) / name
 
 
 @pytest.fixture(scope="session")
 def small_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An audio tokenizer's checkpoint. Shared: copy it before changing anything."""
-    return write_audio_tokenizer(tmp_path_factory.mktemp("checkpoints") / "small-tokenizer", **SMALL_TOKENIZER)
+    name = "small-tokenizer"
+    return once(tmp_path_factory, "tokenizer", lambda out: write_audio_tokenizer(out / name, **SMALL_TOKENIZER)) / name
+
+
+@pytest.fixture(scope="session")
+def small_lm_files(small_lm: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool, str], Path]:
+    """The small speech LM as mimo-convert writes it, by layout and type. Shared: copy a file before changing it."""
+
+    def file(fused: bool, name: str) -> Path:
+        def make(out: Path) -> None:
+            request = make_request(open_checkpoint(str(small_lm)), list(TYPES.values()), options_of(fuse_qkv=fused))
+            convert([request], out, threads=2)
+
+        folder = once(tmp_path_factory, f"small-lm-{'fused' if fused else 'separate'}", make)
+        return folder / f"mimo-asr-{name}.gguf"
+
+    return file

@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +19,10 @@ import numpy.typing as npt
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from mimo_convert.checkpoint import Config
-from mimo_convert.models import mimo_asr, mimo_tokenizer
+from mimo_convert.formats.config import Config
+from mimo_convert.model.family import SEPARATE
+from mimo_families.mimo_audio import layout as mimo_asr
+from mimo_families.mimo_tokenizer import layout as mimo_tokenizer
 
 # Qwen2's pre-tokenization, from the published tokenizer.json.
 QWEN2_PATTERN = (
@@ -82,7 +85,7 @@ def write_speech_lm(folder: Path, *, seed: int = 0, n_shards: int = 2, dtype: st
     (folder / "config.json").write_text(json.dumps(values))
     dims = mimo_asr.dimensions(Config(folder / "config.json", values))
     write_vocabulary(folder, dims.vocab_size - N_PADDING, seed=seed)
-    tensors = sorted(random_tensors(mimo_asr.tensors(dims, False), dtype))
+    tensors = sorted(random_tensors(mimo_asr.tensors(dims, SEPARATE), dtype))
     weight_map = {}
     for shard in range(n_shards):
         file = f"model-{shard + 1:05d}-of-{n_shards:05d}.safetensors"
@@ -99,7 +102,7 @@ def write_audio_tokenizer(folder: Path, *, seed: int = 0, dtype: str = "BF16", *
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(values))
     dims = mimo_tokenizer.dimensions(Config(folder / "config.json", values))
-    tensors = random_tensors(mimo_tokenizer.tensors(dims, False), dtype)
+    tensors = random_tensors(mimo_tokenizer.tensors(dims, SEPARATE), dtype)
     for level, size in enumerate(dims.codebook_size):
         prefix = f"encoder.quantizer.vq.layers.{level}._codebook."
         tensors += [Random(prefix + name, "buffer", (n,), "F32") for name, n in (("cluster_size", size), ("inited", 1))]
@@ -184,8 +187,12 @@ def write_vocabulary(folder: Path, n_tokens: int, *, seed: int = 0) -> Tokenizer
     return tokenizer
 
 
+@cache
 def random_merges(n_entries: int, seed: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """Tokens and merges: the 256 bytes, 96 merges that begin with `#`, and random joins of mostly letters."""
+    """Tokens and merges: the 256 bytes, 96 merges that begin with `#`, and random joins of mostly letters.
+
+    Both are kept for the next caller: copy them before changing anything.
+    """
     rng = random.Random(seed)
     tokens = sorted(pre_tokenizers.ByteLevel.alphabet())
     known, merges = set(tokens), []
@@ -206,8 +213,11 @@ def random_merges(n_entries: int, seed: int) -> tuple[list[str], list[tuple[str,
         left, right = rng.choice(hashes), rng.choice([*hashes, *"!-:=abc"])
         if join(left, right):
             hashes.append(left + right)
+    rights = common[1:]
     while len(tokens) < n_entries:
-        left, right = rng.choice(common), rng.choice(common[1:400])
+        left, right = rng.choice(common), rng.choice(rights)
         if join(left, right):
             common.append(left + right)
+            if len(rights) < 399:
+                rights.append(left + right)
     return tokens, merges

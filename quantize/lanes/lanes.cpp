@@ -54,8 +54,8 @@ EXPORT const lanes::Kernel* lanes_kernel(int number, int type) {
     return nullptr;
 }
 
-// Rows as in variant.h → blocks, rows one behind the other. `columns` must be null unless the kernel takes them.
+// Rows as in variant.h → blocks, rows one behind the other. `imatrix` must be null unless the kernel takes one.
 EXPORT void lanes_quantize(const lanes::Kernel* kernel, const void* rows, int stored, int64_t n_rows, int64_t row,
-                           const float* columns, void* blocks) {
-    kernel->quantize({rows, stored, n_rows, row, columns}, blocks);
+                           const float* imatrix, void* blocks) {
+    kernel->quantize({rows, stored, n_rows, row, imatrix}, blocks);
 }

@@ -1,4 +1,4 @@
-// A small vocabulary over vectors of floats, one lane for each of the things worked on side by side.
+// Operations on SIMD vectors of floats; each lane holds another sub-block.
 //
 // This file, and every file that includes it, is compiled once for each instruction set. All of it is in a namespace
 // without a name, and nothing inline comes from the standard library: of equal functions in several variants the linker
@@ -98,10 +98,10 @@ inline int32_t nearest_int(float t) {
 // 0 for what no integer of 32 bits holds: the last byte of what x86 makes of it is 0.
 inline Floats held(Floats t) { return choose(magnitude(t) < 0x1p31f, t, Floats{}); }
 
-// Without what is behind the point.
+// Truncate towards zero.
 inline Ints cut(Floats t) { return __builtin_convertvector(held(t), Ints); }
 
-// To the nearest integer, halves away from zero.
+// Round to the nearest integer, ties away from zero.
 inline Ints round_away(Floats t) {
     t = held(t);
     const Floats whole = __builtin_convertvector(cut(t), Floats);

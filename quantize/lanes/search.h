@@ -1,6 +1,6 @@
-// The searches for the scale of a sub-block, with a sub-block in each lane. They find what ggml-quants.c finds: every lane
-// takes the steps of a function there, in their order, with one rounding an operation (the build forbids contraction), so
-// that the results are equal to the last bit wherever ggml was built without contraction, too.
+// Search the scales of sub-blocks, one sub-block per lane. Every lane executes the operations of a function in
+// ggml-quants.c in the same order, with one rounding per operation (the build forbids contraction), so that the results
+// are bit-exact wherever ggml was built without contraction.
 //
 // search_above_minimum  make_qkx2_quants, make_qkx3_quants
 // search_symmetric      make_qx_quants
@@ -21,7 +21,7 @@ struct Grid {
     Floats scale, min;
 };
 
-// The least and the greatest weight.
+// The minimum and the maximum weight.
 struct Extremes {
     Floats bottom, top;
 };
@@ -36,16 +36,16 @@ inline Extremes extremes(const Floats* x) {
     return e;
 }
 
-// The weight of greatest magnitude, with its sign; of several the first.
+// The weight of largest absolute value (absmax), with its sign; the first of equals.
 template <int N>
-inline Floats peak_of(const Floats* x) {
-    Floats greatest = {}, peak = {};
+inline Floats signed_absmax(const Floats* x) {
+    Floats greatest = {}, absmax = {};
     for (int i = 0; i < N; ++i) {
         const Mask greater = magnitude(x[i]) > greatest;
         greatest = choose(greater, magnitude(x[i]), greatest);
-        peak = choose(greater, x[i], peak);
+        absmax = choose(greater, x[i], absmax);
     }
-    return peak;
+    return absmax;
 }
 
 enum class Error { SQUARED, ABSOLUTE };
@@ -124,7 +124,7 @@ Grid search_above_minimum(const Floats* x, const Floats* weights, float first, f
     return kept;
 }
 
-// How well levels suit x: sums of weight × x × level and of weight × level². The greater xl² / l2, the better.
+// Fit of levels to x: sums of weight × x × level and of weight × level². The larger xl² / l2, the better.
 struct Fit {
     Floats xl, l2;
 };
@@ -133,7 +133,7 @@ struct Best {
     Floats scale, inverse;
 };
 
-// The inverse scale whose levels suit best, the first of equals, and the scale that suits those levels.
+// The inverse scale whose levels fit best, the first of equals, and the optimal scale of those levels.
 template <int N_INVERSES, class FitOf>
 inline Best best_of(const Floats (&inverses)[N_INVERSES], FitOf fit_of) {
     const Fit first = fit_of(inverses[0]);
@@ -151,9 +151,9 @@ inline Best best_of(const Floats (&inverses)[N_INVERSES], FitOf fit_of) {
 // Levels -HALF … HALF - 1 (given as 0 … 2 HALF - 1) and no minimum: the best of 19 inverse scales.
 template <int N, int HALF>
 Grid search_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
-    const Floats zero = {}, peak = peak_of<N>(x);
-    Floats inverses[19] = {-(float)HALF / peak};
-    for (int i = 1; i <= 18; ++i) inverses[i] = -(HALF + 0.1f * (i < 10 ? i - 10 : i - 9)) / peak;
+    const Floats zero = {}, absmax = signed_absmax<N>(x);
+    Floats inverses[19] = {-(float)HALF / absmax};
+    for (int i = 1; i <= 18; ++i) inverses[i] = -(HALF + 0.1f * (i < 10 ? i - 10 : i - 9)) / absmax;
     const Best best = best_of(inverses, [&](Floats inverse) {
         Fit fit = {};
         for (int i = 0; i < N; ++i) {
@@ -163,13 +163,13 @@ Grid search_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
         }
         return fit;
     });
-    const Mask nothing = magnitude(peak) < NOTHING;
+    const Mask nothing = magnitude(absmax) < NOTHING;
     for (int i = 0; i < N; ++i)
         levels[i] = choose(nothing, zero, nearest(best.inverse * x[i], -HALF, HALF - 1) + (float)HALF);
     return {choose(nothing, zero, best.scale), zero};
 }
 
-// Moves each level where that suits the scale of the others better, in up to five rounds; returns the scale of them all.
+// Coordinate descent: move each level to its optimum given the others, in up to five rounds; returns the scale.
 // With CHECK_OTHERS, none moves while all others are 0.
 template <int N, bool CHECK_OTHERS>
 Floats descend(const Floats* x, const Floats* weights, int low, int high, Floats* levels) {
@@ -202,10 +202,10 @@ Floats descend(const Floats* x, const Floats* weights, int low, int high, Floats
 // The same levels as search_symmetric, from one inverse scale and a descent.
 template <int N, int HALF>
 Grid descend_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
-    const Floats zero = {}, peak = peak_of<N>(x), inverse = -(float)HALF / peak;
+    const Floats zero = {}, absmax = signed_absmax<N>(x), inverse = -(float)HALF / absmax;
     for (int i = 0; i < N; ++i) levels[i] = nearest(inverse * x[i], -HALF, HALF - 1);
     const Floats scale = descend<N, false>(x, weights, -HALF, HALF - 1, levels);
-    const Mask nothing = magnitude(peak) < NOTHING;
+    const Mask nothing = magnitude(absmax) < NOTHING;
     for (int i = 0; i < N; ++i) levels[i] = choose(nothing, zero, levels[i] + (float)HALF);
     return {choose(nothing, zero, scale), zero};
 }
@@ -245,7 +245,7 @@ constexpr float VALUES[N_VALUES] = {-127, -104, -83, -65, -49, -35, -22, -10, 1,
 
 constexpr float border(int i) { return (VALUES[i - 1] + VALUES[i]) / 2; }
 
-// What compares with nothing (NaN) gets the last, as in ggml.
+// NaN gets the last value, as in ggml.
 inline Ints nearest_index(Floats t) {
     Ints index = broadcast(N_VALUES - 1);
     for (int i = 1; i < N_VALUES; ++i) index += t < border(i);
@@ -258,14 +258,14 @@ inline Floats nearest_value(Floats t) {
     return value;
 }
 
-// The scale that suits the nearest of the sixteen values best: of 16 inverse scales.
+// The best of 16 inverse scales for the nearest of the sixteen values.
 template <int N>
 Grid search_values(const Floats* x) {
     Floats weights[N];
     for (int i = 0; i < N; ++i) weights[i] = x[i] * x[i];
-    const Floats zero = {}, peak = peak_of<N>(x);
-    Floats inverses[16] = {1 / (-peak / VALUES[0])};
-    for (int i = 1; i <= 15; ++i) inverses[i] = (i - 8 + VALUES[0]) / peak;
+    const Floats zero = {}, absmax = signed_absmax<N>(x);
+    Floats inverses[16] = {1 / (-absmax / VALUES[0])};
+    for (int i = 1; i <= 15; ++i) inverses[i] = (i - 8 + VALUES[0]) / absmax;
     const Best best = best_of(inverses, [&](Floats inverse) {
         Fit fit = {};
         for (int i = 0; i < N; ++i) {
@@ -275,7 +275,7 @@ Grid search_values(const Floats* x) {
         }
         return fit;
     });
-    return {choose(magnitude(peak) < NOTHING, zero, best.scale), zero};
+    return {choose(magnitude(absmax) < NOTHING, zero, best.scale), zero};
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
-// How the blocks of each type are made. For a tile of blocks, `search` finds the scales of their sub-blocks, a sub-block in
-// each lane; then, block by block, `write` rounds the scales to what they are stored in, the weights to levels of these,
-// and lays both out.
+// Quantize a tile of blocks of each type: `search` finds the scales of their sub-blocks, one sub-block per lane; then, block
+// by block, `write` rounds the scales to their stored precision and the weights to levels, and packs both.
 
 #pragma once
 
@@ -17,31 +16,31 @@ struct Tile {
     static constexpr int N_BLOCKS = LANES / N_SUBS;
 
     alignas(64) float x[LANES * SUB];
-    alignas(64) float columns[LANES * SUB];  // how much the column of each weight matters, if `weighted`
+    alignas(64) float imatrix[LANES * SUB];  // the importance of each weight's column, if `weighted`
     bool weighted;
     alignas(64) float scale[LANES], min[LANES], sum_w[LANES];
     Floats levels[LANES / WIDTH][SUB];
 
-    // search_lanes(x, columns, levels, first lane) → Grid, of every vector of sub-blocks.
+    // search_lanes(x, imatrix, levels, first lane) → Grid, of every vector of sub-blocks.
     template <class SearchLanes>
     void search(SearchLanes search_lanes) {
         for (int first = 0; first < LANES; first += WIDTH) {
-            Floats x_lanes[SUB], column_lanes[SUB];
+            Floats x_lanes[SUB], imatrix_lanes[SUB];
             to_lanes<SUB>(x + first * SUB, x_lanes);
-            if (weighted) to_lanes<SUB>(columns + first * SUB, column_lanes);
-            const Grid grid = search_lanes(x_lanes, column_lanes, levels[first / WIDTH], first);
+            if (weighted) to_lanes<SUB>(imatrix + first * SUB, imatrix_lanes);
+            const Grid grid = search_lanes(x_lanes, imatrix_lanes, levels[first / WIDTH], first);
             memcpy(scale + first, &grid.scale, sizeof grid.scale);
             memcpy(min + first, &grid.min, sizeof grid.min);
         }
     }
 
     // Column weight × √(factor × mean square of the block + x²), and the sub-blocks' sums of these.
-    void weigh(const Floats* x_lanes, const Floats* column_lanes, int first, float factor, Floats* weights) {
+    void weigh(const Floats* x_lanes, const Floats* imatrix_lanes, int first, float factor, Floats* weights) {
         Floats mean = {}, sum = {};
         for (int lane = 0; lane < WIDTH; ++lane)
             mean[lane] = lane % N_SUBS == 0 ? factor * sum_of_squares((first + lane) / N_SUBS) / BLOCK_WEIGHTS : mean[lane - 1];
         for (int i = 0; i < SUB; ++i) {
-            weights[i] = column_lanes[i] * square_root(mean + x_lanes[i] * x_lanes[i]);
+            weights[i] = imatrix_lanes[i] * square_root(mean + x_lanes[i] * x_lanes[i]);
             sum += weights[i];
         }
         memcpy(sum_w + first, &sum, sizeof sum);
@@ -64,15 +63,16 @@ struct Tile {
     }
 };
 
-// Of several of greatest magnitude the first, with its sign. (Clang 19 miscompiles this without `greatest`.)
-inline float peak_of(const float* x, int n) {
-    float greatest = 0, peak = 0;
+// The scale of largest absolute value (absmax), with its sign; the first of equals. (Clang 19 miscompiles this without
+// `greatest`.)
+inline float signed_absmax(const float* x, int n) {
+    float greatest = 0, absmax = 0;
     for (int i = 0; i < n; ++i) {
         if (magnitude(x[i]) <= greatest) continue;
         greatest = magnitude(x[i]);
-        peak = x[i];
+        absmax = x[i];
     }
-    return peak;
+    return absmax;
 }
 
 // Scales that are not negative → levels 0 … TOP of the half that is returned.
@@ -98,7 +98,7 @@ inline uint16_t search_scales(const float* scales, const float* sum_w, uint8_t* 
     return to_half(d[0]);
 }
 
-// Types whose sub-blocks have a scale and a minimum; `Of` has what tells them apart.
+// Types whose sub-blocks have a scale and a minimum; `Of` has their differences.
 template <class Of>
 struct AboveMinimum {
     using Block = typename Of::Block;
@@ -106,10 +106,10 @@ struct AboveMinimum {
     using Tile = ::Tile<SUPER, SUB>;
 
     static void search(Tile& tile) {
-        tile.search([&](const Floats* x, const Floats* columns, Floats* levels, int first) {
+        tile.search([&](const Floats* x, const Floats* imatrix, Floats* levels, int first) {
             Floats weights[SUB];
             if (tile.weighted) {
-                tile.weigh(x, columns, first, Of::MEAN_FACTOR, weights);
+                tile.weigh(x, imatrix, first, Of::MEAN_FACTOR, weights);
                 return search_above_minimum<SUB, Of::TOP, Error::SQUARED>(x, weights, -0.9f, 0.05f, 36, levels);
             }
             Of::weigh(x, weights);
@@ -136,7 +136,7 @@ struct AboveMinimum {
     }
 };
 
-// What Q4_K and Q5_K have in common.
+// Common to Q4_K and Q5_K.
 struct Of32 {
     static constexpr int SUB = 32, SCALE_TOP = 63;
     static constexpr float MEAN_FACTOR = 2;
@@ -180,21 +180,21 @@ struct Q6_K {
     using Tile = ::Tile<SUPER, 16>;
 
     static void search(Tile& tile) {
-        tile.search([&](const Floats* x, const Floats* columns, Floats* levels, int) {
+        tile.search([&](const Floats* x, const Floats* imatrix, Floats* levels, int) {
             Floats squares[16];
             for (int i = 0; i < 16; ++i) squares[i] = x[i] * x[i];
-            return search_symmetric<16, 32>(x, tile.weighted ? columns : squares, levels);
+            return search_symmetric<16, 32>(x, tile.weighted ? imatrix : squares, levels);
         });
     }
 
     static void write(const Tile& tile, int number, Block& block) {
         const int first = number * 16;
-        const float peak = peak_of(tile.scale + first, 16);
-        if (magnitude(peak) < NOTHING) {
+        const float absmax = signed_absmax(tile.scale + first, 16);
+        if (magnitude(absmax) < NOTHING) {
             memset(&block, 0, sizeof block);
             return;
         }
-        const float inverse = -128 / peak;
+        const float inverse = -128 / absmax;
         block.d = to_half(1 / inverse);
         uint8_t levels[SUPER];
         for (int i = 0; i < 16; ++i) {
@@ -212,10 +212,10 @@ struct Q3_K {
     using Tile = ::Tile<SUPER, 16>;
 
     static void search(Tile& tile) {
-        tile.search([&](const Floats* x, const Floats* columns, Floats* levels, int first) {
+        tile.search([&](const Floats* x, const Floats* imatrix, Floats* levels, int first) {
             Floats weights[16];
             if (tile.weighted) {
-                tile.weigh(x, columns, first, 2, weights);
+                tile.weigh(x, imatrix, first, 2, weights);
                 return search_symmetric<16, 4>(x, weights, levels);
             }
             for (int i = 0; i < 16; ++i) weights[i] = x[i] * x[i];
@@ -229,10 +229,10 @@ struct Q3_K {
             return search_scales<16>(scales, sum_w, rounded, [](const Floats* x, const Floats* weights, Floats* levels) {
                 return search_symmetric<16, 32>(x, weights, levels).scale;
             });
-        const float peak = peak_of(scales, 16), inverse = -32 / peak;
+        const float absmax = signed_absmax(scales, 16), inverse = -32 / absmax;
         for (int i = 0; i < 16; ++i)
-            rounded[i] = peak == 0 ? 0 : (uint8_t)(within((int8_t)nearest_int(inverse * scales[i]), -32, 31) + 32);
-        return peak == 0 ? 0 : to_half(1 / inverse);
+            rounded[i] = absmax == 0 ? 0 : (uint8_t)(within((int8_t)nearest_int(inverse * scales[i]), -32, 31) + 32);
+        return absmax == 0 ? 0 : to_half(1 / inverse);
     }
 
     static void write(const Tile& tile, int number, Block& block) {
@@ -259,7 +259,7 @@ struct IQ4_XS {
 
     static void write(const Tile& tile, int number, Block& block) {
         const float* scale = tile.scale + number * 8;
-        const float d = -peak_of(scale, 8) / 32, inverse = inverse_of(d);
+        const float d = -signed_absmax(scale, 8) / 32, inverse = inverse_of(d);
         uint8_t scales[8], levels[SUPER];
         block.d = to_half(d);
         block.scales_high = 0;
@@ -302,7 +302,7 @@ struct Q8_0 {
 
     static void search(Tile& tile) {
         tile.search([](const Floats* x, const Floats*, Floats*, int) {
-            return Grid{magnitude(peak_of<32>(x)) / 127, {}};
+            return Grid{magnitude(signed_absmax<32>(x)) / 127, {}};
         });
     }
 
@@ -326,7 +326,7 @@ struct Symmetric {
 
     static void search(Tile& tile) {
         tile.search([](const Floats* x, const Floats*, Floats*, int) {
-            return Grid{peak_of<32>(x) / -(float)HALF, {}};
+            return Grid{signed_absmax<32>(x) / -(float)HALF, {}};
         });
     }
 

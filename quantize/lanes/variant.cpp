@@ -13,7 +13,7 @@ void quantize(const Rows& rows, void* blocks) {
     using Tile = typename Type::Tile;
     constexpr int WEIGHTS = sizeof Tile::x / sizeof(float), BLOCK_WEIGHTS = WEIGHTS / Tile::N_BLOCKS;
     Tile tile;
-    tile.weighted = rows.columns;
+    tile.weighted = rows.imatrix;
     const Stored stored = (Stored)rows.stored;
     const int64_t n = rows.n_rows * rows.row;
     char* out = (char*)blocks;
@@ -22,9 +22,9 @@ void quantize(const Rows& rows, void* blocks) {
         widen((const char*)rows.data + first * stored_bytes(stored), stored, count, tile.x);
         memset(tile.x + count, 0, sizeof tile.x - count * sizeof(float));
         if (tile.weighted) {
-            memset(tile.columns, 0, sizeof tile.columns);
+            memset(tile.imatrix, 0, sizeof tile.imatrix);
             for (int i = 0; i < count; i += BLOCK_WEIGHTS)
-                memcpy(tile.columns + i, rows.columns + (first + i) % rows.row, BLOCK_WEIGHTS * sizeof(float));
+                memcpy(tile.imatrix + i, rows.imatrix + (first + i) % rows.row, BLOCK_WEIGHTS * sizeof(float));
         }
         Type::search(tile);
         for (int i = 0; i < count / BLOCK_WEIGHTS; ++i, out += sizeof(typename Type::Block)) {

@@ -6,18 +6,18 @@
 
 namespace lanes {
 
-// Rows are n_rows × row weights of the ggml type `stored` (F32, F16, BF16), one behind the other; finite. `columns`, which
-// may be null, says how much each of the row's columns matters.
+// Rows are n_rows × row weights of the ggml type `stored` (F32, F16, BF16), one behind the other; finite. `imatrix`, which
+// may be null, is the importance of each column, `row` floats.
 struct Rows {
     const void* data;
     int stored;
     int64_t n_rows, row;
-    const float* columns;
+    const float* imatrix;
 };
 
 struct Kernel {
     int type;  // number in ggml_type
-    bool takes_columns;
+    bool takes_imatrix;
     void (*quantize)(const Rows& rows, void* blocks);
 };
 

@@ -7,9 +7,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .fuzz import Found, Fuzzer, Tally, fuzzer, within
-from .scratch import scratch
-from .targets import TARGETS
+from tests.fuzz.fuzz import Found, Fuzzer, Tally, fuzzer, within
+from tests.fuzz.scratch import scratch
+from tests.fuzz.targets import TARGETS
 
 BATCH = 10  # cases of a target before the next one's turn
 Work = tuple[int, argparse.Namespace]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from unicodedata import category
 
-from .forked import MEMORY, PACKAGES, ROOT, Ended
-from .mutate import Edit, Random
+from tests.fuzz.damage.mutate import Edit, Random
+from tests.fuzz.forked import MEMORY, PACKAGES, ROOT, Ended
 
 T = TypeVar("T")
 LONGEST_LINE = 2000  # characters

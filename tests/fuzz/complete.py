@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 from xml.etree import ElementTree
 
-from . import gguf_format
+from tests.fuzz.damage import gguf_format
 
 
 def gguf(data: bytes) -> bool:

@@ -34,14 +34,22 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("quantize", "mimo_convert", "runtime_check", "publish", "watch")
-TORCH = "runtime_check.reference"  # a process that has imported torch has threads, and cannot be forked
+PACKAGES = (
+    "quantize",
+    "mimo_convert",
+    "runtime_check",
+    "mimo_families",
+    "mimo_publish",
+    "mimo_nightly",
+    "mimo_commands",
+)
+TORCH = "mimo_families.mimo_audio.reference"  # a process that has imported torch has threads, and cannot be forked
 CPU_SECONDS, WALL_SECONDS = 5, 30  # of one run: what takes longer hangs
 MEMORY = 1 << 30  # bytes that a run may take beyond what the server has
 LARGEST_FILE = 1 << 28  # bytes
 SCRIPTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 OURS = 99  # exit status of a child that we made badly
-WORKER = "watch.worker"  # what `mimo-check nightly` starts for each target: its job is on stdin
+WORKER = "mimo_nightly.worker"  # what `mimo-check nightly` starts for each target: its job is on stdin
 
 
 @dataclass(frozen=True)
@@ -135,10 +143,10 @@ def import_everything() -> None:
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if module.name != TORCH and not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    from quantize import quantizer, types
+    from quantize import backend_choice, types
 
     for type in types.TYPES.values():
-        quantizer.quantizer_of(type, quantizer.AUTO)
+        backend_choice.choose_backend(type, backend_choice.AUTO)
 
 
 def learn(modules: Path) -> None:
@@ -239,7 +247,7 @@ def settle_hub(cache: Path) -> None:
     """What the Hub's library and ours took from the environment when they were imported; nobody waits for long."""
     from huggingface_hub import constants
 
-    from mimo_convert import hub_errors
+    from mimo_convert.sources import hub_errors
 
     constants.HF_HUB_CACHE = str(cache)
     constants.HF_TOKEN_PATH, constants.HF_STORED_TOKENS_PATH = str(cache / "token"), str(cache / "stored_tokens")

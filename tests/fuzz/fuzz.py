@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..hub_server import serve
-from .case import Case, Edits, Failure, Folders, failures
-from .forked import Ended, Forks
-from .seeds import Seeds, run_case
-from .targets import TARGETS
+from tests.fuzz.case import Case, Edits, Failure, Folders, failures
+from tests.fuzz.forked import Ended, Forks
+from tests.fuzz.seeds import Seeds, run_case
+from tests.fuzz.targets import TARGETS
+from tests.hub_server import serve
 
 COMMAND = "python -m tests.fuzz"
 

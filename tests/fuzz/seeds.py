@@ -13,16 +13,17 @@ from typing import Any, TypeVar
 import numpy as np
 import soundfile
 
-from mimo_convert.request import CHUNK_WEIGHTS
-from runtime_check.activations import Activations
-from runtime_check.transcribe import Harness, read_clip
-from watch.history import FAILED, PASSED, UNCHECKED, FileRow, History, StageRow, TargetResult
-
-from ..hub_server import Hub
-from ..mimo_convert.killed import Fault, Runs
-from ..synthetic import write_audio_tokenizer, write_speech_lm
-from .case import Case, Folders
-from .forked import Ended, Forks, Order
+from mimo_convert.write.chunks import CHUNK_WEIGHTS
+from mimo_nightly.history import FAILED, PASSED, UNCHECKED, FileRow, History, Problem, StageRow, TargetResult
+from runtime_check.audio.clips import read_clip
+from runtime_check.run.activations import GREEDY, RESPONSE, Activations
+from runtime_check.run.system import Task
+from tests.fuzz.case import Case, Folders
+from tests.fuzz.forked import Ended, Forks, Order
+from tests.hub_server import Hub
+from tests.mimo_convert.write.resume.killed import Fault, Runs
+from tests.opened import open_pair
+from tests.synthetic import write_audio_tokenizer, write_speech_lm
 
 T = TypeVar("T")
 LM = {
@@ -98,10 +99,11 @@ class Seeds:
     def make_reference(self) -> None:
         """A stored reference that the Q8_0 pair agrees with, and the report of a check with it."""
         lm, tokenizer = (self.folder / "q8_0" / name for name in FOUND)
-        harness, clip = Harness(lm, tokenizer, 1), read_clip(self.folder / "clip.wav")
-        run = harness.run(clip, "english", 3, keep_stages=True)
-        answer = run.stages["greedy_ids"].tolist()
-        stages = run.stages | harness.follow(run, run.stages["tok_codes"], answer, "english")
+        system, clip = open_pair(lm, tokenizer, 1), read_clip(self.folder / "clip.wav")
+        task = Task(language="english", max_new_tokens=3)
+        run = system.run(clip, task, keep_stages=True)
+        own = run.stages | {RESPONSE: run.stages[GREEDY]}
+        stages = own | system.teacher_force(run, own, task)
         Activations(stages, run.transcript, replace(run.origin, dtype="f32", torch="2.13.0")).save(
             self.folder / "reference.safetensors"
         )
@@ -126,11 +128,16 @@ class Seeds:
     @staticmethod
     def found(target: str, state: str, run: int, started: str) -> TargetResult:
         stages = [
-            StageRow("a.gguf", "clip.wav", stage, 0.99 - 0.001 * run, 0.9, 0.1, passed=state == PASSED)
-            for stage in ("tok_mel", "layer_00", "prefill_last_hidden")
-        ]
-        stages.append(StageRow("a.gguf", "clip.wav", "steps", agreement=0.9, kl_mean=0.01))
-        problems = [] if state == PASSED else ["layer_00: cos_mean 0.6 is below 0.9 by 0.3"]
+            StageRow("a.gguf", "clip.wav", stage, role, kind, 0.99 - 0.001 * run, 0.9, 0.1, passed=state == PASSED)
+            for stage, role, kind in (
+                ("tok_mel", "audio_tokenizer", "features"), ("layer_00", "speech_lm", "layer"),
+                ("prefill_last_hidden", "speech_lm", "hidden"),
+            )
+        ]  # fmt: skip
+        stages.append(StageRow("a.gguf", "clip.wav", "steps", "speech_lm", "logits", agreement=0.9, kl_mean=0.01))
+        problems = (
+            [] if state == PASSED else [Problem("layer_00: cos_mean 0.6 is below 0.9 by 0.3", "clip.wav", "layer_00")]
+        )
         files = [FileRow("a.gguf", SHA, 1000 + run), FileRow("b.gguf", SHA, 10, "c" * 40, SHA)]
         versions = {"python": "3.11.7", "numpy": f"2.{run}"}
         report = f"runs/{run}/{target}.html"

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from . import complete
-from .case import Case, Folders, failures
-from .forked import MEMORY, ROOT, Ended
-from .gguf_format import File, build
+from tests.fuzz import complete
+from tests.fuzz.case import Case, Folders, failures
+from tests.fuzz.damage.gguf_format import File, build
+from tests.fuzz.forked import MEMORY, ROOT, Ended
 
-TRACEBACK = f'Traceback (most recent call last):\n  File "{ROOT}/watch/page.py", line 7, in x\n    y\nTypeError: no\n'
+TRACEBACK = (
+    "Traceback (most recent call last):\n"
+    f'  File "{ROOT}/mimo_nightly/show/page.py", line 7, in x\n    y\nTypeError: no\n'
+)
 GGUF = build(File([], []))
 FINE = Ended(0, 0.1, 0.1, 1 << 20, False)
 
@@ -102,4 +105,4 @@ def test_what_is_left_elsewhere(folders: Folders) -> None:
 def test_the_cause_of_a_traceback_is_a_line_of_ours(folders: Folders) -> None:
     (folders.told / "stderr").write_text(TRACEBACK)
     [failure] = failures(Case("mimo-check", [], {"in.json": b"{}"}, True), folders, Ended(1, 0, 0, 0, False))
-    assert failure.cause == "watch/page.py:7 TypeError"
+    assert failure.cause == "mimo_nightly/show/page.py:7 TypeError"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .case import Case, Folders
-from .forked import SCRIPTS, Ended, Forks
-from .seeds import run_case
+from tests.fuzz.case import Case, Folders
+from tests.fuzz.forked import SCRIPTS, Ended, Forks
+from tests.fuzz.seeds import run_case
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ import pytest
 
 from mimo_convert.files import check_can_write, open_regular, read_bytes, read_text, replacing, write_whole
 from quantize.errors import InputError
-
-from ..signals import heed_interrupts
-from ..special_files import a_device, a_pipe, a_socket
+from tests.system.signals import heed_interrupts
+from tests.system.special_files import a_device, a_pipe, a_socket
 
 
 @pytest.mark.parametrize(

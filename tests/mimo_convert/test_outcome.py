@@ -11,18 +11,18 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mimo_convert.console import one_line_errors
+from mimo_commands.console import handle_errors
+from mimo_convert.outcome import exit_status
 from quantize.errors import InputError
+from tests.system.signals import heed_interrupts
 
-from ..signals import heed_interrupts
-
-COMMANDS = ["mimo_convert.cli", "quantize.cli", "runtime_check.cli", "publish.cli"]
+COMMANDS = ["mimo_commands.convert", "mimo_commands.quantize", "mimo_commands.check", "mimo_commands.publish"]
 
 
 def start(code: str, *arguments: str, env: dict[str, str] | None = None, **options: object) -> "subprocess.Popen[str]":
     """Python with `code`, which has the entry's `run`; a process that heeds Ctrl-C."""
     return subprocess.Popen(
-        [sys.executable, "-c", f"from mimo_convert.entry import run\n{code}", *arguments],
+        [sys.executable, "-c", f"from mimo_commands.entry import run\n{code}", *arguments],
         text=True, stderr=subprocess.PIPE, preexec_fn=heed_interrupts, env={**os.environ, **(env or {})}, **options,
     )  # type: ignore[call-overload, no-any-return]  # fmt: skip
 
@@ -30,10 +30,18 @@ def start(code: str, *arguments: str, env: dict[str, str] | None = None, **optio
 def command_that(does: str, folder: Path) -> str:
     """Code that runs a command, `mimo_made_up`, whose body is `does`."""
     (folder / "mimo_made_up.py").write_text(
-        "import click\nfrom mimo_convert.console import one_line_errors\nfrom mimo_convert.terminal import show\n"
-        f"@click.command()\n@one_line_errors\ndef main():\n    {does}\n"
+        "import click\nfrom mimo_commands.console import handle_errors\nfrom mimo_convert.terminal import show\n"
+        f"@click.command()\n@handle_errors\ndef main():\n    {does}\n"
     )
     return f"import sys; sys.path.insert(0, {str(folder)!r}); run('mimo_made_up')"
+
+
+@pytest.mark.parametrize(
+    ("passed", "status"),
+    [([], 0), ([True], 0), ([None], 0), ([True, None], 0), ([False], 1), ([True, False, None], 1)],
+)
+def test_the_exit_status_is_1_only_for_a_check_that_failed(passed: list[bool | None], status: int) -> None:
+    assert exit_status(iter(passed)) == status
 
 
 @pytest.mark.parametrize(
@@ -47,7 +55,7 @@ def command_that(does: str, folder: Path) -> str:
 )
 def test_what_a_user_can_cause_is_one_line(error: BaseException, status: int, stderr: str) -> None:
     @click.command()
-    @one_line_errors
+    @handle_errors
     def command() -> None:
         raise error
 
@@ -64,7 +72,7 @@ def test_what_nobody_foresaw_is_one_line_with_a_file_to_send_and_no_gate_that_fa
     [line] = stderr.splitlines()
     [file] = (tmp_path / "cache" / "mimo-convert").iterdir()
     assert line.startswith("error: internal error in ")
-    assert line.endswith(f"this is a mistake of mimo-convert's: please report it, with {file}")
+    assert line.endswith(f"this is a bug in mimo-convert: please report it, with {file}")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     text = file.read_text()
     assert "Traceback (most recent call last)" in text
@@ -101,7 +109,7 @@ def test_ctrl_c_during_the_imports_is_an_interrupt(module: str, tmp_path: Path) 
         "sys.meta_path.insert(0, Slow())\n"
         "module = sys.argv.pop(2); run(module)"
     )
-    for awaited in ("click", "gguf"):
+    for awaited in ("click", "re2"):
         process = start(code, awaited, module, stdout=subprocess.PIPE)
         assert process.stdout
         assert process.stdout.readline() == "here\n"
@@ -115,7 +123,7 @@ def test_a_pipe_that_nobody_reads_ends_a_command_quietly_as_in_a_shell(does: str
     """While it prints, and while it prints its help."""
     reading, writing = os.pipe()
     os.close(reading)
-    code = command_that(does, tmp_path) if does else "run('mimo_convert.cli')"
+    code = command_that(does, tmp_path) if does else "run('mimo_commands.convert')"
     process = start(code, *([] if does else ["--help"]), stdout=writing)
     os.close(writing)
     _, stderr = process.communicate(timeout=60)

@@ -16,7 +16,7 @@ Rows = npt.NDArray[np.float32]
 
 FLOATS = (F32, F16, BF16)
 BLOCK_TYPES = tuple(type for type in TYPES.values() if type.block > 1)
-K_QUANTS = tuple(type for type in BLOCK_TYPES if type.name.endswith("_k"))  # the types that take columns
+K_QUANTS = tuple(type for type in BLOCK_TYPES if type.name.endswith("_k"))  # the types whose kernels take an imatrix
 LARGEST = 65504  # the largest finite half
 
 
@@ -75,8 +75,8 @@ def rows_of_each_kind(n: int, row: int) -> Rows:
     return np.concatenate([rows_of(kind, n, row) for kind in KINDS])
 
 
-def columns_of(row: int, seed: int = 0) -> Rows:
-    """How much columns matter, as far apart as in a real calibration, where these are means of squares."""
+def imatrix_of(row: int, seed: int = 0) -> Rows:
+    """An importance matrix, as spread as that of a real calibration: means of squared activations."""
     return np.random.default_rng(seed).standard_t(3, row).astype(np.float32) ** 2
 
 
@@ -86,12 +86,12 @@ def as_stored(rows: Rows, type: Type) -> tuple[Bytes, Rows]:
     return data, kernels.to_float32(data, type)
 
 
-def ggml_blocks(rows: Rows, type: Type, columns: Rows | None = None) -> Bytes:
+def ggml_blocks(rows: Rows, type: Type, imatrix: Rows | None = None) -> Bytes:
     """One call of `ggml_quantize_chunk` over all rows."""
     rows = np.ascontiguousarray(rows, np.float32)
     out = np.empty((len(rows), type.nbytes(rows.shape[1])), np.uint8)
     pointer = ctypes.POINTER(ctypes.c_float)
-    matrix = None if columns is None else np.ascontiguousarray(columns, np.float32).ctypes.data_as(pointer)
+    matrix = None if imatrix is None else np.ascontiguousarray(imatrix, np.float32).ctypes.data_as(pointer)
     written = ggml.ggml_quantize_chunk(
         type.ggml, rows.ctypes.data_as(pointer), out.ctypes.data_as(ctypes.c_void_p), 0, *rows.shape, matrix
     )
@@ -113,13 +113,13 @@ def readings(blocks: Bytes, type: Type) -> dict[str, Rows]:
     }
 
 
-def error(rows: Rows, read: Rows, type: Type, columns: Rows | None = None) -> float:
+def error(rows: Rows, read: Rows, type: Type, imatrix: Rows | None = None) -> float:
     """Weighted: error² × (|x| + root mean square of the block), × that of the column; summed over all blocks, each as a
     share of what it would be if nothing were kept, so that blocks of small weights count as much as others."""
     exact = rows.astype(np.float64).reshape(-1, type.block)
     weight = np.abs(exact) + np.sqrt(np.mean(exact**2, axis=1, keepdims=True))
-    if columns is not None:
-        weight *= np.broadcast_to(columns, rows.shape).reshape(exact.shape)
+    if imatrix is not None:
+        weight *= np.broadcast_to(imatrix, rows.shape).reshape(exact.shape)
     wrong = np.sum(weight * (read.reshape(exact.shape) - exact) ** 2, axis=1)
     all_of_it = np.sum(weight * exact**2, axis=1)
     return float(np.sum(wrong[all_of_it > 0] / all_of_it[all_of_it > 0]))

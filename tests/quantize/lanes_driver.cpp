@@ -21,18 +21,18 @@ extern "C" {
 const char* lanes_variant(int i);
 const lanes::Kernel* lanes_kernel(int number, int type);
 void lanes_quantize(const lanes::Kernel* kernel, const void* rows, int stored, int64_t n_rows, int64_t row,
-                    const float* columns, void* blocks);
+                    const float* imatrix, void* blocks);
 }
 
 namespace {
 
 const char* const USAGE =
-    "usage: lanes_driver VARIANT TYPE STORED ROW BYTES ROWS_FILE [COLUMNS_FILE] [--wrong=rows|columns|blocks|count]\n"
+    "usage: lanes_driver VARIANT TYPE STORED ROW BYTES ROWS_FILE [IMATRIX_FILE] [--wrong=rows|imatrix|blocks|count]\n"
     "TYPE and STORED are numbers of ggml_type; ROW is the weights of a row, BYTES are those of its blocks. --wrong does\n"
     "what no caller may: it gives the kernel a buffer that is a byte too small, or more rows than can be counted.";
 
 struct Arguments {
-    std::string variant, rows_file, columns_file, wrong;
+    std::string variant, rows_file, imatrix_file, wrong;
     int type, stored;
     int64_t row, row_blocks;  // weights of a row, bytes of its blocks
 };
@@ -62,7 +62,7 @@ Arguments arguments_of(std::vector<std::string> words) {
         throw std::runtime_error(USAGE);
     }
     arguments.rows_file = words[5];
-    if (words.size() == 7) arguments.columns_file = words[6];
+    if (words.size() == 7) arguments.imatrix_file = words[6];
     return arguments;
 }
 
@@ -109,15 +109,15 @@ void run(const Arguments& arguments) {
         throw std::runtime_error("the rows file has no whole rows");
 
     std::vector<char> weights;
-    if (!arguments.columns_file.empty()) {
-        if (!kernel->takes_columns) throw std::runtime_error("the kernel takes no columns");
-        weights = contents(arguments.columns_file);
+    if (!arguments.imatrix_file.empty()) {
+        if (!kernel->takes_imatrix) throw std::runtime_error("the kernel takes no imatrix");
+        weights = contents(arguments.imatrix_file);
         if (weights.size() != (size_t)arguments.row * sizeof(float))
-            throw std::runtime_error("the columns file is not one row");
-        weights.resize(weights.size() - less("columns"));
+            throw std::runtime_error("the imatrix file is not one row");
+        weights.resize(weights.size() - less("imatrix"));
     }
-    const Buffer columns(weights.size(), false);
-    std::copy(weights.begin(), weights.end(), columns.begin());
+    const Buffer imatrix(weights.size(), false);
+    std::copy(weights.begin(), weights.end(), imatrix.begin());
 
     const size_t n_rows = rows.size() / row_bytes;
     for (size_t first = 0, most = 1; first < n_rows; first += most, ++most) {
@@ -127,7 +127,7 @@ void run(const Arguments& arguments) {
         const Buffer in(in_bytes, most % 2), out(out_bytes, most % 2);
         memcpy(in.begin(), rows.data() + first * row_bytes, in_bytes);
         lanes_quantize(kernel, in.begin(), arguments.stored, less("count") ? INT64_MAX : (int64_t)n, arguments.row,
-                       weights.empty() ? nullptr : (const float*)columns.begin(), out.begin());
+                       weights.empty() ? nullptr : (const float*)imatrix.begin(), out.begin());
         if (fwrite(out.begin(), 1, out_bytes, stdout) != out_bytes) throw std::runtime_error("cannot write the blocks");
     }
     if (fflush(stdout) != 0) throw std::runtime_error("cannot write the blocks");

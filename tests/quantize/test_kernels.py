@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from quantize.kernels import Scratch, peak, quantize_rows, to_float32
+from quantize.kernels import Scratch, absmax_of, quantize_rows, to_float32
 from quantize.types import TYPES, Type
 
 from .blocks import ggml_blocks
@@ -188,14 +188,14 @@ ANY_FLOATS = st.floats(-60000, 60000, width=32) | st.sampled_from([-0.0, 0.0, 2.
 )
 def test_the_peak_is_the_greatest_magnitude(name: str, rows: Rows, sign: int) -> None:
     data, there = stored(np.abs(rows) * np.float32(sign) if sign else rows, name)
-    assert peak(data, TYPES[name]) == np.abs(there).max()
+    assert absmax_of(data, TYPES[name]) == np.abs(there).max()
 
 
 @FLOATS
 @pytest.mark.parametrize("value", [0.0, -0.0, -1.5, 1.5, 2.0**-130])
 def test_the_peak_of_a_single_weight_is_that_weight(name: str, value: float) -> None:
     data, there = stored(np.array([[value]], np.float32), name)
-    assert peak(data, TYPES[name]) == abs(float(there[0, 0]))
+    assert absmax_of(data, TYPES[name]) == abs(float(there[0, 0]))
 
 
 @FLOATS
@@ -204,7 +204,7 @@ def test_the_peak_of_a_single_weight_is_that_weight(name: str, value: float) -> 
 def test_no_peak_is_finite_where_a_weight_is_not(name: str, value: float, n: int, at: int, scale: float) -> None:
     rows = np.full((1, n), scale, np.float32)
     rows[0, at % n] = value
-    assert not np.isfinite(peak(stored(rows, name)[0], TYPES[name]))
+    assert not np.isfinite(absmax_of(stored(rows, name)[0], TYPES[name]))
 
 
 @FLOATS
@@ -215,9 +215,9 @@ def test_no_peak_is_finite_for_any_nan_there_is(name: str) -> None:
     for pattern in [top, top + 1, sign - 1]:
         for weight in (pattern, pattern | sign):
             row = np.array([[0, weight, 0]], bits).view(np.uint8)
-            assert not np.isfinite(peak(row, TYPES[name])), hex(weight)
+            assert not np.isfinite(absmax_of(row, TYPES[name])), hex(weight)
     largest = np.array([[top - 1, (top - 1) | sign]], bits).view(np.uint8)
-    assert np.isfinite(peak(largest, TYPES[name]))
+    assert np.isfinite(absmax_of(largest, TYPES[name]))
 
 
 @ALL

@@ -16,6 +16,7 @@ import pytest
 from quantize import simd
 from quantize.kernels import BITS
 from quantize.types import F32, TYPES, Type
+from tests.system.once import once
 
 from .blocks import (
     BLOCK_TYPES,
@@ -24,10 +25,10 @@ from .blocks import (
     Bytes,
     Rows,
     as_stored,
-    columns_of,
     differing,
     error,
     ggml_blocks,
+    imatrix_of,
     readings,
     rows_of,
     rows_of_each_kind,
@@ -82,42 +83,47 @@ class Driver:
         return path
 
     def quantize(
-        self, data: Bytes, stored: Type, type: Type, variant: str, columns: Rows | None = None, wrong: str = ""
+        self, data: Bytes, stored: Type, type: Type, variant: str, imatrix: Rows | None = None, wrong: str = ""
     ) -> subprocess.CompletedProcess[bytes]:
         row = data.shape[1] // stored.block_bytes
         files = [self.file("rows", data)]
-        if columns is not None:
-            files.append(self.file("columns", columns))
+        if imatrix is not None:
+            files.append(self.file("imatrix", imatrix))
         options = [f"--wrong={wrong}"] if wrong else []
         return self.run(variant, type.ggml, stored.ggml, row, type.nbytes(row), *files, *options)
 
-    def blocks(self, data: Bytes, stored: Type, type: Type, variant: str, columns: Rows | None = None) -> Bytes:
+    def blocks(self, data: Bytes, stored: Type, type: Type, variant: str, imatrix: Rows | None = None) -> Bytes:
         """The blocks of a run that ended well, and without a word."""
-        ended = self.quantize(data, stored, type, variant, columns)
+        ended = self.quantize(data, stored, type, variant, imatrix)
         assert ended.stderr.decode() == ""
         assert ended.returncode == 0
         return np.frombuffer(ended.stdout, np.uint8).reshape(len(data), -1)
 
 
-def build(folder: Path, *options: str) -> Driver:
+def build(folder: Path, *options: str) -> None:
     for command in (
         (*CMAKE, "-S", ROOT, "-B", folder, "-DLANES_DRIVER=ON", *FOR_TARGET[TARGET], *options),
         (*CMAKE, "--build", folder, "--parallel", "2", "--target", "lanes_driver"),
     ):
         ended = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert ended.returncode == 0, ended.stdout
-    return Driver(folder / "lanes_driver", folder)
 
 
-@pytest.fixture(scope="module")
+def built(factory: pytest.TempPathFactory, name: str, *options: str) -> Driver:
+    """A driver that is built once for all workers, with a folder of this one's for its files."""
+    folder = once(factory, name, lambda folder: build(folder, *options))
+    return Driver(folder / "lanes_driver", factory.mktemp(name))
+
+
+@pytest.fixture(scope="session")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Driver:
-    return build(tmp_path_factory.mktemp("sanitized"), "-DLANES_SANITIZE=ON", "-DCMAKE_CXX_FLAGS=-O1")
+    return built(tmp_path_factory, "sanitized", "-DLANES_SANITIZE=ON", "-DCMAKE_CXX_FLAGS=-O1")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def contracted(tmp_path_factory: pytest.TempPathFactory) -> Driver:
     """Kernels in which a × b + c may be one rounding, as in a ggml that was built for processors that can."""
-    return build(tmp_path_factory.mktemp("contracted"), "-DLANES_CONTRACT=ON", "-DCMAKE_CXX_FLAGS=-O2")
+    return built(tmp_path_factory, "contracted", "-DLANES_CONTRACT=ON", "-DCMAKE_CXX_FLAGS=-O2")
 
 
 # Under sanitizers. The driver calls a kernel with a row, then two, then three, …: 105 rows are 14 calls, and the last
@@ -137,13 +143,13 @@ def test_no_kernel_leaves_its_buffers_and_the_bytes_are_those_of_the_package(
 
 @STORED
 @WEIGHED
-def test_nor_with_columns(sanitized: Driver, type: Type, variant: str, stored: Type) -> None:
-    """In rows of three blocks, so that a tile has columns of several parts of a row."""
+def test_nor_with_an_imatrix(sanitized: Driver, type: Type, variant: str, stored: Type) -> None:
+    """In rows of three blocks, so that a tile has importances of several parts of a row."""
     row = 3 * type.block
     data, _ = as_stored(rows_of_each_kind(2, row), stored)
-    columns = columns_of(row) * (np.random.default_rng(1).random(row) < 0.7)
-    expected = simd.quantize_rows(data, stored, type, columns=columns)
-    assert np.array_equal(sanitized.blocks(data, stored, type, variant, columns), expected)
+    imatrix = imatrix_of(row) * (np.random.default_rng(1).random(row) < 0.7)
+    expected = simd.quantize_rows(data, stored, type, imatrix=imatrix)
+    assert np.array_equal(sanitized.blocks(data, stored, type, variant, imatrix), expected)
 
 
 @STORED
@@ -171,12 +177,12 @@ def test_nan_and_infinity_do_no_harm(sanitized: Driver, type: Type, variant: str
 
 
 @WEIGHED
-def test_nor_do_they_among_weighed_columns(sanitized: Driver, type: Type, variant: str) -> None:
+def test_nor_do_they_with_an_imatrix(sanitized: Driver, type: Type, variant: str) -> None:
     rows = rows_of_each_kind(2, 3 * type.block)
     rows[::2, ::5], rows[::4, ::7] = np.inf, np.nan
-    columns = columns_of(3 * type.block)
-    expected = simd.quantize_rows(rows[1::2].view(np.uint8), F32, type, columns=columns)
-    assert np.array_equal(sanitized.blocks(rows.view(np.uint8), F32, type, variant, columns)[1::2], expected)
+    imatrix = imatrix_of(3 * type.block)
+    expected = simd.quantize_rows(rows[1::2].view(np.uint8), F32, type, imatrix=imatrix)
+    assert np.array_equal(sanitized.blocks(rows.view(np.uint8), F32, type, variant, imatrix)[1::2], expected)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -184,7 +190,7 @@ def test_nor_do_they_among_weighed_columns(sanitized: Driver, type: Type, varian
     ("wrong", "report"),
     [
         ("rows", "heap-buffer-overflow"),
-        ("columns", "heap-buffer-overflow"),
+        ("imatrix", "heap-buffer-overflow"),
         ("blocks", "heap-buffer-overflow"),
         ("count", "signed integer overflow"),
     ],
@@ -192,15 +198,15 @@ def test_nor_do_they_among_weighed_columns(sanitized: Driver, type: Type, varian
 def test_the_sanitizers_see_what_is_wrong_in_a_kernel(sanitized: Driver, variant: str, wrong: str, report: str) -> None:
     """A buffer that is a byte too small, or an integer that is too large: that all else is silent says something."""
     rows, type = rows_of("ordinary", 3, 512).view(np.uint8), TYPES["q4_k"]
-    assert sanitized.quantize(rows, F32, type, variant, columns_of(512)).returncode == 0
-    ended = sanitized.quantize(rows, F32, type, variant, columns_of(512), wrong)
+    assert sanitized.quantize(rows, F32, type, variant, imatrix_of(512)).returncode == 0
+    ended = sanitized.quantize(rows, F32, type, variant, imatrix_of(512), wrong)
     assert ended.returncode not in (0, BAD_CALL)
     assert report in ended.stderr.decode()
     assert "variant.cpp" in ended.stderr.decode()  # where the kernels touch them
 
 
 def test_a_bad_call_of_the_driver_says_so_in_a_line(sanitized: Driver) -> None:
-    rows, columns = sanitized.file("good", rows_of("ordinary", 2, 256)), sanitized.file("short", columns_of(255))
+    rows, imatrix = sanitized.file("good", rows_of("ordinary", 2, 256)), sanitized.file("short", imatrix_of(255))
     variant, missing = VARIANTS[0], sanitized.folder / "missing"
     for arguments, words in [
         ((variant, 12, 0, 256), "usage"),
@@ -210,8 +216,8 @@ def test_a_bad_call_of_the_driver_says_so_in_a_line(sanitized: Driver) -> None:
         ((variant, 12, 12, 256, 144, rows), "not of floats"),
         ((variant, 12, 0, 512 + 256, 432, rows), "no whole rows"),
         ((variant, 12, 0, 256, 144, missing), "cannot read"),
-        ((variant, 12, 0, 256, 144, rows, columns), "not one row"),
-        ((variant, 8, 0, 256, 272, rows, columns), "takes no columns"),
+        ((variant, 12, 0, 256, 144, rows, imatrix), "not one row"),
+        ((variant, 8, 0, 256, 272, rows, imatrix), "takes no imatrix"),
     ]:
         ended = sanitized.run(*arguments)
         assert ended.returncode == BAD_CALL

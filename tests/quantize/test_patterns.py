@@ -5,17 +5,18 @@ import string
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mimo_convert.checkpoint import Config
-from mimo_convert.models import mimo_asr, mimo_tokenizer
+from mimo_convert.formats.config import Config
+from mimo_families.mimo_audio import layout as mimo_asr
+from mimo_families.mimo_tokenizer import layout as mimo_tokenizer
 from quantize.errors import InputError
 from quantize.patterns import CONSTRUCTS, compile_pattern
-
-from ..synthetic import REAL_ASR_CONFIG, REAL_TOKENIZER_CONFIG
+from tests.synthetic import REAL_ASR_CONFIG, REAL_TOKENIZER_CONFIG
 
 LINEAR = "which rules cannot: they are matched by RE2 in linear time; expected"
 PYTHON = "which rules cannot: RE2 does not read it as Python does, and files may hold either; expected"
@@ -77,15 +78,15 @@ def test_what_only_looks_like_one_is_taken_as_it_is(pattern: str, name: str) -> 
 @pytest.mark.parametrize(
     ("pattern", "says"),
     [
-        ("(" * 1_999, "is no regular expression: missing ): ((("),
+        ("(" * 1_999, "is not a regular expression: missing ): ((("),
         ("(" * 1_000 + ")" * 1_000, "is too large for a rule; expected at most 2,000 instructions of RE2"),
         ("a" * 2_001, "has 2,001 characters; expected at most 2,000"),
         (".{1000}", "is too large for a rule; expected at most 2,000 instructions of RE2"),
         ("(.?){1000}", "is too large for a rule; expected at most 2,000 instructions of RE2"),
-        ("((a{1000}){1000})", "is no regular expression: invalid repetition size: {1000}; expected RE2 syntax"),
-        (r"[z-a]", "is no regular expression: invalid character class range: z-a; expected RE2 syntax"),
-        ("up\\", "is no regular expression: trailing \\; expected RE2 syntax"),
-        (r"\é", r"is no regular expression: invalid escape sequence: \é; expected RE2 syntax"),
+        ("((a{1000}){1000})", "is not a regular expression: invalid repetition size: {1000}; expected RE2 syntax"),
+        (r"[z-a]", "is not a regular expression: invalid character class range: z-a; expected RE2 syntax"),
+        ("up\\", "is not a regular expression: trailing \\; expected RE2 syntax"),
+        (r"\é", r"is not a regular expression: invalid escape sequence: \é; expected RE2 syntax"),
     ],
 )
 def test_what_is_too_large_or_no_pattern_is_one_line_of_bounded_length(pattern: str, says: str) -> None:
@@ -102,8 +103,8 @@ NAMES = sorted(
     {
         tensor.name
         for family, config in ((mimo_asr, REAL_ASR_CONFIG), (mimo_tokenizer, REAL_TOKENIZER_CONFIG))
-        for fused in (False, True)
-        for tensor in family.FAMILY.tensors(family.dimensions(Config("config.json", config)), fused)  # type: ignore[arg-type]
+        for layout in family.FAMILY.layouts
+        for tensor in family.FAMILY.tensors(family.dimensions(Config(Path("config.json"), config)), layout)
     }
 )
 WORDS = ["llm", "model", "layers", "attn", "blk", "norm", "weight", "bias", "audio", "ffn", "codebook", "0", "1", "35"]

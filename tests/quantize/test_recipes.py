@@ -8,16 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantize.errors import InputError
-from quantize.recipes import (
-    ROLE_TYPES,
-    Rule,
-    check_rules,
-    choose_type,
-    parse_recipe,
-    parse_rule,
-    recipe_text,
-    rule_for,
-)
+from quantize.recipes import ROLE_TYPES, Rule, check_rules, choose_type, parse_recipe, parse_rule, recipe_text, rule_for
 from quantize.types import TYPES
 
 MATRIX_ROLES = ["matrix", "embedding", "head"]
@@ -138,10 +129,10 @@ def test_a_rules_type_falls_back_like_any_other_and_says_so(row: int, expected: 
 )
 def test_a_rule_is_what_stands_before_and_behind_the_last_equals_sign(text: str, pattern: str, type: str) -> None:
     rule = parse_rule(text, "here")
-    assert (rule.pattern, rule.type, rule.where) == (pattern, TYPES[type], "here")
+    assert (rule.pattern, rule.ggml_type, rule.where) == (pattern, TYPES[type], "here")
 
 
-NO_RULE = f"is no rule; expected REGEX=TYPE, the type one of {' '.join(TYPES)}"
+NO_RULE = f"is not a rule; expected REGEX=TYPE, the type one of {' '.join(TYPES)}"
 
 
 @pytest.mark.parametrize(
@@ -154,8 +145,8 @@ NO_RULE = f"is no rule; expected REGEX=TYPE, the type one of {' '.join(TYPES)}"
         ("up=", f"'up=' {NO_RULE}"),
         ("up=q9_z", f"'up=q9_z' {NO_RULE}"),
         ("up=q8_0 # a note", f"'up=q8_0 # a note' {NO_RULE}"),
-        ("(up=q8_0", "'(up' is no regular expression: missing ): (up; expected RE2 syntax"),
-        ("*=q8_0", "'*' is no regular expression: no argument for repetition operator: *; expected RE2 syntax"),
+        ("(up=q8_0", "'(up' is not a regular expression: missing ): (up; expected RE2 syntax"),
+        ("*=q8_0", "'*' is not a regular expression: no argument for repetition operator: *; expected RE2 syntax"),
         ("a\nb=q9_z", f"'a\\nb=q9_z' {NO_RULE}"),
         ("a\nb=q8_0", f"'a\\nb=q8_0' {NO_RULE}"),
         ("a\u2028b=q8_0", f"'a\\u2028b=q8_0' {NO_RULE}"),
@@ -225,15 +216,15 @@ def test_what_is_recorded_of_rules_are_the_same_rules(texts: list[tuple[str, str
         with suppress(InputError):
             found.append(parse_rule(f"{pattern}={type}", "x"))
     again = parse_recipe(recipe_text(found), "x")
-    expected = [(rule.pattern, rule.type) for rule in found]
-    assert [(rule.pattern.replace(r"\#", "#"), rule.type) for rule in again] == [
+    expected = [(rule.pattern, rule.ggml_type) for rule in found]
+    assert [(rule.pattern.replace(r"\#", "#"), rule.ggml_type) for rule in again] == [
         (pattern.replace(r"\#", "#"), type) for pattern, type in expected
     ]
 
 
 def test_a_rule_that_looks_like_a_comment_is_recorded_as_a_rule() -> None:
     [rule] = parse_recipe(recipe_text(rules("#|up=q8_0")), "x")
-    assert (rule.type, rule.matches(UP, "matrix"), rule.matches("a#b", "matrix")) == (TYPES["q8_0"], True, True)
+    assert (rule.ggml_type, rule.matches(UP, "matrix"), rule.matches("a#b", "matrix")) == (TYPES["q8_0"], True, True)
     assert not rule.matches(EMBED, "embedding")
 
 

@@ -25,10 +25,10 @@ from .blocks import (
     Bytes,
     Rows,
     as_stored,
-    columns_of,
     differing,
     error,
     ggml_blocks,
+    imatrix_of,
     readings,
     rows_of,
     rows_of_each_kind,
@@ -49,27 +49,27 @@ STORED = pytest.mark.parametrize("stored", FLOATS, ids=lambda type: type.name)
 KIND = pytest.mark.parametrize("kind", KINDS)
 
 
-def blocks_of(rows: Rows, type: Type, columns: Rows | None = None, variant: str = "") -> Bytes:
-    return simd.quantize_rows(rows.view(np.uint8), F32, type, columns=columns, variant=variant)
+def blocks_of(rows: Rows, type: Type, imatrix: Rows | None = None, variant: str = "") -> Bytes:
+    return simd.quantize_rows(rows.view(np.uint8), F32, type, imatrix=imatrix, variant=variant)
 
 
-def blocks_of_every_variant(rows: Rows, type: Type, columns: Rows | None = None) -> Bytes:
+def blocks_of_every_variant(rows: Rows, type: Type, imatrix: Rows | None = None) -> Bytes:
     """All the variants' blocks, which must be the same."""
-    blocks = [blocks_of(rows, type, columns, variant) for each, variant in CASES if each is type]
+    blocks = [blocks_of(rows, type, imatrix, variant) for each, variant in CASES if each is type]
     for other in blocks[1:]:
         assert np.array_equal(blocks[0], other)
     return blocks[0]
 
 
-def check_against_ggml(rows: Rows, type: Type, columns: Rows | None = None) -> None:
+def check_against_ggml(rows: Rows, type: Type, imatrix: Rows | None = None) -> None:
     """All is finite, and the error not above ggml's, as ggml and as the `gguf` library read the blocks; where ggml
     rounds as we do, every byte is the same."""
-    blocks, expected = blocks_of_every_variant(rows, type, columns), ggml_blocks(rows, type, columns)
+    blocks, expected = blocks_of_every_variant(rows, type, imatrix), ggml_blocks(rows, type, imatrix)
     ours, ggmls = readings(blocks, type), readings(expected, type)
     for reader, read in ours.items():
         assert np.isfinite(read).all()
-        limit = error(rows, ggmls[reader], type, columns) * TOLERANCE + NOTHING
-        assert error(rows, read, type, columns) <= limit
+        limit = error(rows, ggmls[reader], type, imatrix) * TOLERANCE + NOTHING
+        assert error(rows, read, type, imatrix) <= limit
     if EXACT:
         assert len(differing(blocks, expected, type)) == 0
 
@@ -102,8 +102,8 @@ def test_every_type_of_blocks_has_a_kernel() -> None:
     assert not simd.has_kernel(TYPES["q4_k"], "avx1024")
 
 
-def test_the_k_quants_take_columns_and_no_other_type_does() -> None:
-    assert {type.name for type in BLOCK_TYPES if simd.takes_columns(type)} == {type.name for type in K_QUANTS}
+def test_the_k_quants_take_an_imatrix_and_no_other_type_does() -> None:
+    assert {type.name for type in BLOCK_TYPES if simd.takes_imatrix(type)} == {type.name for type in K_QUANTS}
 
 
 # Against ggml.
@@ -165,47 +165,47 @@ def test_zeros_stay_zeros(type: Type) -> None:
 
 @KIND
 @K_QUANT
-def test_weighed_columns_have_no_greater_error_than_ggmls(type: Type, kind: str) -> None:
+def test_blocks_of_an_imatrix_have_no_greater_error_than_ggmls(type: Type, kind: str) -> None:
     rows = rows_of(kind, 16, 512)
     some = np.random.default_rng(1).random(512) < 0.8
-    for columns in (columns_of(512), columns_of(512) * some, np.ones(512, np.float32), np.zeros(512, np.float32)):
-        check_against_ggml(rows, type, columns)
+    for imatrix in (imatrix_of(512), imatrix_of(512) * some, np.ones(512, np.float32), np.zeros(512, np.float32)):
+        check_against_ggml(rows, type, imatrix)
 
 
 @K_QUANT
-def test_weighing_columns_is_worth_it(type: Type) -> None:
-    """What columns are for: the same bits keep more of what matters, and less of the rest."""
-    rows, columns = rows_of("ordinary", 32, 512), columns_of(512)
-    weighed, not_weighed = (readings(blocks_of(rows, type, of), type)["gguf"] for of in (columns, None))
-    assert error(rows, weighed, type, columns) < 0.99 * error(rows, not_weighed, type, columns)
+def test_an_imatrix_is_worth_it(type: Type) -> None:
+    """With an imatrix, the same bits have less error where it is large, and more elsewhere."""
+    rows, imatrix = rows_of("ordinary", 32, 512), imatrix_of(512)
+    weighed, not_weighed = (readings(blocks_of(rows, type, of), type)["gguf"] for of in (imatrix, None))
+    assert error(rows, weighed, type, imatrix) < 0.99 * error(rows, not_weighed, type, imatrix)
     assert error(rows, weighed, type) > error(rows, not_weighed, type)
 
 
 @K_QUANT
 @settings(max_examples=200)
 @given(data=st.data())
-def test_any_weighed_columns_become_finite_blocks_no_worse_than_ggmls(type: Type, data: st.DataObject) -> None:
+def test_with_any_imatrix_rows_become_finite_blocks_no_worse_than_ggmls(type: Type, data: st.DataObject) -> None:
     rows = data.draw(any_rows(type))
-    columns = data.draw(arrays(np.float32, rows.shape[1], elements=st.floats(2.0**-7, 2.0**7, width=32)))
-    check_against_ggml(rows, type, columns)
+    imatrix = data.draw(arrays(np.float32, rows.shape[1], elements=st.floats(2.0**-7, 2.0**7, width=32)))
+    check_against_ggml(rows, type, imatrix)
 
 
 @K_QUANT
-def test_columns_of_which_few_matter_do_not_spoil_blocks(type: Type) -> None:
+def test_an_imatrix_of_few_large_values_does_not_spoil_blocks(type: Type) -> None:
     """Where hardly a weight of a sub-block matters, the search may find a negative scale. Ours makes 0 of it, ggml
     what its last bits are, such as 63 of -1. So few blocks differ; in sum they are no worse, though one may be."""
     random = np.random.default_rng(2)
     n = n_differing = 0
     ours = ggmls = 0.0
     for kind in KINDS:
-        rows, columns = rows_of(kind, 16, 512), columns_of(512) * (random.random(512) < 0.1)
-        blocks, expected = blocks_of_every_variant(rows, type, columns), ggml_blocks(rows, type, columns)
+        rows, imatrix = rows_of(kind, 16, 512), imatrix_of(512) * (random.random(512) < 0.1)
+        blocks, expected = blocks_of_every_variant(rows, type, imatrix), ggml_blocks(rows, type, imatrix)
         read = readings(blocks, type)["gguf"]
         assert np.isfinite(read).all()
         n += rows.size // type.block
         n_differing += len(differing(blocks, expected, type))
-        ours += error(rows, read, type, columns)
-        ggmls += error(rows, readings(expected, type)["gguf"], type, columns)
+        ours += error(rows, read, type, imatrix)
+        ggmls += error(rows, readings(expected, type)["gguf"], type, imatrix)
     assert n_differing <= 0.01 * n
     assert ours <= ggmls * TOLERANCE
 
@@ -217,9 +217,9 @@ def test_columns_of_which_few_matter_do_not_spoil_blocks(type: Type) -> None:
 @given(cuts=st.lists(st.integers(0, 26), max_size=6).map(sorted), weighed=st.booleans())
 def test_any_cut_into_runs_of_rows_gives_the_same_bytes(type: Type, cuts: list[int], weighed: bool) -> None:
     rows = rows_of("sub-blocks of any size", 26, 3 * type.block)
-    columns = columns_of(3 * type.block) if weighed and simd.takes_columns(type) else None
-    runs = [blocks_of(run, type, columns) for run in np.split(rows, cuts)]
-    assert np.array_equal(np.concatenate(runs), blocks_of(rows, type, columns))
+    imatrix = imatrix_of(3 * type.block) if weighed and simd.takes_imatrix(type) else None
+    runs = [blocks_of(run, type, imatrix) for run in np.split(rows, cuts)]
+    assert np.array_equal(np.concatenate(runs), blocks_of(rows, type, imatrix))
 
 
 @TYPE
@@ -281,10 +281,10 @@ def test_rows_need_not_lie_together(type: Type, stored: Type) -> None:
 
 
 @K_QUANT
-def test_columns_need_not_lie_together_nor_be_float32(type: Type) -> None:
-    rows, columns = rows_of("ordinary", 4, 512), columns_of(512)
-    expected = blocks_of(rows, type, columns)
-    for same in (columns.repeat(2)[::2], columns.astype(np.float64)):
+def test_an_imatrix_need_not_lie_together_nor_be_float32(type: Type) -> None:
+    rows, imatrix = rows_of("ordinary", 4, 512), imatrix_of(512)
+    expected = blocks_of(rows, type, imatrix)
+    for same in (imatrix.repeat(2)[::2], imatrix.astype(np.float64)):
         assert np.array_equal(blocks_of(rows, type, same), expected)  # type: ignore[arg-type]
 
 

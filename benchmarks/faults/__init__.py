@@ -1,0 +1,1 @@
+"""What conversions do that are killed, that the disk fails, and that meet another in their folder."""

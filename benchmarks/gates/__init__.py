@@ -1,0 +1,1 @@
+"""What the gates were set from."""

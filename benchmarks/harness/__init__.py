@@ -1,0 +1,1 @@
+"""How fast files run: a whole system, and what repacked weights save."""

@@ -1,0 +1,230 @@
+"""Convert a checkpoint and its companions to GGUF files, validate them, and publish them if requested."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mimo_convert.claims import Claims
+from mimo_convert.model.checkpoint import Checkpoint
+from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.model.source_model import model_of_checkpoint
+from mimo_convert.outcome import exit_status
+from mimo_convert.plan.describe import describe, print_plans
+from mimo_convert.plan.plan import Options, Plan
+from mimo_convert.plan.request import Request, check_rules_of, make_request
+from mimo_convert.terminal import show, tell
+from mimo_convert.write.convert import claim_files, convert, replan, what_is_to_do
+from mimo_families.opening import OpenCheckpoints, find_reference, open_companions, open_main
+from mimo_families.registry import families
+from mimo_publish.destination import Destination
+from quantize.backends import AUTO
+from quantize.errors import InputError
+from quantize.quoting import quoted
+from quantize.recipes import Rule
+from quantize.types import Type
+from runtime_check.audio.manifests import find_clips
+from runtime_check.report.results import Outputs, Results
+from runtime_check.run.members import Paths
+from runtime_check.run.system import SystemType
+from runtime_check.run.validate import Inputs, validate
+from runtime_check.static.lint import lint
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Options of a conversion.
+
+    `base_model` is the Hub id of what the folder `model` holds; `companions` are the checkpoints of the other roles,
+    `companion_base_models` their Hub ids, by role; `companion_type` is their type (None: the first of `types`).
+    `checked`: the files are run and compared with `reference` (None: the model itself).
+    """
+
+    model: str
+    types: Sequence[Type]
+    outputs: Outputs
+    audio: Path
+    threads: int
+    base_model: str | None = None
+    companions: Mapping[str, str | None] = field(default_factory=dict)
+    companion_base_models: Mapping[str, str | None] = field(default_factory=dict)
+    companion_type: Type | None = None
+    fuse_qkv: bool = False
+    without: frozenset[str] = frozenset()
+    rules: tuple[Rule, ...] = ()
+    quantizer: str = AUTO
+    out: Path | None = None
+    checked: bool = True
+    reference: str | None = None
+    repack: str = "auto"
+    destination: Destination | None = None
+    stream: bool = False
+    dry_run: bool = False
+    force: bool = False
+
+    @property
+    def source(self) -> str:
+        """The source of the reference."""
+        return self.reference or self.model
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The checkpoints of a system, and the request of each, in the order of roles."""
+
+    system: SystemType
+    checkpoints: Mapping[str, Checkpoint]
+    every: OpenCheckpoints
+    requests: Sequence[Request]
+    out: Path
+    files: OpenFiles
+
+
+def run(o: ConvertOptions, claims: Claims) -> int:
+    """Convert, validate and publish; returns the exit status."""
+    check_options(o)
+    opened = open_all(o, claims)
+    if o.dry_run:
+        print_plans_of(o, opened)
+        return 0
+    inputs = prepare(o, opened, claims)
+    plans = convert(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell)
+    for plan in plans:
+        show(f"{quoted(opened.out / plan.file_name)}: {describe(plan)}")
+    results = Results("mimo-convert", plans)
+    if inputs:
+        check_files(o, opened, plans, inputs, results)
+    return finish(o, opened, results, claims)
+
+
+def check_options(o: ConvertOptions) -> None:
+    """Raise InputError for contradictory options, and outputs that cannot be written."""
+    o.outputs.check()
+    if o.stream and o.checked and not (o.reference and Path(o.reference).is_file()):
+        raise InputError(
+            "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
+        )
+    if o.destination and not o.checked:
+        raise InputError("--publish", "is for files that were checked", todo="leave out --no-check")
+
+
+def open_all(o: ConvertOptions, claims: Claims) -> Opened:
+    """Open the checkpoints and plan the files. Raises InputError."""
+    opened = OpenCheckpoints(stream=o.stream and not o.dry_run)
+    system, checkpoints = open_checkpoints(o, opened)
+    if o.destination and not checkpoints[system.family.role].repo:
+        what = f"the card must name the base model, and {o.model} does not tell"
+        raise InputError("--publish", what, todo="say it: --base-model")
+    for checkpoint in checkpoints.values():
+        claims.reads("the checkpoint", checkpoint.folder)
+    options = Options(o.fuse_qkv, o.without, o.rules, backend=o.quantizer)
+    requests = [
+        make_request(model_of_checkpoint(checkpoints[family.role], family), types_of(o, system, family.role), options)
+        for family in system.families
+    ]
+    check_rules_of(requests)
+    out = o.out or Path(f"{requests[0].model.name}-GGUF")
+    claim_files(requests, out, claims, "--out")
+    return Opened(system, checkpoints, opened, requests, out, OpenFiles(families()))
+
+
+def open_checkpoints(o: ConvertOptions, checkpoints: OpenCheckpoints) -> tuple[SystemType, Mapping[str, Checkpoint]]:
+    """The checkpoints of a system by role, with the given base models.
+
+    Errors of the main one are found before a companion is opened.
+    """
+    system, main = open_main(o.model, checkpoints)
+    if o.base_model is not None:
+        main = main.of_base_model(o.base_model, "--base-model")
+    check_companions(o, system)
+    beside = open_companions(system, o.model, o.companions, checkpoints)
+    for role, base in o.companion_base_models.items():
+        if base is not None:
+            beside[role] = beside[role].of_base_model(base, "--tokenizer-base-model")
+    return system, {system.family.role: main, **beside}
+
+
+def check_companions(o: ConvertOptions, system: SystemType) -> None:
+    """Raise InputError for options about a companion that the model does not have."""
+    roles = [family.role for family in system.companions]
+    for option, said in (("--tokenizer", o.companions), ("--tokenizer-base-model", o.companion_base_models)):
+        for role, value in said.items():
+            if value is not None and role not in roles:
+                name = role.replace("_", " ")
+                alone = f"is itself an {name}" if role == system.family.role else f"has no {name}"
+                raise InputError(option, f"{value}, but {o.model} {alone}", todo="leave it out")
+
+
+def types_of(o: ConvertOptions, system: SystemType, role: str) -> Sequence[Type]:
+    """The types of a role: all for the main model; a companion, or a model without companions, has its own, or the
+    first."""
+    is_companion = role != system.family.role
+    if o.companion_type and (is_companion or not system.companions):
+        return [o.companion_type]
+    return o.types[:1] if is_companion else o.types
+
+
+def print_plans_of(o: ConvertOptions, opened: Opened) -> None:
+    """Print what a conversion would write."""
+    requests = with_promotions(opened.requests, o.threads)
+    plans = [plan for request in requests for plan in request.plans]
+    print_plans(plans, opened.out, *what_is_to_do(requests, opened.out))
+    Results("mimo-convert", plans).write(o.outputs)
+
+
+def with_promotions(requests: Sequence[Request], threads: int) -> list[Request]:
+    """The requests with tensors promoted to F32 as a conversion would: reads every weight.
+
+    Nothing is downloaded; models that are not local are unchanged, with a message.
+    """
+    here = [all(request.model.shards.is_here(file) for file in request.files) for request in requests]
+    if not all(here):
+        absent = " and ".join(r.model.name for r, is_here in zip(requests, here, strict=True) if not is_here)
+        tell(f"{absent}: not all shards are local, so no weight was read: tensors to promote to f32 are not known yet")
+    return [replan(r, threads) if is_here else r for r, is_here in zip(requests, here, strict=True)]
+
+
+def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
+    """Open clips and reference before long work; None if nothing is checked."""
+    if o.destination:
+        from mimo_publish.publication import check_beforehand  # late: it takes 30 MB
+
+        check_beforehand(opened.out, o.destination, claims)
+    if not o.checked:
+        return None
+    clips = find_clips([o.audio])
+    hashes = [clip.sha256 for clip in clips]
+    members = dict(opened.checkpoints) if o.source == o.model else None
+    reference = find_reference(o.source, o.companions, hashes, opened.system, checkpoints=opened.every, members=members)
+    inputs = Inputs(clips, reference, repack=o.repack)
+    inputs.check_clips()
+    return inputs
+
+
+def check_files(o: ConvertOptions, opened: Opened, plans: Sequence[Plan], inputs: Inputs, results: Results) -> None:
+    """Lint the files, run them, and compare them with the reference."""
+    for plan in plans:
+        results.add(lint(opened.out / plan.file_name, opened.files, o.threads))
+    with results.as_far_as_possible():
+        for checked in validate(inputs, systems_to_check(opened, plans), opened.files, o.threads):
+            results.add(checked.check)
+
+
+def systems_to_check(opened: Opened, plans: Sequence[Plan]) -> list[tuple[SystemType, Paths]]:
+    """Each file of the main family with the companions that were written."""
+    paths = [(plan.family.role, opened.out / plan.file_name) for plan in plans]
+    main = opened.system.family.role
+    companions = {role: path for role, path in paths if role != main}
+    return [(opened.system, {main: path, **companions}) for role, path in paths if role == main]
+
+
+def finish(o: ConvertOptions, opened: Opened, results: Results, claims: Claims) -> int:
+    """Write the report, and publish the files if requested; returns the exit status."""
+    if not o.destination:
+        results.write(o.outputs)
+        return exit_status([results.passed])
+    from mimo_publish.publication import publication, publish
+
+    report = results.report()
+    report = replace(report, publication=publication(report, o.destination))
+    o.outputs.write(report)
+    return publish(report, opened.out, o.destination, opened.files, claims, tell)

@@ -1,0 +1,62 @@
+"""Convert a GGUF file to another type or layout."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mimo_convert.claims import Claims
+from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.model.source_model import model_of_file
+from mimo_convert.plan.describe import describe, print_plans
+from mimo_convert.plan.plan import Options
+from mimo_convert.plan.request import Request, check_rules_of
+from mimo_convert.terminal import show, tell
+from mimo_convert.write.convert import claim_files, convert, replan, what_is_to_do
+from mimo_families.registry import families
+from quantize.backends import AUTO
+from quantize.errors import InputError
+from quantize.quoting import quoted
+from quantize.recipes import Rule
+from quantize.types import Type
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Options of a conversion of the file `source`; None keeps what it has. `without` names parts to skip."""
+
+    source: Path
+    target: Path
+    threads: int
+    outtype: Type | None = None
+    fuse_qkv: bool | None = None
+    rules: tuple[Rule, ...] = ()
+    without: frozenset[str] = field(default_factory=frozenset)
+    allow_requantize: bool = False
+    quantizer: str = AUTO
+    dry_run: bool = False
+    force: bool = False
+
+
+def run(o: QuantizeOptions, claims: Claims) -> None:
+    """Write the file, or print the plan."""
+    files = OpenFiles(families())
+    model = model_of_file(files.model(o.source), files.shards)
+    if model.recipe_problem:
+        tell(f"warning: {model.recipe_problem}; read as a file without rules")
+    if o.target.is_dir():
+        raise InputError(o.target, "is a folder", expected="the name of the file to write")
+    options = Options(
+        model.layout.fuse_qkv if o.fuse_qkv is None else o.fuse_qkv,
+        o.without | model.layout.without,
+        o.rules,
+        o.allow_requantize,
+        o.quantizer,
+    )
+    request = Request(model, [o.outtype], options, o.target.name)
+    check_rules_of([request])
+    if o.dry_run:
+        planned = replan(request, o.threads)
+        print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent))
+        return
+    claim_files([request], o.target.parent, claims, "OUT.gguf")
+    [plan] = convert([request], o.target.parent, threads=o.threads, force=o.force, tell=tell)
+    show(f"{quoted(o.target)}: {describe(plan)}")

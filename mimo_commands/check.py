@@ -1,0 +1,197 @@
+"""mimo-check: run GGUF files and compare them with the model they came from. Parse, call, print."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from mimo_families.mimo_audio import REPO
+from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
+from runtime_check.audio.jfk import JFK
+
+from .check_options import audio_option, dtype_option, repack_option, report_options
+from .console import AUDIO_TOKENIZER, handle_errors, threads_option
+from .paths import FOLDER, READS, SOURCE, WRITES, current_claims
+
+language_option = click.option(
+    "--language", metavar="NAME",
+    help="Of the prompt: english, chinese, auto.  [default: the reference's; else english for JFK, auto for others]",
+)  # fmt: skip
+
+
+class FileByDefault(click.Group):
+    """A group whose first word may be a file: `mimo-check LM.gguf` means `mimo-check file LM.gguf`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in (*ctx.help_option_names, "--version"):
+            args = ["file", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=FileByDefault, no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)  # fmt: skip
+@click.version_option(package_name="mimo-convert")
+def main() -> None:
+    """Run MiMo GGUF files on a sound and compare every stage with the PyTorch model.
+
+    `mimo-check LM.gguf [OPTIONS]` is short for `mimo-check file LM.gguf [OPTIONS]`.
+
+    Exit status: 0 every gate reached, or nothing to compare with; 1 a gate failed; 2 bad input or usage; 3 internal
+    error; 130 interrupted.
+    """
+
+
+@main.command("file", short_help="Transcribe with a file; compare it with a reference.")
+@click.argument("file", type=READS, metavar="FILE.gguf")
+@click.option(
+    "--tokenizer",
+    type=READS,
+    metavar="TOK.gguf",
+    help="The audio tokenizer's file.  [default: mimo-tokenizer-<type>.gguf beside FILE.gguf]",
+)
+@click.option(
+    "--reference",
+    type=SOURCE,
+    metavar="CKPT_OR_FILE",
+    help="What to compare with: a file of `mimo-check reference`, a checkpoint, or tiny.",
+)
+@click.option(
+    "--reference-tokenizer",
+    type=SOURCE,
+    metavar="CKPT",
+    help=f"The audio tokenizer's checkpoint beside a --reference checkpoint.  [default: {TOKENIZER_REPO}]",
+)
+@dtype_option
+@click.option(
+    "--against",
+    type=READS,
+    metavar="OTHER.gguf",
+    help="Compare with another file of the same model: its tensors, and every stage.",
+)
+@click.option("--static", is_flag=True, help="Examine the file without running it.")
+@click.option(
+    "--checkpoint",
+    type=SOURCE,
+    metavar="CKPT",
+    help="Examine the file without running it, and compare every row with the checkpoint it was made from.",
+)
+@click.option(
+    "--audio",
+    type=READS,
+    metavar="SOUND",
+    multiple=True,
+    default=[JFK],
+    show_default="the JFK clip",
+    help='A sound file, a folder of them, or a manifest: lines of {"audio": FILE, "text": …}; may repeat.',
+)
+@click.option("--text", metavar="TEXT", help="What is said, for the word error rate; known for the JFK clip.")
+@language_option
+@report_options
+@click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    show_default="8 a second, at least 256",
+    help="The transcript's length at most.",
+)
+@repack_option
+@threads_option
+@handle_errors
+def check_file(
+    file: Path, tokenizer: Path | None, reference: str | None, reference_tokenizer: str | None, dtype: str,
+    against: Path | None, static: bool, checkpoint: str | None, audio: tuple[Path, ...], text: str | None,
+    language: str | None, json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
+    max_new_tokens: int | None, repack: str, threads: int,
+) -> None:  # fmt: skip
+    """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
+
+    An audio tokenizer's file in the place of FILE.gguf is examined alone. With --static or --checkpoint nothing is run,
+    unless --reference or --against asks for it.
+    """
+    from mimo_api.check import CheckOptions, run  # late: --help needs none of it
+    from runtime_check.report.results import Outputs
+
+    options = CheckOptions(
+        file,
+        Outputs(json_file, junit_file, html_file),
+        audio,
+        threads,
+        companions={AUDIO_TOKENIZER: tokenizer},
+        reference_companions={AUDIO_TOKENIZER: reference_tokenizer},
+        reference=reference,
+        reference_dtype=dtype,
+        against=against,
+        static=static,
+        checkpoint=checkpoint,
+        text=text,
+        language=language,
+        max_new_tokens=max_new_tokens,
+        repack=repack,
+        dump=dump,
+    )
+    sys.exit(run(options, current_claims()))
+
+
+@main.command("reference", short_help="Store what PyTorch computes, for checks without it.")
+@click.argument("model", type=SOURCE, default=REPO)
+@click.option(
+    "--tokenizer",
+    type=SOURCE,
+    metavar="CKPT",
+    help=f"The audio tokenizer's checkpoint.  [default: {TOKENIZER_REPO}]",
+)
+@audio_option
+@click.option("--text", metavar="TEXT", help="What is said: the answer that files are to follow; known for JFK.")
+@language_option
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Without a text, tokens to decode; each after the first is one more pass over the checkpoint.",
+)
+@dtype_option
+@click.option("-o", "--output", type=WRITES, metavar="FILE", required=True, help="The file to write.")
+@handle_errors
+def make_reference(
+    model: str, tokenizer: str | None, audio: Path, text: str | None, language: str | None, max_new_tokens: int,
+    dtype: str, output: Path,
+) -> None:  # fmt: skip
+    """Run MODEL in PyTorch and store every stage, for later checks without torch."""
+    from mimo_api import check  # late: --help needs none of it
+
+    companions = {AUDIO_TOKENIZER: tokenizer}
+    check.make_reference(model, companions, audio, text, language, max_new_tokens, dtype, output)
+
+
+@main.command("nightly", short_help="Check published files, night after night.")
+@click.argument("config", type=READS, metavar="CONFIG.toml")
+@click.option("--target", "targets", multiple=True, metavar="NAME", help="Check this one alone; may repeat.")
+@click.option("--junit", "junit_file", type=WRITES, metavar="FILE", help="Write the results as JUnit XML.")
+@click.option("--summary", "summary_file", type=WRITES, metavar="FILE", help="Write the results as Markdown.")
+@handle_errors
+def check_nightly(config: Path, targets: tuple[str, ...], junit_file: Path | None, summary_file: Path | None) -> None:
+    """Check the targets of CONFIG.toml (docs/nightly.md) and compare them with the runs before.
+
+    Each target is checked in a process of its own, and recorded as soon as it is done. A run that was interrupted is
+    continued by the same command.
+
+    Exit status: 0 all passed; 1 a target failed; 2 none failed, but one could not be checked, or bad input; 3 internal
+    error; 130 interrupted.
+    """
+    from . import nightly as cli  # late: other commands need none of it
+
+    cli.run_nightly(config, targets, junit_file, summary_file, current_claims())
+
+
+@main.command("history", short_help="Show what nightly runs have found.")
+@click.argument("config", type=READS, metavar="CONFIG.toml")
+@click.option("--target", metavar="NAME", help="Show the trends of this one.")
+@handle_errors
+def show_history(config: Path, target: str | None) -> None:
+    """Show what the nightly runs of CONFIG.toml have found; the history's file itself may stand in its place."""
+    from . import nightly as cli
+
+    cli.print_history(config, target)

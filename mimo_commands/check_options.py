@@ -1,0 +1,40 @@
+"""Options shared by commands that check files."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from runtime_check import choices
+from runtime_check.audio.jfk import JFK
+
+from .paths import READS, WRITES
+
+audio_option = click.option(
+    "--audio", type=READS, metavar="FILE", default=JFK, show_default="the JFK clip", help="The sound to run."
+)
+repack_option = click.option(
+    "--repack",
+    type=click.Choice(choices.REPACK),
+    default=choices.AUTO,
+    show_default=True,
+    help="Lay quantized weights out anew in memory for faster products; auto: where it repays the time it takes.",
+)
+dtype_option = click.option(
+    "--reference-dtype",
+    "dtype",
+    type=click.Choice(choices.REFERENCE_DTYPES),
+    default="f32",
+    show_default=True,
+    help="What PyTorch computes in: float32, or bfloat16, as upstream does.",
+)
+
+
+def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`, `--junit` and `--html`: the report as a file."""
+    for name, what in (("html", "as a page"), ("junit", "as JUnit XML"), ("json", "as JSON")):
+        option = click.option(
+            f"--{name}", f"{name}_file", type=WRITES, metavar="FILE", help=f"Write the report {what}."
+        )
+        command = option(command)
+    return command

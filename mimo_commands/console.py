@@ -1,0 +1,89 @@
+"""Parts shared by all commands: error handling, exit statuses, options."""
+
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mimo_convert.files import MB, read_text
+from mimo_convert.outcome import exit_with_status, want_debug
+from mimo_convert.threads import MAX_THREADS, default_threads
+from quantize.backends import AUTO, BACKENDS
+from quantize.recipes import Rule, parse_recipe, parse_rule
+from quantize.types import TYPES
+
+from .paths import READS, claim_parameters
+
+MOST_RECIPE_BYTES = MB
+
+
+def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a command: errors become one line, files are claimed before it begins, and it has --debug."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with exit_with_status():
+            claim_parameters(click.get_current_context())
+            return command(*args, **kwargs)
+
+    debug = click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=want_debug,
+        help="Show the traceback of an internal error.",
+    )
+    return debug(wrapped)
+
+
+def read_rules(tensor_types: Iterable[str], recipe: Path | None) -> tuple[Rule, ...]:
+    """The rules of the command line, then those of a recipe file. Raises InputError for an invalid rule."""
+    rules = [parse_rule(text, "--tensor-type") for text in tensor_types]
+    if recipe:
+        text = read_text(recipe, MOST_RECIPE_BYTES, expected="a text file of rules", bom=True)
+        rules += parse_recipe(text, str(recipe))
+    return tuple(rules)
+
+
+def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--tensor-type` and `--recipe`, for `read_rules`."""
+    of_one = click.option(
+        "--tensor-type",
+        "tensor_types",
+        multiple=True,
+        metavar="REGEX=TYPE",
+        help="Type of the matrices in whose name REGEX is found; may repeat, the first that matches wins.",
+    )
+    of_file = click.option(
+        "--recipe",
+        type=READS,
+        metavar="FILE",
+        help="More such rules, REGEX=TYPE, one a line; those of --tensor-type come first.",
+    )
+    return of_one(of_file(command))
+
+
+TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
+
+AUDIO_TOKENIZER = "audio_tokenizer"  # the role that --tokenizer is about
+SPEECH_GENERATION = "speech_generation"  # the part that --asr-only leaves out
+asr_only_option = click.option("--asr-only", is_flag=True, help="Leave out what only speech generation needs.")
+
+quantizer_option = click.option(
+    "--quantizer",
+    type=click.Choice(BACKENDS, case_sensitive=False),
+    default=AUTO,
+    show_default=True,
+    help="What makes the blocks: our SIMD kernels (auto: where there are any) or ggml, which judges them.",
+)
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MAX_THREADS), default=default_threads, show_default="all cores", help="Threads."
+)
+
+
+def skipped_parts(asr_only: bool) -> frozenset[str]:
+    """The parts that the options skip, by name."""
+    return frozenset({SPEECH_GENERATION}) if asr_only else frozenset()

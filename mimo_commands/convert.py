@@ -1,0 +1,142 @@
+"""mimo-convert: parse, call, print."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from mimo_families.mimo_audio import REPO
+from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
+from quantize.errors import InputError
+from quantize.types import TYPES
+
+from .check_options import audio_option, repack_option, report_options
+from .console import (
+    AUDIO_TOKENIZER,
+    TYPE_NAME,
+    asr_only_option,
+    handle_errors,
+    quantizer_option,
+    read_rules,
+    rule_options,
+    skipped_parts,
+    threads_option,
+)
+from .paths import FOLDER, SOURCE, current_claims
+from .publish_options import publish_options
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("model", type=SOURCE, default=REPO)
+@click.option(
+    "--tokenizer",
+    type=SOURCE,
+    metavar="CKPT",
+    help=f"The audio tokenizer's checkpoint.  [default: {TOKENIZER_REPO}]",
+)
+@click.option(
+    "--outtype",
+    "outtypes",
+    type=TYPE_NAME,
+    multiple=True,
+    default=["f16"],
+    show_default=True,
+    metavar="TYPE",
+    help=f"Type of the matrices; may repeat. One of {' '.join(TYPES)}.",
+)
+@click.option(
+    "--tokenizer-outtype",
+    type=TYPE_NAME,
+    metavar="TYPE",
+    help="Type of the audio tokenizer's matrices.  [default: the first --outtype]",
+)
+@click.option(
+    "--fuse-qkv/--no-fuse-qkv",
+    " /--split-qkv",
+    default=False,
+    show_default=True,
+    help="Store Q, K and V of the language model's blocks as one tensor.",
+)
+@rule_options
+@asr_only_option
+@quantizer_option
+@click.option(
+    "--base-model",
+    metavar="OWNER/NAME",
+    help="The Hub's id, or OWNER/NAME@REVISION, of what is in the folder MODEL: recorded in the file.",
+)
+@click.option("--tokenizer-base-model", metavar="OWNER/NAME", help="The same of what is in the folder --tokenizer.")
+@click.option("--out", type=FOLDER, metavar="DIR", help="Folder for the files.  [default: ./<model name>-GGUF]")
+@threads_option
+@click.option(
+    "--check/--no-check",
+    "checked",
+    default=True,
+    show_default=True,
+    help="Run the files and compare every stage with the reference.",
+)
+@click.option(
+    "--reference",
+    type=SOURCE,
+    metavar="CKPT_OR_FILE",
+    help="What to compare with.  [default: MODEL itself, in PyTorch; for tiny the bundled file]",
+)
+@audio_option
+@repack_option
+@report_options
+@click.option("--publish", "publish_to", metavar="USER/REPO", help="Upload the files to the Hub, once they passed.")
+@publish_options
+@click.option("--stream", is_flag=True, help="Delete each shard of a Hub checkpoint from the cache once it is used.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
+@click.option("--force", is_flag=True, help="Replace files that are already there.")
+@click.version_option(package_name="mimo-convert")
+@handle_errors
+def main(
+    model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, quantizer: str, base_model: str | None,
+    tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None,
+    audio: Path, repack: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
+    publish_to: str | None, private: bool, yes: bool, even_if_failed: bool, card_template: Path | None, stream: bool,
+    dry_run: bool, force: bool,
+) -> None:  # fmt: skip
+    """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
+
+    MODEL is a folder, a Hub id, or `tiny`, the self-test that comes with the package.
+
+    Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 3 internal error; 130
+    interrupted. With --publish, 0 if they are published, too; 1 also if what arrived is not what was sent; 130 also if
+    you say no.
+    """
+    from mimo_api.convert import ConvertOptions, run  # late: --help needs none of it
+    from mimo_publish.destination import Destination
+    from runtime_check.report.results import Outputs
+
+    how = {"--private": private, "--yes": yes, "--even-if-failed": even_if_failed, "--card-template": card_template}
+    for option, value in how.items():
+        if value and not publish_to:
+            raise InputError(option, "requires --publish, which was not given", todo="give both, or neither")
+    destination = Destination(publish_to, private, yes, even_if_failed, card_template) if publish_to else None
+    options = ConvertOptions(
+        model,
+        [TYPES[name] for name in dict.fromkeys(outtypes)],
+        Outputs(json_file, junit_file, html_file),
+        audio,
+        threads,
+        base_model=base_model,
+        companions={AUDIO_TOKENIZER: tokenizer},
+        companion_base_models={AUDIO_TOKENIZER: tokenizer_base_model},
+        companion_type=TYPES.get(tokenizer_outtype or ""),
+        fuse_qkv=fuse_qkv,
+        without=skipped_parts(asr_only),
+        rules=read_rules(tensor_types, recipe),
+        quantizer=quantizer,
+        out=out,
+        checked=checked,
+        reference=reference,
+        repack=repack,
+        destination=destination,
+        stream=stream,
+        dry_run=dry_run,
+        force=force,
+    )
+    sys.exit(run(options, current_claims()))

@@ -1,0 +1,83 @@
+"""Click parameter types of paths: whether the command reads or writes them, so that outputs are compared with inputs.
+
+A test ensures that no other path types are used.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mimo_convert.claims import Claims
+
+CLAIMS = "mimo_convert.claims"
+
+
+class Named(click.Path):
+    """A path as a pathlib.Path."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+
+class Reads(Named):
+    """A file or folder that is read."""
+
+
+class Writes(Named):
+    """A file that is written."""
+
+
+class Folder(Named):
+    """A folder that files are written into; the command claims them."""
+
+
+class Source(click.ParamType[str]):
+    """A source that is read: a file, a folder, `tiny`, or a Hub id."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
+READS, WRITES, FOLDER, SOURCE = Reads(), Writes(), Folder(), Source()
+
+
+def claim_parameters(context: click.Context) -> None:
+    """Claim every path on the command line. Raises InputError if an output is an input, or another output."""
+    claims = claims_of(context)
+    named = [
+        (param, label(param), Path(value))
+        for param in context.command.params
+        if isinstance(param.type, (Reads, Source, Writes))
+        for value in values(context.params.get(param.name or ""))
+    ]
+    for param, option, path in named:
+        if not isinstance(param.type, Writes):
+            claims.reads(option, path)
+    for param, option, path in named:
+        if isinstance(param.type, Writes):
+            claims.writes(option, path)
+
+
+def values(value: Any) -> list[Any]:
+    """The values of a parameter that may be repeated or missing."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    return [one for one in several if one is not None]
+
+
+def label(param: click.Parameter) -> str:
+    """A parameter's name for messages: `--json`, `FILE.gguf`."""
+    return param.opts[0] if isinstance(param, click.Option) else param.make_metavar(click.Context(click.Command(None)))
+
+
+def claims_of(context: click.Context) -> Claims:
+    """The claims of a command."""
+    claims: Claims = context.meta.setdefault(CLAIMS, Claims())
+    return claims
+
+
+def current_claims() -> Claims:
+    """The claims of the running command."""
+    return claims_of(click.get_current_context())

@@ -1,0 +1,75 @@
+"""mimo-publish: check the files of a folder, and put them on the Hub with their model card. Parse, call, print."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from .check_options import audio_option, repack_option, report_options
+from .console import AUDIO_TOKENIZER, handle_errors, threads_option
+from .paths import FOLDER, READS, SOURCE, current_claims
+from .publish_options import publish_options
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.option("--to", "repo", metavar="USER/REPO", required=True, help="The repository on the Hub.")
+@publish_options
+@click.option(
+    "--reference",
+    type=SOURCE,
+    metavar="CKPT_OR_FILE",
+    help="What to compare the files with.  [default: the checkpoint on the Hub that they say they were made from]",
+)
+@click.option(
+    "--reference-tokenizer", type=SOURCE, metavar="CKPT", help="The audio tokenizer's, beside a --reference checkpoint."
+)
+@audio_option
+@click.option(
+    "--report",
+    "report_file",
+    type=READS,
+    metavar="FILE",
+    help="What an earlier --json said of these very files, by their hashes: they are not checked again.",
+)
+@click.option("--base-model", metavar="OWNER/NAME", help="On the Hub, for the card of files that do not say theirs.")
+@repack_option
+@report_options
+@threads_option
+@click.option("--dry-run", is_flag=True, help="Write the card beside the files, show what would be uploaded, and stop.")
+@click.version_option(package_name="mimo-convert")
+@handle_errors
+def main(
+    folder: Path, repo: str, private: bool, yes: bool, even_if_failed: bool, card_template: Path | None,
+    reference: str | None, reference_tokenizer: str | None, audio: Path, report_file: Path | None,
+    base_model: str | None, repack: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
+    threads: int, dry_run: bool,
+) -> None:  # fmt: skip
+    """Check every GGUF file of the folder DIR, and publish them with a model card, checksums and the report.
+
+    The card is written beside the files; your own paragraphs between its two marker comments stay as they are.
+
+    Exit status: 0 published; 1 a check failed, or what arrived is not what was sent; 2 bad input or usage; 3 internal
+    error; 130 interrupted, or not agreed to.
+    """
+    from mimo_api.publish import PublishOptions, run  # late: --help needs none of it
+    from mimo_publish.destination import Destination
+    from runtime_check.report.results import Outputs
+
+    options = PublishOptions(
+        folder,
+        Destination(repo, private, yes, even_if_failed, card_template, base_model),
+        Outputs(json_file, junit_file, html_file),
+        audio,
+        threads,
+        reference_companions={AUDIO_TOKENIZER: reference_tokenizer},
+        reference=reference,
+        report=report_file,
+        repack=repack,
+        dry_run=dry_run,
+    )
+    sys.exit(run(options, current_claims()))
+
+
+if __name__ == "__main__":
+    main()

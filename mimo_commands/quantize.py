@@ -1,0 +1,74 @@
+"""mimo-quantize: GGUF → GGUF. Parse, call, print."""
+
+from pathlib import Path
+
+import click
+
+from quantize.types import TYPES
+
+from .console import (
+    TYPE_NAME,
+    asr_only_option,
+    handle_errors,
+    quantizer_option,
+    read_rules,
+    rule_options,
+    skipped_parts,
+    threads_option,
+)
+from .paths import READS, WRITES, current_claims
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("source", type=READS, metavar="IN.gguf")
+@click.argument("target", type=WRITES, metavar="OUT.gguf")
+@click.option(
+    "--outtype",
+    type=TYPE_NAME,
+    metavar="TYPE",
+    help=f"Type of the matrices. One of {' '.join(TYPES)}.  [default: what each is stored in]",
+)
+@click.option(
+    "--fuse-qkv/--split-qkv",
+    " /--no-fuse-qkv",
+    default=None,
+    help="Store Q, K and V of the language model's blocks as one tensor, or as three.  [default: as in IN.gguf]",
+)
+@rule_options
+@asr_only_option
+@click.option(
+    "--allow-requantize", is_flag=True, help="Quantize anew what has fewer than 8 bits a weight: it gets worse."
+)
+@quantizer_option
+@threads_option
+@click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
+@click.option("--force", is_flag=True, help="Replace a file that is already there.")
+@click.version_option(package_name="mimo-convert")
+@handle_errors
+def main(
+    source: Path, target: Path, outtype: str | None, fuse_qkv: bool | None, tensor_types: tuple[str, ...],
+    recipe: Path | None, asr_only: bool, allow_requantize: bool, quantizer: str, threads: int, dry_run: bool,
+    force: bool,
+) -> None:  # fmt: skip
+    """Make a GGUF file of another type or layout from one that mimo-convert wrote, or a tool like it.
+
+    Tensors whose type does not change are copied byte by byte.
+
+    Exit status: 0 written; 2 bad input or usage; 3 internal error; 130 interrupted.
+    """
+    from mimo_api.quantize import QuantizeOptions, run  # late: --help needs none of it
+
+    options = QuantizeOptions(
+        source,
+        target,
+        threads,
+        TYPES[outtype] if outtype else None,
+        fuse_qkv,
+        read_rules(tensor_types, recipe),
+        skipped_parts(asr_only),
+        allow_requantize,
+        quantizer,
+        dry_run,
+        force,
+    )
+    run(options, current_claims())

@@ -1,0 +1,1 @@
+"""safetensors, GGUF and vocabularies: parsed and validated before use."""

@@ -1,0 +1,146 @@
+"""A Hugging Face checkpoint: its config, its tokenizer files, and where its tensors lie.
+
+Every shard's header is validated (formats/safetensors.py) before a weight is used.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mimo_convert.files import input_errors
+from mimo_convert.formats.config import Config as Config  # families still import it from here
+from mimo_convert.formats.safetensors import read_header
+from mimo_convert.formats.tensor import TensorSlice
+from mimo_convert.formats.vocabulary import Vocabulary, read_vocabulary
+from mimo_convert.json_file import read_json
+from mimo_convert.sources.hub_folder import repository_of
+from mimo_convert.sources.shards import LocalShards
+from quantize.errors import InputError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+REVISION = re.compile(r"(?!.*\.\.)\w[\w./+-]{0,199}", re.ASCII)  # of a repository: git's rules, and no path upwards
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # an id of the Hub
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder whose headers were validated; `repo` and `revision` (the commit) if it is known to be from
+    the Hub."""
+
+    folder: Path
+    name: str
+    config: Config
+    tensors: Mapping[str, TensorSlice]
+    repo: str = ""
+    revision: str = ""
+    shards: LocalShards = field(default_factory=LocalShards)
+    _vocabularies: dict[object, Vocabulary] = field(default_factory=dict, compare=False, repr=False)
+
+    def vocabulary(self, vocab_size: int, needed: Sequence[str], end_of_text: str) -> Vocabulary:
+        """The vocabulary of `vocab_size` tokens, read once. Raises InputError as `read_vocabulary`."""
+        asked = vocab_size, tuple(needed), end_of_text
+        if asked not in self._vocabularies:
+            self._vocabularies[asked] = read_vocabulary(self.folder, *asked)
+        return self._vocabularies[asked]
+
+    def of_base_model(self, base_model: str, option: str) -> "Checkpoint":
+        """The same checkpoint as the Hub's `base_model`, OWNER/NAME or OWNER/NAME@REVISION, as the user states.
+
+        Raises InputError for a malformed id, or one that contradicts what is known of the folder.
+        """
+        repo, at, revision = base_model.partition("@")
+        if not REPO.fullmatch(repo) or (at and not revision):
+            raise InputError(option, repr(base_model), expected="OWNER/NAME or OWNER/NAME@REVISION")
+        for said, known in ((repo, self.repo), (revision, self.revision)):
+            if said and known and said != known:
+                raise InputError(option, f"{base_model}, but {self.folder} holds {known}", todo="leave it out")
+        return replace(self, name=repo.split("/")[1], repo=repo, revision=revision or self.revision)
+
+    def fetch(self) -> None:
+        """Wait until every shard can be read. Raises InputError if one cannot be downloaded."""
+        files = sorted({tensor.file for tensor in self.tensors.values()})
+        self.shards.expect(files)
+        for file in files:
+            self.shards.fetch(file)
+
+
+def open_checkpoint(source: str, name: str = "", *, stream: bool = False) -> Checkpoint:
+    """Open a local folder, or a Hub id (`OWNER/NAME`, `OWNER/NAME@REVISION`), whose shards are downloaded as needed.
+
+    `name` is the model's name, by default that of the folder or repository; `stream` is for `HubShards`. Raises
+    InputError unless it is a complete, well-formed checkpoint; no weight is read.
+    """
+    folder, repo, revision, shards = Path(source), "", "", LocalShards()
+    if not os.path.exists(folder):  # unlike Path.exists, no error for a name too long
+        if source.count("/") != 1 or source.startswith((".", "/", "~")):
+            raise InputError(source, "no such folder", expected="a checkpoint folder, a Hub id OWNER/NAME, or tiny")
+        from mimo_convert.sources.hub_shards import (  # late: it is slow to import, and most runs are local
+            HubShards,
+            download_small_files,
+        )
+
+        repo, at, revision = source.partition("@")
+        if at and not REVISION.fullmatch(revision):
+            raise InputError(source, f"{revision!r} is not a revision", expected="a branch, a tag or a commit")
+        folder, listing = download_small_files(source)
+        shards = HubShards(source, folder, listing, stream=stream)
+        revision = folder.name  # the cache keeps each snapshot under its commit
+    if not folder.is_dir():
+        raise InputError(folder, "not a folder", expected="a folder with config.json and *.safetensors")
+    config = Config(folder / "config.json", read_json(folder / "config.json"))
+    tensors = _tensors(folder, shards)
+    if not repo:
+        repo, revision = repository_of(folder, [config.path, *{tensor.file for tensor in tensors.values()}])
+    name = name or repo.rpartition("/")[2] or folder.resolve().name
+    name = name.encode(errors="replace").decode()  # a folder's name need not be UTF-8
+    return Checkpoint(folder, name, config, tensors, repo, revision, shards)
+
+
+def _tensors(folder: Path, shards: LocalShards) -> dict[str, TensorSlice]:
+    index = folder / INDEX
+    if index.exists():
+        return _indexed_tensors(folder, index, shards)
+    files = [folder / SINGLE] if shards.exists(folder / SINGLE) else shards.files(folder)
+    if len(files) != 1:
+        raise InputError(
+            folder,
+            f"{len(files)} safetensors files and no {INDEX}",
+            expected=f"{SINGLE}, or shards with their index",
+            todo="download the checkpoint again",
+        )
+    return {info.name: info for info in _read_header(files[0], shards)}
+
+
+def _indexed_tensors(folder: Path, index: Path, shards: LocalShards) -> dict[str, TensorSlice]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+        raise InputError(index, "weight_map is missing or malformed", expected="tensor name → file name")
+    files: dict[str, Path] = {}
+    for file in sorted(set(weight_map.values())):
+        if Path(file).name != file or file in ("", ".", ".."):
+            raise InputError(index, f"names {file!r}, outside the checkpoint folder", expected="plain file names")
+        files[file] = folder / file
+        if not shards.exists(files[file]):
+            raise InputError(files[file], f"missing shard, named by {INDEX}", todo="download it")
+    tensors: dict[str, TensorSlice] = {}
+    for file, path in files.items():
+        for info in _read_header(path, shards):
+            if weight_map.get(info.name) != file:
+                named = weight_map.get(info.name, "no file")
+                raise InputError(path, f"holds tensor {info.name}, for which {INDEX} names {named}")
+            tensors[info.name] = info
+    for name, file in weight_map.items():
+        if name not in tensors:
+            raise InputError(files[file], f"missing tensor {name}, which {INDEX} lists", todo="download it again")
+    return tensors
+
+
+def _read_header(path: Path, shards: LocalShards) -> tuple[TensorSlice, ...]:
+    """The tensors of a shard. Raises InputError if it is not well-formed."""
+    with input_errors(path, "cannot be read"):
+        size = shards.size(path)
+        with shards.open(path) as file:
+            return read_header(path, size, file).tensors

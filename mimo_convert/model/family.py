@@ -1,0 +1,201 @@
+"""The interface of a model family: data that maps checkpoints of one GGUF architecture to files, and back."""
+
+import itertools
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from gguf import GGUFValueType
+
+from mimo_convert.formats.config import Config
+from mimo_convert.formats.gguf import Entry
+from quantize.errors import InputError
+
+from .checkpoint import Checkpoint
+
+MOST_EXTRA_TENSORS = 1000  # beyond ten times those that are there: sizes that lie may promise billions
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tensor of the checkpoint, by name, with the shape that the config implies."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the GGUF file: the rows of its `sources` concatenated; one source unless fused."""
+
+    name: str
+    role: str
+    sources: tuple[Source, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in the file, as in PyTorch."""
+        first = self.sources[0].shape
+        return (sum(source.shape[0] for source in self.sources), *first[1:])
+
+
+def one(name: str, source: str, role: str, *shape: int) -> Tensor:
+    """A tensor `name` of the file with one `source` of the checkpoint."""
+    return Tensor(name, role, (Source(source, shape),))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout of a file: whether Q, K and V of the language model's blocks are fused, and the parts it lacks, by
+    name."""
+
+    fuse_qkv: bool = False
+    without: frozenset[str] = frozenset()
+
+    def has(self, part: str) -> bool:
+        """Whether a part is in the file."""
+        return part not in self.without
+
+
+SEPARATE = Layout()
+
+
+class Part(NamedTuple):
+    """Tensors that a file may lack: a pattern of their names in checkpoint and file, and a phrase for what they do."""
+
+    pattern: str
+    words: str
+
+
+class PublishedVocabulary(NamedTuple):
+    """Facts of a published model's vocabulary; a file with `vocab_size` tokens is expected to match them."""
+
+    vocab_size: int
+    n_merges: int
+    n_unused: int
+    ids: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """The tokenizer of a family: `tokenizer.ggml.model` and `.pre`, the first added token, stop tokens, added tokens
+    that the prompt requires, and facts of the published vocabulary."""
+
+    model: str
+    pre: str
+    first_added: str
+    stop_tokens: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    published: PublishedVocabulary | None = None
+    padding_token: str = ""  # empty: the first added one
+    normalize_nfc: bool = True
+
+
+class Key(NamedTuple):
+    """A row of a family's metadata table: a field of its dimensions ↔ a key and value type in the GGUF file.
+
+    A tuple is stored under numbered keys, `key.0`, `key.1`, …. `default` is the value for files without the key, which
+    older tools do not write. `length` names the field that holds the length of a tuple.
+    """
+
+    field: str
+    key: str
+    value_type: GGUFValueType = GGUFValueType.UINT32
+    default: Any = None
+    length: str = ""
+
+    def entries(self, dimensions: Any) -> list[Entry]:
+        """The metadata entries of the field's value, one per element of a tuple."""
+        value = getattr(dimensions, self.field)
+        if isinstance(value, tuple):
+            return [Entry(f"{self.key}.{i}", element, self.value_type) for i, element in enumerate(value)]
+        return [Entry(self.key, value, self.value_type)]
+
+    def names(self, metadata: Mapping[str, Any]) -> list[str]:
+        """The keys that a file has for the field: `key`, or `key.0`, `key.1`, …; empty if it has none."""
+        if self.key in metadata:
+            return [self.key]
+        return list(itertools.takewhile(metadata.__contains__, (f"{self.key}.{i}" for i in itertools.count())))
+
+    def value(self, metadata: Mapping[str, Any]) -> Any:
+        """The field's value in a file, a tuple for numbered keys; the default if the file has none."""
+        names = self.names(metadata)
+        if names and names != [self.key]:
+            return tuple(metadata[name] for name in names)
+        return metadata[self.key] if names else self.default
+
+
+@dataclass(frozen=True)
+class Family:
+    """One GGUF architecture, and the role of its files in a system.
+
+    `architecture` is the value of `general.architecture`; `config_names` are values of `architectures` or `model_type`
+    in config.json. `dimensions` reads the sizes from a config; `keys` write them to metadata and read them back.
+    `config_errors(dimensions)` yields contradictions as (found, expected), `config_warnings` values that no known model
+    has. `tensors(dimensions, layout)` yields every tensor of the file in order; `skipped` maps patterns of checkpoint
+    tensors that belong to no file to the reason; `parts` can be left out. `about` are the general.* entries of every
+    file.
+    """
+
+    architecture: str
+    config_names: tuple[str, ...]
+    file_stem: str
+    role: str
+    dimensions: Callable[[Config], Any]
+    dimensions_type: type
+    keys: Sequence[Key]
+    config_errors: Callable[[Any], Iterator[tuple[str, str]]]
+    tensors: Callable[[Any, Layout], Iterator[Tensor]]
+    about: Mapping[str, Any]
+    config_warnings: Callable[[Any], Iterator[tuple[str, str]]] = lambda dimensions: iter(())
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    can_fuse_qkv: bool = False
+    text: TextFacts | None = None
+
+    @cached_property
+    def layouts(self) -> list[Layout]:
+        """Every layout of the family; the complete one with separate Q, K and V first."""
+        subsets = itertools.chain.from_iterable(
+            itertools.combinations(sorted(self.parts), n) for n in range(len(self.parts) + 1)
+        )
+        fused = (False, True) if self.can_fuse_qkv else (False,)
+        return [Layout(fuse, frozenset(without)) for without in subsets for fuse in fused]
+
+    def layout(self, fuse_qkv: bool = False, without: Iterable[str] = ()) -> Layout:
+        """The layout for the user's options, as far as they apply to the family."""
+        return Layout(fuse_qkv and self.can_fuse_qkv, frozenset(without) & self.parts.keys())
+
+    def layout_of(self, names: Collection[str], dimensions: Any) -> Layout:
+        """The layout whose tensor names are nearest to those of a file."""
+        limit = 10 * len(names) + MOST_EXTRA_TENSORS
+
+        def distance(layout: Layout) -> int:
+            expected = {tensor.name for tensor in itertools.islice(self.tensors(dimensions, layout), limit)}
+            return len(expected ^ set(names))
+
+        return min(self.layouts, key=distance)
+
+    def part_of(self, name: str) -> str | None:
+        """The part of a tensor, by its name in the checkpoint or the file; None if it belongs to none."""
+        return next((part for part, of in self.parts.items() if re.fullmatch(of.pattern, name)), None)
+
+
+def family_named(families: Iterable[Family], architecture: str) -> Family | None:
+    """The family with that `general.architecture`; None if it is unknown."""
+    return next((family for family in families if family.architecture == architecture), None)
+
+
+def family_of(families: Sequence[Family], checkpoint: Checkpoint) -> Family:
+    """The family that config.json names in `architectures` or `model_type`. Raises InputError if it is unknown."""
+    values = checkpoint.config.values
+    listed = values.get("architectures")
+    names = [*(listed if isinstance(listed, list) else []), values.get("model_type")]
+    for family in families:
+        if any(name in family.config_names for name in names):
+            return family
+    found = ", ".join(str(name) for name in names if name) or "nothing"
+    known = ", ".join(name for family in families for name in family.config_names)
+    raise InputError(checkpoint.config.path, f"names the architecture {found}", expected=f"one of {known}")

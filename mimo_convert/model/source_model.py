@@ -1,0 +1,139 @@
+"""The source of a conversion: a model stored in a checkpoint or a GGUF file."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFValueType
+
+from mimo_convert.formats.gguf import Entry
+from mimo_convert.formats.tensor import TensorSlice
+from mimo_convert.formats.vocabulary import Vocabulary
+from mimo_convert.sources.shards import LocalShards
+from quantize.recipes import Rule
+from quantize.types import F32, Type
+
+from .checkpoint import Checkpoint
+from .family import SEPARATE, Family, Layout, TextFacts
+from .gguf_facts import FILE_TYPE, backends_of_file, recorded_rules, type_of_file
+from .model_file import ModelFile
+from .provenance import NO_PROVENANCE, Provenance, base_model_entries, provenance_of
+
+QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A model to convert.
+
+    `where` is its folder or file; `tensors` are slices by checkpoint name, whatever file holds them; `metadata` is that
+    of the output. For a GGUF file: `layout`, the `backends` of its blocks, its declared `outtype` and `rules`,
+    `recipe_problem` if its rules are malformed (and `rules` empty), and its `provenance`. For a checkpoint, the hashes
+    of its shards are to be recorded.
+    """
+
+    where: Path
+    name: str
+    family: Family
+    dims: Any
+    tensors: Mapping[str, TensorSlice]
+    metadata: Sequence[Entry]
+    shards: LocalShards = field(default_factory=LocalShards)
+    layout: Layout = SEPARATE
+    backends: frozenset[str] = frozenset()
+    outtype: Type | None = None
+    rules: tuple[Rule, ...] = ()
+    recipe_problem: str = ""
+    provenance: Provenance = NO_PROVENANCE
+    is_checkpoint: bool = False
+
+
+def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
+    """The model in a checkpoint. Raises InputError for config or tokenizer files that do not fit its family."""
+    dims = family.dimensions(checkpoint.config)
+    metadata = [*_about(checkpoint, family), *_sizes(family, dims)]
+    if family.text:
+        vocabulary = checkpoint.vocabulary(dims.vocab_size, family.text.required, family.text.first_added)
+        metadata += _vocabulary(vocabulary, family.text)
+    return SourceModel(
+        checkpoint.folder, checkpoint.name, family, dims, checkpoint.tensors, metadata, checkpoint.shards,
+        is_checkpoint=True,
+    )  # fmt: skip
+
+
+def model_of_file(model: ModelFile, shards: LocalShards) -> SourceModel:
+    """The model in a GGUF file. Raises InputError if it could not be run."""
+    file = model.check().file
+    rules, recipe_problem = recorded_rules(file)
+    return SourceModel(
+        file.path,
+        file.path.name,
+        model.family,
+        model.dims,
+        dict(_tensors_of_file(model)),
+        file.entries,
+        shards,
+        layout=model.layout,
+        backends=backends_of_file(file),
+        outtype=type_of_file(file),
+        rules=rules,
+        recipe_problem=recipe_problem,
+        provenance=provenance_of(file),
+    )
+
+
+def _tensors_of_file(model: ModelFile) -> Iterator[tuple[str, TensorSlice]]:
+    """The file's tensors by checkpoint name; a fused tensor is split into slices of its rows, named as in Python:
+    `qkv.weight[512:640]`."""
+    for tensor in model.family.tensors(model.dims, model.layout):
+        stored = model.file.tensors[tensor.name]
+        if len(tensor.sources) == 1:
+            yield tensor.sources[0].name, stored
+            continue
+        begin, row = stored.begin, 0
+        for source in tensor.sources:
+            end = row + source.shape[0]
+            part = replace(stored, name=f"{stored.name}[{row}:{end}]", shape=source.shape, begin=begin)
+            begin, row = begin + part.nbytes, end
+            yield source.name, part
+
+
+def metadata_of_type(metadata: Iterable[Entry], ggml_type: Type | None, told: Mapping[str, str]) -> list[Entry]:
+    """`metadata` for a file of `ggml_type` (None: unchanged), with the entries of `told` replaced; an empty text
+    removes an entry."""
+    entries = [entry for entry in metadata if entry.key not in told]
+    if ggml_type:
+        declared = Entry(FILE_TYPE, ggml_type.file_type, GGUFValueType.UINT32)
+        entries = [declared if entry.key == FILE_TYPE else entry for entry in entries]
+        if declared not in entries:
+            entries.append(declared)
+    return entries + [Entry(key, text, GGUFValueType.STRING) for key, text in told.items() if text]
+
+
+def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:
+    string, uint = GGUFValueType.STRING, GGUFValueType.UINT32
+    entries = [Entry("general.type", "model", string), Entry("general.name", checkpoint.name, string)]
+    entries += [Entry(key, value, string) for key, value in family.about.items()]
+    entries += [
+        Entry(FILE_TYPE, F32.file_type, uint),  # the plan puts its own
+        Entry("general.quantization_version", QUANTIZATION_VERSION, uint),
+    ]
+    return entries + base_model_entries(checkpoint.name, checkpoint.repo, checkpoint.revision)
+
+
+def _sizes(family: Family, dims: Any) -> list[Entry]:
+    return [entry for key in family.keys for entry in key.entries(dims)]
+
+
+def _vocabulary(vocabulary: Vocabulary, text: TextFacts) -> list[Entry]:
+    string, uint = GGUFValueType.STRING, GGUFValueType.UINT32
+    return [
+        Entry("tokenizer.ggml.model", text.model, string),
+        Entry("tokenizer.ggml.pre", text.pre, string),
+        Entry("tokenizer.ggml.tokens", vocabulary.tokens, string),
+        Entry("tokenizer.ggml.token_type", vocabulary.token_types, GGUFValueType.INT32),
+        Entry("tokenizer.ggml.merges", vocabulary.merges, string),
+        Entry("tokenizer.ggml.eos_token_id", vocabulary.eos_token_id, uint),
+        Entry("tokenizer.ggml.padding_token_id", vocabulary.padding_token_id, uint),
+    ]

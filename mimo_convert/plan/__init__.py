@@ -1,0 +1,1 @@
+"""Every tensor of an output file with its type, offset and size, before a byte is written."""

@@ -1,0 +1,322 @@
+"""Plan an output file: every tensor with its type, offset and size, before a byte is written.
+
+The dry run, the disk check, the conversion, its progress and the report all use the same plan.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from mimo_convert import __version__
+from mimo_convert.formats.gguf import Entry, Header, align, make_header
+from mimo_convert.formats.safetensors import WEIGHT_TYPES
+from mimo_convert.formats.tensor import TensorSlice, shape_text
+from mimo_convert.model.family import Family, Layout, Tensor
+from mimo_convert.model.gguf_facts import QUANTIZER, RECIPE, backends_text
+from mimo_convert.model.provenance import (
+    SHARDS,
+    VERSION,
+    Intermediate,
+    quantized_from_text,
+    shards_text,
+    with_hashes,
+)
+from mimo_convert.model.source_model import SourceModel, metadata_of_type
+from quantize.backend_choice import choose_backend
+from quantize.backends import AUTO
+from quantize.errors import InputError
+from quantize.kernels import is_float
+from quantize.recipes import Rule, choose_type, recipe_text, rule_for
+from quantize.types import F32, Type
+
+PROMOTED_F32 = "holds weights that would become infinite: promoted to f32"
+REQUANTIZED_BITS = 8  # sources with fewer bits a weight have lost too much to be quantized again unasked
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a conversion that apply to all its files."""
+
+    fuse_qkv: bool = False
+    without: frozenset[str] = frozenset()
+    rules: tuple[Rule, ...] = ()
+    allow_requantize: bool = False
+    backend: str = AUTO
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor of the output: the concatenated rows of `sources` as `ggml_type` at `offset` in the data section.
+
+    `backends` are the quantization backends of its blocks, also of blocks that are copied; empty for floats. `note`
+    says why its type is not the requested one.
+    """
+
+    name: str
+    role: str
+    shape: tuple[int, ...]
+    ggml_type: Type
+    sources: tuple[TensorSlice, ...]
+    offset: int
+    note: str = ""
+    backends: frozenset[str] = frozenset()
+
+    @property
+    def n_weights(self) -> int:
+        """Number of weights."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.ggml_type.nbytes(self.n_weights)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One GGUF file to write; `skipped` maps checkpoint tensors that are not in it to the reason.
+
+    `outtype` None: every tensor keeps the type it is stored in.
+    """
+
+    family: Family
+    file_name: str
+    outtype: Type | None
+    fuse_qkv: bool
+    metadata: list[Entry]
+    tensors: list[PlannedTensor]
+    skipped: dict[str, str]
+
+    @cached_property
+    def _header(self) -> Header:
+        return make_header(
+            self.family.architecture, self.metadata, [(t.name, t.shape, t.ggml_type) for t in self.tensors]
+        )
+
+    @property
+    def header(self) -> bytes:
+        """The bytes before the tensor data, padded to the alignment."""
+        return self._header.data
+
+    def hashes_in_header(self, hashes: Mapping[str, str]) -> tuple[int, bytes]:
+        """The text with the sha256 of the checkpoint's shards, and its offset in the header."""
+        [text] = [str(entry.value) for entry in self.metadata if entry.key == SHARDS]
+        return self._header.values[SHARDS], with_hashes(text, hashes).encode()
+
+    @property
+    def quantizer(self) -> str:
+        """The backends of the file's blocks as the key `mimo_convert.quantizer` has them; empty if none is known."""
+        return _backends_text(self.tensors)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        last = self.tensors[-1]
+        return len(self.header) + align(last.offset + last.nbytes)
+
+    @property
+    def n_weights(self) -> int:
+        """Number of weights."""
+        return sum(tensor.n_weights for tensor in self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of tensor data per weight (bpw)."""
+        return sum(tensor.nbytes for tensor in self.tensors) * 8 / self.n_weights
+
+
+NO_OPTIONS = Options()
+
+
+def make_plan(
+    model: SourceModel,
+    outtype: Type | None,
+    options: Options = NO_OPTIONS,
+    *,
+    file_name: str = "",
+    absmax: Mapping[str, float] | None = None,
+) -> Plan:
+    """Plan one output file; `absmax` of tensors with a weight beyond F16's range, by name.
+
+    Raises InputError if a tensor of the model is missing, misshapen, of a dtype that holds no weights, or unknown to
+    the family; or if it would be requantized without `allow_requantize`.
+    """
+    tensors: list[PlannedTensor] = []
+    used: set[str] = set()
+    offset = 0
+    layout = model.family.layout(options.fuse_qkv, options.without)
+    for tensor in model.family.tensors(model.dims, layout):
+        sources = tuple(_bind(model, source.name, source.shape) for source in tensor.sources)
+        used.update(source.name for source in tensor.sources)
+        requested = outtype or _common_type(model, tensor, sources, options.rules)
+        ggml_type, note = choose_type(tensor.role, tensor.shape[-1], requested, tensor.name, options.rules)
+        if (absmax or {}).get(tensor.name, 0.0) >= ggml_type.overflow:
+            ggml_type, note = F32, PROMOTED_F32
+        if not options.allow_requantize:
+            _check_requantized(model, sources, ggml_type)
+        copied = all(source.ggml_type is ggml_type for source in sources)
+        backends = frozenset[str]()
+        if not is_float(ggml_type):
+            backends = model.backends if copied else frozenset({choose_backend(ggml_type, options.backend)})
+        planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends)
+        tensors.append(planned)
+        offset = align(offset + planned.nbytes)
+    return Plan(
+        family=model.family,
+        file_name=file_name or _file_name(model.family, outtype),
+        outtype=outtype,
+        fuse_qkv=options.fuse_qkv,
+        metadata=metadata_of_type(model.metadata, outtype, _told(tensors, model, outtype, options.rules)),
+        tensors=tensors,
+        skipped=_skipped(model, used, options),
+    )
+
+
+def _told(
+    tensors: Sequence[PlannedTensor], model: SourceModel, outtype: Type | None, rules: Sequence[Rule]
+) -> dict[str, str]:
+    """Metadata about how the file is made; nothing in it may differ between equal files."""
+    told = {}
+    sources = [(tensor, source) for tensor in tensors for source in tensor.sources]
+    if model.is_checkpoint:
+        told[SHARDS] = shards_text(source.file.name for _, source in sources)
+    elif any(_may_have_lost(source, model) and source.ggml_type is not tensor.ggml_type for tensor, source in sources):
+        told |= quantized_from_text(model.provenance.intermediates, _intermediate(model))
+    return told | {
+        RECIPE: recipe_text(_rules_of(tensors, model, outtype, rules), str(model.where)),
+        QUANTIZER: _backends_text(tensors),
+        VERSION: __version__,
+    }
+
+
+def _may_have_lost(source: TensorSlice, model: SourceModel) -> bool:
+    """Whether the result depends on the type that a file stores a tensor in.
+
+    F32 holds any checkpoint's weights exactly; blocks that were dequantized to F32 do not give the same blocks again.
+    """
+    return source.ggml_type is not F32 or bool(model.provenance.intermediates)
+
+
+def _intermediate(model: SourceModel) -> Intermediate:
+    """The record of a file that another is made from."""
+    every = model.family.tensors(model.dims, Layout(without=model.layout.without))
+    tensors = [tensor for tensor in every if tensor.sources[0].name in model.tensors]
+    stored = {tensor.name: model.tensors[tensor.sources[0].name].ggml_type for tensor in tensors}
+    ggml_type = model.outtype or Counter(stored.values()).most_common(1)[0][0]
+    has_blocks = not all(map(is_float, stored.values()))
+    return Intermediate(
+        ggml_type.name,
+        {
+            tensor.name: stored[tensor.name].name
+            for tensor in tensors
+            if choose_type(tensor.role, tensor.shape[-1], ggml_type)[0] is not stored[tensor.name]
+        },
+        " + ".join(sorted(model.backends)) if has_blocks else "",
+        model.provenance.version,
+    )
+
+
+def _backends_text(tensors: Iterable[PlannedTensor]) -> str:
+    return backends_text({name for tensor in tensors for name in tensor.backends})
+
+
+def _rules_of(
+    tensors: Sequence[PlannedTensor], model: SourceModel, outtype: Type | None, rules: Sequence[Rule]
+) -> list[Rule]:
+    """The rules from which the planned types follow: the user's, then those of a file that keeps its types.
+
+    Fusing or splitting Q, K and V renames them: a tensor whose type the rules do not give under its new name gets its
+    own.
+    """
+    if outtype is None:
+        every = [*rules, *model.rules]
+        own = [
+            rule_for(tensor.name, tensor.ggml_type, str(model.where))
+            for tensor in tensors
+            if _is_renamed(tensor) and not _follows(tensor, model.outtype, every)
+        ]
+        rules = [*own, *every]
+    return [rule for rule in rules if any(rule.matches(tensor.name, tensor.role) for tensor in tensors)]
+
+
+def _is_renamed(tensor: PlannedTensor) -> bool:
+    """Whether a tensor is copied from one of another name."""
+    return any(source.name.partition("[")[0] != tensor.name for source in tensor.sources)
+
+
+def _follows(tensor: PlannedTensor, ggml_type: Type | None, rules: Iterable[Rule]) -> bool:
+    """Whether the rules, or the declared `ggml_type` (None: unknown), give a tensor its planned type."""
+    if tensor.note == PROMOTED_F32 or ggml_type is None:
+        return True
+    return choose_type(tensor.role, tensor.shape[-1], ggml_type, tensor.name, rules)[0] is tensor.ggml_type
+
+
+def _file_name(family: Family, outtype: Type | None) -> str:
+    assert outtype is not None, "a file that keeps its types is named by whoever asks for it"
+    return f"{family.file_stem}-{outtype.name}.gguf"
+
+
+def _bind(model: SourceModel, name: str, shape: tuple[int, ...]) -> TensorSlice:
+    stored = model.tensors.get(name)
+    if stored is None:
+        raise InputError(model.where, f"missing tensor {name}", expected=f"shape {shape_text(shape)}")
+    if stored.shape != shape:
+        raise InputError(
+            stored.file,
+            f"tensor {name} has shape {shape_text(stored.shape)}",
+            expected=f"{shape_text(shape)}, by config.json",
+        )
+    if stored.ggml_type.ggml < 0:
+        raise InputError(
+            stored.file,
+            f"tensor {name} has unsupported dtype {stored.ggml_type.name}",
+            expected=" or ".join(WEIGHT_TYPES),
+        )
+    return stored
+
+
+def _common_type(model: SourceModel, tensor: Tensor, sources: tuple[TensorSlice, ...], rules: Iterable[Rule]) -> Type:
+    """The type that all sources of a tensor are stored in. Raises InputError if they differ and no rule applies."""
+    ruled = any(rule.matches(tensor.name, tensor.role) for rule in rules)
+    if not ruled and len({source.ggml_type for source in sources}) > 1:
+        found = ", ".join(f"{source.name} is {source.ggml_type.name}" for source in sources)
+        raise InputError(
+            model.where, f"the parts of {tensor.name} differ: {found}", expected="one type",
+            todo="give --outtype, or --tensor-type for it",
+        )  # fmt: skip
+    return sources[0].ggml_type
+
+
+def _check_requantized(model: SourceModel, sources: tuple[TensorSlice, ...], ggml_type: Type) -> None:
+    for source in sources:
+        if source.ggml_type is not ggml_type and source.ggml_type.bits_per_weight < REQUANTIZED_BITS:
+            raise InputError(
+                model.where,
+                f"tensor {source.name} is {source.ggml_type.name}: requantizing it to {ggml_type.name} adds to "
+                "the error of its blocks",
+                expected=f"{REQUANTIZED_BITS} bits per weight or more",
+                todo="convert the checkpoint, or insist with --allow-requantize",
+            )
+
+
+def _skipped(model: SourceModel, used: set[str], options: Options) -> dict[str, str]:
+    """The reason for each tensor that is not in the file. Raises InputError for tensors unknown to the family."""
+    reasons = dict(model.family.skipped)
+    for name, part in model.family.parts.items():
+        if name in options.without:
+            reasons[part.pattern] = f"{part.words}, by --asr-only"
+    found = {}
+    for name in model.tensors:
+        if name in used:
+            continue
+        reason = next((why for pattern, why in reasons.items() if re.fullmatch(pattern, name)), None)
+        if reason is None:
+            raise InputError(
+                model.tensors[name].file, f"extra tensor {name}, unknown to {model.family.architecture}",
+                todo="the checkpoint is not of this family, or newer than this tool",
+            )  # fmt: skip
+        found[name] = reason
+    return found

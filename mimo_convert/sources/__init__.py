@@ -1,0 +1,1 @@
+"""Sources of bytes: local shards, Hub shards and their cache."""

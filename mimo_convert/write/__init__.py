@@ -1,0 +1,1 @@
+"""Execute plans: read, quantize, write, flush, resume."""

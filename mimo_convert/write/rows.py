@@ -1,0 +1,71 @@
+"""Convert the rows of a chunk to the planned types."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mimo_convert.plan.plan import PlannedTensor
+from quantize.backends import GGML, SIMD
+from quantize.errors import WorthlessError
+from quantize.kernels import Bytes, Floats, Scratch, absmax_of, is_float, to_float32
+from quantize.rows import convert
+from quantize.types import F32, Type
+
+from .chunks import Chunk
+
+FLOATS, BLOCKS = Scratch(), Scratch()
+
+
+class OverflowingWeightError(Exception):
+    """A finite weight is infinite in its planned type: its tensor must be promoted to F32."""
+
+
+def convert_rows(
+    chunk: Chunk, rows: Bytes, targets: Sequence[PlannedTensor], imatrix: Floats | None = None
+) -> Iterator[Bytes]:
+    """Convert stored rows to each target's type in turn, yielding (n, row bytes) uint8; `imatrix` is the importance
+    matrix.
+
+    A yielded array is valid until the next one. Raises WorthlessError for NaN and infinity, OverflowingWeightError for
+    a weight that overflows.
+    """
+    stored = chunk.source.ggml_type
+    if not is_float(stored) and all(target.ggml_type is stored for target in targets):
+        yield from [rows] * len(targets)
+        return
+    floats, ggml_type = as_floats(chunk, rows)
+    absmax = check_floats(chunk, floats, ggml_type)
+    as_float32 = floats.view(np.float32) if ggml_type is F32 else None
+    for target in targets:
+        backend = SIMD if SIMD in target.backends else GGML
+        if target.ggml_type is not stored and absmax >= target.ggml_type.overflow:
+            what = f"tensor {target.name} holds a weight that would become infinite in {target.ggml_type.name}"
+            raise OverflowingWeightError(what)
+        if as_float32 is None and target.ggml_type is not stored and backend != SIMD:
+            as_float32 = to_float32(floats, ggml_type, FLOATS)  # once, for all that need it
+        yield convert(rows, stored, target.ggml_type, backend, floats=as_float32, imatrix=imatrix, scratch=BLOCKS)
+
+
+def check_numbers(chunk: Chunk, rows: Bytes) -> float:
+    """The absmax of stored rows. Raises WorthlessError if a weight is NaN or infinite."""
+    return check_floats(chunk, *as_floats(chunk, rows))
+
+
+def as_floats(chunk: Chunk, rows: Bytes) -> tuple[Bytes, Type]:
+    """Stored rows and their type if they are floats; blocks are dequantized to F32."""
+    stored = chunk.source.ggml_type
+    return (rows, stored) if is_float(stored) else (to_float32(rows, stored, FLOATS).view(np.uint8), F32)
+
+
+def check_floats(chunk: Chunk, floats: Bytes, ggml_type: Type) -> float:
+    """`check_numbers` of the result of `as_floats`."""
+    absmax = absmax_of(floats, ggml_type)
+    if np.isfinite(absmax):
+        return absmax
+    numbers = to_float32(floats, ggml_type)
+    row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
+    what = "NaN" if np.isnan(numbers[row]).any() else "infinity"
+    raise WorthlessError(
+        chunk.source.file, f"tensor {chunk.source.name} holds {what} in row {chunk.first + row}",
+        todo="the file is damaged: get it again",
+    )  # fmt: skip

@@ -1,0 +1,166 @@
+"""The speech LM in PyTorch, from its safetensors checkpoint: the reference of `prompt.py` and `harness.py`, function
+for function and with the same stage names.
+
+It computes in float32, or in bfloat16 as upstream does: weights and activations are rounded, norms and softmax are
+float32 (github.com/XiaomiMiMo/MiMo-Audio; Qwen2 of transformers). Functions take weights from a callable and accept
+leading batch dimensions; `tools/train_tiny` trains them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mimo_convert.model.checkpoint import Checkpoint
+from mimo_families.mimo_tokenizer import reference as audio_tokenizer
+from mimo_families.mimo_tokenizer.stages import CODES
+from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
+from runtime_check.audio.clips import Clip
+from runtime_check.pytorch.layers import Cache, qwen2_block, rms_norm
+from runtime_check.pytorch.run import VERSION, arrays_of, fetch
+from runtime_check.pytorch.weights import DTYPES, CheckpointWeights, Weights
+from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS, Activations, Origin
+from runtime_check.run.system import Task
+from runtime_check.text.tokenizer import TextTokenizer
+
+from . import layout
+from .layout import FAMILY, SpeechLMDims
+from .prompt import Ids, build_prompt, clean_transcript, spoken, with_response
+from .stages import (
+    AUDIO_FEATURES,
+    FIRST_LOGITS,
+    INPUTS_EMBEDS,
+    LAST_HIDDEN,
+    PROMPT,
+    ROLE,
+    TEXT_EMBEDS,
+    layer,
+)
+
+
+def audio_features(codes: Tensor, speech: Tensor, w: Weights, d: SpeechLMDims) -> Tensor:
+    """Codes (…, G, group_size, channels) and the speech mask (…, G) → (…, G, out_hidden_size)."""
+    x: Tensor = torch.zeros(())
+    for channel, zero in enumerate(d.speech_zeroemb):
+        ids = codes[..., channel]
+        x = x + w.rows(f"speech_embeddings.{channel}.weight", ids) * (ids != zero)[..., None]
+    x = x * speech[..., None, None]  # (…, G, group_size, input_dim)
+    positions = torch.arange(d.group_size)
+    for i in range(d.input_layers):
+        x = qwen2_block(x, w, f"input_local_transformer.layers.{i}.", d.input_local, positions, None)
+    x = rms_norm(x, w("input_local_transformer.norm.weight"), d.rms_norm_eps)
+    x = x * speech[..., None, None]
+    return F.linear(x.flatten(-2), w("speech_group_downcast.weight"))
+
+
+def text_embeds(text: Tensor, speech: Tensor, w: Weights) -> Tensor:
+    """Text ids (…, G) → (…, G, hidden_size), zero for speech groups."""
+    return w.rows("model.embed_tokens.weight", text) * ~speech[..., None]
+
+
+def language_model(
+    x: Tensor, w: Weights, d: SpeechLMDims, cache: Cache | None = None, past: int = 0
+) -> tuple[list[Tensor], Tensor]:
+    """Input embeddings (…, T, hidden_size) at positions past … past + T → every block's output, and the final
+    norm's."""
+    T = x.shape[-2]
+    positions = torch.arange(past, past + T)
+    mask = torch.full((T, past + T), -torch.inf).triu(past + 1)
+    layers = []
+    for i in range(d.num_layers):
+        x = qwen2_block(x, w, f"model.layers.{i}.", d.llm, positions, mask, cache, i)
+        layers.append(x)
+    return layers, rms_norm(x, w("model.norm.weight"), d.rms_norm_eps)
+
+
+def run(
+    checkpoints: Mapping[str, Checkpoint], clip: Clip, task: Task, response: Sequence[int] | None, dtype: str
+) -> Activations:
+    """Compute every stage of both models on `clip` in `dtype` (of DTYPES), in one pass over their shards.
+
+    With the token ids of a `response`, or the clip's text, the pass includes the logits that predict each of its
+    tokens. Otherwise the model's own response of up to `max_new_tokens` (1) takes one pass over the speech LM's shards
+    per further token.
+    """
+    fetch(checkpoints.values())
+    lm, d = checkpoints[ROLE], layout.dimensions(checkpoints[ROLE].config)
+    assert FAMILY.text is not None
+    text = TextTokenizer.from_checkpoint(lm, d.vocab_size, FAMILY.text)
+    with torch.no_grad():
+        stages = audio_tokenizer.encode(checkpoints[TOKENIZER], clip, d.channels, DTYPES[dtype])
+        prompt = build_prompt(stages[CODES].numpy().astype(np.int32), text.encode, d, task.language)
+        if response is None and clip.text is not None:
+            response = text.response(spoken(clip.text))
+        weights = CheckpointWeights(lm, DTYPES[dtype])
+        if response is None:
+            stages |= decode(weights, prompt, d, text, task.max_new_tokens or 1)
+        else:
+            stages |= teacher_force(weights, prompt, d, text, response)
+    transcript = clean_transcript(text.decode(stages[GREEDY].tolist()))
+    names = [checkpoint.name for checkpoint in checkpoints.values()]
+    origin = Origin(names, clip.path.name, clip.sha256, task.language, text.sha256, VERSION, dtype)
+    return Activations(arrays_of(stages, names), transcript, origin)
+
+
+def teacher_force(
+    w: CheckpointWeights, prompt: Ids, d: SpeechLMDims, text: TextTokenizer, response: Sequence[int]
+) -> dict[str, Tensor]:
+    """Stages of a prompt, (1 + channels, T), and the logits that predict each token of `response`, in one pass.
+
+    GREEDY is the model's own response as far as it agrees with `response`, and its next token.
+    """
+    n_groups = prompt.shape[1] // d.group_size
+    inputs = inputs_embeds(with_response(prompt, response[:-1], d), text, w, d)
+    layers, hidden = language_model(inputs[INPUTS_EMBEDS], w, d)
+    logits = lm_head(hidden[n_groups - 1 :], w)
+    own, given = logits.argmax(-1), torch.tensor(response)
+    differing = (own != given).nonzero()
+    agreed = int(differing[0]) if len(differing) else len(response) - 1
+    return {
+        PROMPT: torch.from_numpy(prompt),
+        **{name: x[:n_groups] for name, x in inputs.items()},
+        **{layer(i): x[:n_groups] for i, x in enumerate(layers)},
+        LAST_HIDDEN: hidden[n_groups - 1], FIRST_LOGITS: logits[0],
+        RESPONSE: given, RESPONSE_LOGITS: logits, GREEDY: own[: agreed + 1],
+    }  # fmt: skip
+
+
+def decode(
+    w: CheckpointWeights, prompt: Ids, d: SpeechLMDims, text: TextTokenizer, max_new_tokens: int
+) -> dict[str, Tensor]:
+    """The same stages with the model's own greedy response of up to `max_new_tokens`: a pass over the shards
+    per token."""
+    inputs = inputs_embeds(prompt, text, w, d)
+    cache: Cache = {}
+    layers, hidden = language_model(inputs[INPUTS_EMBEDS], w, d, cache)
+    logits = [lm_head(hidden[-1:], w)[0]]
+    response = [int(logits[0].argmax())]
+    while len(response) < max_new_tokens and response[-1] not in text.stops:
+        embeds = w.rows("model.embed_tokens.weight", torch.tensor(response[-1:]))
+        past = prompt.shape[1] // d.group_size + len(response) - 1
+        _, next_hidden = language_model(embeds, w, d, cache, past)
+        logits.append(lm_head(next_hidden[-1:], w)[0])
+        response.append(int(logits[-1].argmax()))
+    ids = torch.tensor(response)
+    return {
+        PROMPT: torch.from_numpy(prompt), **inputs, **{layer(i): x for i, x in enumerate(layers)},
+        LAST_HIDDEN: hidden[-1], FIRST_LOGITS: logits[0],
+        RESPONSE: ids, RESPONSE_LOGITS: torch.stack(logits), GREEDY: ids,
+    }  # fmt: skip
+
+
+def inputs_embeds(ids: Ids, text: TextTokenizer, w: Weights, d: SpeechLMDims) -> dict[str, Tensor]:
+    """Ids (1 + channels, T) → the stages of the LM's input, (G, hidden_size) each."""
+    positions = torch.from_numpy(ids).long()
+    text_ids = positions[0, :: d.group_size]  # (G,)
+    speech = text_ids == text.encode("<|empty|>")[0]
+    codes = positions[1:].T.reshape(-1, d.group_size, d.channels)  # (G, group_size, channels)
+    audio, embeds = audio_features(codes, speech, w, d), text_embeds(text_ids, speech, w)
+    return {AUDIO_FEATURES: audio, TEXT_EMBEDS: embeds, INPUTS_EMBEDS: audio + embeds}
+
+
+def lm_head(hidden: Tensor, w: CheckpointWeights) -> Tensor:
+    """(T, hidden_size) → logits (T, vocab_size), a block of the head's rows at a time."""
+    return torch.cat([hidden @ rows.T for rows in w.row_blocks("lm_head.weight")], dim=-1)

@@ -1,0 +1,190 @@
+"""The system of a speech LM and its audio tokenizer: clip → codes → prompt → response, with every stage."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mimo_convert.model.model_file import ModelFile
+from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
+from mimo_families.mimo_tokenizer import layout as mimo_tokenizer
+from mimo_families.mimo_tokenizer.stages import CODES
+from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
+from mimo_families.mimo_tokenizer.system import TINY as TINY_TOKENIZER
+from quantize.errors import InputError
+from runtime_check.audio.clips import Clip
+from runtime_check.audio.wave import resample
+from runtime_check.run.activations import (
+    GREEDY,
+    INCREMENTAL_LOGITS,
+    RESPONSE,
+    RESPONSE_LOGITS,
+    Activations,
+    Origin,
+    Stages,
+)
+from runtime_check.run.system import NO_WORK, Bundled, Member, Runtime, System, SystemType, Task, Work
+
+from . import REPO
+from .layout import FAMILY
+from .prompt import LANGUAGE_TAGS, build_prompt, check_room, clean_transcript, spoken, with_response
+from .stages import FIRST_LOGITS, LAST_HIDDEN, PROMPT, ROLE, STAGES, reference_problems
+
+if TYPE_CHECKING:
+    from mimo_families.mimo_tokenizer.harness import AudioTokenizer
+
+    from .harness import SpeechLM
+
+TINY = Path(__file__).parent / "data" / "tiny"
+TEXT_GROUPS = 25  # of a prompt, beside its audio
+TOKENS_PER_SECOND = 3  # of speech, as people talk
+
+
+class MimoAudioSystem:
+    """A speech LM file and an audio tokenizer file, ready to run."""
+
+    stages = STAGES
+
+    def __init__(self, files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> None:
+        from mimo_families.mimo_tokenizer.harness import (
+            AudioTokenizer,  # late: ggml is slow to load, and often not needed
+        )
+        from runtime_check.run.session import Loaded, Session
+
+        from .harness import SpeechLM
+
+        self.session = Session(threads)
+        with self.session.timed("load_s"):
+            self.tokenizer = AudioTokenizer(files[TOKENIZER], self.session.backend)
+            self.lm = SpeechLM(files[ROLE], self.session.backend)
+        check_codebooks(self.lm, self.tokenizer)
+        self.text = self.lm.text
+        self.members: Sequence[Member] = [Member(ROLE, files[ROLE]), Member(TOKENIZER, files[TOKENIZER])]
+        groups = work.seconds * self._groups_per_second + TEXT_GROUPS * work.clips
+        tokens = work.seconds * TOKENS_PER_SECOND
+        positions = groups + (groups + tokens) * work.compared
+        encoded = work.seconds * self.tokenizer.d.positions_per_second
+        self.session.repack(
+            repack,
+            [
+                Loaded(files[TOKENIZER], self.tokenizer.weights, encoded),
+                Loaded(files[ROLE], self.lm.weights, positions),
+            ],
+        )
+        self.session.loaded()
+
+    @property
+    def _groups_per_second(self) -> float:
+        return self.tokenizer.d.frames_per_second / self.lm.d.group_size
+
+    def check_length(self, path: Path, seconds: float) -> None:
+        """Raise InputError if the context cannot hold a clip of that length."""
+        room = (self.lm.d.max_position_embeddings - TEXT_GROUPS) / self._groups_per_second
+        check_room(int(seconds * self._groups_per_second), self.lm.d, path, seconds=room)
+
+    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
+        """Transcribe `clip` greedily; RESPONSE_LOGITS are those of incremental decoding."""
+        session, lm, d = self.session, self.lm, self.lm.d
+        session.begin()
+        with session.timed("tokenize_s"):
+            wave = resample(clip.wave, clip.rate, self.tokenizer.d.sampling_rate)
+            stages = self.tokenizer.encode(wave, min(d.channels, self.tokenizer.d.num_quantizers))
+        prompt = build_prompt(stages[CODES], lm.text.encode, d, task.language)
+        n_groups, longest = lm.length(prompt), task.longest(clip)
+        decoder = lm.decoder(min(n_groups + longest, d.max_position_embeddings))
+        with session.timed("prefill_s"):
+            out = decoder.read(prompt, keep_stages=keep_stages)
+        begin = time.perf_counter()
+        steps = list(decoder.greedy(out["logits"][0], longest, lm.text.stops))
+        session.decoded(time.perf_counter() - begin, len(steps))
+        ids = np.array([step.token for step in steps], np.int32)
+        stages |= {PROMPT: prompt, **lm_stages(out, n_groups), GREEDY: ids, RESPONSE: ids}
+        stages[RESPONSE_LOGITS] = np.stack([step.logits for step in steps])
+        models = [member.model for member in self.members]
+        origin = Origin(
+            [str(model.path) for model in models], str(clip.path), clip.sha256, task.language, lm.text.sha256
+        )
+        transcript = self.transcript(ids.tolist())
+        return Activations(stages, transcript, origin, dict(session.timings), session.memory(models))
+
+    def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
+        """The speech LM's stages for the reference's codes, (frames, channels), and response.
+
+        One pass over prompt and response computes RESPONSE_LOGITS, (tokens, vocab_size), and the prompt's stages;
+        incremental decoding computes INCREMENTAL_LOGITS. Results of `run` are reused.
+        """
+        from runtime_check.ggml.decoder import incremental_logits
+
+        lm, d, response = self.lm, self.lm.d, reference[RESPONSE].tolist()
+        with self.session.timed("proof_s"):
+            prompt = build_prompt(reference[CODES], lm.text.encode, d, task.language)
+            n_groups, n = lm.length(prompt), len(response)
+            check_room(n_groups + n - 2, d)  # the last token is not read
+            decoder = lm.decoder(n_groups + n - 1)
+            out = decoder.read(with_response(prompt, response[:-1], d), n, keep_stages=True)
+            same = np.array_equal(prompt, run.stages[PROMPT]) and run.stages[GREEDY].tolist() == response
+            cached = run.stages[RESPONSE_LOGITS] if same else incremental_logits(lm, prompt, response)
+        run.timings["proof_s"] = self.session.timings["proof_s"]
+        return {
+            PROMPT: prompt,
+            **lm_stages(out, n_groups),
+            RESPONSE: np.array(response, np.int32),
+            RESPONSE_LOGITS: out["logits"],
+            INCREMENTAL_LOGITS: cached,
+        }
+
+    def transcript(self, ids: Sequence[int]) -> str:
+        """The transcript of a response."""
+        return clean_transcript(self.text.decode(ids))
+
+    def response(self, text: str) -> list[int]:
+        """Token ids of `text` as a response, with the stop token."""
+        return self.text.response(spoken(text))
+
+
+def lm_stages(out: Stages, n_groups: int) -> Stages:
+    """A decoder's outputs as stages of a prompt of `n_groups`; later positions are cut off."""
+    kept = {name: x[:n_groups] for name, x in out.items() if name not in ("hidden", "logits")}
+    return kept | {LAST_HIDDEN: out["hidden"][0], FIRST_LOGITS: out["logits"][0]}
+
+
+def check_codebooks(lm: "SpeechLM", tokenizer: "AudioTokenizer") -> None:
+    """Raise InputError unless the speech LM has an embedding for every code of the tokenizer."""
+    ours, theirs = lm.d.speech_zeroemb, tokenizer.d.codebook_size
+    if len(theirs) < len(ours) or any(size > zero for size, zero in zip(theirs, ours, strict=False)):
+        raise InputError(
+            tokenizer.model.path, f"codebooks of {theirs[: len(ours)]} rows",
+            expected=f"at most {ours}, by key mimo_asr.audio.speech_zeroemb of {lm.model.path.name}",
+        )  # fmt: skip
+
+
+def open_system(files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> System:
+    """Open a speech LM file and an audio tokenizer file."""
+    return MimoAudioSystem(files, threads, repack, work)
+
+
+SYSTEM = SystemType(
+    name="mimo_audio",
+    family=FAMILY,
+    companions=(mimo_tokenizer.FAMILY,),
+    stages=STAGES,
+    open=open_system,
+    reference="mimo_families.mimo_audio.reference",
+    languages=tuple(LANGUAGE_TAGS),
+    published={ROLE: REPO, TOKENIZER: TOKENIZER_REPO},
+    bundled={
+        "tiny": Bundled(
+            {ROLE: (TINY / "asr", "tiny"), TOKENIZER: TINY_TOKENIZER}, reference=TINY / "reference.safetensors"
+        )
+    },
+    reference_problems=reference_problems,
+    runtimes=[  # as its README.md has it, "MiMo-V2.5-ASR"
+        Runtime(
+            "CrispASR",
+            "https://github.com/CrispStrobe/CrispASR",
+            ("crispasr", "--backend", "mimo-asr", "-m", "{file}", "--codec-model", "{companion}", "-f", "{clip}"),
+        )
+    ],
+)

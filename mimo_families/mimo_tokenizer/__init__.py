@@ -1,0 +1,3 @@
+"""MiMo-Audio-Tokenizer."""
+
+REPO = "XiaomiMiMo/MiMo-Audio-Tokenizer"  # the published checkpoint, on the Hub

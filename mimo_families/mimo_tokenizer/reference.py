@@ -1,0 +1,141 @@
+"""The audio tokenizer in PyTorch, from its safetensors checkpoint: the reference of `front_end.py` and `harness.py`,
+function for function and with the same stage names.
+
+It computes in float32, or in bfloat16 as upstream does: weights and activations are rounded; norms, softmax and RVQ
+distances are float32 (github.com/XiaomiMiMo/MiMo-Audio).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mimo_convert.model.checkpoint import Checkpoint
+from runtime_check.audio.clips import Clip
+from runtime_check.pytorch.audio import resample
+from runtime_check.pytorch.layers import attend, convolution, heads, layer_norm, rope
+from runtime_check.pytorch.run import VERSION, arrays_of, fetch
+from runtime_check.pytorch.weights import DTYPES, CheckpointWeights, Weights
+from runtime_check.run.activations import Activations, Origin
+from runtime_check.run.system import Task
+
+from . import layout
+from .front_end import CHUNK_SECONDS
+from .layout import DEFAULT_CODEBOOKS, AudioTokenizerDims
+from .stages import CODES, ROLE
+
+
+def chunks(wave: Tensor, d: AudioTokenizerDims) -> list[Tensor]:
+    """Cut into 30 s chunks; a last chunk shorter than a window is joined to the one before, a shorter clip
+    zero-padded."""
+    size = CHUNK_SECONDS * d.sampling_rate
+    parts = list(wave.split(size)) if len(wave) else [wave]
+    if len(parts) > 1 and len(parts[-1]) < d.nfft:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return [F.pad(part, (0, max(0, d.nfft - len(part)))) for part in parts]
+
+
+def mel_filters(d: AudioTokenizerDims) -> Tensor:
+    """Mel filter bank, (nfft / 2 + 1, n_mels): HTK mel scale, no area normalization
+    (torchaudio.functional.melscale_fbanks)."""
+    top = d.sampling_rate / 2
+
+    def to_mel(hertz: float) -> float:
+        return 2595.0 * math.log10(1.0 + hertz / 700.0)
+
+    mels = torch.linspace(to_mel(d.fmin), to_mel(top), d.n_mels + 2)
+    edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    bins = torch.linspace(0, d.sampling_rate // 2, d.nfft // 2 + 1)
+    distance = edges[None] - bins[:, None]  # (bins, n_mels + 2)
+    width = edges[1:] - edges[:-1]
+    rising, falling = -distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]
+    return torch.minimum(rising, falling).clamp(min=0)
+
+
+def log_mel(wave: Tensor, d: AudioTokenizerDims) -> Tensor:
+    """Log-mel features: (samples,) at the model's rate → (frames, n_mels), log(max(|STFT| · filters, 1e-7))."""
+    window = torch.hann_window(d.window_size)
+    spectrum = torch.stft(
+        wave, d.nfft, d.hop_length, d.window_size, window, center=True, pad_mode="reflect", return_complex=True
+    )
+    magnitude = spectrum.abs().T  # (frames, bins)
+    return (magnitude @ mel_filters(d)).clamp(min=1e-7).log()
+
+
+def encoder(mel: Tensor, w: Weights, d: AudioTokenizerDims) -> dict[str, Tensor]:
+    """(…, frames, n_mels) → the stages tok_conv1 … tok_pool, (…, time, d_model) each."""
+    stages = {}
+    x = F.gelu(convolution(mel, w, "encoder.conv1", padding=d.kernel_size // 2))
+    stages["tok_conv1"] = x
+    x = F.gelu(convolution(x, w, "encoder.conv2", stride=d.stride_size, padding=d.kernel_size // 2))
+    stages["tok_conv2"] = x
+
+    positions = torch.arange(x.shape[-2])
+    for i in range(d.encoder_layers):
+        x = encoder_block(x, w, f"encoder.layers.{i}.", d, positions)
+        if i == d.skip_layer_id - 1:
+            skip = x
+    x = layer_norm(x + skip, w, "encoder.layer_norm")
+    stages["tok_xfmr"] = x
+
+    x = F.pad(x, (0, 0, 0, -x.shape[-2] % d.avg_pooler))
+    x = F.gelu(convolution(x, w, "encoder.down_sample_layer.0", stride=d.avg_pooler, bias=False))
+    stages["tok_pool"] = layer_norm(x, w, "encoder.down_sample_norm")
+    return stages
+
+
+def encoder_block(x: Tensor, w: Weights, name: str, d: AudioTokenizerDims, positions: Tensor) -> Tensor:
+    """A pre-norm transformer block with full attention; keys have no bias: (…, T, d_model) → (…, T, d_model)."""
+    h = layer_norm(x, w, f"{name}self_attn_layer_norm")
+    q, k, v = (
+        heads(F.linear(h, w(f"{name}self_attn.{c}_proj.weight"), bias), d.encoder_heads)
+        for c, bias in (
+            ("q", w(f"{name}self_attn.q_proj.bias")), ("k", None), ("v", w(f"{name}self_attn.v_proj.bias")),
+        )
+    )  # fmt: skip
+    h = attend(rope(q, positions, d.rope_theta), rope(k, positions, d.rope_theta), v, None)
+    x = x + F.linear(h, w(f"{name}self_attn.out_proj.weight"), w(f"{name}self_attn.out_proj.bias"))
+    h = layer_norm(x, w, f"{name}final_layer_norm")
+    h = F.gelu(F.linear(h, w(f"{name}fc1.weight"), w(f"{name}fc1.bias")))
+    return x + F.linear(h, w(f"{name}fc2.weight"), w(f"{name}fc2.bias"))
+
+
+def residual_codes(x: Tensor, w: Weights, n_codebooks: int) -> Tensor:
+    """Residual vector quantization (Zeghidour et al. 2021, SoundStream): (…, T, d_model) → (…, T, n_codebooks) int64.
+
+    Each RVQ stage takes the nearest codebook row and passes the residual on.
+    """
+    codes, x = [], x.float()
+    for level in range(n_codebooks):
+        rows = w(f"encoder.quantizer.vq.layers.{level}._codebook.embed").float()  # (codebook size, d_model)
+        # ‖x - r‖² without ‖x‖², which is the same for every row
+        code = (2 * x @ rows.T - rows.pow(2).sum(-1)).argmax(-1)
+        x = x - rows[code]
+        codes.append(code)
+    return torch.stack(codes, -1)
+
+
+def run(
+    checkpoints: Mapping[str, Checkpoint], clip: Clip, task: Task, response: Sequence[int] | None, dtype: str
+) -> Activations:
+    """Compute every stage of the audio tokenizer on `clip` in `dtype` (of DTYPES); there is no response."""
+    fetch(checkpoints.values())
+    with torch.no_grad():
+        stages = encode(checkpoints[ROLE], clip, DEFAULT_CODEBOOKS, DTYPES[dtype])
+    names = [checkpoint.name for checkpoint in checkpoints.values()]
+    origin = Origin(names, clip.path.name, clip.sha256, task.language, "", VERSION, dtype)
+    return Activations(arrays_of(stages, names), "", origin)
+
+
+def encode(checkpoint: Checkpoint, clip: Clip, n_codebooks: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Audio → the stages tok_mel … tok_codes; each 30 s chunk is encoded separately."""
+    d, w = layout.dimensions(checkpoint.config), CheckpointWeights(checkpoint, dtype)
+    wave = resample(torch.from_numpy(clip.wave), clip.rate, d.sampling_rate)
+    runs = []
+    for chunk in chunks(wave, d):
+        mel = log_mel(chunk, d)
+        stages = {"tok_mel": mel, **encoder(mel, w, d)}
+        runs.append({**stages, CODES: residual_codes(stages["tok_pool"], w, min(n_codebooks, d.num_quantizers))})
+    return {name: torch.cat([stages[name] for stages in runs]) for name in runs[0]}

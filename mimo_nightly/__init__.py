@@ -1,0 +1,1 @@
+"""Nightly runs: regression monitoring of published files."""

@@ -1,0 +1,146 @@
+"""The config of a nightly run: a TOML file (docs/nightly.md), validated into frozen data."""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mimo_convert.files import read_bytes
+from quantize.errors import InputError
+
+from .config_errors import as_input_error, one_of
+from .config_schema import ConfigTable, Shared, TargetTable
+from .regression import METRICS, Gates
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MOST_BYTES = 1_000_000  # of the file
+MOST_PARTS = 32  # of a key: the parser takes time with their square, and the keys here have three
+PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+DEEP_KEY = re.compile(rf"(?<![\w-])(?:{PART}){{{MOST_PARTS}}}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Files to check and their reference. Every path is absolute.
+
+    `file` and `tokenizer` (empty: an audio tokenizer alone) are local paths, or names in `repo` at `revision`. Either
+    `reference`, a stored one, or `checkpoint` is given. `timeout` is in seconds; good runs before `compare_since` (UTC
+    in ISO 8601; empty: none) are not compared with.
+    """
+
+    name: str
+    file: str
+    tokenizer: str
+    repo: str
+    revision: str
+    reference: str
+    checkpoint: str
+    checkpoint_tokenizer: str
+    audio: Sequence[str]
+    language: str
+    timeout: float
+    threads: int
+    repack: str
+    tolerance: Mapping[str, float]
+    gates: Gates
+    compare_since: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """All targets, in the order of the file `path` with hash `sha256`."""
+
+    path: Path
+    sha256: str
+    history: Path
+    pages: Path
+    cache: Path
+    targets: tuple[Target, ...]
+
+    def chosen(self, names: Sequence[str]) -> tuple[Target, ...]:
+        """The targets of these names, in order; all if `names` is empty. Raises InputError for an unknown name."""
+        known = [target.name for target in self.targets]
+        for name in names:
+            if name not in known:
+                raise InputError("--target", f"{name!r} is not in {self.path}", **one_of(name, known))
+        return tuple(target for target in self.targets if not names or target.name in names)
+
+
+def read_config(path: Path) -> Config:
+    """Read and validate the file. Raises InputError. Whether the files it names exist is checked with their target, so
+    that a missing one does not affect others."""
+    data = read_bytes(path, MOST_BYTES, expected="a TOML file")
+    values = parsed(path, data)
+    try:
+        table = ConfigTable.model_validate(values)
+    except ValidationError as error:
+        raise as_input_error(path, ConfigTable, values, error) from error
+    folder = path.absolute().parent
+    history, pages, cache = (Path(local(folder, place)) for place in (table.history, table.pages, table.cache))
+    targets = tuple(_target(target, table, folder) for target in table.target)
+    return Config(path, hashlib.sha256(data).hexdigest(), history, pages, cache, targets)
+
+
+def parsed(path: Path, data: bytes) -> dict[str, Any]:
+    """Parse TOML. Raises InputError."""
+    try:
+        text = data.decode("utf-8-sig")
+        if DEEP_KEY.search(text):
+            raise InputError(path, f"has a key of more than {MOST_PARTS} parts", expected="a TOML file")
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise InputError(path, "is not TOML that can be read: lists or tables are nested too deeply") from error
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, and that of a number of too many digits
+        raise InputError(path, f"is not TOML: {error}") from error
+
+
+def local(folder: Path, path: str) -> str:
+    """Resolve a path relative to the config's folder."""
+    return os.path.join(folder, os.path.expanduser(path))
+
+
+def _target(table: TargetTable, shared: Shared, folder: Path) -> Target:
+    """A target with the shared settings and resolved paths."""
+    both = shared.model_dump(include=set(Shared.model_fields)) | table.given(Shared.model_fields)
+    tolerance = {name: metric.tolerance for name, metric in METRICS.items()}
+    for own in (shared, table):
+        tolerance |= own.given(["tolerance"]).get("tolerance", {})
+    return Target(
+        name=table.name,
+        file=table.file if table.repo else local(folder, table.file),
+        tokenizer=table.tokenizer if table.repo else _local_if_any(folder, table.tokenizer),
+        repo=table.repo,
+        revision=table.revision or "main",
+        reference=_local_if_any(folder, table.reference),
+        checkpoint=_checkpoint(folder, table.checkpoint),
+        checkpoint_tokenizer=_checkpoint(folder, table.checkpoint_tokenizer),
+        audio=[local(folder, clip) for clip in table.audio],
+        language=table.language,
+        timeout=both["timeout"],
+        threads=both["threads"],
+        repack=both["repack"],
+        tolerance=tolerance,
+        gates=table.given(["gates"]).get("gates", {}),
+        compare_since=str(table.compare_since),
+    )
+
+
+def _local_if_any(folder: Path, path: str) -> str:
+    """Resolve a path; empty stays empty."""
+    return path and local(folder, path)
+
+
+def _checkpoint(folder: Path, source: str) -> str:
+    """A folder, resolved, if it looks like one or exists; else a Hub id, or `tiny`."""
+    path = local(folder, source)
+    return path if source and (source.startswith((".", "/", "~")) or os.path.isdir(path)) else source

@@ -1,0 +1,220 @@
+"""Schema of a nightly run's config: tables, keys and their types."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from mimo_convert.fields import CONTROL, shown
+from mimo_convert.model.checkpoint import REPO as HUB_ID
+from mimo_convert.threads import MAX_THREADS, default_threads
+from mimo_families.registry import systems
+from mimo_nightly.files.cache import may_be_kept
+from runtime_check.audio.jfk import JFK
+from runtime_check.choices import OFF, REPACK
+from runtime_check.run.system import AUTO_LANGUAGE
+
+from .regression import METRICS
+
+UNITS = {"s": 1, "min": 60, "h": 3600}
+LONGEST_TIMEOUT = 10_000 * 3600  # seconds
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a target: it becomes a file's name
+HUB_FILE = "a file's name in the repository, without .. and \\, and not one of the cache's own"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The expected value of a key as text: part of a field's type, for messages."""
+
+    words: str
+
+
+def table_error(what: str, expected: str = "") -> PydanticCustomError:
+    """An error about a whole table, whose keys contradict each other."""
+    return PydanticCustomError("table", "{what}", {"what": what, "expected": expected})
+
+
+# ── types of values ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _holds(condition: Callable[[Any], object]) -> AfterValidator:
+    """A validator that accepts values for which the condition is true."""
+
+    def check(value: Any) -> Any:
+        if not condition(value):
+            raise ValueError
+        return value
+
+    return AfterValidator(check)
+
+
+def _is_one_of(choices: Collection[str]) -> AfterValidator:
+    return _holds(lambda value: value in choices)
+
+
+def seconds(value: object) -> float:
+    """Parse a duration such as "45 min" to seconds. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|min|h)", value) if isinstance(value, str) else None
+    time = float(found[1]) * UNITS[found[2]] if found else 0
+    if not 0 < time <= LONGEST_TIMEOUT:
+        raise ValueError
+    return time
+
+
+def _utc(value: date) -> str:
+    """A date, or a time in UTC, in the format of the history, so that they compare as text."""
+    if not isinstance(value, datetime):
+        return value.isoformat()
+    try:
+        moment = value.astimezone(timezone.utc)
+    except (OSError, OverflowError) as error:  # the calendar does not reach so far
+        raise ValueError from error
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Text = Annotated[
+    str,
+    _holds(lambda value: value.strip() and not CONTROL.search(value)),
+    Expected("text in quotes, without control characters"),
+]
+Texts = Annotated[
+    list[Text], BeforeValidator(_as_list), Field(min_length=1), Expected("text in quotes, or a list of such")
+]
+TargetName = Annotated[
+    str, _holds(NAME.fullmatch), Expected("letters, digits, . _ and -, at most 100, as in a file's name")
+]
+Repo = Annotated[str, _holds(lambda value: HUB_ID.fullmatch(value) and ".." not in value), Expected("OWNER/NAME")]
+Duration = Annotated[
+    float, BeforeValidator(seconds), Expected('a time such as "90 s", "45 min" or "2 h", at most 10000 h')
+]
+Count = Annotated[int, Field(ge=1, le=MAX_THREADS), Expected(f"a whole number from 1 to {MAX_THREADS}")]
+Repack = Annotated[str, _is_one_of(REPACK), Expected("one of " + ", ".join(REPACK))]
+LANGUAGES = tuple(dict.fromkeys([*(name for one in systems() for name in one.languages), AUTO_LANGUAGE]))
+Language = Annotated[str, _is_one_of(LANGUAGES), Expected("one of " + ", ".join(LANGUAGES))]
+Moment = Annotated[
+    InstanceOf[date],
+    AfterValidator(_utc),
+    Expected("a date or time without quotes, such as 2026-11-21 or 2026-11-21T03:00:00Z"),
+]
+
+
+# ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Table(BaseModel):
+    """A table: strict types, no unknown keys."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    def given(self, keys: Collection[str] | None = None) -> dict[str, Any]:
+        """The keys that are set in the file, of `keys` if given."""
+        return self.model_dump(include=None if keys is None else set(keys), exclude_unset=True)
+
+
+def _metrics_table(name: str, bounds: dict[str, tuple[float, float]]) -> type[Table]:
+    """A table with an optional number within bounds per metric."""
+    fields: dict[str, Any] = {}
+    for metric, (low, high) in bounds.items():
+        words = "a number of at least 0" if math.isinf(high) else f"a number from {low:g} to {high:g}"
+        number = Annotated[float, Field(ge=low, le=high, allow_inf_nan=False), Expected(words)]
+        fields[metric] = (number, None)
+    return create_model(name, __base__=Table, **fields)
+
+
+Tolerances = _metrics_table("Tolerances", dict.fromkeys(METRICS, (0, math.inf)))
+StageGates = _metrics_table("StageGates", {name: (metric.low, metric.high) for name, metric in METRICS.items()})
+
+
+def _check_stages(gates: dict[str, Table]) -> dict[str, Table]:
+    for stage, metrics in gates.items():
+        if CONTROL.search(stage):
+            raise table_error(f"has the key {shown(stage)}", expected="a stage's name")
+        if not metrics.given():
+            raise table_error(f"{stage} has no gate", expected="a number for one of " + ", ".join(METRICS))
+    return gates
+
+
+class Shared(Table):
+    """Settings of all targets, which a target's table can override."""
+
+    timeout: Duration = seconds("45 min")
+    threads: Count = Field(default_factory=default_threads)
+    repack: Repack = OFF
+    tolerance: Tolerances = Tolerances()  # type: ignore[valid-type]
+
+
+class TargetTable(Shared):
+    """A [[target]] table as written; empty is not given."""
+
+    name: TargetName
+    repo: Repo = ""
+    file: Text
+    tokenizer: Text = ""
+    reference: Text = ""
+    checkpoint: Text = ""
+    revision: Text = ""
+    checkpoint_tokenizer: Text = ""
+    audio: Texts = [str(JFK)]
+    language: Language = ""
+    gates: Annotated[dict[str, StageGates], AfterValidator(_check_stages)] = {}  # type: ignore[valid-type]
+    compare_since: Moment = ""  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _has_one_reference(self) -> "TargetTable":
+        if bool(self.reference) == bool(self.checkpoint):
+            both = bool(self.reference)
+            raise table_error(
+                f"has {'both' if both else 'neither'} reference {'and' if both else 'nor'} checkpoint",
+                expected="one of them: a stored reference, or what to run in PyTorch",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_keys_that_belong_together(self) -> "TargetTable":
+        for key, other in (("revision", "repo"), ("checkpoint_tokenizer", "checkpoint")):
+            if getattr(self, key) and not getattr(self, other):
+                raise table_error(f"has {key}, and no {other} that it belongs to")
+        return self
+
+    @model_validator(mode="after")
+    def _names_files_of_the_repository(self) -> "TargetTable":
+        for key in ("file", "tokenizer"):
+            name = getattr(self, key)
+            if self.repo and name and not may_be_kept(name):
+                raise table_error(f"{key} is {shown(name)}", expected=HUB_FILE)
+        return self
+
+
+class ConfigTable(Shared):
+    """The whole file."""
+
+    history: Text = "history.sqlite"
+    pages: Text = "pages"
+    cache: Text = "cache"
+    target: Annotated[list[TargetTable], Field(min_length=1), Expected("[[target]] tables, at least one")]
+
+    @model_validator(mode="after")
+    def _has_a_name_for_each_target(self) -> "ConfigTable":
+        [(name, n)] = Counter(target.name for target in self.target).most_common(1)
+        if n > 1:
+            raise table_error(f"{n} targets are called {name!r}", expected="a name for each")
+        return self

@@ -1,0 +1,1 @@
+"""Files of nightly targets: downloads and their cache."""

@@ -1,0 +1,386 @@
+"""History of nightly runs in SQLite: a row per run, per target in it, and per stage of each file.
+
+The rows of a target are written in one transaction when it is done, so that an interrupted run resumes with the others.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mimo_convert.fields import Fields, shown
+from quantize.errors import InputError
+from quantize.quoting import quoted
+
+from .migration import FORMAT_1, TABLES_1, migrate
+from .tables import FORMAT, INDEX, TABLES, TODO, check_file, normalized_sql, places, plain
+
+PASSED, FAILED, UNCHECKED = "passed", "failed", "unchecked"  # states of a target
+WHOLE, HEADER = "whole", "header"  # scopes: the file was run, or only the header was checked
+STATES, SCOPES = (PASSED, FAILED, UNCHECKED), (WHOLE, HEADER)
+MOST_RUNS = 1 << 53
+METRIC_FIELDS = ("cos_mean", "cos_min", "rel_rmse", "agreement", "kl_mean", "error_rate")
+
+LIMIT_LENGTH = 0  # SQLITE_LIMIT_LENGTH (https://sqlite.org/c3ref/c_limit_attached.html)
+MOST_BYTES = 1 << 26  # of one value
+LONGEST_SECONDS = 1e9  # of a target
+TIMES = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?"
+TIME = "a time such as 2026-11-21T03:00:00Z"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run over all targets; times are UTC in ISO 8601, `finished` is empty until then."""
+
+    run: int
+    started: str
+    finished: str
+    config_sha256: str
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """The measurements of one stage of one file on one clip; None is not measured.
+
+    Cosines and relative RMSE to the reference; `agreement`, the share of equal codes, or of steps with equal top-1
+    tokens; `kl_mean` in nats; `error_rate`, the WER of the transcript.
+    """
+
+    file: str
+    clip: str
+    stage: str
+    role: str
+    kind: str
+    cos_mean: float | None = None
+    cos_min: float | None = None
+    rel_rmse: float | None = None
+    agreement: float | None = None
+    kl_mean: float | None = None
+    error_rate: float | None = None
+    passed: bool = True
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A reason why a target failed or could not be checked, with the clip and stage it is about, if any."""
+
+    text: str
+    clip: str = ""
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """A file that was checked. `revision` is its repository's commit and `etag` its ETag, empty for a local file."""
+
+    name: str
+    sha256: str
+    size: int
+    revision: str = ""
+    etag: str = ""
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """The result of one target in a run. `problems` are the reasons why it failed or could not be checked.
+
+    `versions` are those of the packages; `report` is the path of its report's page, relative to the pages' folder.
+    """
+
+    run: int
+    target: str
+    started: str
+    seconds: float
+    state: str
+    scope: str = WHOLE
+    problems: Sequence[Problem] = ()
+    files: Sequence[FileRow] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    report: str = ""
+    stages: Sequence[StageRow] = ()
+
+
+class State(NamedTuple):
+    """The state of a target in a run."""
+
+    run: int
+    started: str
+    state: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best value of a metric at a stage of a clip, and its run."""
+
+    clip: str
+    stage: str
+    value: float
+    run: int
+    started: str
+
+
+class History:
+    """The history in the file `path`, created if missing. Raises InputError if the file is something else."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        check_file(path)
+        with self._sqlite_errors():
+            self.connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            with self._sqlite_errors():
+                self._open()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _open(self) -> None:
+        if hasattr(self.connection, "setlimit"):  # from Python 3.11
+            self.connection.setlimit(LIMIT_LENGTH, MOST_BYTES)
+        self.connection.execute("PRAGMA trusted_schema = OFF")
+        version, tables = self._version(), self._schema()
+        if version == FORMAT_1 and tables == {normalized_sql(table) for table in TABLES_1}:
+            migrate(self.path, self.connection)
+            version, tables = self._version(), self._schema()
+        if version not in (0, FORMAT):
+            raise InputError(
+                self.path, f"is a history of format {version}", expected=f"{FORMAT}", todo="use a newer mimo-check"
+            )
+        if not tables and not version:  # else nothing is written: it may be somebody else's, to be read
+            with self._transaction():
+                if not self._schema():  # nor has another process made them meanwhile
+                    for table in TABLES:
+                        self.connection.execute(table)
+                    self.connection.execute(INDEX)
+                    self.connection.execute(f"PRAGMA user_version = {FORMAT}")
+        elif tables != {normalized_sql(table) for table in TABLES}:
+            names = ", ".join(sorted(name for [name] in self._select("SELECT name FROM sqlite_master")))
+            raise InputError(
+                self.path, f"is a database of another kind, with {quoted(ascii(names)[1:-1]) or 'no tables'}",
+                expected="the tables runs, targets and stages of a history", todo=TODO,
+            )  # fmt: skip
+        [*lost] = self._select("SELECT run, target FROM targets WHERE run NOT IN (SELECT run FROM runs) LIMIT 1")
+        for run, target in lost:
+            where = self._where(run=run, target=target)
+            raise InputError(where, "the run is not in the table runs", expected="a row for it", todo=TODO)
+
+    def _version(self) -> int:
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _schema(self) -> set[str]:
+        """The SQL of the tables, and of anything else except indexes and SQLite's own tables."""
+        rows = self._select("SELECT name, type, sql FROM sqlite_master")
+        return {
+            normalized_sql(str(sql))
+            for name, kind, sql in rows
+            if kind != "index" and not str(name).startswith("sqlite_")
+        }
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    def begin(self, started: str, config_sha256: str) -> int:
+        """Begin a run; returns its number."""
+        with self._sqlite_errors():
+            cursor = self.connection.execute(
+                "INSERT INTO runs (started, config_sha256) VALUES (?, ?)", (started, config_sha256)
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def finish(self, run: int, finished: str) -> None:
+        """End a run."""
+        with self._sqlite_errors():
+            self.connection.execute("UPDATE runs SET finished = ? WHERE run = ?", (finished, run))
+
+    def record(self, result: TargetResult) -> None:
+        """Record a target's result, in one transaction."""
+        row = tuple(_row(result).values())
+        stages = [(result.run, result.target, *map(plain, astuple(stage))) for stage in result.stages]
+        with self._sqlite_errors(), self._transaction():
+            self.connection.execute(f"INSERT INTO targets VALUES ({places(len(row))})", row)
+            if stages:
+                self.connection.executemany(f"INSERT INTO stages VALUES ({places(len(stages[0]))})", stages)
+
+    def runs(self) -> list[Run]:
+        """Every run, oldest first."""
+        rows = self._rows("run, started, finished, config_sha256", "FROM runs ORDER BY run")
+        return [
+            Run(row.whole("run", MOST_RUNS), row.text("started", TIMES, TIME),
+                "" if row.values["finished"] is None else row.text("finished", TIMES, TIME), row.text("config_sha256"))
+            for row in rows
+        ]  # fmt: skip
+
+    def targets(self) -> list[str]:
+        """Every recorded target, in the order of its first run."""
+        rows = self._rows("target", "FROM targets GROUP BY target ORDER BY min(rowid)")
+        return [row.text("target") for row in rows]
+
+    def of_run(self, run: int) -> list[TargetResult]:
+        """The results of a run, in order."""
+        return self._results("run = ?", (run,))
+
+    def of_target(self, target: str, limit: int = -1) -> list[TargetResult]:
+        """The results of a target in its last `limit` runs (-1: all), oldest first."""
+        return self._results("target = ?", (target,), limit)
+
+    def states(self, target: str) -> list[State]:
+        """The states of a target in every run, oldest first."""
+        rows = self._rows(
+            "run, target, started, state, scope", "FROM targets WHERE target = ? ORDER BY rowid", (target,)
+        )
+        return [
+            State(row.whole("run", MOST_RUNS), row.text("started", TIMES, TIME), row.one_of("state", STATES),
+                  row.one_of("scope", SCOPES))
+            for row in rows
+        ]  # fmt: skip
+
+    def last_good(self, target: str) -> TargetResult | None:
+        """The last run in which the whole target was checked and passed; None if there is none."""
+        found = self._results("target = ? AND state = ? AND scope = ?", (target, PASSED, WHOLE), 1)
+        return found[0] if found else None
+
+    def best(self, target: str, metric: str, more_is_better: bool, since: str = "") -> list[Best]:
+        """The best value of a metric, a field of StageRow, at every stage of every clip, over the target's good runs
+        since `since`."""
+        # SQLite takes the other columns from the row that has the maximum (https://sqlite.org/lang_select.html), and
+        # reads the table on the left of CROSS JOIN first: few rows, each with its stages in one place
+        query = f"""
+            FROM targets CROSS JOIN stages USING (run, target)
+            WHERE target = ? AND state = ? AND scope = ? AND started >= ? AND abs({metric}) < 1e999
+            GROUP BY clip, stage
+        """
+        value = f"{'max' if more_is_better else 'min'}({metric}) AS {metric}"
+        rows = self._rows(f"target, clip, stage, {value}, run, started", query, (target, PASSED, WHOLE, since))
+        found = [
+            (row.text("clip"), row.text("stage"), row.measured(metric), row.whole("run", MOST_RUNS),
+             row.text("started", TIMES, TIME))
+            for row in rows
+        ]  # fmt: skip
+        return [Best(clip, stage, value, run, at) for clip, stage, value, run, at in found if value is not None]
+
+    def check(self, result: TargetResult) -> None:
+        """Raise InputError for a result that could not be read back."""
+        _result(
+            self._where(run=result.run, target=result.target), _row(result), [asdict(stage) for stage in result.stages]
+        )
+
+    def _results(self, where: str, values: tuple[object, ...], limit: int = -1) -> list[TargetResult]:
+        rows = self._rows(", ".join(COLUMNS), f"FROM targets WHERE {where} ORDER BY rowid DESC LIMIT {limit}", values)
+        return [self._result(row) for row in reversed(rows)]
+
+    def _result(self, row: Fields) -> TargetResult:
+        run, target = row.values["run"], row.values["target"]
+        query = "FROM stages WHERE run = ? AND target = ? ORDER BY rowid"
+        stages = self._rows(", ".join(one.name for one in fields(StageRow)), query, (run, target))
+        return _result(row.where, row.values, [stage.values for stage in stages])
+
+    def _where(self, **which: object) -> str:
+        """The file, run and target for a message."""
+        return f"{self.path}: " + ", ".join(f"{name} {shown(value)}" for name, value in which.items())
+
+    def _rows(self, columns: str, query: str, values: Sequence[object] = ()) -> list[Fields]:
+        """The rows of a query, as fields by column."""
+        names = [column.strip().rpartition(" ")[2] for column in columns.split(",")]
+        found = [dict(zip(names, row, strict=True)) for row in self._select(f"SELECT {columns} {query}", values)]
+        return [Fields(self._where(**{key: row[key] for key in ("run", "target") if key in row}), row) for row in found]
+
+    def _select(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._sqlite_errors():
+            return self.connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    @contextmanager
+    def _sqlite_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise InputError(self.path, f"cannot be used as a history: {error}", todo=TODO) from error
+
+
+COLUMNS = (
+    "run", "target", "started", "seconds", "state", "scope", "problems", "files", "versions", "report"
+)  # fmt: skip
+
+
+def _row(result: TargetResult) -> dict[str, Any]:
+    """A result as a row of the table targets."""
+    values = (
+        result.run, result.target, result.started, result.seconds, result.state, result.scope,
+        _rows_text(result.problems), _rows_text(result.files), json.dumps(dict(result.versions)), result.report,
+    )  # fmt: skip
+    return dict(zip(COLUMNS, map(plain, values), strict=True))
+
+
+def _rows_text(records: Sequence[Any]) -> str:
+    return json.dumps([asdict(record) for record in records])
+
+
+def _result(where: object, values: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> TargetResult:
+    """The result of a row of targets and its rows of stages. Raises InputError for invalid values."""
+    row = Fields(where, values)
+    data = Fields(where, {name: _from_json(row, name) for name in ("problems", "files", "versions")})
+    return TargetResult(
+        row.whole("run", MOST_RUNS), row.text("target"), row.text("started", TIMES, TIME),
+        row.number("seconds", LONGEST_SECONDS), row.one_of("state", STATES), row.one_of("scope", SCOPES),
+        problems_of(data), file_rows(data), data.named_texts("versions"), row.text("report"),
+        [_stage(Fields(where, stage)) for stage in stages],
+    )  # fmt: skip
+
+
+def file_rows(data: Fields) -> list[FileRow]:
+    """The files in the field `files`. Raises InputError for anything else."""
+    found = data.objects("files")
+    for file in found:
+        file.only([one.name for one in fields(FileRow)])
+    return [
+        FileRow(
+            file.text("name"), file.text("sha256"), file.whole("size"),
+            *(file.text(name) if name in file.values else "" for name in ("revision", "etag")),
+        )
+        for file in found
+    ]  # fmt: skip
+
+
+def problems_of(data: Fields) -> list[Problem]:
+    """The problems in the field `problems`; format 1 has their texts only. Raises InputError for anything else."""
+    found = data.values.get("problems")
+    if isinstance(found, list) and all(isinstance(one, str) for one in found):
+        return [Problem(text) for text in data.texts("problems")]
+    rows = data.objects("problems")
+    for row in rows:
+        row.only([one.name for one in fields(Problem)])
+    return [Problem(*(row.text(one.name) for one in fields(Problem))) for row in rows]
+
+
+def _stage(row: Fields) -> StageRow:
+    if row.values.get("passed") not in (0, 1):
+        raise InputError(row.where, f"passed is {shown(row.values.get('passed'))}", expected="0 or 1")
+    file, clip, stage, role, kind = map(row.text, ("file", "clip", "stage", "role", "kind"))
+    cos_mean, cos_min, rel_rmse, agreement, kl_mean, error_rate = map(row.measured, METRIC_FIELDS)
+    return StageRow(
+        file, clip, stage, role, kind, cos_mean, cos_min, rel_rmse, agreement, kl_mean, error_rate,
+        bool(row.values["passed"]),
+    )  # fmt: skip
+
+
+def _from_json(row: Fields, name: str) -> Any:
+    text = row.text(name, expected="JSON")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(row.where, f"{name} is {shown(text)}", expected="JSON") from error

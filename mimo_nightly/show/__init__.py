@@ -1,0 +1,1 @@
+"""The history of nightly runs as page, text, Markdown and JUnit XML."""

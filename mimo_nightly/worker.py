@@ -1,0 +1,188 @@
+"""The subprocess that checks one target: download, lint, run, and compare with the reference.
+
+An InputError during downloads and comparison means that the target could not be checked; lint findings and a file that
+the harness cannot open mean that it failed.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from mimo_convert.crash import without_secrets
+from mimo_convert.files import write_whole
+from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.outcome import BAD_INPUT, INTERNAL_ERROR
+from mimo_convert.terminal import tell
+from mimo_families.opening import find_reference
+from mimo_families.registry import families, system_of
+from mimo_nightly.files.fetch import fetch
+from quantize.errors import InputError
+from runtime_check.audio.manifests import find_clips
+from runtime_check.report.results import Outputs, Results
+from runtime_check.run.facts import file_facts
+from runtime_check.run.members import Paths, open_system
+from runtime_check.run.system import SystemType
+from runtime_check.run.validate import Inputs, Ready, check_language, validate_clip
+from runtime_check.static.lint import lint
+
+from .config import Target
+from .history import FAILED, PASSED, UNCHECKED, WHOLE, FileRow
+from .process import Found, Job, beside
+
+AUDIO_TOKENIZER = "audio_tokenizer"  # the role that the config's key `tokenizer` is about
+
+
+def main() -> None:
+    """Do the job on stdin; the exit status is 0 if the result was written, 3 after an unexpected exception."""
+    try:
+        do_job()
+    except InputError as error:
+        tell(f"error: {error}")
+        sys.exit(BAD_INPUT)
+    except Exception:  # shown in the target's log, and told by the status
+        sys.stderr.write(without_secrets(traceback.format_exc()))
+        sys.exit(INTERNAL_ERROR)
+
+
+def do_job() -> None:
+    """Check the target of the job on stdin and write the result."""
+    values = json.loads(sys.stdin.readline())
+    job = Job(**values | {"target": Target(**values["target"])})
+    end_with_parent()
+    be_first_out_of_memory()
+    result = beside(Path(job.folder), job.target.name, "found")
+    write_whole(result, json.dumps(asdict(check_target(job))).encode())
+
+
+def end_with_parent() -> None:
+    """Exit when stdin ends, which the parent holds open: no worker outlives its run."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def be_first_out_of_memory() -> None:
+    """Let the kernel kill this process rather than its parent if memory runs out."""
+    with suppress(OSError):  # a system without this file
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def check_target(job: Job) -> Found:
+    """Check the target. Its report, if any, is written to the job's folder."""
+    found = Found()
+    try:
+        check(job, found)
+    except EndedEarlyError as ended:
+        found.state, found.problems = ended.state, [str(ended)]
+        tell(f"{ended.state}: {ended}")
+    return found
+
+
+class EndedEarlyError(Exception):
+    """The check ended early with `state`."""
+
+    def __init__(self, state: str, why: str) -> None:
+        super().__init__(why)
+        self.state = state
+
+
+@contextmanager
+def if_wrong(state: str) -> Iterator[None]:
+    """An InputError in the block sets that state; an OSError means that the target could not be checked."""
+    try:
+        yield
+    except InputError as error:
+        raise EndedEarlyError(state, str(error)) from error
+    except OSError as error:  # a full disk, a file that went away: it is the system's
+        what = error.strerror or str(error)
+        raise EndedEarlyError(UNCHECKED, f"{error.filename or 'the system'}: {what}") from error
+
+
+def check(job: Job, found: Found) -> None:
+    """Check the target, filling in `found`, and write the report. Raises EndedEarlyError."""
+    target, results, files = job.target, Results("mimo-check"), OpenFiles(families())
+    with if_wrong(UNCHECKED):
+        paths = download(target, Path(job.cache), files, found)
+        for path in paths.values():
+            results.add(lint(path, files, target.threads, weights=found.scope == WHOLE))
+        if results.passed and found.scope == WHOLE:
+            run(target, paths, files, results)
+        html, data = (beside(Path(job.folder), target.name, kind) for kind in ("html", "json"))
+        results.write(Outputs(json=data, junit=None, html=html))
+        found.report, found.state = True, PASSED if results.passed else FAILED
+
+
+def download(target: Target, cache: Path, files: OpenFiles, found: Found) -> Mapping[str, Path]:
+    """The target's files on this disk, by the config's names."""
+    names = [name for name in (target.file, target.tokenizer) if name]
+    if target.repo:
+        fetched = fetch(target.repo, target.revision, names, cache, tell)
+        found.files, found.scope = fetched.rows, fetched.scope
+        if fetched.scope == WHOLE:
+            for row, name in zip(fetched.rows, names, strict=True):
+                files.set_sha256(fetched.paths[name], row.sha256)
+        return fetched.paths
+    paths = {name: Path(name) for name in names}
+    alike = len({path.name for path in paths.values()}) < len(paths)  # such as asr/model.gguf and tokenizer/model.gguf
+    found.files = [local_row(path, name if alike else path.name, files) for name, path in paths.items()]
+    return paths
+
+
+def local_row(path: Path, name: str, files: OpenFiles) -> FileRow:
+    """A local file with its hash. Raises InputError if it cannot be read."""
+    return FileRow(name, files.sha256(path), path.stat().st_size)
+
+
+def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Results) -> None:
+    """Run the files on every clip and compare them with the reference."""
+    system, members = members_of_target(target, paths, files)
+    inputs = prepared(target, system)
+    with if_wrong(FAILED):
+        opened = open_system(system, members, files, target.threads, inputs.repack, inputs.work)
+    for clip in inputs.clips:
+        opened.check_length(clip.path, clip.seconds)
+    ready = Ready(opened, [file_facts(member.role, member.model, files) for member in opened.members])
+    for clip in inputs.clips:
+        results.add(validate_clip(inputs, ready, system, clip.read()).check)
+
+
+def members_of_target(target: Target, paths: Mapping[str, Path], files: OpenFiles) -> tuple[SystemType, Paths]:
+    """The system of a target's file, and its files. Raises InputError if one is missing."""
+    system = system_of(files.family(paths[target.file]))
+    members = {system.family.role: paths[target.file]}
+    if target.tokenizer:
+        members[AUDIO_TOKENIZER] = paths[target.tokenizer]
+    for role in system.roles:
+        if role not in members:
+            what = f"is of the role {system.family.role.replace('_', ' ')}"
+            todo = f"give the key tokenizer, the file of its {role.replace('_', ' ')}"
+            raise InputError(target.file, what, todo=todo)
+    return system, members
+
+
+def prepared(target: Target, system: SystemType) -> Inputs:
+    """The clips and the reference of a target."""
+    if target.reference and not os.path.isfile(target.reference):
+        raise InputError(target.reference, "no such file", expected="a file of `mimo-check reference` as reference")
+    check_language(target.language or None, system)
+    clips = find_clips([Path(clip) for clip in target.audio])
+    companions = {AUDIO_TOKENIZER: target.checkpoint_tokenizer or None}
+    hashes = [clip.sha256 for clip in clips]
+    reference = find_reference(target.reference or target.checkpoint, companions, hashes, system)
+    inputs = Inputs(clips, reference, language=target.language or None, repack=target.repack)
+    inputs.check_clips()
+    return inputs
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Publish to the Hub: model card, reproduction commands, upload and verification."""

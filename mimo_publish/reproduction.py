@@ -1,0 +1,295 @@
+"""Commands of a model card: how a file was made, as recorded in it, and how to run it."""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+from mimo_convert.model.provenance import Provenance
+from mimo_convert.plan.plan import REQUANTIZED_BITS
+from mimo_families.registry import families, systems
+from quantize.backends import CONTRACTED, GGML, SIMD
+from quantize.recipes import rule_for
+from quantize.types import TYPES
+from runtime_check.run.records import FileFacts
+from runtime_check.run.system import Runtime
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+LONGEST = 88  # characters of a command on one line
+BETWEEN = "between"  # the folder of files that others are made from
+
+
+def command(*words: str) -> str:
+    """A shell command, quoted; wrapped over several lines if it is long."""
+    units: list[str] = []  # an option and its value stay together
+    for word in words:
+        if units and not word.startswith("-"):
+            units[-1] += f" {_quoted(word)}"
+        else:
+            units.append(_quoted(word))
+    lines = units[:1]
+    for unit in units[1:]:
+        if len(lines[-1]) + len(unit) < LONGEST:
+            lines[-1] += f" {unit}"
+        else:
+            lines.append(unit)
+    return " \\\n    ".join(lines)
+
+
+def path(name: str) -> str:
+    """A file name as an argument that is not an option."""
+    return f"./{name}" if name.startswith("-") else name
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for POSIX shells; control characters as bash and zsh do."""
+    if not CONTROL.search(word):
+        return shlex.quote(word)
+    escaped = re.sub(r"[\\']", r"\\\g<0>", word)
+    return "$'" + CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", escaped) + "'"
+
+
+# ── how files are run, and checked ───────────────────────────────────────────────────────────────────────────────
+
+
+def download(repo: str, names: Sequence[str]) -> str:
+    """The command that downloads files from the Hub."""
+    return command("hf", "download", repo, *map(path, names), "--local-dir", ".")
+
+
+def mimo_check(name: str, tokenizer: str, *options: str) -> str:
+    """The mimo-check command of a file; `tokenizer` is its audio tokenizer, empty if none."""
+    return command("mimo-check", path(name), *(["--tokenizer", path(tokenizer)] if tokenizer else []), *options)
+
+
+def elsewhere(facts: FileFacts, name: str, companion: str, clip: str) -> list[tuple[Runtime, str]]:
+    """Other runtimes for a file, with their commands."""
+    system = next((one for one in systems() if one.family.architecture == facts.architecture), None)
+    words = {"file": path(name), "companion": path(companion), "clip": clip}
+    runtimes = system.runtimes if system else ()
+    return [(one, command(*(word.format(**words) for word in one.command))) for one in runtimes]
+
+
+def make_reference(source: str, tokenizer: str, target: str) -> str:
+    """The command that stores a PyTorch reference of the checkpoint `source`."""
+    return command("mimo-check", "reference", source, *(["--tokenizer", tokenizer] if tokenizer else []), "-o", target)
+
+
+# ── how files were made ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Between(NamedTuple):
+    """An intermediate GGUF file."""
+
+    type: str
+    rules: tuple[str, ...] = ()
+    by_ggml: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """The options that determine its blocks."""
+        rules = [word for rule in self.rules for word in ("--tensor-type", rule)]
+        return [*rules, *(["--quantizer", GGML] if self.by_ggml else [])]
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a file was made, as recorded in it; `through` are the intermediate GGUF files."""
+
+    source: str
+    version: str
+    outtype: str
+    fused: bool
+    without: tuple[str, ...]
+    rules: tuple[str, ...]
+    by_ggml: bool
+    through: tuple[Between, ...]
+
+    @property
+    def options(self) -> list[str]:
+        """The options that determine its blocks."""
+        return Between(self.outtype, self.rules, self.by_ggml).options
+
+
+@dataclass
+class Recipe:
+    """Commands that reproduce `files` in an empty folder with one version of mimo-convert (empty: unknown).
+
+    `pinned`: each checkpoint is given by commit.
+    """
+
+    version: str
+    pinned: bool = True
+    commands: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[str]:
+        """The commands, after the installation of that version."""
+        return [command("pip", "install", "==".join(filter(None, ("mimo-convert", self.version)))), *self.commands]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """`recipes`, and `gaps`: for files with incomplete records, (name, what is missing)."""
+
+    recipes: list[Recipe]
+    gaps: list[tuple[str, str]]
+
+
+class _Run(NamedTuple):
+    """Files that differ only in type. `tokenizer` is their companion; `whole` if the same command reproduces it."""
+
+    names: list[str]
+    stem: str
+    tokenizer: str = ""
+    whole: bool = False
+
+
+def reproduction(lms: Sequence[tuple[str, FileFacts, str]], tokenizers: dict[str, FileFacts]) -> Reproduction:
+    """Reproduce files: `lms` are (name, facts, name of the audio tokenizer), `tokenizers` map names to facts.
+
+    Speech LMs that differ only in type are made by one command, with their audio tokenizer if it was made alike;
+    otherwise it is made after them and replaces theirs.
+    """
+    every = [*((name, facts) for name, facts, _ in lms), *tokenizers.items()]
+    gaps = [(name, gap) for name, facts in every if (gap := _gap(facts))]
+    made = {name: making_of(facts) for name, facts in every if not _gap(facts)}
+    recipes: dict[str, Recipe] = {}
+    for names, stem, tokenizer, whole in _runs(made, lms, tokenizers):
+        making, beside = made[names[0]], made.get(tokenizer)
+        again = bool(recipes)  # a command that makes a speech LM makes an audio tokenizer, too, which may be there
+        recipe = recipes.setdefault(making.version, Recipe(making.version))
+        if making.through:
+            recipe.commands += [line for name in names for line in _quantize(made[name], beside, name, stem)]
+        else:
+            types = list(dict.fromkeys(made[name].outtype for name in names))
+            recipe.commands.append(_convert(making, types, beside, again=again))
+            recipe.commands += [line for name in names for line in _rename(made[name], name, stem)]
+        recipe.files += names
+        recipe.pinned &= all("@" in made[name].source for name in [*names, *([tokenizer] if whole else [])])
+        if whole and tokenizer not in recipe.files:
+            recipe.commands += _rename(made[tokenizer], tokenizer, stem_of(tokenizers[tokenizer]))
+            recipe.files.append(tokenizer)
+    return Reproduction(list(recipes.values()), gaps)
+
+
+def _runs(
+    made: dict[str, Making], lms: Sequence[tuple[str, FileFacts, str]], tokenizers: dict[str, FileFacts]
+) -> list[_Run]:
+    """Group files; runs that leave the audio tokenizer to a later one come first."""
+    groups: dict[tuple[Making, str, bool], list[str]] = {}
+    for name, _, beside in lms:
+        if name in made:
+            whole = beside in made and _alike(made[name], made[beside], tokenizers[beside])
+            groups.setdefault((replace(made[name], outtype=""), beside, whole), []).append(name)
+    stems = {name: stem_of(facts) for name, facts, _ in lms} | {name: stem_of(f) for name, f in tokenizers.items()}
+    runs = [_Run(names, stems[names[0]], beside, whole) for (_, beside, whole), names in groups.items()]
+    runs.sort(key=lambda run: run.whole)
+    covered = {run.tokenizer for run in runs if run.whole}
+    return runs + [_Run([name], stems[name]) for name in tokenizers if name in made and name not in covered]
+
+
+def making_of(facts: FileFacts) -> Making:
+    """How a file was made; requires complete records (no `_gap`)."""
+    return Making(
+        source=source_of(facts),
+        version=facts.provenance.version,
+        outtype=facts.outtype,
+        fused=facts.layout == "fused",
+        without=facts.without,
+        rules=facts.recipe,
+        by_ggml=_by_ggml(facts.quantizer),
+        through=tuple(_through(facts.provenance)),
+    )
+
+
+def _through(told: Provenance) -> Iterator[Between]:
+    """The intermediate files, in order."""
+    for between in told.intermediates:
+        own = between.types.items()
+        rules = tuple(str(rule_for(name, TYPES[one], "")) for name, one in own if one in TYPES)
+        yield Between(between.type, rules, _by_ggml(between.quantizer))
+
+
+def _by_ggml(quantizer: str) -> bool:
+    """Whether all known backends are ggml."""
+    names = quantizer.split(" + ")
+    return SIMD not in names and (GGML in names or CONTRACTED in names)
+
+
+def source_of(facts: FileFacts) -> str:
+    """The checkpoint as an argument, by commit if it is known; empty if it is not recorded."""
+    told = facts.provenance
+    return "@".join(filter(None, (told.repo, told.revision))) if told.repo else ""
+
+
+def stem_of(facts: FileFacts) -> str:
+    """The file name stem of an architecture; empty if unknown."""
+    return next((family.file_stem for family in families() if family.architecture == facts.architecture), "")
+
+
+def _gap(facts: FileFacts) -> str:
+    """What a file's record lacks for reproduction; empty if nothing."""
+    if not source_of(facts):
+        return "which checkpoint it was made from"
+    if not stem_of(facts):
+        return "which model it is of"
+    return "" if facts.outtype in TYPES else "which type it was converted to"
+
+
+def _alike(lm: Making, tokenizer: Making, facts: FileFacts) -> bool:
+    """Whether one command makes both; an audio tokenizer without blocks fits any backend."""
+    same_quantizer = lm.by_ggml == tokenizer.by_ggml or not facts.quantizer
+    return (
+        (lm.version, lm.rules) == (tokenizer.version, tokenizer.rules)
+        and same_quantizer
+        and not (lm.through or tokenizer.through)
+    )
+
+
+def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, again: bool, out: str = ".") -> str:
+    """The mimo-convert command; `again` if it overwrites files."""
+    beside: list[str] = []
+    if tokenizer:
+        beside = ["--tokenizer", tokenizer.source]
+        beside += ["--tokenizer-outtype", tokenizer.outtype] if tokenizer.outtype != types[0] else []
+    flags = {"--fuse-qkv": making.fused, "--asr-only": bool(making.without)}
+    return command(
+        "mimo-convert", making.source, *beside,
+        *(word for ggml_type in types for word in ("--outtype", ggml_type)),
+        *(flag for flag, is_set in flags.items() if is_set),
+        *making.options, "--out", out, "--no-check", *(["--force"] if again else []),
+    )  # fmt: skip
+
+
+def _rename(making: Making, name: str, stem: str) -> list[str]:
+    """Rename a file from mimo-convert's default name."""
+    usual = f"{stem}-{making.outtype}.gguf"
+    return [] if name == usual else [command("mv", usual, path(name))]
+
+
+def _quantize(making: Making, tokenizer: Making | None, name: str, stem: str) -> list[str]:
+    """mimo-convert to the first intermediate type, then mimo-quantize step by step.
+
+    Q, K and V are fused last: rules of intermediate files use their separate names.
+    """
+    first, *others = making.through
+    files = [f"{BETWEEN}/{stem}-{first.type}.gguf"]
+    files += [f"{BETWEEN}/{stem}-{number}-{between.type}.gguf" for number, between in enumerate(others, 2)]
+    of_first = replace(making, rules=first.rules, by_ggml=first.by_ggml, fused=False)
+    lines = [_convert(of_first, [first.type], tokenizer, again=True, out=BETWEEN)]
+    last = Between(making.outtype, making.rules, making.by_ggml)
+    for (before, source), (after, target) in pairwise(zip((*making.through, last), (*files, path(name)), strict=True)):
+        fuse = ["--fuse-qkv"] if after is last and making.fused else []
+        insist = ["--allow-requantize"] if _is_low(before) else []
+        lines.append(command("mimo-quantize", source, target, "--outtype", after.type, *fuse, *after.options, *insist))
+    return lines
+
+
+def _is_low(between: Between) -> bool:
+    """Whether mimo-quantize needs --allow-requantize for it."""
+    types = [between.type, *(rule.rpartition("=")[2] for rule in between.rules)]
+    return any(ggml_type in TYPES and TYPES[ggml_type].bits_per_weight < REQUANTIZED_BITS for ggml_type in types)

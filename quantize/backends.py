@@ -1,0 +1,9 @@
+"""Quantization backends: the code that makes blocks, by the names that options and files have for it."""
+
+GGML, SIMD, AUTO = "ggml", "simd", "auto"
+CONTRACTED = "ggml-contracted"  # by a ggml that rounds a × b + c once, as on ARM: some blocks differ
+BACKENDS = (AUTO, GGML, SIMD)
+
+
+class BackendWarning(UserWarning):
+    """A type is quantized by ggml although a SIMD kernel was expected."""

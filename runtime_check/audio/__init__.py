@@ -1,0 +1,1 @@
+"""Audio clips: decoding, resampling, manifests, and the JFK clip."""

@@ -1,0 +1,109 @@
+"""Find audio clips: files, folders, and manifests with reference texts."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import soundfile
+
+from mimo_convert.files import MB, read_text
+from mimo_convert.json_file import parse_json
+from quantize.errors import InputError
+
+from .clips import Clip, read_clip
+
+MANIFEST = ".jsonl"
+MOST_MANIFEST_BYTES = 64 * MB
+KEPT_SAMPLES = 1 << 24  # of the first clips, that are kept: 17 minutes at 16 kHz, 64 MB
+# Of audio files, except `.raw`, which has no header.
+FORMATS = soundfile.available_formats().keys() - {"RAW"} | {"aif", "aifc", "oga", "opus"}
+SUFFIXES = frozenset(f".{name.lower()}" for name in FORMATS)
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """An audio file that can be decoded; `text` is the reference text, `clip` its decoded samples, if they are kept."""
+
+    path: Path
+    seconds: float
+    sha256: str
+    text: str | None
+    clip: Clip | None = None
+
+    def read(self) -> Clip:
+        """The clip, decoded again if its samples were not kept. Raises InputError if the file has changed."""
+        clip = self.clip or read_clip(self.path)
+        if clip.sha256 != self.sha256:
+            raise InputError(self.path, "was changed while the command ran", todo="run the command again")
+        return replace(clip, text=self.text)
+
+
+def find_clips(paths: Iterable[Path], text: str | None = None) -> list[AudioFile]:
+    """Find the audio files of `paths`: files, folders (all audio files, by name), manifests (`*.jsonl`: lines {"audio":
+    file, "text": reference}; the file relative to the manifest, the text optional).
+
+    `text` is the reference text of a single file. Raises InputError, before anything is run, for a file that is missing
+    or cannot be decoded.
+    """
+    found: list[AudioFile] = []
+    kept = 0
+    for clip in (clip for path in paths for clip in _clips_of(path)):
+        kept += len(clip.clip.wave) if clip.clip else 0
+        found.append(clip if kept <= KEPT_SAMPLES else replace(clip, clip=None))
+    if text is None:
+        return found
+    if len(found) != 1:
+        raise InputError("--text", f"is the text of one clip, found {len(found)}", todo="give a manifest")
+    return [replace(found[0], text=checked_text(text, "--text"))]
+
+
+def _clips_of(path: Path) -> Iterator[AudioFile]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise InputError(path, "has no audio files", expected="wav, flac, ogg or mp3 files")
+        yield from map(audio_file, files)
+    elif path.suffix.lower() == MANIFEST:
+        yield from _clips_of_manifest(path)
+    else:
+        yield audio_file(path)
+
+
+def _clips_of_manifest(path: Path) -> Iterator[AudioFile]:
+    text = read_text(path, MOST_MANIFEST_BYTES, expected="a manifest of JSON lines", bom=True)
+    empty = True
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _clip_of_line(path, number, line)
+            empty = False
+    if empty:
+        raise InputError(path, "names no audio files", expected='lines {"audio": FILE, "text": REFERENCE TEXT}')
+
+
+def _clip_of_line(path: Path, number: int, line: str) -> AudioFile:
+    where = f"{path}:{number}"
+    try:
+        entry = parse_json(line.encode())
+        audio, text = entry["audio"], entry.get("text")
+        if not isinstance(audio, str) or not isinstance(text, str | None):
+            raise TypeError
+        os.fsencode(audio)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            where, "is not a manifest entry", expected='{"audio": FILE, "text": REFERENCE TEXT}'
+        ) from error
+    return audio_file(path.parent / audio, None if text is None else checked_text(text, where))
+
+
+def checked_text(text: str, where: str) -> str:
+    """`text` if it contains words. Raises InputError otherwise."""
+    if not any(character.isalnum() for character in text):
+        raise InputError(where, f"{text!r} has no words")
+    return text
+
+
+def audio_file(path: Path, text: str | None = None) -> AudioFile:
+    """Decode an audio file to validate it. Raises InputError."""
+    clip = read_clip(path, text)
+    return AudioFile(path, clip.seconds, clip.sha256, clip.text, clip)

@@ -1,0 +1,5 @@
+"""Choices of command-line options, importable without the code that they select."""
+
+AUTO, ON, OFF = "auto", "on", "off"
+REPACK = (AUTO, ON, OFF)
+REFERENCE_DTYPES = ("f32", "bf16")

@@ -1,0 +1,1 @@
+"""ggml graphs over weights in the mapped GGUF file."""

@@ -1,0 +1,36 @@
+"""Transformer blocks that families share, in ggml; their PyTorch reference is `runtime_check/pytorch/layers.py`."""
+
+from typing import Protocol
+
+from .decoder import Attention
+from .graph import Graph, TensorPtr
+
+
+class BlockDims(Protocol):
+    """Sizes of a Qwen2 block."""
+
+    @property
+    def n_heads(self) -> int: ...
+    @property
+    def n_kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def rope_theta(self) -> float: ...
+    @property
+    def rms_norm_eps(self) -> float: ...
+
+
+def qwen2_block(
+    g: Graph, x: TensorPtr, name: str, d: BlockDims, positions: TensorPtr, attention: Attention
+) -> TensorPtr:
+    """A Qwen2 block (transformers, modeling_qwen2.py): (T, hidden_size) → (T, hidden_size).
+
+    Pre-norm attention with QKV biases and RoPE, then SwiGLU; `attention` maps q, k, v, (T, heads, head_dim) each, to
+    (T, heads × head_dim).
+    """
+    h = g.rms_norm(x, f"{name}attn_norm", d.rms_norm_eps)
+    q, k, v = g.qkv(h, f"{name}attn", d.n_heads, d.n_kv_heads, d.head_dim)
+    h = attention(g.rope(q, positions, d.rope_theta), g.rope(k, positions, d.rope_theta), v)
+    x = g.add(x, g.linear(h, f"{name}attn.o"))
+    return g.add(x, g.swiglu(g.rms_norm(x, f"{name}ffn_norm", d.rms_norm_eps), f"{name}ffn"))

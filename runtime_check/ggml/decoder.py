@@ -1,0 +1,146 @@
+"""Autoregressive decoding with a KV cache: prefill in batches of bounded size, then one token per step."""
+
+from collections.abc import Callable, Iterator, Sequence, Set
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .graph import Backend, Graph, State, TensorPtr, Weights
+
+Arrays = dict[str, npt.NDArray[Any]]
+Logits = npt.NDArray[np.float32]  # (vocab_size,)
+Attention = Callable[[TensorPtr, TensorPtr, TensorPtr], TensorPtr]
+Block = Callable[[int, TensorPtr, TensorPtr, Attention], TensorPtr]
+BATCH = 512  # positions read at once: more would be hardly faster, and take more memory
+HIDDEN, LOGITS = "hidden", "logits"  # outputs of the language model for the positions that were asked for
+TOKEN = "text"  # the input of a step
+
+
+class Step(NamedTuple):
+    """A generated token, and the logits, (vocab_size,), of which it is the argmax."""
+
+    token: int
+    logits: Logits
+
+
+class DecoderModel(Protocol):
+    """The decoder of a family; the type of a prompt is its own."""
+
+    backend: Backend
+    weights: Weights
+
+    @property
+    def kv_shape(self) -> tuple[int, int]:
+        """Number of blocks, and floats of a position's keys in one of them."""
+
+    def length(self, prompt: Any) -> int:
+        """Positions of a prompt."""
+
+    def inputs(self, prompt: Any, first: int, n: int) -> Arrays:
+        """The graph's inputs for positions `first` … `first + n` of a prompt."""
+
+    def embed_prompt(self, g: Graph, n: int, keep_stages: bool) -> TensorPtr:
+        """Input embeddings of `n` positions of a prompt, (n, hidden_size); with `keep_stages` its stages are
+        outputs."""
+
+    def embed_token(self, g: Graph) -> TensorPtr:
+        """Input embedding of the token in the input TOKEN, (1,) int32."""
+
+    def blocks(self, g: Graph, x: TensorPtr, cache: "Cache", n_logits: int, keep_stages: bool) -> None:
+        """(n, hidden_size) → the outputs HIDDEN and LOGITS of the last `n_logits` positions, and the stages."""
+
+
+class Cache(NamedTuple):
+    """The KV cache in a graph: its first `n_kv` positions, the new ones included."""
+
+    state: State
+    n_kv: int
+
+    def attend(self, g: Graph, n_layers: int, x: TensorPtr, block: Block) -> Iterator[TensorPtr]:
+        """Yield the output of each block, `block(i, x, positions, attention)`, whose attention is over the cache."""
+        n = int(x.contents.ne[1])
+        positions = g.input("positions", (n,), np.int32)
+        rows = g.input("cache_rows", (n,), np.int64)
+        mask = g.input("mask", (n, self.n_kv), np.float16)
+        for i in range(n_layers):
+
+            def over_cache(q: TensorPtr, k: TensorPtr, v: TensorPtr, i: int = i) -> TensorPtr:
+                k = g.kv_write(self.state[f"k{i}"], k, rows, self.n_kv)
+                v = g.kv_write(self.state[f"v{i}"], v, rows, self.n_kv)
+                return g.attend(q, k, v, mask)
+
+            x = block(i, x, positions, over_cache)
+            yield x
+
+
+class Decoder:
+    """A decoder with a KV cache of `size` positions, `n_past` of which are filled."""
+
+    def __init__(self, model: DecoderModel, size: int) -> None:
+        self.model, self.size, self.n_past = model, size, 0
+        n_layers, row = model.kv_shape
+        names = [f"{c}{i}" for i in range(n_layers) for c in "kv"]
+        self.state = State(model.backend, dict.fromkeys(names, (size, row)))
+        self._step: Graph | None = None
+
+    def read(self, prompt: Any, n_logits: int = 1, *, keep_stages: bool = False) -> Arrays:
+        """Append a prompt to the cache, in batches of BATCH positions.
+
+        Returns HIDDEN, (n_logits, hidden_size), and LOGITS, (n_logits, vocab_size), of the last `n_logits` positions;
+        with `keep_stages` also every stage of the model, of all positions.
+        """
+        runs: list[Arrays] = []
+        length = self.model.length(prompt)
+        for first in range(0, length, BATCH):
+            n = min(BATCH, length - first)
+            wanted = max(0, n - max(0, length - n_logits - first))
+            runs.append(self._read_batch(self.model.inputs(prompt, first, n), n, wanted, keep_stages))
+        names = dict.fromkeys(name for run in runs for name in run)
+        return {name: np.concatenate([run[name] for run in runs if name in run]) for name in names}
+
+    def _read_batch(self, inputs: Arrays, n: int, n_logits: int, keep_stages: bool) -> Arrays:
+        g, n_kv = Graph(self.model.backend, self.model.weights), self.n_past + n
+        embeds = self.model.embed_prompt(g, n, keep_stages)
+        self.model.blocks(g, embeds, Cache(self.state, n_kv), n_logits, keep_stages)
+        out = g.run(inputs | places(self.n_past, n, n_kv))
+        self.n_past += n
+        return {name: x.reshape(-1, x.shape[-1]) for name, x in out.items()}
+
+    def step(self, token: int) -> Logits:
+        """Append a generated `token` to the cache; returns the next logits, (vocab_size,)."""
+        if self._step is None:  # planned once, for any position
+            g = self._step = Graph(self.model.backend, self.model.weights)
+            self.model.blocks(g, self.model.embed_token(g), Cache(self.state, self.size), 1, keep_stages=False)
+        inputs = {TOKEN: np.array([token], np.int32)} | places(self.n_past, 1, self.size)
+        self.n_past += 1
+        return self._step.run(inputs)[LOGITS]
+
+    def truncate(self, n_past: int) -> None:
+        """Truncate the cache to its first `n_past` positions."""
+        self.n_past = n_past
+
+    def greedy(self, logits: Logits, n_tokens: int, stops: Set[int]) -> Iterator[Step]:
+        """Decode greedily from `logits`, (vocab_size,): yield each top-1 token with its logits, up to `n_tokens`, the
+        end of the context, or a stop token."""
+        for i in range(n_tokens):
+            token = int(logits.argmax())
+            yield Step(token, logits)
+            if token in stops or i + 1 == n_tokens or self.n_past == self.size:
+                return
+            logits = self.step(token)
+
+
+def incremental_logits(model: DecoderModel, prompt: Any, response: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Logits that predict each token of `response`, (tokens, vocab_size), by incremental decoding."""
+    decoder = Decoder(model, model.length(prompt) + len(response) - 1)
+    first = decoder.read(prompt)[LOGITS][0]
+    return np.stack([first, *(decoder.step(token) for token in response[:-1])])
+
+
+def places(first: int, n: int, n_kv: int) -> Arrays:
+    """Positions of `n` tokens from `first`, their cache rows, and the causal mask (n, n_kv)."""
+    positions = np.arange(first, first + n)
+    hidden = np.arange(n_kv) > positions[:, None]
+    mask = np.where(hidden, np.float16(-np.inf), np.float16(0))
+    return {"positions": positions.astype(np.int32), "cache_rows": positions, "mask": mask}

@@ -1,0 +1,209 @@
+"""Layers in ggml: linear, norms, rotary embedding, attention, convolution.
+
+Shapes are written as in numpy, slowest dimension first; ggml's `ne` is the reverse: an array of shape (T, d) has ne =
+(d, T).
+
+Weights stay in the mapped file. A tensor that is read after a run must be an output, because ggml reuses the memory of
+all others. A graph is allocated once and can be run any number of times.
+"""
+
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import ggml
+import numpy as np
+import numpy.typing as npt
+
+from quantize.types import BY_GGML
+
+from .memory import Backend, State, TensorPtr, Weights, new_context, new_tensor, shape_of
+
+Array = npt.NDArray[Any]
+
+MAX_NODES = 16384
+WORK_FOR_THREADS = 64_000_000  # below, a graph is done before a second thread has met it at the first barrier
+LAYER_NORM_EPS = 1e-5
+DTYPES = {
+    "float32": ggml.GGML_TYPE_F32, "float16": ggml.GGML_TYPE_F16, "int32": ggml.GGML_TYPE_I32,
+    "int64": ggml.GGML_TYPE_I64,
+}  # fmt: skip
+
+__all__ = ["Backend", "Graph", "State", "TensorPtr", "Weights", "shape_of"]
+
+
+class Graph:
+    """A graph under construction, then ready to `run`.
+
+    With `widen`, F16 and BF16 weights are cast to F32 in the graph. Otherwise ggml rounds the *activations* of such a
+    product to the weights' type, by up to 2⁻¹¹ for F16, which is enough to flip a code of the residual quantizer.
+    """
+
+    def __init__(self, backend: Backend, weights: Weights, *, widen: bool = False) -> None:
+        self.backend, self.weights, self.widen = backend, weights, widen
+        self.ctx = new_context(2 * MAX_NODES, ggml.ggml_graph_overhead_custom(MAX_NODES, False))
+        self.graph = ggml.ggml_new_graph_custom(self.ctx, MAX_NODES, False)
+        buffer_type = ggml.ggml_backend_get_default_buffer_type(backend.handle)
+        self.allocator = ggml.ggml_gallocr_new(buffer_type)
+        weakref.finalize(self, ggml.ggml_free, self.ctx)
+        weakref.finalize(self, ggml.ggml_gallocr_free, self.allocator)
+        self.inputs: dict[str, TensorPtr] = {}
+        self.outputs: dict[str, TensorPtr] = {}
+        self.planned = False
+        self.work = 0  # weights' bytes × rows they are multiplied with
+
+    # ── ends of the graph ────────────────────────────────────────────────────────────────────────────────────────
+
+    def input(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> TensorPtr:
+        """An input tensor, which every `run` fills by `name`."""
+        tensor = new_tensor(self.ctx, DTYPES[np.dtype(dtype).name], shape)
+        ggml.ggml_set_input(tensor)
+        self.inputs[name] = tensor
+        return tensor
+
+    def output(self, name: str, tensor: TensorPtr) -> TensorPtr:
+        """Make `tensor`, which must not be a view, an output under `name`."""
+        ggml.ggml_set_output(tensor)
+        self.expand(tensor)
+        self.outputs[name] = tensor
+        return tensor
+
+    def expand(self, tensor: TensorPtr) -> None:
+        """Add `tensor` and its inputs to the graph."""
+        ggml.ggml_build_forward_expand(self.graph, tensor)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the graph: inputs by name → outputs by name, in numpy shapes."""
+        if not self.planned:
+            if not ggml.ggml_gallocr_alloc_graph(self.allocator, self.graph):
+                raise MemoryError("ggml cannot allocate the graph")
+            self.backend.account(self, ggml.ggml_gallocr_get_buffer_size(self.allocator, 0))
+            self.planned = True
+        for name, tensor in self.inputs.items():
+            array = np.ascontiguousarray(inputs[name])
+            assert DTYPES[array.dtype.name] == tensor.contents.type, name
+            assert array.nbytes == ggml.ggml_nbytes(tensor), name
+            ggml.ggml_backend_tensor_set(tensor, array.ctypes.data, 0, array.nbytes)
+        threads = self.backend.threads if self.work > WORK_FOR_THREADS else 1
+        ggml.ggml_backend_cpu_set_n_threads(self.backend.handle, threads)
+        status = ggml.ggml_backend_graph_compute(self.backend.handle, self.graph)
+        assert status == ggml.GGML_STATUS_SUCCESS, f"ggml status {status}"
+        return {name: self._read(tensor) for name, tensor in self.outputs.items()}
+
+    def _read(self, tensor: TensorPtr) -> Array:
+        dtype = np.int32 if tensor.contents.type == ggml.GGML_TYPE_I32 else np.float32
+        array = np.empty(shape_of(tensor), dtype)
+        ggml.ggml_backend_tensor_get(tensor, array.ctypes.data, 0, array.nbytes)
+        return array
+
+    # ── layers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def weight(self, name: str) -> TensorPtr:
+        """A weight as an operand of a product; cast to F32 with `widen` if it is F16 or BF16."""
+        tensor = self.weights[name]
+        if self.widen and BY_GGML[tensor.contents.type].name in ("f16", "bf16"):
+            return ggml.ggml_cast(self.ctx, tensor, ggml.GGML_TYPE_F32)
+        return tensor
+
+    def linear(self, x: TensorPtr, name: str) -> TensorPtr:
+        """Linear layer: (…, n_in) → (…, n_out), with a bias if the file has one."""
+        return self._multiply(self.weight(f"{name}.weight"), x, f"{name}.bias")
+
+    def _multiply(self, weight: TensorPtr, x: TensorPtr, bias: str) -> TensorPtr:
+        self.work += ggml.ggml_nbytes(weight) * ggml.ggml_nrows(x)
+        y = ggml.ggml_mul_mat(self.ctx, weight, x)
+        return ggml.ggml_add(self.ctx, y, self.weights[bias]) if bias in self.weights else y
+
+    def rows(self, name: str, ids: TensorPtr) -> TensorPtr:
+        """Embedding lookup: ids (n,) → (n, columns) float32, from any type."""
+        return ggml.ggml_get_rows(self.ctx, self.weights[f"{name}.weight"], ids)
+
+    def rms_norm(self, x: TensorPtr, name: str, eps: float) -> TensorPtr:
+        """RMS norm (Zhang & Sennrich 2019) with a weight: (…, d) → (…, d)."""
+        return ggml.ggml_mul(self.ctx, ggml.ggml_rms_norm(self.ctx, x, eps), self.weights[f"{name}.weight"])
+
+    def layer_norm(self, x: TensorPtr, name: str) -> TensorPtr:
+        """Layer norm (Ba et al. 2016) with weight and bias: (…, d) → (…, d)."""
+        x = ggml.ggml_mul(self.ctx, ggml.ggml_norm(self.ctx, x, LAYER_NORM_EPS), self.weights[f"{name}.weight"])
+        return ggml.ggml_add(self.ctx, x, self.weights[f"{name}.bias"])
+
+    def rope(self, x: TensorPtr, positions: TensorPtr, theta: float) -> TensorPtr:
+        """Rotary embedding (Su et al. 2021) in the NeoX layout: x (T, n_heads, head_dim), positions (T,)."""
+        head_dim = shape_of(x)[-1]
+        return ggml.ggml_rope_ext(
+            self.ctx, x, positions, None, head_dim, ggml.GGML_ROPE_TYPE_NEOX, 0, theta, 1.0, 0.0, 1.0, 0.0, 0.0
+        )
+
+    def heads(self, x: TensorPtr, first: int, n_heads: int, head_dim: int) -> TensorPtr:
+        """View columns from `first` of x (T, columns) as (T, n_heads, head_dim)."""
+        t = x.contents
+        return ggml.ggml_view_3d(self.ctx, x, head_dim, n_heads, t.ne[1], head_dim * t.nb[0], t.nb[1], first * t.nb[0])
+
+    def qkv(self, x: TensorPtr, name: str, n_heads: int, n_kv_heads: int, head_dim: int) -> list[TensorPtr]:
+        """Queries, keys and values of x (T, columns), (T, heads, head_dim) each, from fused or separate weights."""
+        counts = (n_heads, n_kv_heads, n_kv_heads)
+        if f"{name}.qkv.weight" in self.weights:
+            fused = self.linear(x, f"{name}.qkv")
+            firsts = (0, n_heads * head_dim, (n_heads + n_kv_heads) * head_dim)
+            return [self.heads(fused, first, n, head_dim) for first, n in zip(firsts, counts, strict=True)]
+        return [self.heads(self.linear(x, f"{name}.{c}"), 0, n, head_dim) for c, n in zip("qkv", counts, strict=True)]
+
+    def attend(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, mask: TensorPtr | None) -> TensorPtr:
+        """Scaled dot-product attention (grouped-query): q (…, T, n_heads, head_dim) over k, v (…, S, n_kv_heads,
+        head_dim) → (… × T, n_heads × head_dim).
+
+        `mask`, (T, S) float16 of 0 and -infinity, is added to the scores. It is computed in float32 by flash attention,
+        which holds only a tile of scores in memory.
+        """
+        head_dim, n_heads = q.contents.ne[0], q.contents.ne[1]
+        q, k, v = (ggml.ggml_permute(self.ctx, t, 0, 2, 1, 3) for t in (q, k, v))  # (…, heads, T, head_dim)
+        out = ggml.ggml_flash_attn_ext(self.ctx, q, k, v, mask, head_dim**-0.5, 0.0, 0.0)  # (…, T, heads, head_dim)
+        batch = ggml.ggml_nelements(out) // (head_dim * n_heads)
+        return ggml.ggml_reshape_2d(self.ctx, out, head_dim * n_heads, batch)
+
+    def kv_write(self, cache: TensorPtr, x: TensorPtr, rows: TensorPtr, n: int) -> TensorPtr:
+        """Write x (T, heads, head_dim) to `rows` (T,) of a cache (S, row); returns its first `n` rows, (n, heads,
+        head_dim)."""
+        head_dim, n_heads, n_tokens = x.contents.ne[:3]
+        flat = ggml.ggml_view_2d(self.ctx, x, n_heads * head_dim, n_tokens, x.contents.nb[2], 0)
+        written = ggml.ggml_set_rows(self.ctx, cache, flat, rows)
+        nb = written.contents.nb
+        return ggml.ggml_view_3d(self.ctx, written, head_dim, n_heads, n, head_dim * nb[0], nb[1], 0)
+
+    def last_rows(self, x: TensorPtr, n: int) -> TensorPtr:
+        """View the last `n` rows of x (T, columns)."""
+        t = x.contents
+        return ggml.ggml_view_2d(self.ctx, x, t.ne[0], n, t.nb[1], (t.ne[1] - n) * t.nb[1])
+
+    def reshape(self, x: TensorPtr, shape: tuple[int, ...]) -> TensorPtr:
+        """Reshape to a numpy shape of at most four dimensions."""
+        return ggml.ggml_reshape_4d(self.ctx, x, *reversed((1,) * (4 - len(shape)) + shape))
+
+    def swiglu(self, x: TensorPtr, name: str) -> TensorPtr:
+        """SwiGLU feed-forward layer (Shazeer 2020): down(silu(gate(x)) × up(x)), (T, d) → (T, d)."""
+        gate, up = self.linear(x, f"{name}.gate"), self.linear(x, f"{name}.up")
+        return self.linear(ggml.ggml_swiglu_split(self.ctx, gate, up), f"{name}.down")
+
+    def convolution(self, x: TensorPtr, name: str, *, stride: int = 1, padding: int = 0) -> TensorPtr:
+        """1-D convolution: (T, n_in) → (T', n_out), in float32 (`ggml_conv_1d` would round the activations to F16)."""
+        kernel = self.weights[f"{name}.weight"]  # (n_out, n_in, kernel_size)
+        n_out, n_in, size = shape_of(kernel)
+        time_last = ggml.ggml_cont(self.ctx, ggml.ggml_transpose(self.ctx, x))
+        windows = ggml.ggml_im2col(
+            self.ctx, kernel, time_last, stride, 0, padding, 0, 1, 0, False, ggml.GGML_TYPE_F32
+        )  # (T', n_in × kernel_size)
+        if kernel.contents.type != ggml.GGML_TYPE_F32:
+            kernel = ggml.ggml_cast(self.ctx, kernel, ggml.GGML_TYPE_F32)
+        return self._multiply(ggml.ggml_reshape_2d(self.ctx, kernel, n_in * size, n_out), windows, f"{name}.bias")
+
+    def add(self, a: TensorPtr, b: TensorPtr) -> TensorPtr:
+        """Elementwise sum, broadcasting b."""
+        return ggml.ggml_add(self.ctx, a, b)
+
+    def mul(self, a: TensorPtr, b: TensorPtr) -> TensorPtr:
+        """Elementwise product, broadcasting b."""
+        return ggml.ggml_mul(self.ctx, a, b)
+
+    def gelu(self, x: TensorPtr) -> TensorPtr:
+        """GELU (Hendrycks & Gimpel 2016), exact, with erf."""
+        return ggml.ggml_gelu_erf(self.ctx, x)

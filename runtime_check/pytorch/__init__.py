@@ -1,0 +1,1 @@
+"""The PyTorch reference: weights from a checkpoint's shards, and layers."""

@@ -1,0 +1,98 @@
+"""Layers in PyTorch, the reference of `runtime_check/ggml/graph.py`: norms, rotary embedding, attention, convolution,
+the Qwen2 block. Weights come from a callable; any leading batch dimensions are accepted."""
+
+import math
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .weights import Weights
+
+LAYER_NORM_EPS = 1e-5
+
+
+class BlockDims(Protocol):
+    """Sizes of a Qwen2 block."""
+
+    @property
+    def n_heads(self) -> int: ...
+    @property
+    def n_kv_heads(self) -> int: ...
+    @property
+    def rope_theta(self) -> float: ...
+    @property
+    def rms_norm_eps(self) -> float: ...
+
+
+def rope(x: Tensor, positions: Tensor, theta: float) -> Tensor:
+    """Rotary embedding (Su et al. 2021) in the NeoX layout: x (…, n_heads, T, head_dim), positions (T,)."""
+    half = x.shape[-1] // 2
+    frequencies = theta ** (-torch.arange(half, dtype=torch.float32) / half)
+    angles = positions[:, None].float() * frequencies  # (T, half)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMS norm (Zhang & Sennrich 2019), computed in float32: (…, d) → (…, d)."""
+    h = x.float()
+    return (h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
+
+
+def layer_norm(x: Tensor, w: Weights, name: str) -> Tensor:
+    """Layer norm (Ba et al. 2016): (…, d) → (…, d)."""
+    return F.layer_norm(x, x.shape[-1:], w(f"{name}.weight"), w(f"{name}.bias"), LAYER_NORM_EPS)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention (grouped-query): q (…, n_heads, T, head_dim) over k, v (…, n_kv_heads, S, head_dim)
+    → (…, T, n_heads × head_dim); the softmax is float32."""
+    repeats = q.shape[-3] // k.shape[-3]
+    k, v = k.repeat_interleave(repeats, -3), v.repeat_interleave(repeats, -3)
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (…, n_heads, T, S)
+    if mask is not None:
+        scores = scores + mask
+    return (scores.float().softmax(-1).to(v.dtype) @ v).transpose(-2, -3).flatten(-2)
+
+
+def heads(x: Tensor, n_heads: int) -> Tensor:
+    """Split heads: (…, T, n_heads × head_dim) → (…, n_heads, T, head_dim)."""
+    return x.unflatten(-1, (n_heads, -1)).transpose(-2, -3)
+
+
+def convolution(x: Tensor, w: Weights, name: str, stride: int = 1, padding: int = 0, bias: bool = True) -> Tensor:
+    """1-D convolution: (…, T, n_in) → (…, T', n_out)."""
+    kernel = w(f"{name}.weight")
+    time_last = x.transpose(-1, -2).to(kernel.dtype)
+    y = F.conv1d(time_last, kernel, w(f"{name}.bias") if bias else None, stride=stride, padding=padding)
+    return y.transpose(-1, -2)
+
+
+Cache = dict[int, tuple[Tensor, Tensor]]  # layer → its keys and values so far, (…, n_kv_heads, positions, head_dim)
+
+
+def qwen2_block(
+    x: Tensor, w: Weights, name: str, d: BlockDims, positions: Tensor, mask: Tensor | None,
+    cache: Cache | None = None, layer: int = 0,
+) -> Tensor:  # fmt: skip
+    """A Qwen2 block (transformers, modeling_qwen2.py): (…, T, hidden_size) → (…, T, hidden_size).
+
+    With a cache, T new positions attend to all before them.
+    """
+    h = rms_norm(x, w(f"{name}input_layernorm.weight"), d.rms_norm_eps)
+    q, k, v = (
+        heads(F.linear(h, w(f"{name}self_attn.{c}_proj.weight"), w(f"{name}self_attn.{c}_proj.bias")), n)
+        for c, n in (("q", d.n_heads), ("k", d.n_kv_heads), ("v", d.n_kv_heads))
+    )
+    q, k = rope(q, positions, d.rope_theta), rope(k, positions, d.rope_theta)
+    if cache is not None:
+        if layer in cache:
+            k, v = (torch.cat([old, new], -2) for old, new in zip(cache[layer], (k, v), strict=True))
+        cache[layer] = (k, v)
+    x = x + F.linear(attend(q, k, v, mask), w(f"{name}self_attn.o_proj.weight"))
+    h = rms_norm(x, w(f"{name}post_attention_layernorm.weight"), d.rms_norm_eps)
+    gate, up = F.linear(h, w(f"{name}mlp.gate_proj.weight")), F.linear(h, w(f"{name}mlp.up_proj.weight"))
+    return x + F.linear(F.silu(gate) * up, w(f"{name}mlp.down_proj.weight"))

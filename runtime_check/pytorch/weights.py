@@ -1,0 +1,52 @@
+"""Weights of a checkpoint in PyTorch, one tensor in memory at a time."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mimo_convert.formats.tensor import TensorSlice
+from mimo_convert.model.checkpoint import Checkpoint
+from quantize.types import BF16
+
+HEAD_ROWS_AT_ONCE = 16384
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Weights(Protocol):
+    """Weights by checkpoint name; activations take their dtype."""
+
+    def __call__(self, name: str) -> Tensor:
+        """The whole tensor."""
+
+    def rows(self, name: str, ids: Tensor) -> Tensor:
+        """Rows `ids` (any shape) of a matrix: (*ids.shape, columns)."""
+
+
+class CheckpointWeights:
+    """Weights read from the shards on demand, not cached."""
+
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+        self.tensors, self.dtype = checkpoint.tensors, dtype
+
+    def __call__(self, name: str) -> Tensor:
+        info = self.tensors[name]
+        return self._read(info).reshape(info.shape)
+
+    def _read(self, info: TensorSlice, first: int = 0, n: int | None = None) -> Tensor:
+        if self.dtype is torch.bfloat16 and info.ggml_type is BF16:
+            return torch.from_numpy(info.read(first, n)).view(torch.bfloat16)
+        return torch.from_numpy(info.read_float32(first, n)).to(self.dtype)
+
+    def rows(self, name: str, ids: Tensor) -> Tensor:
+        """Rows `ids` (any shape) of a matrix: (*ids.shape, columns)."""
+        unique, inverse = torch.unique(ids, return_inverse=True)
+        rows = [self._read(self.tensors[name], int(i), 1) for i in unique]
+        return torch.cat(rows)[inverse]
+
+    def row_blocks(self, name: str) -> Iterator[Tensor]:
+        """Yield the rows of a large matrix, HEAD_ROWS_AT_ONCE at a time."""
+        info = self.tensors[name]
+        for first in range(0, info.n_rows, HEAD_ROWS_AT_ONCE):
+            yield self._read(info, first, min(HEAD_ROWS_AT_ONCE, info.n_rows - first))

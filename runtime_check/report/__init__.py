@@ -1,0 +1,1 @@
+"""Reports as JSON, table, JUnit XML and HTML page."""

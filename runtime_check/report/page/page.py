@@ -1,0 +1,182 @@
+"""The report as one HTML page: no script, no request, only the contents of the JSON report (docs/json.md).
+
+The page is page.html.j2 within base.html.j2. This module renders the top; parts.py checks and tensors, plots.py plots;
+numbers are formatted by mimo_convert/numbers_text.py.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+
+from mimo_convert.numbers_text import FILTERS, cosine, count, rate, size, small
+from runtime_check.report.records import Conversion, Report, file_name, files_run
+from runtime_check.report.safe_text import safe
+from runtime_check.report.suites import LINT, TENSORS, Suite, suites_of
+
+from .parts import CheckView, TensorsView, verdict_word
+
+PALETTE = Path(__file__).with_name("palette.css")  # the colours of pages and plots
+KINDS = {LINT: "Lint of", TENSORS: "Tensors of", "check": ""}  # what a suite is, before its name
+REASONS = 20  # of one suite, that are shown at once
+
+
+class Figure(NamedTuple):
+    """A key number of a file."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+class Section(NamedTuple):
+    """A section of the page."""
+
+    anchor: str
+    title: str
+
+
+class Reason(NamedTuple):
+    """A failed gate and its problem."""
+
+    gate: str
+    problem: str
+
+
+def as_html(report: Report) -> str:
+    """The report as an HTML page, deterministic."""
+    told: Report = safe(report)
+    suites = suites_of(told)
+    files = files_of(told)
+    checks = [CheckView(number, check) for number, check in enumerate(told.checks, 1)]
+    return template().render(
+        report=told,
+        title=title_of(files),
+        verdict=verdict_word(told.passed),
+        gates=sum(suite.n_gates for suite in suites),
+        failed=[suite for suite in suites if suite.failed],
+        n_failed=sum(len(suite.failed) for suite in suites),
+        figures=figures_of(told, suites, files),
+        sections=sections_of(told, checks),
+        files=files,
+        checks=checks,
+        tensors=list(map(TensorsView, told.tensors)),
+        KINDS=KINDS,
+        REASONS=REASONS,
+    )
+
+
+@cache
+def template() -> jinja2.Template:
+    """The page's template."""
+    found = environment()
+    found.filters |= {"file_name": file_name, "verdict": verdict_word, "reasons": reasons_of, "notes": notes_of}
+    return found.get_template("page.html.j2")
+
+
+def environment(*folders: Path) -> jinja2.Environment:
+    """A Jinja environment for templates in `folders`, which may extend base.html.j2 and macros.html.j2."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]), autoescape=True,
+        undefined=jinja2.ChainableUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= FILTERS
+    return made
+
+
+class FileView(NamedTuple):
+    """A GGUF file as far as it is known; None or empty is unknown."""
+
+    file: str
+    bytes: int
+    type: str = ""
+    layout: str = ""
+    bits_per_weight: float | None = None
+    quantizer: str = ""
+    tensor_types: Mapping[str, int] | None = None
+    sha256: str = ""
+
+
+def files_of(report: Report) -> list[FileView]:
+    """Every GGUF file once: files that were run, then files that were converted, linted or compared."""
+    files = [FileView(**{name: getattr(file, name) for name in FileView._fields}) for file in files_run(report.checks)]
+    known = {file_name(file.file) for file in files}
+    converted = [
+        FileView(one.file, one.bytes, one.type, one.layout, one.bits_per_weight, one.quantizer, one.tensor_types)
+        for one in report.conversions
+    ]
+    linted = [FileView(one.file, one.bytes) for one in report.lint]
+    compared = [FileView(one.file, 0) for one in report.tensors]
+    others: dict[str, FileView] = {}
+    for file in (*converted, *linted, *compared):
+        others.setdefault(file_name(file.file), file)
+    return [*files, *(file for name, file in others.items() if name not in known)]
+
+
+def title_of(files: list[FileView]) -> str:
+    """The page's title: the files."""
+    names = [file_name(file.file) for file in files]
+    if len(names) <= 2:
+        return " and ".join(names) or "no files"
+    return f"{names[0]} and {len(names) - 1} other files"
+
+
+def figures_of(report: Report, suites: list[Suite], files: list[FileView]) -> list[Figure]:
+    """The key numbers, as far as they were measured; the worst over several checks."""
+    gates = sum(suite.n_gates for suite in suites)
+    passed = gates - sum(len(suite.failed) for suite in suites)
+    figures = [Figure("gates passed", f"{count(passed)} of {count(gates)}")] if gates else []
+    rates = [check.words.rate or 0.0 for check in report.checks if check.words]
+    if report.words:
+        words = report.words.words
+        figures.append(Figure("word error rate", rate(words.rate), f"of {count(words.words)} words"))
+    elif rates:
+        figures.append(Figure("word error rate", rate(max(rates))))
+    stages = [stage for check in report.checks for stage in check.stages]
+    cosines = [(stage.cos_min, stage.name) for stage in stages if stage.cos_min is not None]
+    if cosines:
+        lowest, name = min(cosines)
+        figures.append(Figure("lowest cosine", cosine(lowest), name))
+    divergences = [check.steps.kl_mean for check in report.checks if check.steps]
+    if divergences:
+        worst_of_all = max(divergences, key=lambda kl: math.inf if kl is None else kl)  # None is not a number
+        figures.append(Figure("KL divergence", small(worst_of_all), "nats a step"))
+    n_bytes = sum(file.bytes for file in files)
+    if n_bytes:
+        figures.append(Figure("size", size(n_bytes), f"{len(files)} files" if len(files) > 1 else ""))
+    return figures
+
+
+def sections_of(report: Report, checks: list[CheckView]) -> list[Section]:
+    """The sections of the page, for its navigation."""
+    several = [Section("checks", "Checks")] if len(checks) > 1 else []
+    parts = (
+        ("tensors", "Tensors", report.tensors),
+        ("lint", "Lint", report.lint),
+        ("conversions", "Conversion", report.conversions),
+    )
+    return [
+        Section("files", "Files"),
+        *(several or [Section(check.anchor, check.name) for check in checks]),
+        *(Section(part, title) for part, title, found in parts if found),
+        Section("made", "How this was made"),
+    ]
+
+
+def reasons_of(suite: Suite) -> list[Reason]:
+    """The failures of a suite."""
+    return [Reason(case.name, case.summary) for case in suite.failed]
+
+
+def notes_of(conversion: Conversion) -> list[tuple[str, Mapping[str, str]]]:
+    """Title → tensor → reason, of tensors that were not converted as requested."""
+    promoted = dict.fromkeys(conversion.promoted_to_f32, "a weight is beyond F16's range")
+    notes = (
+        ("of another type", conversion.fallbacks),
+        ("promoted to F32", promoted),
+        ("skipped", conversion.skipped),
+    )
+    return [(f"{len(found)} tensor{'s' if len(found) > 1 else ''} {what}", found) for what, found in notes if found]

@@ -1,0 +1,285 @@
+"""Plots as inline SVG. Colours and fonts come from the page's CSS classes (page.html.j2).
+
+All scales are logarithmic; plots are 340 units wide, about a phone's width. Failures are marked by shape as well as
+colour; each mark has a tooltip.
+"""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 46, 6, 30, 34  # units; what is left and right, above and below the marks
+HEIGHT = 216  # of plots over positions
+FILE_BOX = (-6, -24, WIDTH + 12, HEIGHT + 32)  # of a file of its own: x, y, width, height, with room for its title
+FILE_SCALE = 1.2  # its pixels by its units
+ROW = 34  # of plots in rows: a name, and its marks closer to it than to the next
+DECADES = 9  # a scale shows no more; what is smaller lies on its end
+CHARACTER = 6.1  # about the width of one, for the legend
+STEPS = (1, 2, 5)
+MOST_LABELS = 5  # beside each other
+
+SHAPES = {
+    "mean": "m-2.7 0a2.7 2.7 0 1 0 5.4 0a2.7 2.7 0 1 0-5.4 0z",
+    "worst": "m0-3.5l3.5 3.5l-3.5 3.5l-3.5-3.5z",
+    "dot": "m-1.5 0a1.5 1.5 0 1 0 3 0a1.5 1.5 0 1 0-3 0z",
+    "expected": "m-3.2 0h6.4",
+    "failed": "m-5.5 0a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0-11 0z",
+}  # by the class of what is drawn
+
+
+class Measure(NamedTuple):
+    """The quantity of a scale: `distance` maps a value to the error that is plotted, `label` formats an error."""
+
+    distance: Callable[[float], float]
+    label: Callable[[float], str]
+    least: float  # smaller errors are none
+    none: str  # the label of no error at all
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series of marks: a value per position (None: missing) with a note each.
+
+    `style` is a class of SHAPES; `gates` are thresholds per position; `failed` positions are ringed.
+    """
+
+    name: str
+    style: str
+    values: Sequence[float | None]
+    notes: Sequence[str] = ()
+    gates: Sequence[float | None] = ()
+    failed: Collection[int] = ()
+    gate_name: str = "gate"
+
+
+class Point(NamedTuple):
+    """A point in units of the plot."""
+
+    x: float
+    y: float
+
+
+def over_positions(
+    title: str, description: str, across: str, measure: Measure, series: Sequence[Series], *, joined: bool = True
+) -> Markup:
+    """Plot errors over positions: layers, steps or tensors. `across` labels the axis; `joined` draws lines."""
+    scale = _Scale(measure, series)
+    count = len(series[0].values)
+    bottom = HEIGHT - BOTTOM
+
+    def at(position: float, value: float) -> Point:
+        x = LEFT + (position + 0.5) / count * (WIDTH - LEFT - RIGHT)
+        return Point(x, bottom - scale.share(value) * (bottom - TOP))
+
+    parts = [_legend(series)]
+    for tick in scale.ticks:
+        y = bottom - scale.place(tick) * (bottom - TOP)
+        parts.append(_line("grid", Point(LEFT, y), Point(WIDTH - RIGHT, y)))
+        parts.append(_text("tick end", Point(LEFT - 5, y + 3.5), scale.label(tick)))
+    for position in _whole_ticks(count):
+        parts.append(_text("tick middle", Point(at(position, 0).x, bottom + 14), str(position)))
+    parts.append(_text("axis middle", Point((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4), across))
+
+    for one in series:
+        gates = [(i, gate) for i, gate in enumerate(one.gates) if gate is not None]
+        parts.append(_path(f"gate {one.style}", "".join(
+            f"M{at(i - 0.5, gate).x:.1f} {at(i, gate).y:.1f}H{at(i + 0.5, gate).x:.1f}" for i, gate in gates
+        )))  # fmt: skip
+        if joined:
+            parts.append(_path(f"join {one.style}", _joined(
+                [None if value is None else at(i, value) for i, value in enumerate(one.values)]
+            )))  # fmt: skip
+    parts += _marks(series, at)
+    return _svg(HEIGHT, title, description, parts)
+
+
+def in_rows(title: str, description: str, names: Sequence[str], measure: Measure, series: Sequence[Series]) -> Markup:
+    """Plot errors in a row per name: stages. Thresholds are strokes across the row."""
+    scale = _Scale(measure, series)
+    bottom = TOP + ROW * len(names)
+    left, right = 8, WIDTH - 18
+
+    def at(position: float, value: float) -> Point:
+        return Point(left + scale.share(value) * (right - left), TOP + ROW * position + 20)
+
+    parts = [_legend(series)]
+    for number, tick in enumerate(reversed(scale.ticks)):
+        x = left + scale.place(tick) * (right - left)
+        parts.append(_line("grid", Point(x, TOP), Point(x, bottom)))
+        if len(scale.ticks) <= MOST_LABELS or number % 2 == 0:
+            anchor = "start" if x == left else "middle"
+            parts.append(_text(f"tick {anchor}", Point(x, bottom + 13), scale.label(tick)))
+    for position, name in enumerate(names):
+        parts.append(_text("name", Point(left, TOP + ROW * position + 10), name))
+        reached = [at(position, one.values[position] or 0.0) for one in series if one.values[position] is not None]
+        if reached:
+            parts.append(_line("span", min(reached), max(reached)))
+    for one in series:
+        gates = [at(i, gate) for i, gate in enumerate(one.gates) if gate is not None]
+        parts.append(_path(f"gate {one.style}", "".join(f"M{x:.1f} {y - 6:.1f}v12" for x, y in gates)))
+    parts += _marks(series, at)
+    return _svg(bottom + 20, title, description, parts)
+
+
+def as_file(svg: Markup, title: str, style: str) -> str:
+    """A plot over positions as an SVG file with a `title`; `style` is its CSS."""
+    _, _, inside = svg.partition(">")
+    return Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{}" height="{}" viewBox="{} {} {} {}">\n'
+        '<style>{}</style>\n<rect class="ground" x="{}" y="{}" width="{}" height="{}" rx="6"/>\n{}\n{}\n'
+    ).format(
+        *(round(length * FILE_SCALE) for length in FILE_BOX[2:]), *FILE_BOX, Markup(style), *FILE_BOX,
+        _text("name", Point(4, -8), title), Markup(inside),
+    )  # fmt: skip
+
+
+# ── scales ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Scale:
+    """A logarithmic scale with ticks at 1, 2, 5; a zero error lies at its end."""
+
+    def __init__(self, measure: Measure, series: Sequence[Series]) -> None:
+        values = [value for one in series for value in (*one.values, *one.gates) if value is not None]
+        errors = [measure.distance(value) for value in values]
+        there = [error for error in errors if 0 < error < math.inf] or [1.0]
+        low, high = _step_below(min(there)), _step_above(max(there))
+        low = max(low, measure.least, _step_below(high * 10.0**-DECADES))
+        if low >= high:
+            low, high = _step_below(low / 2), _step_above(high * 2)
+        self.has_end = any(error < low for error in errors)
+        if self.has_end:  # below all that is drawn to scale
+            low = _step_below(low / 2)
+        self.measure, self.low, self.high = measure, low, high
+        self.ticks = self._ticks()
+
+    def _ticks(self) -> list[float]:
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        steps = STEPS if self.high / self.low <= 200 else STEPS[:1]
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        inside = [tick for tick in ticks if self.low * 0.999 <= tick <= self.high * 1.001]
+        return [self.low, *inside] if self.has_end and not math.isclose(inside[0], self.low) else inside
+
+    def place(self, error: float) -> float:
+        """The position of an error, 0 to 1."""
+        error = self.high if math.isnan(error) else min(max(error, self.low), self.high)
+        return math.log(error / self.low) / math.log(self.high / self.low)
+
+    def share(self, value: float) -> float:
+        """The position of a value, 0 to 1."""
+        return self.place(self.measure.distance(value))
+
+    def label(self, error: float) -> str:
+        """The label of an error."""
+        return self.measure.none if self.has_end and math.isclose(error, self.low) else self.measure.label(error)
+
+
+def _step_below(error: float) -> float:
+    decade = 10.0 ** math.floor(math.log10(error))
+    return max(step * decade for step in STEPS if step * decade <= error * 1.000001)
+
+
+def _step_above(error: float) -> float:
+    decade = 10.0 ** math.floor(math.log10(error))
+    return min(step * decade for step in (*STEPS, 10) if step * decade >= error * 0.999999)
+
+
+def _whole_ticks(count: int) -> range:
+    """At most eight round positions."""
+    step = next(size * 10**power for power in range(9) for size in STEPS if count <= 8 * size * 10**power)
+    return range(0, count, step)
+
+
+def error_label(error: float) -> str:
+    """Format an error: 0.001, or 10⁻⁵ if that is shorter."""
+    exponent = math.floor(math.log10(error) + 1e-9)
+    if exponent >= -3:
+        return f"{error:.{max(0, -exponent)}f}"
+    digit = round(error / 10.0**exponent)
+    power = f"10⁻{str(-exponent).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return power if digit == 1 else f"{digit}·{power}"
+
+
+def cosine_label(error: float) -> str:
+    """Format the cosine at a distance from 1."""
+    return f"{1 - error:.{max(0, -math.floor(math.log10(error) + 1e-9))}f}"
+
+
+ERROR = Measure(lambda error: error, error_label, 0.0, "0")
+COSINE = Measure(lambda cosine: 1 - cosine, cosine_label, 1e-7, "1")
+
+
+# ── markup; Markup.format escapes what it is given ───────────────────────────────────────────────────────────────
+
+
+def _svg(height: float, title: str, description: str, parts: Sequence[Markup]) -> Markup:
+    return Markup('<svg role="img" viewBox="0 0 {} {}"><title>{}</title><desc>{}</desc>\n{}</svg>').format(
+        WIDTH, f"{height:.0f}", title, description, Markup("\n").join(part for part in parts if part)
+    )
+
+
+def _line(style: str, start: Point, end: Point) -> Markup:
+    return _path(style, f"M{start.x:.1f} {start.y:.1f}L{end.x:.1f} {end.y:.1f}")
+
+
+def _path(style: str, data: str) -> Markup:
+    return Markup('<path class="{}" d="{}"/>').format(style, data) if data else Markup()
+
+
+def _text(style: str, at: Point, text: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(style, f"{at.x:.1f}", f"{at.y:.1f}", text)
+
+
+def _joined(points: Sequence[Point | None]) -> str:
+    """Lines between neighbours, with gaps at missing points."""
+    data, pen = "", "M"
+    for point in points:
+        if point is None:
+            pen = "M"
+        else:
+            data += f"{pen}{point.x:.1f} {point.y:.1f}"
+            pen = "L"
+    return data
+
+
+def _marks(series: Sequence[Series], at: Callable[[float, float], Point]) -> list[Markup]:
+    """Marks, above the rings of failures so that tooltips work."""
+    rings, marks = [], []
+    for one in series:
+        for position, value in enumerate(one.values):
+            if value is None:
+                continue
+            x, y = at(position, value)
+            if position in one.failed:
+                rings.append(_path("mark failed", f"M{x:.1f} {y:.1f}{SHAPES['failed']}"))
+            note = one.notes[position] if one.notes else ""
+            marks.append(Markup('<path class="{}" d="{}">{}</path>').format(
+                f"mark {one.style}", f"M{x:.1f} {y:.1f}{SHAPES[one.style]}",
+                Markup("<title>{}</title>").format(note) if note else "",
+            ))  # fmt: skip
+    return [*rings, *marks]
+
+
+def _legend(series: Sequence[Series]) -> Markup:
+    """The legend: each mark, thresholds, and the failure ring."""
+    parts: list[Markup] = []
+    x = 10.0
+
+    def entry(name: str, *paths: Markup) -> None:
+        nonlocal x
+        parts.extend([*paths, _text("legend", Point(x + 11, 15.5), name)])
+        x += 30 + CHARACTER * len(name)
+
+    for one in series:
+        entry(one.name, _path(f"key {one.style}", f"M{x:.1f} 12{SHAPES[one.style]}"))
+    gated = [one for one in series if one.gates]
+    if gated:
+        first = 12 - 2.5 * (len(gated) - 1)
+        strokes = [_path(f"gate {one.style}", f"M{x - 6:.1f} {first + 5 * i:.1f}h12") for i, one in enumerate(gated)]
+        entry(gated[0].gate_name, *strokes)
+    if any(one.failed for one in series):
+        entry("failed", _path("key failed", f"M{x:.1f} 12{SHAPES['failed']}"))
+    return Markup("\n").join(parts)

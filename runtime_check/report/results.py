@@ -1,0 +1,161 @@
+"""Results of a command: printed as they come, and collected in a Report."""
+
+import platform
+import resource
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mimo_convert import __version__
+from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.plan.plan import PROMOTED_F32, Plan
+from mimo_convert.terminal import show, tell
+from quantize.errors import InputError
+from runtime_check.run.records import Check
+from runtime_check.static.records import LintResult
+from runtime_check.tensors.records import TensorCheck
+from runtime_check.text.words import NO_WORDS
+
+from .finite import finite
+from .json_report import json_text
+from .junit import as_junit
+from .page.page import as_html
+from .records import AllWords, Conversion, Report
+from .table import check_as_text, lint_as_text, tensors_as_text
+
+PACKAGES = ("ggml-python", "gguf", "numpy", "tokenizers", "torch")
+Part = LintResult | TensorCheck | Check
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Output files of the report."""
+
+    json: Path | None
+    junit: Path | None
+    html: Path | None
+
+    def check(self) -> None:
+        """Raise InputError if one cannot be written; called before long work."""
+        for path in (self.json, self.junit, self.html):
+            check_can_write(path)
+
+    def write(self, report: Report) -> None:
+        """Write the report, each file atomically."""
+        if self.json:
+            write_whole(self.json, json_text(report).encode())
+        if self.junit:
+            write_whole(self.junit, as_junit(report))
+        if self.html:
+            write_whole(self.html, as_html(report).encode())
+
+
+@dataclass
+class Results:
+    """The results of a command, part by part; each is printed at once."""
+
+    command: str
+    plans: Sequence[Plan] = ()
+    parts: list[Part] = field(default_factory=list)
+
+    def add(self, part: Part) -> None:
+        """Record and print a part."""
+        show(self._text(part))
+        self.parts.append(part)
+
+    def _text(self, part: Part) -> str:
+        match part:
+            case LintResult():
+                return lint_as_text(part, brief=bool(self.plans))
+            case TensorCheck():
+                return tensors_as_text(part)
+            case Check():
+                shown = [check.main.file for check in self.of(Check)]
+                return check_as_text(part, with_files=part.main.file not in shown)
+
+    @contextmanager
+    def as_far_as_possible(self) -> Iterator[None]:
+        """End the block at an InputError but still write the report, if an earlier part failed."""
+        try:
+            yield
+        except InputError as error:
+            if self.passed is not False:
+                raise
+            tell(f"not checked further: {error}")
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """The parts of a kind, in order."""
+        return [part for part in self.parts if isinstance(part, kind)]
+
+    @property
+    def passed(self) -> bool | None:
+        """False if a part failed, None if not everything was compared."""
+        found = [part.passed for part in self.parts]
+        if False in found:
+            return False
+        return None if not found or None in found else True
+
+    @property
+    def words(self) -> AllWords | None:
+        """Word errors over all clips with a reference text; None unless there are several."""
+        known = [check for check in self.of(Check) if check.words]
+        clips = len({check.clip.file for check in known})
+        return AllWords(clips, sum((check.words for check in known), NO_WORDS)) if clips > 1 else None
+
+    def report(self) -> Report:
+        """The report of all parts."""
+        memory = {"peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        whole = Report(
+            self.command,
+            self.passed,
+            versions(),
+            tuple(map(conversion, self.plans)),
+            tuple(self.of(LintResult)),
+            tuple(self.of(TensorCheck)),
+            tuple(self.of(Check)),
+            self.words,
+            memory,
+        )
+        found: Report = finite(whole)
+        return found
+
+    def write(self, outputs: Outputs) -> None:
+        """Print the totals and write the report."""
+        if total := self.words:
+            show(
+                f"{total.clips} clips with a reference text, {total.words.words} words, "
+                f"{total.words.errors} errors: word error rate {total.words.rate or 0:.1%}"
+            )
+        outputs.write(self.report())
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that the result depends on; torch if installed."""
+    found = {"python": platform.python_version(), "mimo-convert": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def conversion(plan: Plan) -> Conversion:
+    """A plan as a record."""
+    return Conversion(
+        file=plan.file_name,
+        type=plan.outtype.name if plan.outtype else "",
+        layout="fused" if plan.fuse_qkv else "separate",
+        bytes=plan.size,
+        weights=plan.n_weights,
+        bits_per_weight=plan.bits_per_weight,
+        tensor_types=dict(Counter(tensor.ggml_type.name for tensor in plan.tensors).most_common()),
+        quantizer=plan.quantizer,
+        fallbacks={t.name: t.note for t in plan.tensors if t.note and t.note != PROMOTED_F32},
+        promoted_to_f32=tuple(t.name for t in plan.tensors if t.note == PROMOTED_F32),
+        skipped=plan.skipped,
+    )

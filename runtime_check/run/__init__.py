@@ -1,0 +1,1 @@
+"""Run a system and compare its activations with a reference, stage by stage."""

@@ -1,0 +1,152 @@
+"""Check a system: run it on a clip and compare every stage with a reference."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from quantize.errors import InputError
+from runtime_check.audio.clips import Clip
+from runtime_check.gate import CODES, IDS
+from runtime_check.text.words import count_words
+
+from .activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, Activations, Stages
+from .compare.stages import Comparison, Texts, compare
+from .records import Check, ClipFacts, FileFacts, ReferenceFacts, TaskFacts
+from .stages import stage_named
+from .system import System, Task
+
+# The reference for a response, token ids (None: the clip has none).
+MakeReference = Callable[[Sequence[int] | None], Activations]
+MAKE_AGAIN = "make it again with `mimo-check reference`"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check, and the activations of its run by stage."""
+
+    check: Check
+    stages: Stages
+
+
+def check(
+    system: System,
+    files: Sequence[FileFacts],
+    clip: Clip,
+    task: Task,
+    make_reference: MakeReference | None,
+    *,
+    keep_stages: bool = False,
+) -> Checked:
+    """Run the system on `clip` and compare it with a reference. `files` are the facts of its members.
+
+    Without a reference, all stages are kept only with `keep_stages`. Raises InputError for a reference that does not
+    belong to the system.
+    """
+    run = system.run(clip, task, keep_stages=keep_stages and make_reference is None)
+    found = facts_of(system, files, clip, task, run)
+    if make_reference is None:
+        return Checked(found, run.stages)
+    begin = time.perf_counter()
+    reference = make_reference(response_to_force(system, run, clip))
+    run.timings["reference_s"] = time.perf_counter() - begin
+    check_reference(reference, system, task)
+    ours, comparison = compare_with(system, files, run, reference, task)
+    origin = reference.origin
+    found = replace(
+        found,
+        passed=comparison.passed,
+        reference=ReferenceFacts(tuple(origin.checkpoints), origin.torch, origin.dtype, reference.transcript),
+        stages=comparison.stages,
+        gates=comparison.gates,
+        steps=comparison.steps,
+        timings=dict(run.timings),
+    )
+    return Checked(found, run.stages | ours)
+
+
+def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task, run: Activations) -> Check:
+    """The check of a run before it is compared."""
+    transcript = run.transcript if system.text else None
+    return Check(
+        passed=None,
+        files=tuple(files),
+        clip=ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text),
+        task=TaskFacts(task.name, task.language),
+        transcript=transcript,
+        token_ids=tuple(run.stages[GREEDY].tolist()) if GREEDY in run.stages else (),
+        words=None if clip.text is None or transcript is None else count_words(clip.text, transcript),
+        timings=dict(run.timings),
+        memory=run.memory,
+    )
+
+
+def response_to_force(system: System, run: Activations, clip: Clip) -> Sequence[int] | None:
+    """The response for teacher forcing: the system's own if it ended, else the reference text."""
+    if not system.text:
+        return None
+    response: list[int] = run.stages[GREEDY].tolist()
+    ended = response[-1] in system.text.stops
+    return response if ended or clip.text is None else system.response(clip.text)
+
+
+def compare_with(
+    system: System, files: Sequence[FileFacts], run: Activations, reference: Activations, task: Task
+) -> tuple[Stages, Comparison]:
+    """Compare a run with the reference: stages after the codes are computed from the reference's codes and response.
+
+    Returns the compared stages and the comparison.
+    """
+    roles = {file.role for file in files if not system.text or file.role != files[0].role}
+    ours = {name: x for name, x in run.stages.items() if (s := stage_named(system.stages, name)) and s.role in roles}
+    texts = None
+    if system.text:
+        response = reference.stages[RESPONSE].tolist()
+        ours |= system.teacher_force(run, reference.stages, task)
+        texts = Texts(
+            role=files[0].role,
+            vocabularies=(run.origin.vocabulary_sha256, reference.origin.vocabulary_sha256),
+            transcripts=(system.transcript(reference.stages[GREEDY].tolist()), reference.transcript),
+            tokens=system.text.token_texts(response),
+        )
+    check_stages(reference, ours)
+    types = {file.role: file.type for file in files}
+    return ours, compare(system.stages, ours, reference.stages, types, texts, reference.origin.dtype)
+
+
+def check_reference(reference: Activations, system: System, task: Task) -> None:
+    """Raise InputError unless `reference` was computed for this task by a system with the same parts, with ids in
+    range."""
+    needed = [stage.name for stage in system.stages if stage.kind == CODES]
+    if system.text:
+        prompts = [stage.name for stage in system.stages if stage.kind == IDS]
+        if any(name not in reference.stages for name in prompts):
+            raise InputError("reference", "was made from an audio tokenizer alone", expected="one of both models")
+        needed += [GREEDY, RESPONSE]
+    missing = [name for name in needed if name not in reference.stages]
+    if missing:
+        raise lacking(missing)
+    if not system.text:
+        return
+    if reference.origin.language != task.language:
+        raise InputError(
+            "--language",
+            f"{task.language}, the reference was made with {reference.origin.language}",
+            todo="give that one",
+        )
+    vocab_size = system.members[0].model.dims.vocab_size
+    for name in (GREEDY, RESPONSE):
+        if reference.stages[name].max() >= vocab_size:
+            what = f"stage {name} holds token {reference.stages[name].max()}"
+            raise InputError("reference", what, expected=f"ids below {vocab_size}, the file's vocab_size")
+
+
+def check_stages(reference: Activations, ours: Stages) -> None:
+    """Raise InputError unless `reference` has every stage of ours: no stage may pass without a comparison."""
+    missing = [name for name in ours if name != INCREMENTAL_LOGITS and name not in reference.stages]
+    if missing:
+        raise lacking(missing)
+
+
+def lacking(stages: Sequence[str]) -> InputError:
+    """The error for a reference without some stages, such as one of another version."""
+    return InputError("reference", f"lacks the stages {', '.join(stages)}", todo=MAKE_AGAIN)

@@ -1,0 +1,1 @@
+"""Compare stages and responses of two runs: measures, thresholds, gates."""

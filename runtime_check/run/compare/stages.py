@@ -1,0 +1,168 @@
+"""Compare two runs of a system: the results of every stage, and gates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime_check.gate import (
+    CODES,
+    IDS,
+    LOGITS,
+    STEPS,
+    TEXT,
+    TRANSCRIPT,
+    VOCABULARY,
+    Gate,
+    Subject,
+    at_least,
+    may_differ,
+    must_hold,
+    within_factor,
+)
+
+from ..activations import RESPONSE_LOGITS, Stages
+from ..records import StageResult, Steps
+from ..stages import Stage, in_order
+from .measures import cosines, norm_ratio, relative_rmse
+from .steps import compare_steps, step_gates
+from .thresholds import THRESHOLDS, Thresholds, code_threshold
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The compared stages, the decoding steps, and all gates in the order of the run."""
+
+    stages: tuple[StageResult, ...]
+    steps: Steps | None
+    gates: tuple[Gate, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate passed."""
+        return all(gate.passed for gate in self.gates)
+
+
+class Texts(NamedTuple):
+    """The text model's part of a comparison: the `role` of its file, the hashes of both vocabularies, the reference's
+    response decoded by each, and the tokens of the forced response as text."""
+
+    role: str
+    vocabularies: tuple[str, str]
+    transcripts: tuple[str, str]
+    tokens: Sequence[str]
+
+
+def compare(
+    stages: Sequence[Stage],
+    ours: Stages,
+    theirs: Stages,
+    types: Mapping[str, str],
+    texts: Texts | None = None,
+    reference_dtype: str = "",
+) -> Comparison:
+    """Compare our stages with the reference's, computed from the same codes.
+
+    `types`, the type of each role's file, select rows of the threshold table. `theirs` has every stage of `ours`.
+    `texts` is None for a system without a text model; `reference_dtype` is PyTorch's dtype, if it computed the
+    reference.
+    """
+    results: list[StageResult] = []
+    gates: list[Gate] = []
+    for name, stage in in_order(stages, ours):
+        if texts and stage.role == texts.role and not any(gate.kind == VOCABULARY for gate in gates):
+            gates.append(vocabulary_gate(texts))
+        thresholds = THRESHOLDS[types[stage.role]]
+        pair = ours[name], theirs[name]
+        if stage.kind == IDS:
+            gates.append(ids_gate(stage.subject(name), *pair))
+            continue
+        if stage.kind == CODES:
+            result, found = compare_codes(stage, name, *pair, code_threshold(types[stage.role], reference_dtype))
+        else:
+            result, found = compare_values(stage, name, *pair, thresholds)
+        results.append(result)
+        gates += found
+    steps = None
+    if texts:
+        steps, found = compare_responses(texts, ours, theirs, THRESHOLDS[types[texts.role]])
+        gates += found
+    return Comparison(tuple(results), steps, tuple(gates))
+
+
+def compare_codes(stage: Stage, name: str, ours: Array, theirs: Array, bound: float) -> tuple[StageResult, list[Gate]]:
+    """Compare a stage of codes by the share of equal ones; 0 if the shapes differ."""
+    agreement = float((ours == theirs).mean()) if ours.shape == theirs.shape else 0.0
+    result = StageResult(name, stage.role, stage.kind, theirs.shape, theirs.size, agreement=agreement)
+    return result, [at_least(stage.subject(name), "agreement", agreement, bound, "{:.2%}", " of equal codes")]
+
+
+def compare_values(
+    stage: Stage, name: str, ours: Array, theirs: Array, thresholds: Thresholds
+) -> tuple[StageResult, list[Gate]]:
+    """Compare a stage of floats. It fails below its thresholds, for another shape, or if a side is not finite."""
+    subject = stage.subject(name)
+    result = StageResult(name, stage.role, stage.kind, theirs.shape, 0, 0.0, 0.0, 1.0, 0.0)
+    if ours.shape != theirs.shape:
+        return result, [must_hold(subject, "shape", False, f"shape {ours.shape}, expected {theirs.shape}")]
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return result, [must_hold(subject, "finite", False, "holds NaN or infinity, expected finite numbers")]
+    cos = cosines(ours, theirs)
+    mean, least = (float(cos.mean()), float(cos.min())) if len(cos) else (1.0, 1.0)
+    ratio = norm_ratio(ours, theirs)
+    result = StageResult(
+        name, stage.role, stage.kind, theirs.shape, len(cos), mean, least, relative_rmse(ours, theirs), ratio
+    )
+    threshold = thresholds.columns[stage.threshold]
+    gates = [
+        at_least(subject, "cos_mean", mean, threshold.cos_mean),
+        at_least(subject, "cos_min", least, threshold.cos_min),
+        within_factor(subject, "norm_ratio", ratio, threshold.norm_ratio),  # which no cosine sees
+    ]
+    return result, gates + ([top1_gate(subject, ours, theirs, thresholds)] if stage.kind == LOGITS else [])
+
+
+def top1_gate(subject: Subject, ours: Array, theirs: Array, thresholds: Thresholds) -> Gate:
+    """Gate on the top-1 token of logits (vocab_size,); for the lowest types it may differ."""
+    found, expected = int(ours.argmax()), int(theirs.argmax())
+    make = must_hold if thresholds.first_token else may_differ
+    return make(subject, "top1", found == expected, f"top-1 token {found}, expected {expected}")
+
+
+def vocabulary_gate(texts: Texts) -> Gate:
+    """Gate on equal tokens and merges."""
+    equal = texts.vocabularies[0] == texts.vocabularies[1]
+    text = "tokens and merges are the reference's" if equal else "tokens or merges differ, expected the reference's"
+    return must_hold(Subject(texts.role, VOCABULARY, VOCABULARY), "equal", equal, text)
+
+
+def ids_gate(subject: Subject, ours: Array, theirs: Array) -> Gate:
+    """Gate on equal ids, (rows, positions); the text names the first difference."""
+    if ours.shape != theirs.shape:
+        return must_hold(subject, "equal", False, f"shape {ours.shape}, expected {theirs.shape}")
+    different = np.argwhere(ours != theirs)
+    if not len(different):
+        return must_hold(subject, "equal", True, "every id is the reference's")
+    place = tuple(different[0])
+    where = ", ".join(map(str, place))
+    return must_hold(subject, "equal", False, f"id at ({where}) is {ours[place]}, expected {theirs[place]}")
+
+
+def compare_responses(
+    texts: Texts, ours: Stages, theirs: Stages, thresholds: Thresholds
+) -> tuple[Steps | None, list[Gate]]:
+    """Compare the decoding steps (None if the shapes differ) and the response as decoded by both vocabularies."""
+    found, expected = ours[RESPONSE_LOGITS].shape, theirs[RESPONSE_LOGITS].shape
+    if found == expected:
+        steps = compare_steps(ours, theirs, texts.tokens)
+        gates = list(step_gates(steps, thresholds.steps, texts.role))
+    else:
+        steps = None
+        gates = [must_hold(Subject(texts.role, STEPS, LOGITS), "shape", False, f"shape {found}, expected {expected}")]
+    spelled, meant = texts.transcripts
+    text = f"the reference's response spells {spelled!r}, expected {meant!r}"
+    return steps, [*gates, must_hold(Subject(texts.role, TRANSCRIPT, TEXT), "equal", spelled == meant, text)]

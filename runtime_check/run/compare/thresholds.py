@@ -1,0 +1,104 @@
+"""Thresholds of each type, in one table.
+
+Each stage is compared by the row of its file's type. F32, F16 and BF16 files must match an fp32 reference to 0.999
+everywhere. For the others, twice the measured noise is allowed: `make bench` measures the rows, docs/gates.md explains
+them.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class CosineThreshold(NamedTuple):
+    """Least cos_mean and cos_min of a stage."""
+
+    cos_mean: float
+    cos_min: float
+
+    @property
+    def norm_ratio(self) -> float:
+        """The factor by which a stage's norm may differ from the reference's, up or down: 5 %, and noise."""
+        return 1.05 / self.cos_mean**2
+
+
+class StepThreshold(NamedTuple):
+    """Thresholds of decoding steps: least share of equal top-1 tokens, greatest mean KL divergence in nats, greatest
+    relative RMSE of incremental to full decoding."""
+
+    top1: float
+    kl_mean: float
+    incremental_rmse: float
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds of one type: of stages by column, least share of equal codes, whether the first top-1 token must be
+    equal, and those of the steps."""
+
+    columns: dict[str, CosineThreshold]
+    codes: float
+    first_token: bool
+    steps: StepThreshold
+
+
+EXACT = "exact"  # the column of what is never quantized
+COLUMNS = ("encoder", "audio features", "text embeds", "inputs embeds", "layers", "last hidden", "logits")
+
+# fmt: off
+# cos_mean, cos_min of:
+#  encoder     audio feat.  text emb.    inputs emb.  layers       last hidden  logits       codes
+TABLE: dict[str, tuple[float, ...]] = {
+    "f32":    (.999, .999,  .999, .999,  .999, .999,  .999, .999,  .999, .999,  .999, .999,  .999, .999,  .995),
+    "f16":    (.999, .999,  .999, .999,  .999, .999,  .999, .999,  .999, .999,  .999, .999,  .999, .999,  .995),
+    "bf16":   (.999, .999,  .999, .999,  .999, .999,  .999, .999,  .999, .999,  .999, .999,  .999, .999,  .995),
+    "q8_0":   (.998, .998,  .998, .998,  .998, .998,  .998, .998,  .998, .998,  .998, .998,  .998, .998,  .913),
+    "q6_k":   (.998, .998,  .998, .998,  .998, .985,  .998, .985,  .995, .965,  .995, .995,  .997, .997,  .782),
+    "q5_k":   (.995, .993,  .996, .994,  .997, .945,  .997, .945,  .980, .945,  .980, .980,  .990, .990,  .689),
+    "q5_1":   (.995, .993,  .996, .994,  .997, .940,  .997, .940,  .978, .940,  .978, .978,  .989, .989,  .690),
+    "q5_0":   (.992, .990,  .995, .992,  .997, .926,  .996, .926,  .973, .926,  .973, .973,  .986, .986,  .482),
+    "q4_k":   (.982, .976,  .985, .980,  .992, .826,  .990, .826,  .929, .826,  .929, .929,  .963, .963,  .425),
+    "q4_1":   (.977, .971,  .983, .975,  .990, .801,  .988, .801,  .917, .708,  .917, .917,  .956, .956,  .247),
+    "q4_0":   (.976, .969,  .980, .972,  .988, .773,  .986, .773,  .902, .773,  .902, .902,  .947, .947,  .231),
+    "iq4_nl": (.985, .978,  .984, .980,  .990, .809,  .989, .809,  .921, .809,  .921, .921,  .958, .958,  .409),
+    "iq4_xs": (.985, .976,  .984, .980,  .990, .807,  .989, .807,  .920, .807,  .920, .920,  .957, .957,  .339),
+    "q3_k":   (.931, .906,  .944, .921,  .965, .570,  .962, .570,  .767, .570,  .767, .767,  .861, .861,  .162),
+    "q2_k":   (.749, .700,  .806, .752,  .884, .333,  .865, .333,  .519, .333,  .519, .519,  .652, .652,  .055),
+}
+# fmt: on
+FIRST_TOKEN_MAY_DIFFER = {"q3_k", "q2_k"}
+
+# Of decoding steps; incremental decoding computes what full decoding does in another order, which rounding to 8 bits
+# makes visible.
+STEPS = {
+    "f32": StepThreshold(0.95, 0.001, 0.003),
+    "f16": StepThreshold(0.95, 0.001, 0.003),
+    "bf16": StepThreshold(0.95, 0.001, 0.03),
+    "q8_0": StepThreshold(0.9, 0.01, 0.2),
+    "q6_k": StepThreshold(0.9, 0.02, 0.2),
+    "q5_k": StepThreshold(0.9, 0.05, 0.2),
+    "q5_1": StepThreshold(0.9, 0.05, 0.2),
+    "q5_0": StepThreshold(0.9, 0.05, 0.2),
+    "q4_k": StepThreshold(0.8, 0.2, 0.2),
+    "q4_1": StepThreshold(0.8, 0.2, 0.2),
+    "q4_0": StepThreshold(0.8, 0.2, 0.2),
+    "iq4_nl": StepThreshold(0.8, 0.2, 0.2),
+    "iq4_xs": StepThreshold(0.8, 0.2, 0.2),
+    "q3_k": StepThreshold(0.6, 0.6, 0.2),
+    "q2_k": StepThreshold(0.3, 2.0, 0.2),
+}
+
+
+def _thresholds(name: str, row: tuple[float, ...]) -> Thresholds:
+    pairs = zip(row[0:-1:2], row[1:-1:2], strict=True)
+    columns = {column: CosineThreshold(*pair) for column, pair in zip(COLUMNS, pairs, strict=True)}
+    exact = {EXACT: CosineThreshold(0.999, 0.999)}
+    return Thresholds(exact | columns, row[-1], name not in FIRST_TOKEN_MAY_DIFFER, STEPS[name])
+
+
+def code_threshold(outtype: str, reference_dtype: str) -> float:
+    """The least share of equal codes. A reference computed in bfloat16 itself flips codes, as 8-bit weights do."""
+    noisiest = (outtype, "q8_0") if reference_dtype == "bf16" else (outtype,)
+    return min(THRESHOLDS[name].codes for name in noisiest)
+
+
+THRESHOLDS: dict[str, Thresholds] = {name: _thresholds(name, row) for name, row in TABLE.items()}

@@ -1,0 +1,143 @@
+"""The result of a check, as plain data, which JSON, table, JUnit XML, page, card and history show (docs/json.md)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mimo_convert.model.provenance import NO_PROVENANCE, Provenance
+from runtime_check.gate import Gate
+from runtime_check.text.words import WordErrors
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A GGUF file of a role; `type` is the type of most weights of its matrices.
+
+    As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `quantizer`, the
+    backends of its blocks; `without`, the parts it lacks; `about`, what a model card repeats.
+    """
+
+    role: str
+    file: str
+    sha256: str
+    bytes: int
+    architecture: str
+    type: str
+    outtype: str = ""
+    recipe: tuple[str, ...] = ()
+    layout: str = ""
+    without: tuple[str, ...] = ()
+    bits_per_weight: float | None = None
+    tensor_types: Mapping[str, int] = field(default_factory=dict)
+    quantizer: str = ""
+    provenance: Provenance = NO_PROVENANCE
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """An audio clip: sha256 of the file, length in seconds, rate in Hz, and the reference text, if it is known."""
+
+    file: str
+    sha256: str
+    seconds: float
+    rate: int
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """The task that the system ran."""
+
+    name: str
+    language: str
+
+
+@dataclass(frozen=True)
+class ReferenceFacts:
+    """The reference: `checkpoints` (or files), version and dtype of PyTorch if it computed them, and the transcript."""
+
+    checkpoints: tuple[str, ...]
+    torch: str = ""
+    dtype: str = ""
+    transcript: str = ""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A stage compared with the reference over `compared` positions; None where a metric does not apply.
+
+    Mean and minimum of the cosines; RMSE relative to the reference's RMS; norm relative to the reference's; share of
+    equal codes.
+    """
+
+    name: str
+    role: str
+    kind: str
+    shape: tuple[int, ...]
+    compared: int = 0
+    cos_mean: float | None = None
+    cos_min: float | None = None
+    rel_rmse: float | None = None
+    norm_ratio: float | None = None
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A step of teacher forcing for the token `id`: the top-1 tokens of ours and of the reference, the KL divergence
+    D(reference ‖ ours) in nats, the rank (1 is first) and probability that ours gives the reference's top-1 token, the
+    reference's own probability of it, and the KL divergence of incremental from full decoding."""
+
+    id: int
+    text: str
+    top1: int
+    reference_top1: int
+    kl: float | None
+    rank: int
+    probability: float | None
+    reference_probability: float | None
+    cached_kl: float | None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """All steps of teacher forcing: share of equal top-1 tokens, KL divergences in nats; and incremental against full
+    decoding: relative RMSE of the logits and maximum KL divergence."""
+
+    tokens: int
+    top1_agreement: float | None
+    kl_mean: float | None
+    kl_max: float | None
+    cached_rel_rmse: float | None
+    cached_kl_max: float | None
+    steps: tuple[StepResult, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The files of a system run on a clip. `passed` is None without a reference; `words` is None without a reference
+    text."""
+
+    passed: bool | None
+    files: tuple[FileFacts, ...]
+    clip: ClipFacts
+    task: TaskFacts
+    reference: ReferenceFacts | None = None
+    stages: tuple[StageResult, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    steps: Steps | None = None
+    transcript: str | None = None
+    token_ids: tuple[int, ...] = ()
+    words: WordErrors | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def main(self) -> FileFacts:
+        """The main file of the system."""
+        return self.files[0]
+
+    def file_of(self, role: str) -> FileFacts | None:
+        """The file of a role; None if the system has none."""
+        return next((file for file in self.files if file.role == role), None)

@@ -1,0 +1,1 @@
+"""Reference activations: from a checkpoint, or stored in a file."""

@@ -1,0 +1,66 @@
+"""State that every system on ggml keeps: the backend, timings, and memory."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from mimo_convert.model.model_file import ModelFile
+from runtime_check.ggml import repack
+from runtime_check.ggml.graph import Backend, Weights
+
+
+class Loaded(NamedTuple):
+    """A model file, its mapped weights, and the number of positions it will process."""
+
+    model: ModelFile
+    weights: Weights
+    positions: float
+
+
+class Session:
+    """The runs of one system. `timings` are those of the current run, and of loading."""
+
+    def __init__(self, threads: int) -> None:
+        self.backend = Backend(threads)
+        self.timings: dict[str, float] = {}
+        self.repacked = 0
+        self._loaded: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Time a block, in seconds."""
+        start = time.perf_counter()
+        yield
+        self.timings[phase] = time.perf_counter() - start
+
+    def repack(self, choice: str, models: Iterable[Loaded]) -> None:
+        """Repack the weights of models for which it pays off; a file that is repacked is hashed in the same reading, if
+        its hash is wanted and not known."""
+        begin = time.perf_counter()
+        for loaded in models:
+            names = repack.multiplied(loaded.model)
+            nbytes = sum(loaded.model.file.tensors[name].nbytes for name in names)
+            if repack.worth_repacking(choice, loaded.positions, nbytes):
+                self.repacked += loaded.weights.repack(names, self.backend.threads, loaded.model.hash)
+        if self.repacked:
+            self.timings["repack_s"] = time.perf_counter() - begin
+
+    def loaded(self) -> None:
+        """End of loading: later timings belong to a run."""
+        self._loaded = dict(self.timings)
+
+    def begin(self) -> None:
+        """Begin a run."""
+        self.timings = dict(self._loaded)
+        self.backend.peak = self.backend.held
+
+    def decoded(self, seconds: float, n_tokens: int) -> None:
+        """Record the time per token of incremental decoding, without the first token, which comes with the prefill."""
+        if n_tokens > 1:
+            self.timings["ms_per_token"] = seconds * 1000 / (n_tokens - 1)
+
+    def memory(self, models: Iterable[ModelFile]) -> dict[str, int]:
+        """Bytes of mapped files, repacked weights, and the maximum of graphs and states in the run."""
+        mapped = sum(model.file.size for model in models)
+        return {"mapped": mapped, "repacked": self.repacked, "working": self.backend.peak}

@@ -1,0 +1,138 @@
+"""The interface of a system: files that work together, and their tasks. Families implement it (docs/families.md); the
+engines know nothing else of a model."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from mimo_convert.model.checkpoint import Checkpoint
+from mimo_convert.model.family import Family
+from mimo_convert.model.model_file import ModelFile
+from runtime_check.audio.clips import Clip
+from runtime_check.text.tokenizer import TextTokenizer
+
+from .activations import Activations, Stages
+from .stages import Stage
+
+AUTO_LANGUAGE = "auto"
+
+
+class Task(NamedTuple):
+    """A task: its name, the language of the prompt, and the maximum number of response tokens (None: from the clip's
+    length)."""
+
+    name: str = "transcribe"
+    language: str = AUTO_LANGUAGE
+    max_new_tokens: int | None = None
+
+    def longest(self, clip: Clip) -> int:
+        """The maximum number of response tokens for `clip`."""
+        return self.max_new_tokens or clip.longest_response
+
+
+class Work(NamedTuple):
+    """The expected work: seconds of audio, number of clips, and whether each is also teacher-forced."""
+
+    seconds: float
+    clips: int = 1
+    compared: bool = False
+
+
+NO_WORK = Work(0)
+
+
+class Member(NamedTuple):
+    """A file of a system and its role."""
+
+    role: str
+    model: ModelFile
+
+
+class System(Protocol):
+    """Open files, ready to run. `members` are its files, the main one first; `stages` every stage of a run, in order;
+    `text` the tokenizer of its text model, None if it has none."""
+
+    @property
+    def members(self) -> Sequence[Member]: ...
+    @property
+    def stages(self) -> Sequence[Stage]: ...
+    @property
+    def text(self) -> TextTokenizer | None: ...
+
+    def check_length(self, path: Path, seconds: float) -> None:
+        """Raise InputError if the context cannot hold a clip of that length; `path` is for the message."""
+
+    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
+        """Run `task` on `clip` with greedy decoding; with `keep_stages`, the text model's stages are kept."""
+
+    def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
+        """The text model's stages for the reference's codes and response, and the logits of incremental decoding.
+
+        Results of `run` are reused.
+        """
+
+    def transcript(self, ids: Sequence[int]) -> str:
+        """The transcript of a response, without the model's markers."""
+
+    def response(self, text: str) -> list[int]:
+        """The token ids of `text` as the model's response, with the stop token."""
+
+
+class Runtime(NamedTuple):
+    """Another runtime for the files: its name, its URL, and its command, with the placeholders `{file}`, `{companion}`
+    and `{clip}`."""
+
+    name: str
+    url: str
+    command: tuple[str, ...]
+
+
+class Bundled(NamedTuple):
+    """A model bundled with the package: folder and name of each role's checkpoint, and a stored reference for the JFK
+    clip."""
+
+    checkpoints: Mapping[str, tuple[Path, str]]
+    reference: Path | None = None
+
+
+ReferenceRun = Callable[[Mapping[str, Checkpoint], Clip, Task, Sequence[int] | None, str], Activations]
+
+
+def no_problems(stages: Stages) -> Iterator[tuple[str, str]]:
+    """No constraints on a stored reference's stages beyond equal dimensions."""
+    return iter(())
+
+
+@dataclass(frozen=True)
+class SystemType:
+    """The type of a system, which a family registers: its main family and `companions`.
+
+    `open(files, threads, repack, work)` opens files by role; `reference` is the module whose `run(checkpoints, clip,
+    task, response, dtype)` computes the same stages in PyTorch, imported on demand. `languages` are those of the
+    prompt; `published` the Hub ids of the published checkpoints by role; `bundled` the models bundled with the package.
+    `reference_problems(stages)` yields contradictions in a stored reference as (found, expected); `runtimes` are other
+    programs that run the files.
+    """
+
+    name: str
+    family: Family
+    stages: Sequence[Stage]
+    open: Callable[..., System]
+    reference: str
+    companions: Sequence[Family] = ()
+    languages: Sequence[str] = ()
+    published: Mapping[str, str] = field(default_factory=dict)
+    bundled: Mapping[str, Bundled] = field(default_factory=dict)
+    reference_problems: Callable[[Stages], Iterator[tuple[str, str]]] = no_problems
+    runtimes: Sequence[Runtime] = ()
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The families of the members, the main one first."""
+        return (self.family, *self.companions)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the members, the main one first."""
+        return tuple(family.role for family in self.families)

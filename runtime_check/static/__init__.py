@@ -1,0 +1,1 @@
+"""GGUF lint: rules that are checked without running a file."""

@@ -1,0 +1,1 @@
+"""BPE tokenizers and the word error rate."""

@@ -1,0 +1,142 @@
+"""Clean files that the defects are injected into, and mimo-check run on them."""
+
+from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from click.testing import CliRunner, Result
+
+from mimo_commands.check import main as mimo_check
+from mimo_convert.model.checkpoint import open_checkpoint
+from mimo_convert.write.convert import convert
+from quantize.types import TYPES
+from runtime_check.audio.jfk import JFK, JFK_TEXT
+from tests.conftest import SMALL_LM, SMALL_TOKENIZER
+from tests.damage import set_weight
+from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
+from tests.synthetic import write_audio_tokenizer, write_speech_lm
+
+STATIC, CHECKPOINT, RUN, AGAINST = COMMANDS = ("--static", "--checkpoint", "--reference", "--against")
+
+
+class Base(NamedTuple):
+    """A clean file, and what the commands hold it against: its checkpoint, a stored reference and a file of F16 or F32.
+
+    `tokenizer` is the audio tokenizer that a speech LM is run with; `sound` what is run, if not the JFK clip.
+    """
+
+    file: Path
+    checkpoint: str
+    reference: str
+    against: Path
+    tokenizer: Path | None
+    sound: Path | None = None
+
+    def options(self, command: str, file: Path) -> list[str]:
+        """The command line that examines `file` in one of the ways of COMMANDS."""
+        value = {STATIC: [], CHECKPOINT: [self.checkpoint], RUN: [self.reference], AGAINST: [str(self.against)]}
+        options = [str(file), command, *value[command]]
+        if command in (RUN, AGAINST):
+            options += ["--tokenizer", str(self.tokenizer)] if self.tokenizer else []
+            options += ["--audio", str(self.sound)] if self.sound else []
+        return options
+
+
+class Bases:
+    """The clean files, each made once in `folder`, by the names that the table gives them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.made = folder, dict[str, Path]()
+
+    def __getitem__(self, name: str) -> Base:
+        """`MODEL TYPE [fused|on a long clip]`, such as `tiny lm q4_k fused`."""
+        source, half, type, *more = name.split()
+        file = self._file(source, half, type, more == ["fused"])
+        exact = "f32" if source == "random" else "f16"
+        return Base(
+            file,
+            self._checkpoint(source, half),
+            self._reference(source, self._long_clip() if "long" in more else None),
+            self._file(source, half, exact, False),
+            self._file(source, "tokenizer", exact, False) if half == "lm" else None,
+            self._long_clip() if "long" in more else None,
+        )
+
+    def _once(self, name: str, make: Callable[[Path], object]) -> Path:
+        if name not in self.made:
+            self.made[name] = self.folder / name
+            make(self.made[name])
+        return self.made[name]
+
+    def _checkpoint(self, source: str, half: str) -> str:
+        return source if source == "tiny" else str(self._random_lm() if half == "lm" else self._random_tokenizer())
+
+    def _random_lm(self) -> Path:
+        """Of F32 weights, one of them beyond the range of F16."""
+
+        def make(folder: Path) -> None:
+            write_speech_lm(folder, dtype="F32", **SMALL_LM | {"max_position_embeddings": 512})
+            set_weight(folder, "hidden_states_downcast.weight", 3, 1e5)
+
+        return self._once("random-lm", make)
+
+    def _random_tokenizer(self) -> Path:
+        sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
+        return self._once("random-tokenizer", lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
+
+    def _file(self, source: str, half: str, type: str, fused: bool) -> Path:
+        """Of the pair of this type and layout, one."""
+
+        def make(out: Path) -> None:
+            folders = {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}
+            if source == "random":
+                folders = {half: Path(self._checkpoint(source, half)) for half in folders}
+            checkpoints = [open_checkpoint(str(folder)) for folder in folders.values()]
+            options = options_of(fused)
+            convert([make_request(checkpoint, [TYPES[type]], options) for checkpoint in checkpoints], out, threads=2)
+
+        stem = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer"}[half]
+        return self._once(f"{source}-{type}{'-fused' * fused}", make) / f"{stem}-{type}.gguf"
+
+    def _reference(self, source: str, sound: Path | None) -> str:
+        if source == "tiny" and sound is None:
+            return "tiny"
+        models = [self._checkpoint(source, half) for half in ("lm", "tokenizer")]
+        options = [models[0], "--tokenizer", models[1], "--audio", str(sound or JFK), "--language", "english"]
+
+        def make(file: Path) -> None:
+            result = check("reference", *options, "--text", JFK_TEXT, "-o", str(file))
+            assert result.exit_code == 0, result.output
+
+        return str(self._once(f"{source}-{sound is None}.safetensors", make))
+
+    def _long_clip(self) -> Path:
+        return self._once("long.wav", long_clip)
+
+
+def long_clip(path: Path) -> None:
+    """31 s in stereo, one channel softer and later than the other; no whole number of groups."""
+    wave, rate = soundfile.read(JFK, dtype="float32")
+    left = np.tile(wave, 3)[: int(30.9 * rate)]
+    soundfile.write(path, np.stack([left, 0.5 * np.roll(left, 2000)], axis=1), rate)
+
+
+def check(*arguments: str) -> Result:
+    """`mimo-check` as a user runs it."""
+    return CliRunner().invoke(mimo_check, list(arguments))
+
+
+def reasons(command: str, result: Result) -> list[str]:
+    """What a command gave as reasons for a failure, by itself: of --checkpoint, what --static does not say."""
+    if result.exit_code == 2:
+        return [result.stderr.strip()]
+    shown = result.stdout.partition(" against ")[2] if command == CHECKPOINT else result.stdout
+    failed = [part.splitlines()[1:] for part in shown.split("\nFAIL: ")[1:]]
+    return [line.strip() for lines in failed for line in takewhile(lambda line: line.startswith("  "), lines)]
+
+
+LM, FUSED, Q4, Q8, TOK = "tiny lm f16", "tiny lm f16 fused", "tiny lm q4_k", "tiny lm q8_0", "tiny tokenizer f16"
+RANDOM = "random lm {}"

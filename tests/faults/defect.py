@@ -1,0 +1,35 @@
+"""A defect, and what each command must say of it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from .bases import AGAINST, CHECKPOINT, COMMANDS, RUN
+from .edits import Damage
+
+Patch = pytest.MonkeyPatch
+
+
+class Defect(NamedTuple):
+    """What is wrong; on which of the `Bases`; how a copy of the file, or the harness, is made so; and what each command
+    that catches it says. `opening` is what all of them say that run the file or compare it: it is refused.
+    """
+
+    name: str
+    on: str
+    damage: Damage | None
+    static: str = ""
+    opening: str = ""
+    checkpoint: str = ""
+    run: str = ""
+    against: str = ""
+    replace: Callable[[Patch], object] | None = None
+
+    @property
+    def says(self) -> dict[str, str]:
+        """By command."""
+        texts = zip(COMMANDS, (self.static, self.checkpoint, self.run, self.against), strict=True)
+        refusing = (RUN, AGAINST) if self.static else (CHECKPOINT, RUN, AGAINST)  # --checkpoint says what --static does
+        refused = dict.fromkeys(refusing, self.opening) if self.opening else {}
+        return refused | {command: text for command, text in texts if text}

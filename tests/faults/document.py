@@ -1,0 +1,45 @@
+"""The table of all defects, as docs/defects.md shows it."""
+
+from pathlib import Path
+
+from benchmarks.document import insert
+
+from .defect import Defect
+from .harness import HARNESS
+from .metadata import METADATA
+from .structure import LAYOUT, STRUCTURE
+from .vocabulary import VOCABULARY
+from .weights import BLOCKS, ENCODER, WEIGHTS
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
+
+
+def defects() -> list[Defect]:
+    """All of them."""
+    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS]
+
+
+PIPE = r"\|"
+CAUGHT_BY = ("static", "opening", "checkpoint", "run", "against")
+
+
+def row(defect: Defect) -> str:
+    """A line of the table: commands that say the same stand together."""
+    by_text: dict[str, list[str]] = {}
+    for name in CAUGHT_BY:
+        if text := getattr(defect, name):
+            by_text.setdefault(text, []).append(name)
+    caught = "<br>".join(", ".join(names) for names in by_text.values())
+    said = "<br>".join(f"`` {text} ``".replace("|", PIPE) for text in by_text)
+    on = f"{defect.on}, the harness" if defect.replace else defect.on
+    return f"| {defect.name.replace('|', PIPE)} | {on} | {caught} | {said} |"
+
+
+def table() -> list[str]:
+    """The whole table, as the document has it."""
+    return ["| defect | on | detected by | message |", "| --- | --- | --- | --- |", *map(row, defects())]
+
+
+def document() -> str:
+    """The document with the table as it is now."""
+    return insert(DOCUMENT.read_text(encoding="utf-8"), "defects", table())

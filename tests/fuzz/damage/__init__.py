@@ -1,0 +1,1 @@
+"""Damage with knowledge of a format: JSON, shards, audio, GGUF."""

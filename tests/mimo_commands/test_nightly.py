@@ -1,0 +1,100 @@
+"""`mimo-check nightly` and `mimo-check history`: what is said of a request, and the exit status."""
+
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mimo_commands.check import main
+from mimo_commands.nightly import exit_status, line
+from mimo_nightly.history import FAILED, HEADER, PASSED, UNCHECKED, WHOLE, History, Problem, TargetResult
+from runtime_check.audio.jfk import JFK
+from tests.mimo_nightly.nightly_runs import of_tokenizer, write_config
+
+
+def check(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def result(state: str, problems: list[str], scope: str = WHOLE, run: int = 1) -> TargetResult:
+    return TargetResult(run, "asr", "2026-11-21T03:00:00Z", 12.34, state, scope, [Problem(text) for text in problems])
+
+
+def test_other_commands_need_nothing_of_nightly_runs() -> None:
+    """Nor does any help."""
+    program = """
+import sys
+from click.testing import CliRunner
+from mimo_commands.check import main
+for arguments in (["--help"], ["nightly", "--help"], ["history", "--help"], ["none.gguf", "--static"]):
+    CliRunner().invoke(main, arguments)
+print([name for name in sys.modules if name.split(".")[0] == "mimo_nightly"])
+"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("states", "status"),
+    [([], 0), ([PASSED, PASSED], 0), ([PASSED, FAILED, UNCHECKED], 1), ([UNCHECKED, PASSED], 2)],
+)
+def test_a_failure_weighs_more_than_what_could_not_be_checked(states: list[str], status: int) -> None:
+    assert exit_status([result(state, []) for state in states]) == status
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (result(PASSED, []), "asr   PASS            12.3 s"),
+        (result(PASSED, [], HEADER), "asr   HEADER ONLY     12.3 s"),
+        (result(FAILED, ["a: b"]), "asr   FAIL            12.3 s  a: b"),
+        (result(UNCHECKED, ["a\x1b[1m", "b", "c"]), "asr   NOT CHECKED     12.3 s  a\\x1b[1m (and 2 more)"),
+    ],
+)
+def test_a_target_is_one_line(found: TargetResult, says: str) -> None:
+    assert line(found, 4) == says
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nightly", "none.toml"], "none.toml: no such file; expected a TOML file"),
+        (["nightly", "nightly.toml", "--target", "b"], "--target: 'b' is not in nightly.toml; expected one of a"),
+        (["nightly", "nightly.toml", "--junit", "no/j.xml"], "no/j.xml: cannot be written: its folder is not there"),
+        (["nightly", "nightly.toml", "--summary", "."], ".: is a folder; expected a file's name"),
+        (["nightly", "pages.toml"], "jfk.wav/runs/1: cannot be made: Not a directory"),
+        (["nightly", "history.toml"], "pages.toml: cannot be used as a history: it is not a database"),
+        (["history", "none.toml"], "none.toml: no such file; expected a config, or a"),
+        (["history", "nightly.toml"], "history.sqlite: there is no history yet; run `mimo-check nightly` first"),
+        (["history", "jfk.wav"], "jfk.wav: is not TOML"),
+    ],
+)
+def test_a_bad_request_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("jfk.wav").write_bytes(JFK.read_bytes()[:1000])
+    target = of_tokenizer("a", tmp_path / "a.gguf")
+    write_config(tmp_path, target)
+    Path("pages.toml").write_text("pages = 'jfk.wav'\nhistory = 'other.sqlite'\n" + target)
+    Path("history.toml").write_text("history = 'pages.toml'\n" + target)
+    ended = check(*arguments)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ")
+    assert says in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_history_is_found_by_the_config_or_by_itself(tmp_path: Path) -> None:
+    config = write_config(tmp_path, of_tokenizer("asr", tmp_path / "a.gguf"))
+    with closing(History(tmp_path / "history.sqlite")) as history:
+        history.begin("2026-11-21T03:00:00Z", "")
+        history.record(result(FAILED, ["tok_pool: far off"]))
+    for place in (config, tmp_path / "history.sqlite"):
+        shown = check("history", place, "--target", "asr")
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert "tok_pool: far off" in shown.stdout
+    assert "has no target 'as'" in check("history", config, "--target", "as").stderr

@@ -1,0 +1,207 @@
+"""The commands of a card, run by a shell: its words are those that were meant, its files the same byte for byte."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimo_commands.check import main as mimo_check
+from mimo_convert.model.provenance import Intermediate
+from mimo_publish.reproduction import Reproduction, command, path, reproduction
+from runtime_check.report.json_report import report_of
+from runtime_check.run.records import FileFacts
+from tests import reports
+from tests.opened import NO_SPEECH, TINY_ASR, TINY_TOKENIZER
+
+LM, TOKENIZER = "mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf"
+
+
+def shell(lines: list[str], folder: Path) -> None:
+    """Run commands as a reader would, with the programs of this environment."""
+    programs = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join(lines)], cwd=folder, env=os.environ | programs, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=30)
+
+
+@given(
+    st.lists(st.one_of(WORDS, st.sampled_from(["--audio", "-f", "a b", "$HOME", "`id`", "'", "\\", "\n", "x" * 90])))
+)
+def test_a_shell_takes_every_word_as_it_is(words: list[str]) -> None:
+    line = command("printf", "%s\\0", *words, "end")
+    found = subprocess.check_output(["bash", "-c", line]).decode()
+    assert found.split("\0")[:-1] == [*words, "end"]
+
+
+def test_a_long_command_breaks_before_options_and_a_name_is_never_one() -> None:
+    line = command("mimo-check", path("-rf.gguf"), "--tokenizer", "a" * 58, "--audio", "clip.wav")
+    assert line == f"mimo-check ./-rf.gguf \\\n    --tokenizer {'a' * 58} --audio clip.wav"
+    assert command("mimo-check", "a.gguf", "--static") == "mimo-check a.gguf --static"
+
+
+# ── what files say of themselves ─────────────────────────────────────────────────────────────────────────────────
+
+
+def lm(provenance: dict[str, Any] | None = None, **facts: Any) -> FileFacts:
+    file = reports.file(LM, 1)
+    told = replace(file.provenance, **{"repo": "O/LM", "revision": "c0"} | (provenance or {}))
+    return replace(file, provenance=told, **facts)
+
+
+def tokenizer(provenance: dict[str, Any] | None = None, **facts: Any) -> FileFacts:
+    file = reports.file(TOKENIZER, 1)
+    told = replace(file.provenance, **{"repo": "O/TOK", "revision": ""} | (provenance or {}))
+    return replace(file, provenance=told, **facts)
+
+
+def lines(found: Reproduction) -> list[str]:
+    return [line.replace("\\\n    ", "") for recipe in found.recipes for line in recipe.commands]
+
+
+def of(*lms: FileFacts, beside: FileFacts | None = None) -> list[str]:
+    """Commands for speech LMs under their usual names, and an audio tokenizer."""
+    beside = beside or tokenizer()
+    named = [(f"mimo-asr-{facts.outtype}.gguf", facts, TOKENIZER) for facts in lms]
+    return lines(reproduction(named, {TOKENIZER: beside}))
+
+
+def test_types_that_share_all_else_are_made_by_one_command() -> None:
+    assert of(lm(), lm(outtype="q8_0"), lm(outtype="f16", quantizer="")) == [
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --outtype q8_0 --outtype f16 --fuse-qkv --out . "
+        "--no-check"
+    ]
+    assert of(lm(outtype="q8_0")) == [
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --tokenizer-outtype q4_k --outtype q8_0 --fuse-qkv --out . --no-check"
+    ]
+
+
+def test_every_option_that_a_file_tells_of_is_given() -> None:
+    made: dict[str, Any] = {"recipe": ("lm_head|embed=q6_k", "it's=f16"), "quantizer": "ggml"}
+    [line] = of(lm(layout="separate", without=tuple(NO_SPEECH), **made), beside=tokenizer(**made))
+    assert line == (
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --asr-only --tensor-type 'lm_head|embed=q6_k' "
+        """--tensor-type 'it'"'"'s=f16' --quantizer ggml --out . --no-check"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "is_asked_for"),
+    [("ggml", True), ("ggml-contracted", True), ("ggml + unknown", True), ("ggml + simd", False), ("", False)],
+)
+def test_ggml_is_asked_for_where_it_made_all_that_is_known(quantizer: str, is_asked_for: bool) -> None:
+    made = {"quantizer": quantizer}
+    [line] = of(lm(**made), beside=tokenizer(**made))
+    assert ("--quantizer ggml " in line) is is_asked_for
+
+
+def test_files_between_are_made_first_as_they_were() -> None:
+    f16 = Intermediate("f16", {"model.layers.0.attn.q.weight": "q6_k"}, "ggml", "0.6.0")
+    told = {"intermediates": (f16, Intermediate("q8_0", quantizer="simd", version="0.6.0"))}
+    assert of(lm(told, recipe=("embed=q6_k",)))[:3] == [
+        r"mimo-convert O/LM@c0 --tokenizer O/TOK --tokenizer-outtype q4_k --outtype f16 "
+        r"--tensor-type '^model\.layers\.0\.attn\.q\.weight$=q6_k' --quantizer ggml --out between --no-check --force",
+        "mimo-quantize between/mimo-asr-f16.gguf between/mimo-asr-2-q8_0.gguf --outtype q8_0 --allow-requantize",
+        f"mimo-quantize between/mimo-asr-2-q8_0.gguf {LM} --outtype q4_k --fuse-qkv --tensor-type embed=q6_k",
+    ]
+    old = of(lm({"intermediates": (Intermediate("q8_0"),)}))  # in reports of earlier versions
+    assert old[1] == f"mimo-quantize between/mimo-asr-q8_0.gguf {LM} --outtype q4_k --fuse-qkv"
+
+
+def test_what_was_made_otherwise_has_a_command_of_its_own() -> None:
+    assert of(lm(), lm(outtype="q8_0", layout="separate")) == [
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --fuse-qkv --out . --no-check",
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --tokenizer-outtype q4_k --outtype q8_0 --out . --no-check --force",
+    ]
+    assert of(lm(recipe=("embed=q6_k",))) == [
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --fuse-qkv --tensor-type embed=q6_k --out . --no-check",
+        "mimo-convert O/TOK --outtype q4_k --out . --no-check --force",
+    ]
+
+
+def test_versions_are_kept_apart() -> None:
+    found = reproduction([(LM, lm({"version": "0.4.0"}), TOKENIZER)], {TOKENIZER: tokenizer()})
+    assert [(recipe.version, recipe.files) for recipe in found.recipes] == [("0.4.0", [LM]), ("0.5.0", [TOKENIZER])]
+    assert [recipe.lines[0] for recipe in found.recipes] == [
+        "pip install mimo-convert==0.4.0", "pip install mimo-convert==0.5.0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "gap"),
+    [
+        (lm({"repo": ""}), "which checkpoint it was made from"),
+        (lm({"repo": "", "revision": "", "shards": {}, "version": ""}), "which checkpoint"),
+        (lm(architecture="other"), "which model it is of"),
+        (lm(outtype=""), "which type it was converted to"),
+    ],
+)
+def test_a_file_that_does_not_say_enough_is_a_gap_and_not_a_guess(facts: FileFacts, gap: str) -> None:
+    found = reproduction([(LM, facts, TOKENIZER)], {TOKENIZER: tokenizer()})
+    assert [name for name, _ in found.gaps] == [LM]
+    assert found.gaps[0][1].startswith(gap)
+    assert lines(found) == ["mimo-convert O/TOK --outtype q4_k --out . --no-check"]
+
+
+# ── run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def facts_of(folder: Path, name: str, beside: str) -> tuple[FileFacts, FileFacts]:
+    """What a report says of two files, with the folders that they are made of for ids on the Hub."""
+    out = folder / "report.json"
+    files = [str(folder / name), "--tokenizer", str(folder / beside)]
+    assert CliRunner().invoke(mimo_check, [*files, "--max-new-tokens", "1", "--json", str(out)]).exit_code == 0
+    [check] = report_of(json.loads(out.read_text()), out, {}).checks
+    first, second = (
+        replace(file, provenance=replace(file.provenance, repo=str(source)))
+        for file, source in zip(check.files, (TINY_ASR, TINY_TOKENIZER), strict=True)
+    )
+    return first, second
+
+
+TINY = command("mimo-convert", str(TINY_ASR), "--tokenizer", str(TINY_TOKENIZER), "--out", ".", "--no-check")
+
+
+@pytest.mark.parametrize(
+    ("made_by", "names"),
+    [
+        ([f"{TINY} --fuse-qkv --outtype q4_k --outtype q8_0"], [LM, "mimo-asr-q8_0.gguf"]),
+        ([f"{TINY} --outtype q4_k --asr-only --tensor-type lm_head=q6_k --quantizer ggml"], [LM]),
+        ([f"{TINY} --outtype q4_k", f"mv {LM} 'my own.gguf'"], ["my own.gguf"]),
+        (
+            [f"{TINY} --outtype f16 --tokenizer-outtype q4_k", "mimo-quantize mimo-asr-f16.gguf q5.gguf --outtype q5_k",
+             f"mimo-quantize q5.gguf {LM} --outtype q4_k --fuse-qkv --allow-requantize"],
+            [LM],
+        ),
+        (
+            [f"{TINY} --outtype f16 --fuse-qkv --tensor-type 'layers.0.attn.qkv=q8_0' --tensor-type lm_head=q6_k "
+             "--tokenizer-outtype q4_k --quantizer ggml",
+             f"mimo-quantize mimo-asr-f16.gguf {LM} --outtype q4_k --allow-requantize"],
+            [LM],
+        ),
+    ],
+)  # fmt: skip
+def test_the_commands_make_the_same_files_again(tmp_path: Path, made_by: list[str], names: list[str]) -> None:
+    ours, again = tmp_path / "ours", tmp_path / "again"
+    ours.mkdir()
+    again.mkdir()
+    shell(made_by, ours)
+    [beside] = [file.name for file in ours.glob("mimo-tokenizer-*.gguf")]
+    facts = [facts_of(ours, name, beside) for name in names]
+    named = [(name, of_lm, beside) for name, (of_lm, _) in zip(names, facts, strict=True)]
+    found = reproduction(named, {beside: facts[0][1]})
+    assert not found.gaps
+    shell([line for recipe in found.recipes for line in recipe.commands], again)
+    for name in (*names, beside):
+        assert (again / name).read_bytes() == (ours / name).read_bytes(), name

@@ -1,0 +1,131 @@
+"""One file as a system: clip → frames and ids → response, with every stage."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mimo_convert.model.model_file import ModelFile
+from quantize.errors import InputError
+from runtime_check.audio.clips import Clip
+from runtime_check.run.activations import (
+    GREEDY,
+    INCREMENTAL_LOGITS,
+    RESPONSE,
+    RESPONSE_LOGITS,
+    Activations,
+    Origin,
+    Stages,
+)
+from runtime_check.run.system import NO_WORK, Member, System, SystemType, Task, Work
+
+from .front_end import HOP, LANGUAGES, RATE, frames_of, tokens_of
+from .layout import FAMILY
+from .stages import FINAL, FRAMES, ROLE, SCORES, STAGES, TOKENS
+
+if TYPE_CHECKING:
+    from .harness import Prompt
+
+PROMPT_TOKENS = 3  # of a prompt, beside its frames
+
+
+class MurmurSystem:
+    """A `murmur` file, ready to run."""
+
+    stages = STAGES
+
+    def __init__(self, files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> None:
+        from runtime_check.run.session import Loaded, Session  # late: ggml is slow to load, and often not needed
+
+        from .harness import Recogniser
+
+        self.session = Session(threads)
+        with self.session.timed("load_s"):
+            self.model = Recogniser(files[ROLE], self.session.backend)
+        self.d, self.text = self.model.d, self.model.text
+        self.members: Sequence[Member] = [Member(ROLE, files[ROLE])]
+        positions = work.seconds * self._frames_per_second * (1 + work.compared)
+        self.session.repack(repack, [Loaded(files[ROLE], self.model.weights, positions)])
+        self.session.loaded()
+
+    @property
+    def _frames_per_second(self) -> float:
+        return RATE / HOP / self.d.stacked
+
+    def check_length(self, path: Path, seconds: float) -> None:
+        n = int(seconds * self._frames_per_second) + PROMPT_TOKENS
+        if n >= self.d.context:
+            raise InputError(path, f"needs a prompt of {n} positions", expected=f"fewer than {self.d.context}")
+
+    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
+        from runtime_check.ggml.decoder import HIDDEN, LOGITS, Decoder
+
+        self.session.begin()
+        prompt = self._prompt(clip, task)
+        n, longest = self.model.length(prompt), task.longest(clip)
+        decoder = Decoder(self.model, min(n + longest, self.d.context))
+        with self.session.timed("prefill_s"):
+            out = decoder.read(prompt, keep_stages=keep_stages)
+        begin = time.perf_counter()
+        steps = list(decoder.greedy(out[LOGITS][0], longest, self.text.stops))
+        self.session.decoded(time.perf_counter() - begin, len(steps))
+        ids = np.array([step.token for step in steps], np.int32)
+        stages = {FRAMES: prompt.frames, TOKENS: prompt.ids, **of_prompt(out, n), GREEDY: ids, RESPONSE: ids}
+        stages |= {FINAL: out[HIDDEN][0], SCORES: out[LOGITS][0]}
+        stages[RESPONSE_LOGITS] = np.stack([step.logits for step in steps])
+        models = [member.model for member in self.members]
+        origin = Origin([str(models[0].path)], str(clip.path), clip.sha256, task.language, self.text.sha256)
+        timings, memory = dict(self.session.timings), self.session.memory(models)
+        return Activations(stages, self.transcript(ids.tolist()), origin, timings, memory)
+
+    def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
+        from runtime_check.ggml.decoder import HIDDEN, LOGITS, Decoder, incremental_logits
+
+        from .harness import Prompt
+
+        response = reference[RESPONSE].tolist()
+        with self.session.timed("proof_s"):
+            prompt = Prompt(run.stages[TOKENS], run.stages[FRAMES], [])
+            n, whole = self.model.length(prompt), prompt._replace(response=response[:-1])
+            out = Decoder(self.model, n + len(response) - 1).read(whole, len(response), keep_stages=True)
+            cached = incremental_logits(self.model, prompt, response)
+        run.timings["proof_s"] = self.session.timings["proof_s"]
+        return {
+            FRAMES: prompt.frames, TOKENS: prompt.ids, **of_prompt(out, n), FINAL: out[HIDDEN][0],
+            SCORES: out[LOGITS][0], RESPONSE: np.array(response, np.int32), RESPONSE_LOGITS: out[LOGITS],
+            INCREMENTAL_LOGITS: cached,
+        }  # fmt: skip
+
+    def _prompt(self, clip: Clip, task: Task) -> "Prompt":
+        from .harness import Prompt
+
+        frames = frames_of(clip.wave, clip.rate, self.d)
+        return Prompt(tokens_of(len(frames), self.text.encode, self.d, task.language), frames, [])
+
+    def transcript(self, ids: Sequence[int]) -> str:
+        return self.text.decode(ids).strip()
+
+    def response(self, text: str) -> list[int]:
+        return self.text.response(text)
+
+
+def of_prompt(out: Stages, n: int) -> Stages:
+    """The stages that a decoder read of a prompt of `n` positions."""
+    return {name: x[:n] for name, x in out.items() if name not in ("hidden", "logits")}
+
+
+def open_system(files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> System:
+    """A `murmur` file, ready to run."""
+    return MurmurSystem(files, threads, repack, work)
+
+
+SYSTEM = SystemType(
+    name="murmur",
+    family=FAMILY,
+    stages=STAGES,
+    open=open_system,
+    reference=f"{__package__}.reference",
+    languages=tuple(LANGUAGES),
+)

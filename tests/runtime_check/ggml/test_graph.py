@@ -1,0 +1,150 @@
+"""Weights in the mapped file and repacked, and layers against PyTorch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mimo_commands.check import main as mimo_check
+from quantize.types import TYPES
+from runtime_check.audio.clips import Clip
+from runtime_check.audio.jfk import JFK_TEXT
+from runtime_check.choices import AUTO, OFF, ON
+from runtime_check.ggml import memory
+from runtime_check.ggml.graph import Backend, Graph, Weights
+from runtime_check.ggml.repack import (
+    REPACK_SECONDS,
+    SAVED_SECONDS,
+    available_memory,
+    multiplied,
+    worth_repacking,
+)
+from runtime_check.pytorch import layers
+from runtime_check.run.compare.measures import cosines
+from runtime_check.run.system import Task, Work
+from tests.opened import model_file, open_pair
+from tests.runtime_check.conftest import Converter
+
+# Types that ggml has a repacked layout for on every x86-64 with AVX2; others it may have on some machines.
+REPACKED = {"q4_0", "q4_k", "iq4_nl"}
+
+
+@pytest.mark.parametrize("outtype", list(TYPES))
+def test_repacked_weights_give_the_same_stages(converted: Converter, jfk: Clip, outtype: str) -> None:
+    paths = converted(outtype)
+    task = Task(language="english", max_new_tokens=4)
+    mapped = open_pair(*paths, repack=OFF).run(jfk, task, keep_stages=True)
+    repacked = open_pair(*paths, repack=ON).run(jfk, task, keep_stages=True)
+    assert mapped.memory["repacked"] == 0
+    assert (repacked.memory["repacked"] > 0) or outtype not in REPACKED
+    assert list(mapped.stages) == list(repacked.stages)
+    for name in ("tok_xfmr", "tok_pool"):
+        assert cosines(repacked.stages[name], mapped.stages[name]).min() > 0.9999, name
+    if np.array_equal(repacked.stages["tok_codes"], mapped.stages["tok_codes"]):
+        for name in ("prefill_audio_features", "layer_00", "prefill_last_hidden", "prefill_text_logits_step0"):
+            assert cosines(repacked.stages[name], mapped.stages[name]).min() > 0.999, name
+
+
+def test_only_what_is_multiplied_is_repacked(converted: Converter) -> None:
+    lm, tokenizer = converted("q4_k", True)
+    names = multiplied(model_file(lm))
+    assert {"llm.lm_head.weight", "model.layers.0.attn.qkv.weight", "audio.group_proj.weight"} <= set(names)
+    assert not any(name.startswith(("llm.embed", "audio.emb", "llm.blk", "llm.codebook_head")) for name in names)
+    in_tokenizer = multiplied(model_file(tokenizer))
+    assert "enc.blk.0.fc1.weight" in in_tokenizer
+    assert not any("conv" in name or "_codebook" in name for name in in_tokenizer)
+
+
+def test_nothing_is_repacked_of_plain_floats(converted: Converter, jfk: Clip) -> None:
+    run = open_pair(*converted("f16"), repack=ON).run(jfk, Task(max_new_tokens=1))
+    assert run.memory["repacked"] == 0
+
+
+def test_repacking_is_chosen_where_the_work_ahead_repays_it(converted: Converter, jfk: Clip) -> None:
+    repaid = REPACK_SECONDS / SAVED_SECONDS
+    for nbytes in (1, 4_000_000_000):
+        assert not worth_repacking(AUTO, repaid * 0.99, nbytes)
+        assert worth_repacking(AUTO, repaid * 1.01, nbytes) == (nbytes * 1.25 < available_memory())
+    assert not worth_repacking(AUTO, 1e9, available_memory())
+    assert worth_repacking(ON, 0, available_memory())
+    assert not worth_repacking(OFF, 1e9, 1)
+    lm, tokenizer = converted("q4_k")
+    pairs = [
+        open_pair(lm, tokenizer, repack=AUTO, work=work) for work in (Work(0.5), Work(3), Work(60, 4, compared=True))
+    ]
+    repacked = [pair.run(jfk, Task(max_new_tokens=1)).memory["repacked"] for pair in pairs]
+    assert repacked[0] == 0 < repacked[1] < repacked[2]  # none, the audio tokenizer, both
+
+
+@pytest.mark.parametrize("choice", ["on", "off", "auto"])
+def test_the_command_line_repacks_as_asked(tmp_path: Path, converted: Converter, choice: str) -> None:
+    lm, tokenizer = converted("q4_k")
+    arguments = [lm, "--tokenizer", tokenizer, "--repack", choice, "--json", tmp_path / "r.json", "--max-new-tokens", 4]
+    result = CliRunner().invoke(mimo_check, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    assert ("repack " in result.stdout) == (choice != "off")
+    assert result.stderr == "", "ggml does not tell of every tensor"
+
+
+@pytest.mark.parametrize(
+    ("n", "n_heads", "n_kv_heads", "masked"), [(5, 4, 2, True), (80, 4, 4, False), (70, 2, 1, True)]
+)
+def test_attention_is_pytorchs(converted: Converter, n: int, n_heads: int, n_kv_heads: int, masked: bool) -> None:
+    """Few positions and many, which ggml computes in different ways."""
+    rng = np.random.default_rng(n)
+    q, k, v = (rng.standard_normal((n, heads, 32), np.float32) for heads in (n_heads, n_kv_heads, n_kv_heads))
+    hidden = np.triu(np.ones((n, n), bool), 1) & masked
+    g = empty_graph(converted("f32")[1])
+    inputs = {"q": q, "k": k, "v": v, "mask": np.where(hidden, np.float16(-np.inf), np.float16(0))}
+    tensors = {name: g.input(name, x.shape, x.dtype) for name, x in inputs.items()}
+    g.output("out", g.attend(*tensors.values()))
+    expected = layers.attend(
+        *(torch.from_numpy(x).transpose(0, 1) for x in (q, k, v)),
+        torch.from_numpy(np.where(hidden, -np.inf, 0)).float(),
+    )
+    np.testing.assert_allclose(g.run(inputs)["out"], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 1e-5])
+def test_norms_of_small_numbers_depend_on_epsilon_as_pytorchs(converted: Converter, eps: float) -> None:
+    g = empty_graph(converted("f32")[0])
+    x = np.random.default_rng(0).standard_normal((3, 256), np.float32) * np.float32(1e-3)
+    g.output("out", g.rms_norm(g.input("x", x.shape), "llm.final_norm", eps))
+    weight = torch.from_numpy(g.weights.file.tensors["llm.final_norm.weight"].read_float32()[0])
+    expected = layers.rms_norm(torch.from_numpy(x), weight, eps)
+    np.testing.assert_allclose(g.run({"x": x})["out"], expected.numpy(), rtol=1e-4)
+
+
+def empty_graph(path: Path) -> Graph:
+    from mimo_convert.formats.gguf import read_gguf
+
+    return Graph(Backend(2), Weights(read_gguf(path)))
+
+
+def test_ggml_says_warnings_and_errors_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    for level, text in levels():
+        memory._log(level, text, None)
+    assert capfd.readouterr().err == "a warning\nan error\n"
+
+
+def levels() -> Iterator[tuple[int, Any]]:
+    import ggml
+
+    yield ggml.GGML_LOG_LEVEL_DEBUG, b"repack tensor\n"
+    yield ggml.GGML_LOG_LEVEL_INFO, b"news\n"
+    yield ggml.GGML_LOG_LEVEL_WARN, b"a warning\n"
+    yield ggml.GGML_LOG_LEVEL_ERROR, b"an error\n"
+
+
+def test_tiny_is_transcribed_word_for_word_from_repacked_weights(tmp_path: Path, jfk: Clip) -> None:
+    from mimo_commands.convert import main as mimo_convert
+
+    CliRunner().invoke(mimo_convert, ["tiny", "--outtype", "q4_k", "--no-check", "--out", str(tmp_path)])
+    arguments = [str(tmp_path / "mimo-asr-q4_k.gguf"), "--reference", "tiny", "--repack", "on"]
+    result = CliRunner().invoke(mimo_check, arguments)
+    assert result.exit_code == 0, result.output
+    assert f"transcript  {JFK_TEXT}\n" in result.stdout

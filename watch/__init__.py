@@ -1,1 +1,0 @@
-"""The night watch: published files are fetched, proved again, and compared with the nights before."""
