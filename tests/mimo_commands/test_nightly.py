@@ -63,7 +63,7 @@ def test_a_target_is_one_line(found: TargetResult, says: str) -> None:
     [
         (["nightly", "none.toml"], "none.toml: no such file; expected a TOML file"),
         (["nightly", "nightly.toml", "--target", "b"], "--target: 'b' is not in nightly.toml; expected one of a"),
-        (["nightly", "nightly.toml", "--junit", "no/j.xml"], "no/j.xml: cannot be written: its folder is not there"),
+        (["nightly", "nightly.toml", "--junit", "no/j.xml"], "no/j.xml: cannot be written: its folder does not exist"),
         (["nightly", "nightly.toml", "--summary", "."], ".: is a folder; expected a file's name"),
         (["nightly", "pages.toml"], "jfk.wav/runs/1: cannot be made: Not a directory"),
         (["nightly", "history.toml"], "pages.toml: cannot be used as a history: it is not a database"),

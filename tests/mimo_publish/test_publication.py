@@ -197,7 +197,7 @@ def test_what_arrived_otherwise_than_it_was_sent_is_told(hub: Hub, folder: Path)
     assert status == 1
     found, sent = damaged[100:101].hex(), (folder / GGUFS[1]).read_bytes()[100:101].hex()
     assert f"✗ {GGUFS[1]}: byte 100 is {found} on the Hub; expected {sent}" in said
-    assert "FAIL: not all that is on the Hub was found to be what was checked" in said
+    assert "FAIL: files on the Hub differ from those that were checked" in said
 
 
 def test_a_publication_that_was_cut_off_goes_on_by_the_command_that_it_says(hub: Hub, folder: Path) -> None:

@@ -174,7 +174,7 @@ def test_what_has_fewer_than_8_bits_is_quantized_anew_only_on_demand(lm: Files, 
 
 def test_a_rule_may_not_requantize_either(lm: Files, tmp_path: Path) -> None:
     result = quantize(lm(False, "q4_k"), tmp_path / "x.gguf", "--tensor-type", "lm_head=q8_0")
-    check_one_line(result, lm(False, "q4_k"), r"tensor llm\.lm_head\.weight is q4_k, and q8_0 made of that")
+    check_one_line(result, lm(False, "q4_k"), r"tensor llm\.lm_head\.weight is q4_k: requantizing it to q8_0 adds")
     assert names(tmp_path) == []
 
 

@@ -246,7 +246,7 @@ def test_what_has_lost_too_much_is_quantized_again_only_on_demand(stored: str, o
     model, few = stored_as(v=stored), TYPES[stored].bits_per_weight < 8
     if few and stored != outtype:
         with pytest.raises(
-            InputError, match=rf"tensor \S+v_proj.weight is {stored}, and {outtype} made of that .*8 bits"
+            InputError, match=rf"tensor \S+v_proj.weight is {stored}: requantizing it to {outtype} adds .*8 bits"
         ):
             make_plan(model, TYPES[outtype])
     else:

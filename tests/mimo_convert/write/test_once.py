@@ -136,8 +136,8 @@ def test_an_overflow_is_told_and_the_progress_bar_starts_again(
     )
     [promoted] = [tensor for tensor in plan.tensors if tensor.note]
     assert told == [
-        f"tensor {promoted.name} holds a weight that would become infinite in f16: all weights are read, and the files "
-        "begun again with every such tensor promoted to f32"
+        f"tensor {promoted.name} holds a weight that would become infinite in f16: reading all weights and starting "
+        "over with every such tensor promoted to f32"
     ]
     assert len(bars) == 3
     assert [done for _, done in bars] == [0, 0, 0]
