@@ -225,7 +225,7 @@ class History:
         """The results of a run, in order."""
         return self._results("run = ?", (run,))
 
-    def of_target(self, target: str, limit: int = -1) -> list[TargetResult]:
+    def results_of_target(self, target: str, limit: int = -1) -> list[TargetResult]:
         """The results of a target in its last `limit` runs (-1: all), oldest first."""
         return self._results("target = ?", (target,), limit)
 

@@ -68,6 +68,7 @@ def _problem(ggml_type: Type) -> str:
     return ""
 
 
+@cache
 def sample(block: int) -> dict[str, Floats]:
     """Sample weights of eight distributions, 256 blocks each: kind → (n, block) float32, exact in bf16."""
     random = np.random.default_rng(0)

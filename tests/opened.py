@@ -12,6 +12,7 @@ from mimo_convert.model.source_model import model_of_file as model_of_opened_fil
 from mimo_convert.plan import request as requests
 from mimo_convert.plan.plan import NO_OPTIONS, Options
 from mimo_convert.plan.request import Request
+from mimo_convert.threads import default_threads
 from mimo_families.mimo_audio.layout import FAMILY as SPEECH_LM
 from mimo_families.mimo_audio.system import SYSTEM, TINY
 from mimo_families.mimo_tokenizer.layout import FAMILY as AUDIO_TOKENIZER
@@ -85,10 +86,12 @@ def paths_of(lm: Path | None, tokenizer: Path) -> Mapping[str, Path]:
     return {AUDIO_TOKENIZER.role: tokenizer} | ({SPEECH_LM.role: lm} if lm else {})
 
 
-def open_pair(lm: Path | None, tokenizer: Path, threads: int = 2, repack: str = "off", work: Work = NO_WORK) -> System:
+def open_pair(
+    lm: Path | None, tokenizer: Path, threads: int | None = None, repack: str = "off", work: Work = NO_WORK
+) -> System:
     """A speech LM and an audio tokenizer, or an audio tokenizer alone, ready to run."""
     files, system = OpenFiles(families()), SYSTEM if lm else TOKENIZER_SYSTEM
-    return open_system(system, paths_of(lm, tokenizer), files, threads, repack, work)
+    return open_system(system, paths_of(lm, tokenizer), files, threads or default_threads(), repack, work)
 
 
 def check_pair(
@@ -97,7 +100,7 @@ def check_pair(
     clip: Clip,
     reference: Activations | None,
     max_new_tokens: int | None = None,
-    threads: int = 2,
+    threads: int | None = None,
 ) -> Checked:
     """A check of a pair on a clip, in English, against stages that are known."""
     system, files = open_pair(lm, tokenizer, threads), OpenFiles(families())

@@ -1,5 +1,10 @@
-"""Readers of checkpoints and GGUF files that are not ours: safetensors, the `gguf` library, ggml."""
+"""Readers of checkpoints and GGUF files that are not ours: safetensors, the `gguf` library, ggml.
 
+The `gguf` library takes long for a file, so what it reads is kept, by the file's contents.
+"""
+
+import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,22 +28,35 @@ def checkpoint_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {name: t for shard in sorted(folder.glob("*.safetensors")) for name, t in load_file(shard).items()}
 
 
+class Read(NamedTuple):
+    """What the `gguf` library reads of a file."""
+
+    tensors: dict[str, Stored]
+    metadata: dict[str, Any]
+
+
 def gguf_tensors(path: Path) -> dict[str, Stored]:
     """Every tensor of a file, by the `gguf` library."""
+    return dict(_read(path, hashlib.sha256(path.read_bytes()).digest()).tensors)
+
+
+def gguf_metadata(path: Path) -> dict[str, Any]:
+    """Every metadata entry of a file, by the `gguf` library, without the header's own counts."""
+    return dict(_read(path, hashlib.sha256(path.read_bytes()).digest()).metadata)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, contents: bytes) -> Read:
     reader = gguf.GGUFReader(path)
-    return {
+    metadata = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("GGUF.")}
+    tensors = {
         t.name: Stored(
             t.tensor_type.name.lower(), tuple(int(n) for n in reversed(t.shape)),
             int(t.data_offset) - reader.data_offset, t.data.tobytes(),
         )
         for t in reader.tensors
     }  # fmt: skip
-
-
-def gguf_metadata(path: Path) -> dict[str, Any]:
-    """Every metadata entry of a file, by the `gguf` library, without the header's own counts."""
-    fields = gguf.GGUFReader(path).fields
-    return {key: field.contents() for key, field in fields.items() if not key.startswith("GGUF.")}
+    return Read(tensors, metadata)
 
 
 def ggml_tensors(path: Path) -> dict[str, tuple[str, int, int]]:

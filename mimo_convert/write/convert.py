@@ -31,7 +31,7 @@ from .journal import Journal
 from .one_pass import one_pass
 from .origin import origins_of
 from .part_file import PartFile, Tell, names_of
-from .rows import OverflowingWeightError, check_numbers, convert_rows
+from .rows import OverflowingWeightError, absmax_if_finite, convert_rows
 from .shard_hashes import ShardHashes
 
 LONGEST_NAME = 60  # characters of a tensor's name beside a progress bar
@@ -121,7 +121,7 @@ def find_absmax(request: Request, threads: int) -> dict[str, float]:
     found: dict[str, float] = {}
     with (
         progress_bar(sum(source.nbytes for tensor in tensors for source in tensor.sources)) as progress,
-        closing(one_pass(check_numbers, todo, request.model.shards, threads)) as done,
+        closing(one_pass(absmax_if_finite, todo, request.model.shards, threads)) as done,
     ):
         for chunk, absmax in done:
             name = tensors[chunk.tensor].name

@@ -34,7 +34,7 @@ def convert_rows(
         yield from [rows] * len(targets)
         return
     floats, ggml_type = as_floats(chunk, rows)
-    absmax = check_floats(chunk, floats, ggml_type)
+    absmax = absmax_of_floats_if_finite(chunk, floats, ggml_type)
     as_float32 = floats.view(np.float32) if ggml_type is F32 else None
     for target in targets:
         backend = SIMD if SIMD in target.backends else GGML
@@ -46,9 +46,9 @@ def convert_rows(
         yield convert(rows, stored, target.ggml_type, backend, floats=as_float32, imatrix=imatrix, scratch=BLOCKS)
 
 
-def check_numbers(chunk: Chunk, rows: Bytes) -> float:
+def absmax_if_finite(chunk: Chunk, rows: Bytes) -> float:
     """The absmax of stored rows. Raises WorthlessError if a weight is NaN or infinite."""
-    return check_floats(chunk, *as_floats(chunk, rows))
+    return absmax_of_floats_if_finite(chunk, *as_floats(chunk, rows))
 
 
 def as_floats(chunk: Chunk, rows: Bytes) -> tuple[Bytes, Type]:
@@ -57,8 +57,8 @@ def as_floats(chunk: Chunk, rows: Bytes) -> tuple[Bytes, Type]:
     return (rows, stored) if is_float(stored) else (to_float32(rows, stored, FLOATS).view(np.uint8), F32)
 
 
-def check_floats(chunk: Chunk, floats: Bytes, ggml_type: Type) -> float:
-    """`check_numbers` of the result of `as_floats`."""
+def absmax_of_floats_if_finite(chunk: Chunk, floats: Bytes, ggml_type: Type) -> float:
+    """`absmax_if_finite` of the result of `as_floats`."""
     absmax = absmax_of(floats, ggml_type)
     if np.isfinite(absmax):
         return absmax

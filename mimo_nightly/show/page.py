@@ -113,7 +113,7 @@ class TargetView:
     @cached_property
     def results(self) -> list[TargetResult]:
         """The last results, oldest first; one more than is drawn, for comparison."""
-        return self.history.of_target(self.target, RUNS + 1)
+        return self.history.results_of_target(self.target, RUNS + 1)
 
     @property
     def last(self) -> TargetResult | None:

@@ -74,7 +74,7 @@ def _row(result: TargetResult, history: History) -> str:
 
 def _changed(result: TargetResult, history: History) -> Iterator[str]:
     """Changes since the last good run for a failed target, else since the run before."""
-    before = known_before(history.of_target(result.target, RUNS), result.run)
+    before = known_before(history.results_of_target(result.target, RUNS), result.run)
     good = history.last_good(result.target)
     if result.state == FAILED and good and good.run < result.run:
         before = good

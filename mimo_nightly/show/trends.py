@@ -62,7 +62,7 @@ def _of_all(history: History, targets: Sequence[str]) -> Iterator[str]:
         return
     yield ALL("target", "state", "since", "runs", "last good", "words", "cosine", "KL").rstrip()
     for target in targets:
-        results, now = history.of_target(target, RUNS), since(history, target)
+        results, now = history.results_of_target(target, RUNS), since(history, target)
         assert now is not None
         good = history.last_good(target)
         figures = {figure.metric: figure.text for figure in worst_figures(results[-1])}
@@ -101,7 +101,7 @@ CELLS: tuple[tuple[Metric, Callable[[StageRow], bool]], ...] = (
 
 def _of_target(history: History, target: str) -> Iterator[str]:
     runs = history.runs()[-RUNS:]
-    results, now, good = history.of_target(target, RUNS), since(history, target), history.last_good(target)
+    results, now, good = history.results_of_target(target, RUNS), since(history, target), history.last_good(target)
     assert now is not None
     last = f"last good run {good.run}, {good.started[:DAY]}" if good else "no good run"
     yield f"{printable_line(target)}  {now.word} since {now.started[:DAY]}, {_runs(now.runs)}; {last}"

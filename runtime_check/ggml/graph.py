@@ -77,7 +77,7 @@ class Graph:
         if not self.planned:
             if not ggml.ggml_gallocr_alloc_graph(self.allocator, self.graph):
                 raise MemoryError("ggml cannot allocate the graph")
-            self.backend.account(self, ggml.ggml_gallocr_get_buffer_size(self.allocator, 0))
+            self.backend.count_held(self, ggml.ggml_gallocr_get_buffer_size(self.allocator, 0))
             self.planned = True
         for name, tensor in self.inputs.items():
             array = np.ascontiguousarray(inputs[name])

@@ -22,6 +22,7 @@ from mimo_convert.formats.gguf import GGUFFile
 from mimo_convert.model.model_file import FileHash
 
 TensorPtr = Any  # ctypes pointer to a ggml_tensor
+HASHED_AT_ONCE = 1 << 24  # bytes that are hashed before their pages are unmapped, if nothing else needs them
 HASHED_AHEAD = 4  # tensors that are hashed and wait for a thread to repack them, while their pages are in memory
 
 # ggml-python 0.0.45 declares this result with a plain Python type, so ctypes would cut the pointer to 32 bits.
@@ -84,7 +85,7 @@ class Backend:
         self.held = self.peak = 0
         weakref.finalize(self, ggml.ggml_backend_free, self.handle)
 
-    def account(self, owner: object, nbytes: int) -> None:
+    def count_held(self, owner: object, nbytes: int) -> None:
         """Count `nbytes` until `owner` is garbage-collected."""
         self.held += nbytes
         self.peak = max(self.peak, self.held)
@@ -145,19 +146,25 @@ class Weights:
             jobs = []
             for name in sorted(tensors, key=lambda name: entries[name].begin):
                 if digest:
-                    between, begin = digest.at, entries[name].begin
-                    digest.read_to(begin)
-                    self._drop(between, begin)
-                    digest.read_to(begin + entries[name].nbytes)
+                    self._hash_only(digest, entries[name].begin)
+                    digest.read_to(entries[name].begin + entries[name].nbytes)
                 waiting.acquire()
                 jobs.append(pool.submit(lay_out, name))
                 jobs[-1].add_done_callback(lambda _: waiting.release())
             if digest and sha256:
-                sha256.known = digest.whole()
+                self._hash_only(digest, len(self.map))
+                sha256.known = digest.hexadecimal()
             for job in jobs:
                 job.result()
         self.tensors |= tensors
         return sum(entries[name].nbytes for name in tensors)
+
+    def _hash_only(self, digest: "MapDigest", end: int) -> None:
+        """Hash up to `end`, and unmap what was hashed."""
+        while digest.at < end:
+            begin = digest.at
+            digest.read_to(min(begin + HASHED_AT_ONCE, end))
+            self._drop(begin, digest.at)
 
     def _drop(self, begin: int, end: int) -> None:
         """Unmap the whole pages between two offsets of the file; they are mapped again when they are used."""
@@ -184,9 +191,8 @@ class MapDigest:
             self.digest.update(unread)
         self.at = max(self.at, end)
 
-    def whole(self) -> str:
-        """The sha256 of the whole file, in hexadecimal."""
-        self.read_to(len(self.map))
+    def hexadecimal(self) -> str:
+        """The sha256 of what was read, in hexadecimal."""
         return self.digest.hexdigest()
 
 
@@ -200,7 +206,7 @@ class State:
         if not buffer:
             raise MemoryError("ggml cannot allocate the KV cache")
         ggml.ggml_backend_buffer_clear(buffer, 0)
-        backend.account(self, ggml.ggml_backend_buffer_get_size(buffer))
+        backend.count_held(self, ggml.ggml_backend_buffer_get_size(buffer))
         weakref.finalize(self, _free, context, buffer)
 
     def __getitem__(self, name: str) -> TensorPtr:

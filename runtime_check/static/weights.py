@@ -115,19 +115,19 @@ def scan(chunk: Chunk, rows: Bytes) -> ChunkStats:
         stats, finite = ChunkStats(absmax=top), isfinite(top)
     else:
         with np.errstate(invalid="ignore"):  # NaN is what is looked for
-            reached = reach(rows, ggml_type)
+            reached = bounds_of_blocks(rows, ggml_type)
         mask = np.isfinite(reached)
         finite = bool(mask.all())
         reached = reached if finite else np.where(mask, reached, np.float32(0))
         largest = int(reached.argmax())
-        stats = ChunkStats(typical=_typical(reached), largest=float(reached[largest]), where=chunk.first + largest)
+        stats = ChunkStats(typical=_median_bound(reached), largest=float(reached[largest]), where=chunk.first + largest)
     if finite:
         return stats._replace(constant=_constant(rows, ggml_type))
-    wrong, first_wrong = _wrong(chunk, rows)
+    wrong, first_wrong = _nonfinite_weights(chunk, rows)
     return stats._replace(wrong=wrong, first_wrong=first_wrong)
 
 
-def reach(rows: Bytes, ggml_type: Type) -> Floats:
+def bounds_of_blocks(rows: Bytes, ggml_type: Type) -> Floats:
     """The bound that a block's scales set on its weights: (n, bytes of a block) uint8 → (n,) float32."""
     halves = rows.view(np.float16)
     scales = SCALES[ggml_type.name]
@@ -137,13 +137,13 @@ def reach(rows: Bytes, ggml_type: Type) -> Floats:
     return reached
 
 
-def _typical(reached: Floats) -> float:
+def _median_bound(reached: Floats) -> float:
     """The median of the positive bounds: unused rows of an embedding may be zero."""
     some = reached[reached > 0]
     return float(np.partition(some, len(some) // 2)[len(some) // 2]) if len(some) else 0.0
 
 
-def _wrong(chunk: Chunk, rows: Bytes) -> tuple[int, tuple[int, str]]:
+def _nonfinite_weights(chunk: Chunk, rows: Bytes) -> tuple[int, tuple[int, str]]:
     numbers = to_float32(rows, chunk.source.ggml_type).reshape(-1)
     wrong = np.flatnonzero(~np.isfinite(numbers))
     what = "NaN" if np.isnan(numbers[wrong[0]]) else "infinity"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.write.chunks import Chunk
-from mimo_convert.write.rows import check_numbers
+from mimo_convert.write.rows import absmax_if_finite
 from quantize.kernels import Bytes, Floats, Scratch, is_float, to_float32
 from quantize.rows import convert
 from quantize.types import Type
@@ -119,7 +119,7 @@ def evaluate_rows(chunk: Chunk, rows: Bytes, ours: TensorSlice, rule: Rule, path
         x, y = to_float32(rows, stored, X), to_float32(found, ggml_type, Y)
         sums = sums_of(x, y)
         if not np.isfinite(sums.source).all():
-            check_numbers(chunk, rows)
+            absmax_if_finite(chunk, rows)
         direct = convert(rows, stored, ggml_type, backend_of(ggml_type), floats=x, scratch=EXPECTED)
         equal = is_direct = equal_rows(found, direct)
         made = direct

@@ -71,7 +71,7 @@ def check_passes(lm: Path, tokenizer: Path) -> dict[str, Any]:
     """What mimo-check says of a pair, against the stored reference: every gate, and the transcript word for word."""
     report = lm.with_name("report.json")
     arguments = [str(lm), "--tokenizer", str(tokenizer), "--reference", "tiny", "--json", str(report)]
-    result = CliRunner().invoke(mimo_check, [*arguments, "--max-new-tokens", "60", "--threads", "2"])
+    result = CliRunner().invoke(mimo_check, [*arguments, "--max-new-tokens", "60"])
     assert result.exit_code == 0, result.output
     assert f"transcript  {JFK_TEXT}\n" in result.stdout
     [check] = json.loads(report.read_text())["checks"]

@@ -76,7 +76,7 @@ def test_the_last_good_run_is_one_that_passed_as_a_whole(tmp_path: Path) -> None
     assert found is not None
     assert found.run == 2
     assert history.last_good("other") is None
-    assert [r.run for r in history.of_target("asr", 3)] == [2, 3, 4]
+    assert [r.run for r in history.results_of_target("asr", 3)] == [2, 3, 4]
 
 
 @pytest.mark.parametrize("metric", METRIC_FIELDS)

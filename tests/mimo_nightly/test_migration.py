@@ -147,7 +147,7 @@ def test_every_row_is_kept_in_its_order_with_a_role_and_a_kind(path: Path) -> No
 
 def test_problems_are_read_as_they_were(path: Path) -> None:
     with closing(History(path)) as history:
-        results = history.of_target("asr")
+        results = history.results_of_target("asr")
     assert [list(result.problems) for result in results[:2]] == [[], [Problem(text) for text in PROBLEMS]]
 
 
@@ -176,7 +176,7 @@ def test_what_is_shown_and_recorded_goes_on(path: Path) -> None:
         shown += as_markdown(history.of_run(2), history)
         run = history.begin("2026-11-08T03:00:00Z", "")
         history.record(history.of_run(1)[0].__class__(run, "asr", "2026-11-08T03:00:00Z", 1.0, PASSED))
-        assert [one.run for one in history.of_target("asr")] == [1, 2, 3, 4, 5, 6, 7]
+        assert [one.run for one in history.results_of_target("asr")] == [1, 2, 3, 4, 5, 6, 7]
     for text in ("is another", "tok_codes", "layer_35", "worst of 2 layers"):
         assert text in shown, text
 

@@ -24,11 +24,13 @@ NAMES = ["mimo-asr-q8_0.gguf", "mimo-tokenizer-q8_0.gguf"]
 # disk as the test says
 PATCHED = """
 import os, signal, sys
-import mimo_convert.write.flusher, mimo_convert.sources.hub_download, mimo_convert.sources.hub_shards
+import mimo_convert.write.flusher, mimo_convert.sources.hub_download, mimo_convert.sources.hub_errors
+import mimo_convert.sources.hub_shards
 import mimo_commands.convert
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may have told us not to heed it
 mimo_convert.write.flusher.FLUSH_BYTES = 1
 mimo_convert.sources.hub_download.BLOCK = 1 << 14
+mimo_convert.sources.hub_errors.FIRST_WAIT = 0.05
 if "FREE" in os.environ:
     mimo_convert.sources.hub_shards.free_bytes = lambda folder: int(os.environ["FREE"])
 mimo_commands.convert.main(sys.argv[1:])

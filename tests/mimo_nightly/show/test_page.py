@@ -34,7 +34,7 @@ def page(history: History) -> Path:
     """The page in its folder, with every run's report and log."""
     folder = history.path.parent
     for target in history.targets():
-        for result in history.of_target(target):
+        for result in history.results_of_target(target):
             report = folder / (result.report or f"runs/{result.run}/{target}.log")
             report.parent.mkdir(parents=True, exist_ok=True)
             report.touch()
@@ -132,7 +132,7 @@ def test_every_stage_has_a_line_whose_figures_are_the_historys(browser: Browser,
         [...{section}.querySelectorAll('.stages tbody tr:has(td)')].map(row => [
             row.querySelector('code').innerText, [...row.cells].map(cell => cell.innerText).concat(
             row.querySelector('.join') !== null)]))""")
-    last = {row.stage: row for row in history.of_target(made_up.FALLEN)[-1].stages}
+    last = {row.stage: row for row in history.results_of_target(made_up.FALLEN)[-1].stages}
     assert len(rows) == 5 + 1 + 3 + 1 + 2 + 2 + 1 + 1
     assert all(row[-1] for row in rows.values())
     assert rows["tok_pool"][2] == f"{last['tok_pool'].cos_mean:.6f}"

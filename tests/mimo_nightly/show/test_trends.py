@@ -30,7 +30,7 @@ def test_every_target_has_a_line(history: History) -> None:
         ["asr-f16", "HEADER ONLY", "2026-10-12", "40", "–"],
         ["asr-q5_0", "PASS", "2026-10-12", "20", "2026-10-31"],
     ]
-    last = history.of_target(made_up.FALLEN)[-1]
+    last = history.results_of_target(made_up.FALLEN)[-1]
     lowest = min(row.cos_min for row in last.stages if row.cos_min is not None)
     assert rows[1][5:] == ["36.4%", f"{lowest:.6f}".replace("-", "−"), "2.500000"]
     assert "  changed 2026-11-13: mimo-asr-q8_0.gguf: sha256 4b8f03c2d9e4… → 5b8f03c2d9e4…, revision" in "\n".join(
@@ -44,7 +44,7 @@ def test_a_targets_runs_are_the_historys(history: History) -> None:
     assert text.startswith("hub-asr-q8_0  FAIL since 2026-11-13, 9 runs; last good run 32, 2026-11-12\n  layer_20: cos")
     assert "  … and 24 more" in text
     rows = [line.split() for line in text.splitlines() if re.match(r" +\d+  2026-", line)]
-    results = history.of_target(made_up.FALLEN, 20)
+    results = history.results_of_target(made_up.FALLEN, 20)
     assert len(rows) == len(results) == 20
     for row, result in zip(rows, results, strict=True):
         of_stage = {stage.stage: stage for stage in result.stages}
@@ -63,7 +63,7 @@ def test_a_targets_runs_are_the_historys(history: History) -> None:
 def test_every_stage_has_a_line_that_shows_where_it_fell(history: History) -> None:
     lines = {line.split("  ")[0]: line for line in as_text(history, made_up.FALLEN).splitlines()}
     runs = [run.run for run in history.runs()][-30:]
-    results = {result.run: result for result in history.of_target(made_up.FALLEN)}
+    results = {result.run: result for result in history.results_of_target(made_up.FALLEN)}
     for row in results[41].stages:
         name = {"tok_codes": "tok_codes, agreement", "steps": "steps, KL divergence", "cached": "cached, relative RMSE"}
         line = lines[name.get(row.stage, row.stage)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quantize.types import TYPES
-from runtime_check.static.weights import SCALES, reach
+from runtime_check.static.weights import SCALES, bounds_of_blocks
 from tests.gguf_edit import patch
 
 from .linted import EMBED, NORM, UP, only, problems
@@ -93,7 +93,7 @@ def test_no_weight_exceeds_what_its_blocks_scales_reach(outtype: str) -> None:
         if half is not None:
             rows[:, 2 * half : 2 * half + 2] = generator.normal(0, 1, (4096, 1)).astype(np.float16).view(np.uint8)
     largest = np.abs(gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[outtype.upper()])).max(axis=1)
-    reached = reach(rows, type)
+    reached = bounds_of_blocks(rows, type)
     assert reached.shape == (4096,)
     assert (largest <= reached * (1 + 1e-6)).all()
     assert (largest > reached * 0.7).any()

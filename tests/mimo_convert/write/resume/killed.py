@@ -106,7 +106,10 @@ def serve() -> None:
     import numpy.random  # noqa: F401
 
     from mimo_commands.convert import main
+    from quantize import backend_choice, types
 
+    for ggml_type in types.TYPES.values():  # kernels are compared with ggml's once for all children, too
+        backend_choice.choose_backend(ggml_type, backend_choice.AUTO)
     with redirect_stderr(io.StringIO()), suppress(SystemExit):
         main(["/nowhere", "--no-check"])  # this imports what the command imports late, once for all children
     assert threading.active_count() == 1
