@@ -1,5 +1,6 @@
 """What tests share: small random checkpoints of both families, and how hypothesis runs."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,12 @@ SMALL_TOKENIZER = {
     "d_model": 64, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 256, "n_mels": 16,
     "num_quantizers": 3, "codebook_size": [32, 16, 16],
 }  # fmt: skip
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves and what they import stay: cycles are only looked for among what a test makes."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

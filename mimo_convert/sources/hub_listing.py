@@ -1,11 +1,12 @@
 """List a repository of the Hugging Face Hub at one commit, and read ranges of its files."""
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from huggingface_hub import constants, hf_hub_url
@@ -21,12 +22,15 @@ from quantize.errors import InputError
 
 from .hub_errors import RESPONSE, checked_response, raising_input_error, retry
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 TIMEOUT = 60  # seconds without an response
 BLOCK = 1 << 20  # bytes of a range in memory before they are put together
 PARTIAL = 206  # HTTP status
 COMMIT = "[0-9a-f]{40}"
 LARGEST = 1 << 50  # bytes of a file
-MOST_BYTES = 1 << 26  # of an response; a page lists a thousand files
+MOST_BYTES = 1 << 26  # of a response; a page lists a thousand files
 MOST_PAGES = 1000
 
 
@@ -154,6 +158,23 @@ def read_range(repo: str, commit: str, name: str, begin: int, end: int) -> bytes
     if len(data) != end - begin:
         raise InputError(where, f"bytes {begin} to {end} were asked for, {len(data)} came", expected=f"{end - begin}")
     return data
+
+
+class RemoteFile(io.RawIOBase):
+    """A file of `size` bytes at a commit, read in ranges. Reading raises what `read_range` raises."""
+
+    def __init__(self, repo: str, commit: str, name: str, size: int) -> None:
+        self.read_range, self.at, self.size = partial(read_range, repo, commit, name), 0, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        with memoryview(buffer) as view:
+            data = self.read_range(self.at, min(self.at + len(view), self.size))
+            view[: len(data)] = data
+        self.at += len(data)
+        return len(data)
 
 
 @contextmanager

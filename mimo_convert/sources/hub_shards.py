@@ -3,6 +3,7 @@
 Downloads run in daemon threads, so that an interrupt need not wait for them; the next run resumes them.
 """
 
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,9 +11,9 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from huggingface_hub import HfFileSystem, constants
+from huggingface_hub import constants
 from huggingface_hub.errors import RevisionNotFoundError
 from tqdm import tqdm
 
@@ -24,7 +25,7 @@ from quantize.quoting import quoted
 
 from .hub_cache import cached_snapshot, delete_from_cache, download_to_cache, missing_bytes, snapshot_of, write_ref
 from .hub_errors import raising_input_error
-from .hub_listing import HubFile, Listing, list_repo, request_listing
+from .hub_listing import HubFile, Listing, RemoteFile, list_repo, request_listing
 from .shards import LocalShards
 
 # What a conversion needs of a repository beside the shards; the rest (images, code, other formats) is not downloaded.
@@ -126,10 +127,9 @@ class HubShards(LocalShards):
             with super().open(file) as here:
                 yield here
             return
-        with raising_input_error(self._name(file), "cannot be downloaded"):
-            path = f"{self.repo}@{self.commit}/{file.name}"
-            with HfFileSystem().open(path, "rb", block_size=HEADER_BLOCK) as there:
-                yield cast(BinaryIO, there)
+        there = RemoteFile(self.repo, self.commit, file.name, self.size(file))
+        with io.BufferedReader(there, HEADER_BLOCK) as buffered:
+            yield buffered
 
     def expect(self, files: Sequence[Path]) -> None:
         with self.lock:
