@@ -29,7 +29,7 @@ from tests.opened import (
     open_tiny,
     open_tiny_tokenizer,
 )
-from tests.readers import ggml_tensors, gguf_tensors
+from tests.readers import ggml_tensors
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +103,7 @@ def test_every_type_and_layout_passes_its_gates(
 def test_a_file_for_recognition_alone_transcribes_word_for_word(tmp_path: Path, outtype: str, fuse: str) -> None:
     out = converted(tmp_path, "--asr-only", "--outtype", outtype, fuse)
     lm = out / f"mimo-asr-{outtype}.gguf"
-    assert not any(map(is_speech_generation, gguf_tensors(lm)))
+    assert not any(map(is_speech_generation, ggml_tensors(lm)))
     checked = check_passes(lm, out / f"mimo-tokenizer-{outtype}.gguf")
     assert checked["files"][0]["layout"] == ("fused" if fuse == "--fuse-qkv" else "separate")
 
@@ -121,7 +121,7 @@ def test_what_mimo_quantize_makes_of_an_8_bit_file_passes_its_gates(
 def test_a_file_of_many_types_passes_the_gates_of_the_commonest(tiny: Path, tmp_path: Path) -> None:
     rules = ["--tensor-type", r"attn\.(q|k|qkv)\.=q6_k", "--tensor-type", "lm_head=f16", "--tensor-type", "embed=bf16"]
     out = converted(tmp_path, "--outtype", "q4_k", *rules, "--fuse-qkv")
-    found = {type for type, _, _ in ggml_tensors(out / "mimo-asr-q4_k.gguf").values()}
+    found = {tensor.type for tensor in ggml_tensors(out / "mimo-asr-q4_k.gguf").values()}
     assert {"q6_k", "f16", "bf16", "q4_k"} <= found
     check_passes(out / "mimo-asr-q4_k.gguf", tiny / "mimo-tokenizer-f32.gguf")
 

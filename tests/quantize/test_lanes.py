@@ -117,7 +117,7 @@ def built(factory: pytest.TempPathFactory, name: str, *options: str) -> Driver:
 
 @pytest.fixture(scope="session")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Driver:
-    return built(tmp_path_factory, "sanitized", "-DLANES_SANITIZE=ON", "-DCMAKE_CXX_FLAGS=-O1")
+    return built(tmp_path_factory, "sanitized", "-DLANES_SANITIZE=ON", "-DCMAKE_CXX_FLAGS=-O0")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from mimo_commands.convert import main
 from quantize.types import TYPES
 from tests.damage import edit_tensor, set_weight
-from tests.readers import gguf_metadata, gguf_tensors
+from tests.readers import ggml_tensors, gguf_metadata
 
 from ..invoked import check_one_line, invoke, names
 
@@ -31,7 +31,7 @@ def test_a_pair_of_checkpoints_becomes_a_pair_of_files(lm: Path, tokenizer: Path
     lines = result.stdout.splitlines()
     for line, name in zip(lines, ["mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf"], strict=True):
         file = tmp_path / "out" / name
-        assert line.startswith(f"{file}: {len(gguf_tensors(file))} tensors (")
+        assert line.startswith(f"{file}: {len(ggml_tensors(file))} tensors (")
         assert f"; {file.stat().st_size:,} bytes;" in line
     assert "rows of 48 are not a multiple of 256: f16" in lines[0]
     assert "skipped 1 tensors: speech synthesis" in lines[1]
@@ -61,7 +61,7 @@ def test_types_name_the_files_in_the_default_folder(
 @pytest.mark.parametrize("fuse", ["--fuse-qkv", "--no-fuse-qkv", None])
 def test_qkv_is_separate_unless_asked_for(lm: Path, tokenizer: Path, tmp_path: Path, fuse: str | None) -> None:
     invoke(lm, "--tokenizer", tokenizer, "--out", tmp_path / "out", *([fuse] if fuse else []))
-    found = gguf_tensors(tmp_path / "out" / "mimo-asr-f16.gguf")
+    found = ggml_tensors(tmp_path / "out" / "mimo-asr-f16.gguf")
     assert ("model.layers.0.attn.qkv.weight" in found) == (fuse == "--fuse-qkv")
     assert ("model.layers.0.attn.q.weight" in found) == (fuse != "--fuse-qkv")
 
@@ -82,7 +82,7 @@ def test_either_quantizer_writes_the_same_weights_and_the_file_says_which(
         for name in names(tmp_path / quantizer):
             file = tmp_path / quantizer / name
             assert gguf_metadata(file)[QUANTIZER] == quantizer
-            made[quantizer, name] = {tensor: found.data for tensor, found in gguf_tensors(file).items()}
+            made[quantizer, name] = {tensor: found.data for tensor, found in ggml_tensors(file).items()}
     for (quantizer, name), tensors in made.items():
         for tensor, data in tensors.items():  # ggml built with contraction may round a level otherwise
             theirs = made["ggml", name][tensor]
@@ -130,7 +130,7 @@ def test_a_dry_run_writes_nothing_and_tells_what_a_run_will_write(lm: Path, toke
         file = tmp_path / "out" / name
         *rows, totals = block.splitlines()
         listed = {line.split()[0]: (line.split()[1], line.split()[2], line.split()[3]) for line in rows}
-        stored = gguf_tensors(file)
+        stored = ggml_tensors(file)
         assert listed == {n: (t.type, "×".join(map(str, t.shape)), f"{len(t.data):,}") for n, t in stored.items()}
         assert f"; {file.stat().st_size:,} bytes; " in totals
         weights = sum(torch.Size(t.shape).numel() for t in stored.values())

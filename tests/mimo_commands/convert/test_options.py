@@ -10,7 +10,7 @@ from mimo_commands.convert import main
 from quantize.types import TYPES
 from tests.contract import audio_tokenizer_names, contract_type, is_speech_generation, speech_lm_names
 from tests.mimo_convert.write.test_convert import BLOCKS, expected_tensor
-from tests.readers import checkpoint_tensors, gguf_metadata, gguf_tensors
+from tests.readers import checkpoint_tensors, ggml_tensors, gguf_metadata
 
 from ..invoked import check_one_line, names
 
@@ -27,7 +27,7 @@ def convert(small_lm: Path, small_tokenizer: Path, tmp_path: Path) -> Any:
 
 
 def types(path: Path) -> dict[str, str]:
-    return {name: tensor.type for name, tensor in gguf_tensors(path).items()}
+    return {name: tensor.type for name, tensor in ggml_tensors(path).items()}
 
 
 def test_rules_decide_over_the_types_of_every_file_of_a_run(convert: Any, small_lm: Path, tmp_path: Path) -> None:
@@ -43,14 +43,14 @@ def test_rules_decide_over_the_types_of_every_file_of_a_run(convert: Any, small_
         for name in ("model.layers.1.ffn.up.weight", "llm.blk.0.ffn.up.weight"):
             ruled[name] = "q8_0"
         ruled["audio.blk.0.ffn.up.weight"] = "f16"  # rows of 48
-        for name, found in gguf_tensors(tmp_path / "out" / f"mimo-asr-{outtype}.gguf").items():
+        for name, found in ggml_tensors(tmp_path / "out" / f"mimo-asr-{outtype}.gguf").items():
             [source] = speech_lm_names(2, 1, 1, fused=False)[name]
             expected = expected_tensor([weights[source]], name, ruled.get(name, outtype))
             assert (found.type, found.shape, found.data) == expected, name
         assert gguf_metadata(tmp_path / "out" / f"mimo-asr-{outtype}.gguf")["general.file_type"] == (
             TYPES[outtype].file_type
         )
-    for name, tensor in gguf_tensors(tmp_path / "out" / "mimo-tokenizer-q4_k.gguf").items():
+    for name, tensor in ggml_tensors(tmp_path / "out" / "mimo-tokenizer-q4_k.gguf").items():
         asked = "q8_0" if name.endswith("fc1.weight") else "q4_k"
         assert tensor.type == contract_type(name, tensor.shape, asked, BLOCKS), name
 
@@ -101,7 +101,7 @@ def test_asr_only_leaves_out_the_speech_generator_alone(
     result = convert(*options, "--asr-only")
     assert (result.exit_code, result.stderr) == (0, "")
     lm, tokenizer = f"mimo-asr-{outtype}.gguf", f"mimo-tokenizer-{outtype}.gguf"
-    whole, kept = gguf_tensors(tmp_path / "whole" / lm), gguf_tensors(tmp_path / "out" / lm)
+    whole, kept = ggml_tensors(tmp_path / "whole" / lm), ggml_tensors(tmp_path / "out" / lm)
     assert kept.keys() == {name for name in speech_lm_names(2, 1, 1, fused=fused) if not is_speech_generation(name)}
     for name, tensor in kept.items():
         assert (tensor.type, tensor.shape, tensor.data) == (whole[name].type, whole[name].shape, whole[name].data)
@@ -115,7 +115,7 @@ def test_asr_only_leaves_out_the_speech_generator_alone(
 def test_asr_only_has_no_meaning_for_an_audio_tokenizer(small_tokenizer: Path, tmp_path: Path) -> None:
     arguments = [str(small_tokenizer), "--outtype", "q8_0", "--no-check", "--out", str(tmp_path), "--asr-only"]
     assert CliRunner().invoke(main, arguments).exit_code == 0
-    assert gguf_tensors(tmp_path / "mimo-tokenizer-q8_0.gguf").keys() == audio_tokenizer_names(3, 3).keys()
+    assert ggml_tensors(tmp_path / "mimo-tokenizer-q8_0.gguf").keys() == audio_tokenizer_names(3, 3).keys()
 
 
 def test_a_dry_run_lists_what_rules_and_asr_only_make_of_a_file(convert: Any, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_convert.write.convert import convert
 from quantize.types import TYPES
 from tests.opened import make_request, options_of
-from tests.readers import Stored, gguf_metadata, gguf_tensors
+from tests.readers import Stored, ggml_tensors, gguf_metadata
 
 BLOCKS = {type.name: type.block for type in TYPES.values()}
 TYPE_NAMES = {type.file_type: name for name, type in TYPES.items()}
@@ -45,7 +45,7 @@ def same_by_way_of(through: str, made: Path, other: Path) -> bool:
     before, after = gguf_metadata(other), gguf_metadata(made)
     way = {key: after.pop(key) for key in list(after) if key.startswith(FROM)}
     assert way == (way_of(through) if through not in ("f32", TYPE_NAMES[before["general.file_type"]]) else {})
-    tensors = ({n: (t.type, t.shape, t.data) for n, t in gguf_tensors(path).items()} for path in (made, other))
+    tensors = ({n: (t.type, t.shape, t.data) for n, t in ggml_tensors(path).items()} for path in (made, other))
     return before == after and next(tensors) == next(tensors)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from quantize.types import TYPES
 from tests.gguf_edit import Key, rewrite
 from tests.mimo_commands.invoked import check_one_line, names
-from tests.readers import gguf_tensors
+from tests.readers import ggml_tensors
 
 from .quantized import UP, Files, done, quantize, same, same_by_way_of
 
@@ -199,7 +199,7 @@ def test_the_installed_command_does_it_in_one_line(lm: Files, tmp_path: Path) ->
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, ""), "no progress bar where there is no terminal"
     [line] = result.stdout.splitlines()
-    assert line.startswith(f"{out}: {len(gguf_tensors(out))} tensors (")
+    assert line.startswith(f"{out}: {len(ggml_tensors(out))} tensors (")
     assert f"; {out.stat().st_size:,} bytes;" in line
     assert "rows of 48 are not a multiple of 256: f16" in line
     assert same(out, lm(True, "q4_k"))

@@ -10,7 +10,7 @@ from gguf import GGUFValueType as V
 
 from tests.gguf_edit import Key, add_empty_arrays, array_by_ggml, rewrite
 from tests.mimo_commands.invoked import names
-from tests.readers import gguf_metadata, gguf_tensors
+from tests.readers import ggml_tensors, gguf_metadata
 
 from .quantized import QUANTIZER, Files, done, quantize, same_by_way_of, way_of
 
@@ -27,7 +27,7 @@ def test_a_dry_run_writes_nothing_and_lists_what_a_run_then_writes(lm: Files, tm
     name, *rows, totals = block.splitlines()
     assert name == "x.gguf"
     listed = {line.split()[0]: tuple(line.split()[1:4]) for line in rows}
-    stored = gguf_tensors(out)
+    stored = ggml_tensors(out)
     assert listed == {n: (t.type, "×".join(map(str, t.shape)), f"{len(t.data):,}") for n, t in stored.items()}
     assert f"; {out.stat().st_size:,} bytes; " in totals
     assert total.startswith(f"{out.stat().st_size:,} bytes to write to {out.parent}; ")
@@ -76,8 +76,8 @@ def test_empty_arrays_are_kept(tokenizer: Callable[[str], Path], tmp_path: Path)
     made = done(source, tmp_path / "x.gguf", "--outtype", "q8_0")
     assert array_by_ggml(made, "x.no_strings") == (0, V.STRING)
     assert array_by_ggml(made, "x.no_numbers") == (0, V.FLOAT32)
-    assert {name: t.data for name, t in gguf_tensors(made).items()} == {
-        name: t.data for name, t in gguf_tensors(tokenizer("q8_0")).items()
+    assert {name: t.data for name, t in ggml_tensors(made).items()} == {
+        name: t.data for name, t in ggml_tensors(tokenizer("q8_0")).items()
     }
 
 
@@ -88,7 +88,7 @@ def test_a_file_that_does_not_declare_its_type_gets_that_of_outtype_alone(lm: Fi
     assert "general.file_type" not in gguf_metadata(done(source, tmp_path / "x.gguf", "--fuse-qkv"))
     made = done(source, tmp_path / "y.gguf", "--outtype", "q4_k")
     assert gguf_metadata(made)["general.file_type"] == 14
-    assert {n: t.data for n, t in gguf_tensors(made).items()} == {n: t.data for n, t in gguf_tensors(source).items()}
+    assert {n: t.data for n, t in ggml_tensors(made).items()} == {n: t.data for n, t in ggml_tensors(source).items()}
 
 
 @pytest.mark.parametrize(("value", "type"), [("MOSTLY_F16", V.STRING), (1, V.UINT64), (1, V.INT8), ([1], V.ARRAY)])

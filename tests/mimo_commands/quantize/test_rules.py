@@ -18,7 +18,7 @@ from tests.gguf_edit import Key, patch, rewrite
 from tests.mimo_commands.invoked import check_one_line, names
 from tests.opened import TINY_TOKENIZER
 from tests.quantize.test_kernels import ggml_bytes
-from tests.readers import gguf_metadata, gguf_tensors
+from tests.readers import ggml_tensors, gguf_metadata
 
 from .quantized import (
     FROM,
@@ -55,7 +55,7 @@ def test_a_weight_beyond_f16_survives_and_the_run_says_so(
 
     dry = quantize(file, tmp_path / "y.gguf", "--outtype", outtype, "--dry-run").stdout
     [line] = [line for line in dry.splitlines() if line.startswith(f"  {UP} ")]
-    assert line.split()[1] == gguf_tensors(expected)[UP].type
+    assert line.split()[1] == ggml_tensors(expected)[UP].type
 
     for again in (["--outtype", outtype], []):
         result = quantize(tmp_path / "x.gguf", tmp_path / "y.gguf", "--force", *again)
@@ -97,9 +97,9 @@ def test_a_scale_that_is_no_number_is_found_too(lm: Files, tmp_path: Path) -> No
 
 
 def test_a_rule_changes_its_tensors_and_copies_the_others(lm: Files, tmp_path: Path) -> None:
-    source = gguf_tensors(lm(False, "f16"))
+    source = ggml_tensors(lm(False, "f16"))
     rules = ["--tensor-type", r"layers\.0\..*(up|down)=q8_0", "--tensor-type", "down|embed=Q4_K"]
-    made = gguf_tensors(done(lm(False, "f16"), tmp_path / "x.gguf", *rules))
+    made = ggml_tensors(done(lm(False, "f16"), tmp_path / "x.gguf", *rules))
     changed = {name: tensor.type for name, tensor in made.items() if tensor.type != source[name].type}
     assert changed == {
         "model.layers.0.ffn.up.weight": "q8_0", "model.layers.0.ffn.down.weight": "q8_0",
@@ -128,7 +128,7 @@ def test_rules_and_a_type_give_what_they_give_mimo_convert(lm: Files, small_lm: 
     assert result.exit_code == 0, result.output
     made = done(lm(False, "f32"), tmp_path / "x.gguf", *rules, "--fuse-qkv")
     assert same(made, tmp_path / "mimo-asr-q4_k.gguf")
-    types = {name: tensor.type for name, tensor in gguf_tensors(made).items()}
+    types = {name: tensor.type for name, tensor in ggml_tensors(made).items()}
     assert (types[UP], types["llm.lm_head.weight"], types[QKV]) == ("f32", "q6_k", "q4_k")
 
 
@@ -174,10 +174,10 @@ def test_parts_of_different_types_are_fused_only_when_one_is_chosen(lm: Files, t
     check_one_line(result, mixed, says)
     assert names(tmp_path) == ["mixed.gguf"]
 
-    ruled = gguf_tensors(done(mixed, tmp_path / "ruled.gguf", "--fuse-qkv", "--tensor-type", "qkv=q8_0"))
-    typed = gguf_tensors(done(mixed, tmp_path / "typed.gguf", "--fuse-qkv", "--outtype", "q8_0"))
+    ruled = ggml_tensors(done(mixed, tmp_path / "ruled.gguf", "--fuse-qkv", "--tensor-type", "qkv=q8_0"))
+    typed = ggml_tensors(done(mixed, tmp_path / "typed.gguf", "--fuse-qkv", "--outtype", "q8_0"))
     assert ruled[QKV].data == typed[QKV].data
-    separate = gguf_tensors(lm(False, "f16"))
+    separate = ggml_tensors(lm(False, "f16"))
     parts = [dequantized(separate[f"model.layers.0.attn.{c}.weight"]) for c in "qkv"]
     assert ruled[QKV].data == b"".join(ggml_bytes(TYPES["q8_0"], part) for part in parts)
     assert (ruled[UP].type, typed[UP].type) == ("f16", "q8_0")
@@ -219,7 +219,7 @@ def test_asr_only_leaves_out_the_speech_generator_and_stays_so(
 ) -> None:
     made = done(lm(fused, "f32"), tmp_path / "x.gguf", "--asr-only", "--outtype", outtype)
     kept = {name for name in speech_lm_names(2, 1, 1, fused=fused) if not is_speech_generation(name)}
-    assert gguf_tensors(made).keys() == kept
+    assert ggml_tensors(made).keys() == kept
     assert gguf_metadata(made) == gguf_metadata(lm(fused, outtype))
     folder = written(small_lm, tmp_path / "convert", outtype, fuse_qkv=fused, asr_only=True)
     assert same(made, folder / f"mimo-asr-{outtype}.gguf")
@@ -227,7 +227,7 @@ def test_asr_only_leaves_out_the_speech_generator_and_stays_so(
     assert same(done(made, tmp_path / "again.gguf"), made)
     assert same(done(made, tmp_path / "again2.gguf", "--asr-only"), made)
     other = done(made, tmp_path / "other.gguf", "--split-qkv" if fused else "--fuse-qkv")
-    assert gguf_tensors(other).keys() == {
+    assert ggml_tensors(other).keys() == {
         n for n in speech_lm_names(2, 1, 1, fused=not fused) if not is_speech_generation(n)
     }
 
@@ -272,4 +272,4 @@ def test_a_pattern_that_backtracks_for_years_is_matched_at_once(lm: Files, tmp_p
     command = [sys.executable, "-c", code, source, tmp_path / "y.gguf"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (result.returncode, result.stderr) == (0, "")
-    assert gguf_tensors(tmp_path / "y.gguf").keys() == gguf_tensors(source).keys()
+    assert ggml_tensors(tmp_path / "y.gguf").keys() == ggml_tensors(source).keys()

@@ -27,7 +27,7 @@ from tests.contract import is_speech_generation, speech_lm_names
 from tests.gguf_edit import Key, rewrite
 from tests.mimo_convert.plan.test_plan import OUTTYPES, RULES, lay_out
 from tests.opened import model_of_checkpoint, model_of_file, options_of
-from tests.readers import checkpoint_tensors, gguf_tensors
+from tests.readers import checkpoint_tensors, ggml_tensors
 
 QKV = "model.layers.0.attn.qkv.weight"
 ROWS = {"q": (0, 128), "k": (128, 192), "v": (192, 256)}  # of Q, K and V in it
@@ -82,7 +82,7 @@ def test_a_file_holds_what_the_checkpoint_held(small_lm: Path, lm: SourceModel, 
 
 def test_a_part_of_a_fused_tensor_goes_by_its_rows(lm: SourceModel, files: Made) -> None:
     separate, fused = model_of_file(files(False)), model_of_file(files(True))
-    whole = gguf_tensors(files(True))[QKV].data
+    whole = ggml_tensors(files(True))[QKV].data
     for part, (begin, end) in ROWS.items():
         name = f"model.layers.0.self_attn.{part}_proj"
         assert separate.tensors[f"{name}.weight"].name == f"model.layers.0.attn.{part}.weight"
@@ -108,7 +108,7 @@ def test_any_planned_file_is_planned_again_from_itself(
     assert (model.layout.fuse_qkv, bool(model.layout.without)) == (fuse, asr_only)
     again = make_plan(model, None, options_of(fuse, asr_only), file_name="x.gguf")
     assert (again.header, again.size, again.skipped) == (plan.header, plan.size, {})
-    there = gguf_tensors(path)
+    there = ggml_tensors(path)
     for tensor in again.tensors:
         begin = len(plan.header) + there[tensor.name].offset
         assert tensor.ggml_type.name == there[tensor.name].type

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import SMALL_LM
 from tests.hub_server import Hub, commit, serve
-from tests.readers import gguf_metadata, gguf_tensors
+from tests.readers import ggml_tensors, gguf_metadata
 from tests.synthetic import write_speech_lm
 
 SHARDS = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
@@ -97,7 +97,7 @@ def user(tmp_path: Path, hub: Hub) -> User:
 def check_same(out: Path, local: Path, revision: str) -> None:
     """Every byte as from the local folder, but for the names in the metadata."""
     for name in NAMES:
-        assert gguf_tensors(out / name) == gguf_tensors(local / name)
+        assert ggml_tensors(out / name) == ggml_tensors(local / name)
         about, expected = gguf_metadata(out / name), gguf_metadata(local / name)
         assert {key for key in about if about[key] != expected.get(key)} == {
             "general.name", "general.base_model.0.name", "general.base_model.0.organization",

@@ -63,7 +63,7 @@ def check_file(path: Path, checkpoint: Path, names: dict[str, list[str]], outtyp
     for name, sources in names.items():
         expected = expected_tensor([tensors[source] for source in sources], name, outtype)
         assert (found[name].type, found[name].shape, found[name].data) == expected, name
-    assert {n: (t.type, t.offset, len(t.data)) for n, t in found.items()} == ggml_tensors(path)
+    assert found == ggml_tensors(path)
 
 
 @pytest.mark.parametrize("outtype", TYPES)
@@ -79,7 +79,7 @@ def test_every_byte_is_ggmls_of_the_checkpoints_rows(
 def test_every_byte_of_an_audio_tokenizer_too(small_tokenizer: Path, tmp_path: Path, outtype: str) -> None:
     path = run(small_tokenizer, tmp_path, outtype) / f"mimo-tokenizer-{outtype}.gguf"
     check_file(path, small_tokenizer, audio_tokenizer_names(3, 3), outtype)
-    types = {name: tensor.type for name, tensor in gguf_tensors(path).items()}
+    types = {name: tensor.type for name, tensor in ggml_tensors(path).items()}
     assert {types[name] for name in types if "_codebook" in name} == {"f32"}
     conv = "f32" if outtype == "f32" else "f16"
     assert {types[f"encoder.{n}.weight"] for n in ("conv1", "conv2", "down_sample_layer.0")} == {conv}
@@ -87,14 +87,14 @@ def test_every_byte_of_an_audio_tokenizer_too(small_tokenizer: Path, tmp_path: P
 
 def test_a_fused_tensor_is_the_separate_ones_end_to_end(every_type: dict[bool, Path]) -> None:
     for outtype in TYPES:
-        separate, fused = (gguf_tensors(every_type[f] / f"mimo-asr-{outtype}.gguf") for f in (False, True))
+        separate, fused = (ggml_tensors(every_type[f] / f"mimo-asr-{outtype}.gguf") for f in (False, True))
         for kind in ("weight", "bias"):
             parts = [separate[f"model.layers.1.attn.{c}.{kind}"] for c in "qkv"]
             assert fused[f"model.layers.1.attn.qkv.{kind}"].data == b"".join(part.data for part in parts)
 
 
 def test_a_bf16_file_of_a_bf16_checkpoint_keeps_every_bit(small_lm: Path, every_type: dict[bool, Path]) -> None:
-    stored = gguf_tensors(every_type[False] / "mimo-asr-bf16.gguf")["llm.embed.weight"].data
+    stored = ggml_tensors(every_type[False] / "mimo-asr-bf16.gguf")["llm.embed.weight"].data
     assert stored == checkpoint_tensors(small_lm)[EMBED].view(torch.uint8).numpy().tobytes()
 
 
@@ -156,7 +156,7 @@ def to_f32(lm: Path, name: str, row: int, value: float) -> None:
 @pytest.mark.parametrize("outtype", ["f16", "q8_0", "q4_k", "bf16", "f32"])
 def test_a_weight_beyond_f16_keeps_its_tensor_in_f32(lm: Path, tmp_path: Path, outtype: str, value: float) -> None:
     to_f32(lm, UP, 3, value)
-    kept = gguf_tensors(run(lm, tmp_path, outtype) / f"mimo-asr-{outtype}.gguf")
+    kept = ggml_tensors(run(lm, tmp_path, outtype) / f"mimo-asr-{outtype}.gguf")
     tensor = kept["model.layers.1.ffn.up.weight"]
     assert tensor.type == ("bf16" if outtype == "bf16" else "f32")
     if tensor.type == "f32":
@@ -168,7 +168,7 @@ def test_a_weight_beyond_f16_keeps_its_tensor_in_f32(lm: Path, tmp_path: Path, o
 def test_a_weight_just_within_f16_does_not(lm: Path, tmp_path: Path) -> None:
     below = float(np.nextafter(np.float32(65520), np.float32(0)))
     to_f32(lm, UP, 3, below)
-    stored = gguf_tensors(run(lm, tmp_path, "f16") / "mimo-asr-f16.gguf")["model.layers.1.ffn.up.weight"]
+    stored = ggml_tensors(run(lm, tmp_path, "f16") / "mimo-asr-f16.gguf")["model.layers.1.ffn.up.weight"]
     assert stored.type == "f16"
     assert np.frombuffer(stored.data, np.float16).max() == 65504
 
@@ -177,14 +177,14 @@ def test_a_fused_tensor_stays_f32_for_a_weight_of_any_part(lm: Path, tmp_path: P
     to_f32(lm, "model.layers.0.self_attn.v_proj.weight", 0, 1e9)
     run(lm, tmp_path, "q4_k", "bf16", fuse=True)
     for outtype, expected in (("q4_k", "f32"), ("bf16", "bf16")):
-        found = gguf_tensors(tmp_path / f"mimo-asr-{outtype}.gguf")
+        found = ggml_tensors(tmp_path / f"mimo-asr-{outtype}.gguf")
         assert found["model.layers.0.attn.qkv.weight"].type == expected
         assert found["model.layers.1.attn.qkv.weight"].type == outtype
 
 
 def test_a_norm_beyond_f16_is_exact_as_ever(lm: Path, tmp_path: Path) -> None:
     to_f32(lm, "model.norm.weight", 0, 1e9)
-    stored = gguf_tensors(run(lm, tmp_path, "f16") / "mimo-asr-f16.gguf")["llm.final_norm.weight"]
+    stored = ggml_tensors(run(lm, tmp_path, "f16") / "mimo-asr-f16.gguf")["llm.final_norm.weight"]
     assert np.frombuffer(stored.data, np.float32)[1] == 1e9
 
 

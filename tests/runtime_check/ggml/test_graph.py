@@ -1,6 +1,7 @@
 """Weights in the mapped file and repacked, and layers against PyTorch."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ REPACKED = {"q4_0", "q4_k", "iq4_nl"}
 def test_repacked_weights_give_the_same_stages(converted: Converter, jfk: Clip, outtype: str) -> None:
     paths = converted(outtype)
     task = Task(language="english", max_new_tokens=4)
-    mapped = open_pair(*paths, repack=OFF).run(jfk, task, keep_stages=True)
-    repacked = open_pair(*paths, repack=ON).run(jfk, task, keep_stages=True)
+    clip = replace(jfk, wave=jfk.wave[: 3 * jfk.rate])
+    mapped, repacked = (open_pair(*paths, repack=choice).run(clip, task, keep_stages=True) for choice in (OFF, ON))
     assert mapped.memory["repacked"] == 0
     assert (repacked.memory["repacked"] > 0) or outtype not in REPACKED
     assert list(mapped.stages) == list(repacked.stages)

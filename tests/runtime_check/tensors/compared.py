@@ -17,7 +17,7 @@ from runtime_check.gate import FILE, TENSOR
 from runtime_check.tensors.records import TensorCheck, TensorResult
 from tests.gguf_edit import Key, patch, rewrite
 from tests.opened import check_against, model_of_checkpoint, options_of
-from tests.readers import gguf_tensors
+from tests.readers import ggml_tensors
 
 QKV, EMBED, HEAD = "model.layers.0.attn.qkv.weight", "llm.embed.weight", "llm.lm_head.weight"
 UP, DOWN, CODEBOOK = "ffn.up.weight", "model.layers.1.ffn.down.weight", "encoder.quant.vq.layers.1._codebook.embed"
@@ -83,7 +83,7 @@ def says(path: Path, target: Path, quantizer: str) -> Path:
 
 def rows_of(path: Path, tensor: str) -> Raw:
     """A tensor's rows as stored."""
-    stored = gguf_tensors(path)[tensor]
+    stored = ggml_tensors(path)[tensor]
     return np.frombuffer(stored.data, np.uint8).reshape(stored.shape[0] if len(stored.shape) > 1 else 1, -1)
 
 

@@ -13,7 +13,7 @@ from quantize.errors import InputError
 from quantize.types import TYPES
 from tests.damage import edit_tensor, set_weight
 from tests.opened import check_against, model_of_file
-from tests.readers import checkpoint_tensors, gguf_tensors
+from tests.readers import checkpoint_tensors, ggml_tensors
 
 from .compared import DOWN, QKV, UP, Files, check, check_right, model, reasons, result, write
 
@@ -89,7 +89,7 @@ def test_files_of_one_model_are_right_against_each_other(files: Files, reference
     for outtype in TYPES:
         found = check(files(outtype, False), source)
         assert (found.lossless, found.source, reasons(found)) == (False, f"mimo-asr-{reference}.gguf", [])
-        assert len(found.tensors) == len(gguf_tensors(files(outtype, False)))
+        assert len(found.tensors) == len(ggml_tensors(files(outtype, False)))
 
 
 def test_a_file_for_recognition_alone_is_right_against_a_whole_one(
