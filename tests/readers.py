@@ -53,7 +53,7 @@ def ggml_tensors(path: Path) -> dict[str, Stored]:
     for i in range(ggml.gguf_get_n_tensors(header)):
         name, offset = ggml.gguf_get_tensor_name(header, i), ggml.gguf_get_tensor_offset(header, i)
         tensor = ggml.ggml_get_tensor(tensors, name)
-        shape = tuple(int(n) for n in reversed(tensor.contents.ne[: ggml.ggml_n_dims(tensor)]))
+        shape = tuple(int(n) for n in reversed(tensor.contents.ne[: ggml.ggml_n_dims(tensor)]))  # without leading ones
         data = contents[begin + offset : begin + offset + ggml.gguf_get_tensor_size(header, i)]
         type_name = ggml.ggml_type_name(ggml.gguf_get_tensor_type(header, i)).decode().lower()
         found[name.decode()] = Stored(type_name, shape, offset, data)

@@ -1,19 +1,22 @@
 """Clean files that the defects are injected into, and mimo-check run on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
 from mimo_commands.check import main as mimo_check
 from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_convert.write.convert import convert
+from mimo_families.mimo_tokenizer.harness import AudioTokenizer
 from quantize.types import TYPES
 from runtime_check.audio.jfk import JFK, JFK_TEXT
+from runtime_check.audio.wave import Wave
 from tests.conftest import SMALL_LM, SMALL_TOKENIZER
 from tests.damage import set_weight
 from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
@@ -50,6 +53,7 @@ class Bases:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.made = folder, dict[str, Path]()
+        self.encoded = dict[tuple[Any, ...], Mapping[str, Any]]()
 
     def __getitem__(self, name: str) -> Base:
         """`MODEL TYPE [fused|on a long clip]`, such as `tiny lm q4_k fused`."""
@@ -64,6 +68,21 @@ class Bases:
             self._file(source, "tokenizer", exact, False) if half == "lm" else None,
             self._long_clip() if "long" in more else None,
         )
+
+    def encode_once(self, patch: pytest.MonkeyPatch) -> None:
+        """From now on, each clean audio tokenizer encodes a clip once: most of a run's time, for most defects."""
+        encode = AudioTokenizer.encode
+
+        def once(tokenizer: AudioTokenizer, wave: Wave, channels: int) -> dict[str, Any]:
+            file = tokenizer.weights.file.path
+            if self.folder not in file.parents:
+                return encode(tokenizer, wave, channels)
+            key = file, len(wave), channels
+            if key not in self.encoded:
+                self.encoded[key] = encode(tokenizer, wave, channels)
+            return dict(self.encoded[key])
+
+        patch.setattr(AudioTokenizer, "encode", once)
 
     def _once(self, name: str, make: Callable[[Path], object]) -> Path:
         if name not in self.made:

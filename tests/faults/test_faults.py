@@ -30,6 +30,8 @@ def test_a_defect_is_caught_and_what_is_wrong_is_named(
         defect.damage(file)
     if defect.replace:
         defect.replace(monkeypatch)
+    else:
+        bases.encode_once(monkeypatch)
     assert defect.says, "nothing catches it"
     for command, text in defect.says.items():
         result = check(*base.options(command, file))
