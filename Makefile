@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Tests start hundreds of processes; each would compile the same sources.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint format bench fuzz neon clean
 
 demo: .venv/package
