@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# A worker more than there are cores, since tests wait for processes, too.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 1 + len(os.sched_getaffinity(0))))" 2>/dev/null || echo auto)
+
 # Tests start hundreds of processes; each would compile the same sources.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -13,7 +16,7 @@ demo: .venv/package
 	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
 
 test: .venv/extras lint
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: .venv/extras
 	$(BIN)/ruff check .

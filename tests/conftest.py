@@ -15,7 +15,7 @@ from tests.synthetic import write_audio_tokenizer, write_speech_lm
 from tests.system.once import once
 
 # The same examples on every run, so that a red gate is a change's doing; no test fails for being slow.
-settings.register_profile("same", deadline=None, derandomize=True, database=None, max_examples=40)
+settings.register_profile("same", deadline=None, derandomize=True, database=None, max_examples=30)
 settings.load_profile("same")
 
 # Small enough to convert in milliseconds. Rows of 256 take every type; those of 128, 192 and 48 take each step of the
