@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGUFValueType
 
+from tests.readers import header_by_ggml
+
 
 class Key(NamedTuple):
     """A metadata entry; `element` is the type of a list's elements."""
@@ -57,15 +59,11 @@ def rewrite(
 
 def add_empty_arrays(source: Path, target: Path) -> Path:
     """The file with two keys of empty arrays, `x.no_strings` and `x.no_numbers`: ggml writes such, `gguf` not."""
-    context = ggml.gguf_init_from_file(bytes(source), ggml.gguf_init_params(no_alloc=True, ctx=None))
-    assert context is not None
-    try:
+    with header_by_ggml(source) as (context, _):
         data = ggml.gguf_get_data_offset(context)
         ggml.gguf_set_arr_str(context, b"x.no_strings", (ctypes.c_char_p * 0)(), 0)
         ggml.gguf_set_arr_data(context, b"x.no_numbers", int(GGUFValueType.FLOAT32), None, 0)
         assert ggml.gguf_write_to_file(context, bytes(target), True)
-    finally:
-        ggml.gguf_free(context)
     with target.open("ab") as file:
         file.write(source.read_bytes()[data:])
     return target
@@ -73,14 +71,10 @@ def add_empty_arrays(source: Path, target: Path) -> Path:
 
 def array_by_ggml(path: Path, key: str) -> tuple[int, GGUFValueType]:
     """How many elements an array of a file has, and their type, by ggml."""
-    context = ggml.gguf_init_from_file(bytes(path), ggml.gguf_init_params(no_alloc=True, ctx=None))
-    assert context is not None, f"ggml refuses {path}"
-    try:
+    with header_by_ggml(path) as (context, _):
         id = ggml.gguf_find_key(context, key.encode())
         assert id >= 0, f"{key} is not there"
         return ggml.gguf_get_arr_n(context, id), GGUFValueType(ggml.gguf_get_arr_type(context, id))
-    finally:
-        ggml.gguf_free(context)
 
 
 def patch(path: Path, tensor: str, at: int, data: npt.NDArray[Any]) -> None:

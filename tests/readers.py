@@ -1,6 +1,8 @@
 """Readers of checkpoints and GGUF files that are not ours: safetensors, the `gguf` library, ggml."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,21 +44,29 @@ def gguf_metadata(path: Path) -> dict[str, Any]:
     return {key: field.contents() for key, field in fields.items() if not key.startswith("GGUF.")}
 
 
-def ggml_tensors(path: Path) -> dict[str, Stored]:
-    """Every tensor of a file, by ggml, which reads a header a hundred times as fast as the `gguf` library."""
-    contents, tensors = path.read_bytes(), ctypes.c_void_p()
-    options = ggml.gguf_init_params(no_alloc=True, ctx=ctypes.pointer(tensors))
-    header = ggml.gguf_init_from_file(bytes(path), options)
+@contextmanager
+def header_by_ggml(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The header of a file as ggml reads it, and its context with the tensors' shapes."""
+    tensors = ctypes.c_void_p()
+    header = ggml.gguf_init_from_file(bytes(path), ggml.gguf_init_params(no_alloc=True, ctx=ctypes.pointer(tensors)))
     assert header is not None, f"ggml refuses {path}"
-    begin = ggml.gguf_get_data_offset(header)
-    found = {}
-    for i in range(ggml.gguf_get_n_tensors(header)):
-        name, offset = ggml.gguf_get_tensor_name(header, i), ggml.gguf_get_tensor_offset(header, i)
-        tensor = ggml.ggml_get_tensor(tensors, name)
-        shape = tuple(int(n) for n in reversed(tensor.contents.ne[: ggml.ggml_n_dims(tensor)]))  # without leading ones
-        data = contents[begin + offset : begin + offset + ggml.gguf_get_tensor_size(header, i)]
-        type_name = ggml.ggml_type_name(ggml.gguf_get_tensor_type(header, i)).decode().lower()
-        found[name.decode()] = Stored(type_name, shape, offset, data)
-    ggml.gguf_free(header)
-    ggml.ggml_free(tensors)
+    try:
+        yield header, tensors
+    finally:
+        ggml.gguf_free(header)
+        ggml.ggml_free(tensors)
+
+
+def ggml_tensors(path: Path) -> dict[str, Stored]:
+    """Every tensor of a file, its shape without leading ones, by ggml, which is quicker than the `gguf` library."""
+    contents, found = path.read_bytes(), {}
+    with header_by_ggml(path) as (header, tensors):
+        begin = ggml.gguf_get_data_offset(header)
+        for i in range(ggml.gguf_get_n_tensors(header)):
+            name, offset = ggml.gguf_get_tensor_name(header, i), ggml.gguf_get_tensor_offset(header, i)
+            tensor = ggml.ggml_get_tensor(tensors, name)
+            shape = tuple(int(n) for n in reversed(tensor.contents.ne[: ggml.ggml_n_dims(tensor)]))
+            data = contents[begin + offset : begin + offset + ggml.gguf_get_tensor_size(header, i)]
+            type_name = ggml.ggml_type_name(ggml.gguf_get_tensor_type(header, i)).decode().lower()
+            found[name.decode()] = Stored(type_name, shape, offset, data)
     return found

@@ -1,24 +1,9 @@
 """Transformer blocks that families share, in ggml; their PyTorch reference is `runtime_check/pytorch/layers.py`."""
 
-from typing import Protocol
+from runtime_check.block_dims import BlockDims
 
 from .decoder import Attention
 from .graph import Graph, TensorPtr
-
-
-class BlockDims(Protocol):
-    """Sizes of a Qwen2 block."""
-
-    @property
-    def n_heads(self) -> int: ...
-    @property
-    def n_kv_heads(self) -> int: ...
-    @property
-    def head_dim(self) -> int: ...
-    @property
-    def rope_theta(self) -> float: ...
-    @property
-    def rms_norm_eps(self) -> float: ...
 
 
 def qwen2_block(

@@ -2,28 +2,16 @@
 the Qwen2 block. Weights come from a callable; any leading batch dimensions are accepted."""
 
 import math
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from runtime_check.block_dims import BlockDims
+
 from .weights import Weights
 
 LAYER_NORM_EPS = 1e-5
-
-
-class BlockDims(Protocol):
-    """Sizes of a Qwen2 block."""
-
-    @property
-    def n_heads(self) -> int: ...
-    @property
-    def n_kv_heads(self) -> int: ...
-    @property
-    def rope_theta(self) -> float: ...
-    @property
-    def rms_norm_eps(self) -> float: ...
 
 
 def rope(x: Tensor, positions: Tensor, theta: float) -> Tensor:

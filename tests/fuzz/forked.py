@@ -15,7 +15,6 @@ import pkgutil
 import resource
 import select
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,6 +26,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
+
+from tests.system.server import Server, compare_kernels
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -92,24 +93,14 @@ class Forks:
             "HF_ENDPOINT": self.endpoint, "HF_HOME": str(self.scratch / "nobody"), "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*", "PYTHONIOENCODING": "utf-8:strict", "LC_ALL": "C.UTF-8",
         }  # fmt: skip
-        self.server = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.forked"], cwd=ROOT, env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        self.server = Server([sys.executable, "-m", "tests.fuzz.forked"], environment).__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        assert self.server.stdin
-        assert self.server.stdout
-        self.server.stdin.close()
-        self.server.wait()
-        self.server.stdout.close()
+    def __exit__(self, *ended: Any) -> None:
+        self.server.__exit__(*ended)
 
     def __call__(self, order: Order) -> Ended:
-        assert self.server.stdin
-        assert self.server.stdout
-        print(json.dumps(asdict(order)), file=self.server.stdin, flush=True)
-        return Ended(**json.loads(self.server.stdout.readline()))
+        return Ended(**self.server.ask(asdict(order)))
 
 
 # ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,10 +134,7 @@ def import_everything() -> None:
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if module.name != TORCH and not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    from quantize import backend_choice, types
-
-    for type in types.TYPES.values():
-        backend_choice.choose_backend(type, backend_choice.AUTO)
+    compare_kernels()
 
 
 def learn(modules: Path) -> None:

@@ -134,9 +134,17 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def is_worker(pid: int) -> bool:
+    """Whether a child works already; one that is stopped before holds what its parent prints to."""
+    try:
+        return b"mimo_nightly.worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
 def hanging_child(process: "subprocess.Popen[str]", log: Path) -> int:
     """The child of a nightly run, as soon as it works on the target whose log this is: stopped, so that it hangs."""
     wait_for(log.exists)
-    [pid] = wait_for(lambda: children(process.pid))
+    [pid] = wait_for(lambda: [pid for pid in children(process.pid) if is_worker(pid)])
     os.kill(pid, signal.SIGSTOP)
     return int(pid)

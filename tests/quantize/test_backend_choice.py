@@ -24,7 +24,18 @@ Q4_K = TYPES["q4_k"]
 
 
 @pytest.fixture
-def spoiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_known() -> Iterator[None]:
+    """Nothing is remembered of comparisons, neither before the test nor after it."""
+    caches = backend_choice._problem, backend_choice._is_contracted
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.fixture
+def spoiled(monkeypatch: pytest.MonkeyPatch, nothing_known: None) -> None:
     """Kernels whose blocks have a wrong bit in every byte."""
     whole = simd.quantize_rows
 
@@ -33,13 +44,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         blocks[:, -16:] ^= 0x41
         return blocks
 
-    caches = backend_choice._problem, backend_choice._is_contracted
-    for cache in caches:
-        cache.cache_clear()
     monkeypatch.setattr(simd, "quantize_rows", spoil)
-    yield
-    for cache in caches:
-        cache.cache_clear()
 
 
 @pytest.mark.parametrize("type", BLOCK_TYPES, ids=lambda type: type.name)
@@ -62,7 +67,7 @@ def test_a_kernel_that_is_worse_than_ggml_gives_way_to_it_with_a_warning(type: T
 
 
 @pytest.fixture
-def contracted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def contracted(monkeypatch: pytest.MonkeyPatch, nothing_known: None) -> None:
     """A ggml one of whose blocks is another, by the last bit of a weight."""
     whole = kernels.quantize_rows
 
@@ -72,13 +77,7 @@ def contracted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             blocks[len(blocks) // 2, -1] ^= 1
         return blocks
 
-    caches = backend_choice._problem, backend_choice._is_contracted
-    for cache in caches:
-        cache.cache_clear()
     monkeypatch.setattr(kernels, "quantize_rows", contract)
-    yield
-    for cache in caches:
-        cache.cache_clear()
 
 
 @pytest.mark.usefixtures("contracted")

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.wait import WebDriverWait
 
+PATIENCE = 60  # seconds that a busy machine may take to read a page
 PHONE, DESKTOP = 375, 1280  # CSS pixels
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -61,6 +63,7 @@ class Browser:
         self.requests()
         self.complaints()
         self.driver.get(page.as_uri())
+        WebDriverWait(self.driver, PATIENCE).until(lambda _: self.run("return document.readyState") == "complete")
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What a function's body in JavaScript returns."""

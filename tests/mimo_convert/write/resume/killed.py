@@ -11,7 +11,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parents[4]
+from tests.system.server import Server, compare_kernels
+
 WRITES = ("open", "pwrite", "fsync", "fdatasync", "ftruncate", "posix_fallocate", "replace", "unlink")
 COUNTED = (*WRITES, "preadv")
 
@@ -70,18 +70,12 @@ class Runs:
         # one thread, or what it knows of others would be wrong in its children
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TMPDIR": str(self.scratch)}
         command = [*self.around, sys.executable, "-m", "tests.mimo_convert.write.resume.killed"]
-        self.server = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.server = Server(command, environment).__enter__()
         self.lock = threading.Lock()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        assert self.server.stdin
-        assert self.server.stdout
-        self.server.stdin.close()
-        self.server.wait()
-        self.server.stdout.close()
+    def __exit__(self, *ended: Any) -> None:
+        self.server.__exit__(*ended)
 
     def __call__(self, *arguments: Any, fault: Fault | None = None, **sizes: int) -> Ended:
         """One run of mimo-convert with these arguments, and no check of its files."""
@@ -91,11 +85,8 @@ class Runs:
             "CHUNK_WEIGHTS": sizes.get("chunk_weights", self.chunk_weights),
             "FLUSH_BYTES": sizes.get("flush_bytes", self.flush_bytes),
         }
-        assert self.server.stdin
-        assert self.server.stdout
         with self.lock:
-            print(json.dumps(order), file=self.server.stdin, flush=True)
-            answer = json.loads(self.server.stdout.readline())
+            answer = self.server.ask(order)
         return Ended(**answer | {"calls": [tuple(call) for call in answer["calls"]]})
 
 
@@ -106,10 +97,8 @@ def serve() -> None:
     import numpy.random  # noqa: F401
 
     from mimo_commands.convert import main
-    from quantize import backend_choice, types
 
-    for ggml_type in types.TYPES.values():  # kernels are compared with ggml's once for all children, too
-        backend_choice.choose_backend(ggml_type, backend_choice.AUTO)
+    compare_kernels()
     with redirect_stderr(io.StringIO()), suppress(SystemExit):
         main(["/nowhere", "--no-check"])  # this imports what the command imports late, once for all children
     assert threading.active_count() == 1

@@ -100,7 +100,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Runs,
     if subprocess.run([*around, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no disk can be mounted here")
     with Runs(tmp_path_factory.mktemp("scratch"), around=around, chunk_weights=1000, flush_bytes=1) as runs:
-        yield runs, Path(f"/proc/{runs.server.pid}/root{folder}")
+        yield runs, Path(f"/proc/{runs.server.process.pid}/root{folder}")
 
 
 def on_disk(small_disk: tuple[Runs, Path]) -> str:

@@ -29,7 +29,7 @@ def test_interrupted_again_at_once_nothing_of_what_was_done_is_lost(
         runs(*whole.arguments, "--out", out, fault=Fault("kill", whole.sure))
         before = done(out)
         ended = runs(*whole.arguments, "--out", out, fault=Fault("interrupt", at))
-        assert (ended.status, ended.stderr.count(GOES_ON)) == (130, 1)
+        assert (ended.status, ended.stderr.count(GOES_ON)) == (130, 1), ended.stderr
         assert done(out) >= before > 0
         check_goes_on(runs, out, whole.arguments, whole.files, **whole.sizes)
 
