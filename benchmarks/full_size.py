@@ -73,12 +73,12 @@ def convert(lm: Path, tokenizer: Path, outtypes: Sequence[str], folder: Path, th
     command = [sys.executable, "-m", "benchmarks.timed", report, lm, "--tokenizer", tokenizer, "--no-check"]
     found = run([*command, "--threads", str(threads), "--out", out, *types, *more], stdout=subprocess.DEVNULL)
     shutil.rmtree(out)
-    return Measured(**(vars(found) | json.loads(report.read_text())))
+    return shown(" ".join([*outtypes, *more]), Measured(**(vars(found) | json.loads(report.read_text()))))
 
 
 def cat_cold(files: Sequence[Path]) -> Measured:
     forget(files)
-    return run(["cat", *files], stdout=subprocess.DEVNULL)
+    return shown("cat", run(["cat", *files], stdout=subprocess.DEVNULL))
 
 
 def cp_cold(files: Sequence[Path], folder: Path) -> Measured:
@@ -86,7 +86,13 @@ def cp_cold(files: Sequence[Path], folder: Path) -> Measured:
     (folder / "copy").mkdir()
     found = run(["cp", *files, folder / "copy"])
     shutil.rmtree(folder / "copy")
-    return found
+    return shown("cp", found)
+
+
+def shown(name: str, m: Measured) -> Measured:
+    """The same, printed: whoever ends a run early has what was measured."""
+    click.echo(f"{name}: wall {m.wall:.1f} s, user {m.user:.1f} s, system {m.system:.1f} s", err=True)
+    return m
 
 
 def shards(*folders: Path) -> list[Path]:
