@@ -95,6 +95,7 @@ def validation_lines(lm: Path, tokenizer: Path, out: Path, folder: Path) -> list
             f"{found.wall / cat:.2f} × {cat:.1f} s" if cat else "", ", ".join(dict.fromkeys(verdict)),
         ]  # fmt: skip
         rows.append(f"| {name} | {' | '.join(cells)} |")
+        click.echo(rows[-1], err=True)
 
     checked = CHECK, "reference", lm, "--tokenizer", tokenizer
     for dtype in ("f32", "bf16"):
