@@ -17,6 +17,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from jinja2.sandbox import SandboxedEnvironment
 
 from mimo_convert import numbers_text
+from mimo_convert.installation import installation
 from quantize.errors import InputError
 from runtime_check.report.page.parts import compared_with, verdict_word
 from runtime_check.report.records import Report
@@ -159,6 +160,8 @@ def _how_to(repo: str, files: list[File], lms: list[File], companions: list[File
         whole = [reproduction.make_reference(lm or companion, companion if lm else "", REFERENCE)]
     return {
         "download": reproduction.download(repo, [name, beside] if beside else [name]),
+        "install": installation().line,
+        "install_reference": installation("reference").phrase,
         "run": reproduction.mimo_check(name, beside, "--audio", CLIP),
         "run_elsewhere": reproduction.elsewhere(shown.facts, name, beside, CLIP) if shown.facts else [],
         "verify": [

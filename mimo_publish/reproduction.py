@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from mimo_convert.installation import installation
 from mimo_convert.model.provenance import Provenance
 from mimo_convert.plan.plan import REQUANTIZED_BITS
 from mimo_families.registry import families, systems
@@ -128,7 +129,7 @@ class Recipe:
     @property
     def lines(self) -> list[str]:
         """The commands, after the installation of that version."""
-        return [command("pip", "install", "==".join(filter(None, ("mimo-convert", self.version)))), *self.commands]
+        return [installation(version=self.version).line, *self.commands]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mimo_convert.json_file import SURROGATE
+from mimo_convert.formats.json_file import SURROGATE
 from quantize.errors import InputError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mimo_convert.files import MB, input_errors
-from mimo_convert.json_file import parse_json
+from mimo_convert.formats.json_file import parse_json
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from quantize.types import BF16, F16, F32, Type

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from gguf import TokenType
 
 from mimo_convert.files import read_text
-from mimo_convert.json_file import MOST_BYTES, SURROGATE, read_json
+from mimo_convert.formats.json_file import MOST_BYTES, SURROGATE, read_json
 from quantize.errors import InputError
 
 AGAIN = "download the tokenizer files again"

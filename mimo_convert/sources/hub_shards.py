@@ -18,7 +18,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 from tqdm import tqdm
 
 from mimo_convert.disk import free_bytes, nearest
-from mimo_convert.json_file import MOST_BYTES
+from mimo_convert.formats.json_file import MOST_BYTES
 from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from quantize.quoting import quoted

@@ -8,7 +8,7 @@ from pathlib import Path
 import soundfile
 
 from mimo_convert.files import MB, read_text
-from mimo_convert.json_file import parse_json
+from mimo_convert.formats.json_file import parse_json
 from quantize.errors import InputError
 
 from .clips import Clip, read_clip

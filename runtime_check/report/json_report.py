@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mimo_convert.fields import shown
-from mimo_convert.json_file import read_json
+from mimo_convert.formats.json_file import read_json
 from quantize.errors import InputError
 from runtime_check.gate import unexplained
 

@@ -134,7 +134,8 @@ def test_versions_are_kept_apart() -> None:
     found = reproduction([(LM, lm({"version": "0.4.0"}), TOKENIZER)], {TOKENIZER: tokenizer()})
     assert [(recipe.version, recipe.files) for recipe in found.recipes] == [("0.4.0", [LM]), ("0.5.0", [TOKENIZER])]
     assert [recipe.lines[0] for recipe in found.recipes] == [
-        "pip install mimo-convert==0.4.0", "pip install mimo-convert==0.5.0",
+        "pip install /path/to/mimo-convert  # a checkout of mimo-convert 0.4.0",
+        "pip install /path/to/mimo-convert  # a checkout of mimo-convert 0.5.0",
     ]  # fmt: skip
 
 

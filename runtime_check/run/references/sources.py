@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from mimo_convert.installation import installation
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family
 from mimo_convert.model.source_model import model_of_checkpoint
@@ -54,7 +55,7 @@ def checkpoint_reference(run: ReferenceRun, checkpoints: Mapping[str, Checkpoint
 def need_pytorch(source: str) -> None:
     """Raise InputError, about the checkpoint `source`, if PyTorch is not installed."""
     if find_spec("torch") is None:
-        todo = f"pip install 'mimo-convert[reference]', {OTHERWISE}"
+        todo = f"{installation('reference').phrase}, {OTHERWISE}"
         raise InputError(source, f"{TAKES_PYTORCH} is not installed", todo=todo)
 
 

@@ -164,7 +164,7 @@ def test_how_the_files_are_run_made_and_verified() -> None:
         f"hf download someone/MiMo-V2.5-ASR-GGUF {LM} {TOKENIZER} --local-dir .",
         f"mimo-check {LM} --tokenizer {TOKENIZER} --audio clip.wav",
         f"crispasr --backend mimo-asr -m {LM} --codec-model {TOKENIZER} -f clip.wav",
-        "pip install mimo-convert==0.5.0",
+        "pip install /path/to/mimo-convert  # a checkout of mimo-convert 0.5.0",
         f"mimo-convert XiaomiMiMo/MiMo-V2.5-ASR@{'0123456789' * 4} --tokenizer XiaomiMiMo/MiMo-Audio-Tokenizer@"
         f"{'0123456789' * 4} --outtype q4_k --outtype q8_0 --fuse-qkv --out . --no-check",
         "sha256sum --check --ignore-missing SHA256SUMS",
