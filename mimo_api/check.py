@@ -15,7 +15,7 @@ from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file
 from mimo_convert.outcome import exit_status
 from mimo_convert.terminal import show
-from mimo_families.opening import OpenCheckpoints, find_reference, open_reference, open_source
+from mimo_families.opening import OpenCheckpoints, find_reference, open_reference, open_source, refuse_companion
 from mimo_families.registry import families, system_of
 from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
@@ -119,8 +119,10 @@ def run_file(o: CheckOptions, files: OpenFiles, checkpoints: OpenCheckpoints, re
 
 
 def members(file: Path, files: OpenFiles, given: Paths) -> tuple[SystemType, Paths]:
-    """The system of a file, and its files."""
+    """The system of a file, and its files. Raises InputError for a companion that it does not have."""
     system = system_of(files.family(file))
+    for role in given.keys() - set(system.roles[1:]):
+        refuse_companion(system, file, role, given[role], "--tokenizer", files.family(given[role]))
     return system, members_of(file, system, given, NAME_IT)
 
 

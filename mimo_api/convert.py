@@ -1,11 +1,13 @@
 """Convert a checkpoint and its companions to GGUF files, validate them, and publish them if requested."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mimo_convert.claims import Claims
 from mimo_convert.model.checkpoint import Checkpoint
+from mimo_convert.model.family import Family, family_of
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import model_of_checkpoint
 from mimo_convert.outcome import exit_status
@@ -14,7 +16,7 @@ from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_rules_of, make_request
 from mimo_convert.terminal import show, tell
 from mimo_convert.write.convert import claim_files, convert, replan, what_is_to_do
-from mimo_families.opening import OpenCheckpoints, find_reference, open_companions, open_main
+from mimo_families.opening import OpenCheckpoints, find_reference, open_companions, open_main, refuse_companion
 from mimo_families.registry import families
 from mimo_publish.destination import Destination
 from quantize.backends import AUTO
@@ -135,7 +137,7 @@ def open_checkpoints(o: ConvertOptions, checkpoints: OpenCheckpoints) -> tuple[S
     system, main = open_main(o.model, checkpoints)
     if o.base_model is not None:
         main = main.of_base_model(o.base_model, "--base-model")
-    check_companions(o, system)
+    check_companions(o, system, checkpoints)
     beside = open_companions(system, o.model, o.companions, checkpoints)
     for role, base in o.companion_base_models.items():
         if base is not None:
@@ -143,15 +145,22 @@ def open_checkpoints(o: ConvertOptions, checkpoints: OpenCheckpoints) -> tuple[S
     return system, {system.family.role: main, **beside}
 
 
-def check_companions(o: ConvertOptions, system: SystemType) -> None:
+def check_companions(o: ConvertOptions, system: SystemType, checkpoints: OpenCheckpoints) -> None:
     """Raise InputError for options about a companion that the model does not have."""
     roles = [family.role for family in system.companions]
     for option, said in (("--tokenizer", o.companions), ("--tokenizer-base-model", o.companion_base_models)):
         for role, value in said.items():
             if value is not None and role not in roles:
-                name = role.replace("_", " ")
-                alone = f"is itself an {name}" if role == system.family.role else f"has no {name}"
-                raise InputError(option, f"{value}, but {o.model} {alone}", todo="leave it out")
+                family = family_in(value, checkpoints) if said is o.companions else None
+                refuse_companion(system, o.model, role, value, option, family)
+
+
+def family_in(folder: str, checkpoints: OpenCheckpoints) -> Family | None:
+    """The family of the checkpoint in a folder; None if it is none, or another source, from which nothing is fetched
+    for a message."""
+    with suppress(InputError):
+        return family_of(families(), checkpoints.open(folder)) if Path(folder).is_dir() else None
+    return None
 
 
 def types_of(o: ConvertOptions, system: SystemType, role: str) -> Sequence[Type]:

@@ -12,7 +12,7 @@ from mimo_convert.outcome import exit_with_status, want_debug
 from mimo_convert.threads import MAX_THREADS, default_threads
 from quantize.backends import AUTO, BACKENDS
 from quantize.recipes import Rule, parse_recipe, parse_rule
-from quantize.types import TYPES
+from quantize.types import TYPES, did_you_mean
 
 from .paths import READS, claim_parameters
 
@@ -65,7 +65,21 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return of_one(of_file(command))
 
 
-TYPE_NAME = click.Choice(list(TYPES), case_sensitive=False)
+
+class TypeName(click.Choice[str]):
+    """The name of a type."""
+
+    def __init__(self) -> None:
+        super().__init__(list(TYPES), case_sensitive=False)
+
+    def get_invalid_choice_message(self, value: str, ctx: click.Context | None) -> str:
+        """click's message, and what may have been meant."""
+        meant = did_you_mean(str(value))
+        said = super().get_invalid_choice_message(value, ctx)
+        return f"{said.rstrip('.')}; {meant}" if meant else said
+
+
+TYPE_NAME = TypeName()
 
 AUDIO_TOKENIZER = "audio_tokenizer"  # the role that --tokenizer is about
 SPEECH_GENERATION = "speech_generation"  # the part that --asr-only leaves out

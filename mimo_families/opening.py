@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from mimo_convert.model.checkpoint import Checkpoint, open_checkpoint
 from mimo_convert.model.family import Family, family_of
@@ -71,6 +72,20 @@ def _open_companion(
         expected = f"{family.architecture} as {family.role.replace('_', ' ')}"
         raise InputError(checkpoint.folder, f"is of {found.architecture}", expected=expected)
     return checkpoint
+
+
+def refuse_companion(
+    system: SystemType, main: object, role: str, given: object, option: str, family: Family | None = None
+) -> NoReturn:
+    """Raise InputError: `main`, a file or checkpoint of `system`, has no companion of that role, as which `given`, of
+    `family` (None: unknown), was named by `option`. Two that were given in each other's place are told so."""
+    name, own = role.replace("_", " "), system.family.role.replace("_", " ")
+    for other in systems():
+        if other.family is family and system.family in other.companions:
+            what = f"{given} is a {family.role.replace('_', ' ')}, and {main} its {own}: these two are swapped"
+            raise InputError(option, what, todo=f"give {given} with {option} {main}")
+    why = f"is itself an {name}" if role == system.family.role else f"has no {name}"
+    raise InputError(option, f"{given}, but {main} {why}", todo="leave it out")
 
 
 def find_bundled(source: str) -> tuple[SystemType | None, Bundled | None]:

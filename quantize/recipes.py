@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import InputError
 from .patterns import SHOWN, compile_pattern
-from .types import F16, F32, TYPES, Type
+from .types import F16, F32, TYPES, Type, did_you_mean
 
 # What a role asks for; None: the requested type. Codebooks stay exact because a code is an argmin: half precision
 # flips it. Convolution kernels are never block-quantized.
@@ -62,7 +62,8 @@ def parse_rule(text: str, where: str) -> Rule:
     ggml_type = TYPES.get(name.strip().lower())
     if not equals or not regex.strip() or not regex.strip().isprintable() or ggml_type is None:
         shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-        raise InputError(where, f"{shown!r} is not a rule", expected=f"REGEX=TYPE, the type one of {' '.join(TYPES)}")
+        expected, meant = f"REGEX=TYPE, the type one of {' '.join(TYPES)}", did_you_mean(name) if equals else ""
+        raise InputError(where, f"{shown!r} is not a rule", expected=expected, todo=meant)
     return make_rule(regex.strip(), ggml_type, where)
 
 

@@ -5,7 +5,9 @@ library.
 """
 
 import math
+import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 # Half a step above the largest finite value, where rounding to nearest gives infinity.
 OVERFLOW = {"f16": 65520.0, "bf16": (2 - 2**-8) * 2.0**127, "f32": math.inf}
@@ -66,3 +68,20 @@ TYPES: dict[str, Type] = {
 BY_GGML = {row.ggml: row for row in TYPES.values()}
 
 F32, F16, BF16 = TYPES["f32"], TYPES["f16"], TYPES["bf16"]
+
+# Other programs' names: of types, and of mixes, by the type that most of their weights have (llama.cpp's `llama_ftype`).
+OTHER_NAMES = {
+    "fp32": "f32", "float32": "f32", "fp16": "f16", "float16": "f16", "half": "f16", "bfloat16": "bf16", "int8": "q8_0",
+    "q8": "q8_0", "q6": "q6_k", "q5": "q5_k", "q4": "q4_k", "q3": "q3_k", "q2": "q2_k", "int4": "q4_k",
+}  # fmt: skip
+MIX = re.compile(r"(i?q\d(?:_k)?)_(?:xs|s|m|l|xl)")
+MIXED = "A mix of types is made by rules, such as --tensor-type 'lm_head|embed=q6_k'"
+
+
+def did_you_mean(name: str) -> str:
+    """What somebody may have meant who wrote `name`, which is no type; empty if that is anybody's guess."""
+    name = name.strip().lower().replace("-", "_")
+    mix = MIX.fullmatch(name)
+    close = mix[1] if mix and mix[1] in TYPES else OTHER_NAMES.get(name)
+    close = close or next(iter(get_close_matches(name, TYPES, n=1, cutoff=0.7)), "")
+    return " ".join(filter(None, (f"did you mean {close}?" if close else "", MIXED if mix else "")))

@@ -43,6 +43,14 @@ def cached_snapshot(repo: str, revision: str) -> Path | None:
     return folder if COMMIT.fullmatch(commit) and folder.is_dir() else None
 
 
+def state_of(repo: str) -> str:
+    """What the cache holds of a repository, for a message about a revision that it does not hold."""
+    snapshots = storage_of(repo) / "snapshots"
+    n = len(list(snapshots.iterdir())) if snapshots.is_dir() else 0
+    what = f"{n} other revision{'s' if n > 1 else ''}" if n else "nothing"
+    return f"the cache {constants.HF_HUB_CACHE} holds {what} of it"
+
+
 def write_ref(repo: str, revision: str, commit: str) -> None:
     """Record the commit of a branch or tag. Raises InputError or OSError if the cache cannot be written."""
     if revision != commit and cached_snapshot(repo, revision) != snapshot_of(repo, commit):

@@ -23,8 +23,16 @@ from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
 
-from .hub_cache import cached_snapshot, delete_from_cache, download_to_cache, missing_bytes, snapshot_of, write_ref
-from .hub_errors import raising_input_error
+from .hub_cache import (
+    cached_snapshot,
+    delete_from_cache,
+    download_to_cache,
+    missing_bytes,
+    snapshot_of,
+    state_of,
+    write_ref,
+)
+from .hub_errors import is_of_network, raising_input_error, reason, todo
 from .hub_listing import HubFile, Listing, RemoteFile, list_repo, request_listing
 from .shards import LocalShards
 
@@ -52,16 +60,20 @@ def download_small_files(source: str) -> tuple[Path, Listing | None]:
         cached = cached_snapshot(repo, revision)
         if constants.HF_HUB_OFFLINE:
             if cached is None:
-                raise InputError(source, f"is not in the cache, and {OFFLINE}", todo="unset it")
+                raise InputError(source, f"{OFFLINE}, and {state_of(repo)}", todo="unset it")
             return cached, None
         try:
             listing = request_listing(source, repo, revision)
         except (InputError, RevisionNotFoundError):
             raise
-        except Exception:
-            if cached is None:
+        except Exception as error:
+            if cached is not None:
+                tell(f"{source}: {reason(error)}; commit {cached.name} is in the cache, and is used")
+                return cached, None
+            if not is_of_network(error):
                 raise
-            return cached, None
+            what = f"cannot be downloaded: {reason(error)}, and {state_of(repo)}"
+            raise InputError(source, what, todo=todo(error)) from error
         folder, files = snapshot_of(repo, listing.commit), small_files(source, listing)
         folder.mkdir(parents=True, exist_ok=True)
         write_ref(repo, revision, listing.commit)
@@ -190,8 +202,9 @@ class HubShards(LocalShards):
     def _listed(self, file: Path) -> HubFile:
         """The listed file. Raises InputError if it is not in the listing."""
         if file.name not in self._remote:
-            why = f"is not in the cache, and {OFFLINE}" if constants.HF_HUB_OFFLINE else "is not in the repository"
-            raise InputError(self._name(file), why, todo="unset it" if constants.HF_HUB_OFFLINE else "check its name")
+            if constants.HF_HUB_OFFLINE:
+                raise InputError(self._name(file), f"{OFFLINE}, and the cache does not hold it", todo="unset it")
+            raise InputError(self._name(file), "is not in the repository", todo="check its name")
         return self._remote[file.name]
 
     def _name(self, file: Path) -> str:

@@ -1,12 +1,14 @@
 """The table of types, row by row, against ggml and the `gguf` library."""
 
+import re
+
 import ggml
 import gguf
 import pytest
 import torch
 
 from quantize.errors import InputError
-from quantize.types import BY_GGML, TYPES
+from quantize.types import BY_GGML, TYPES, did_you_mean
 
 # The command line's promise, from the issue; everything else about a type is compared with ggml.
 PROMISED = (  # noqa: SIM905
@@ -66,6 +68,25 @@ def test_the_bound_is_where_torch_overflows(name: str, dtype: torch.dtype) -> No
     assert bound.to(dtype).isinf()
     assert below.to(dtype) == torch.finfo(dtype).max
     assert all(TYPES[block].overflow == 65520 for block in TYPES if TYPES[block].block > 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("Q4_K_M", "q4_k"), ("q5_k_s", "q5_k"), ("Q3_K_XL", "q3_k"), ("q2_K_l", "q2_k"),
+        ("IQ4-NL", "iq4_nl"), ("fp16", "f16"), ("float32", "f32"), ("int8", "q8_0"), ("q5k", "q5_k"), ("Q4", "q4_k"),
+    ],
+)  # fmt: skip
+def test_other_programs_names_are_understood(written: str, meant: str) -> None:
+    """And of a mix, how it is made."""
+    said = did_you_mean(written)
+    assert said.startswith(f"did you mean {meant}?")
+    assert ("--tensor-type" in said) == bool(re.search("_k_(s|m|l|xl)$", written, re.IGNORECASE))
+
+
+@pytest.mark.parametrize("written", ["q9_z", "mxfp4", "", "\x1b[31m", "x" * 10_000])
+def test_what_is_like_no_type_is_left_to_the_list(written: str) -> None:
+    assert did_you_mean(written) == ""
 
 
 def test_an_error_is_one_line_whatever_a_file_is_called() -> None:

@@ -211,6 +211,12 @@ def test_an_audio_tokenizer_has_no_audio_tokenizer(small_tokenizer: Path, tmp_pa
     check_one_line(result, option, f"Some/Model, but {small_tokenizer} is itself an audio tokenizer; leave it out")
 
 
+def test_a_swapped_pair_is_told_so(small_lm: Path, small_tokenizer: Path, tmp_path: Path) -> None:
+    result = invoke(small_tokenizer, "--tokenizer", small_lm, "--out", tmp_path / "out")
+    what = f"{small_lm} is a speech lm, and {small_tokenizer} its audio tokenizer: these two are swapped"
+    check_one_line(result, "--tokenizer", f"{what}; give {small_lm} with --tokenizer {small_tokenizer}")
+
+
 def test_nan_in_the_audio_tokenizer_leaves_neither_file(small_lm: Path, tokenizer: Path, tmp_path: Path) -> None:
     name = "encoder.quantizer.vq.layers.0._codebook.embed"
     set_weight(tokenizer, name, 7, float("nan"))
@@ -245,7 +251,8 @@ def test_an_output_folder_below_a_file_is_one_line(small_lm: Path, small_tokeniz
     ("options", "says"),
     [
         (["--outtype", "q9_z"], "'q9_z' is not one of 'f32', 'f16', 'bf16', 'q8_0'"),
-        (["--tokenizer-outtype", "int8"], "'int8' is not one of 'f32', 'f16', 'bf16', 'q8_0'"),
+        (["--tokenizer-outtype", "int8"], "'iq4_nl', 'iq4_xs'; did you mean q8_0?"),
+        (["--outtype", "Q4_K_M"], "did you mean q4_k? A mix of types is made by rules, such as --tensor-type"),
         (["--threads", "0"], "0 is not in the range"),
         (["--frobnicate"], "No such option"),
     ],

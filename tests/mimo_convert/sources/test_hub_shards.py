@@ -219,12 +219,17 @@ print(snapshot_download({LM!r}, revision="v1", cache_dir=sys.argv[1], local_file
 
 def test_without_a_network_what_is_in_the_cache_is_converted(user: User, local: Path) -> None:
     assert user.convert() == (0, "")
-    assert user.convert("--force", HF_ENDPOINT="http://127.0.0.1:9") == (0, "")
+    status, said = user.convert("--force", HF_ENDPOINT="http://127.0.0.1:9")
+    assert status == 0
+    told = [rf"{source}: the connection failed: .*; commit {commit('main')} is in the cache, and is used"
+            for source in (LM, TOKENIZER)]  # fmt: skip
+    assert re.fullmatch("\n".join([*told, ""]), said), said
     check_same(user.folder / "out", local, "main")
     shutil.rmtree(user.cache)
     status, said = user.convert("--force", HF_HUB_OFFLINE="1")
     assert status == 2
-    assert said == (f"error: {LM}: is not in the cache, and the network is switched off by HF_HUB_OFFLINE; unset it\n")
+    off = "the network is switched off by HF_HUB_OFFLINE"
+    assert said == f"error: {LM}: {off}, and the cache {user.cache} holds nothing of it; unset it\n"
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors.index.json"])
@@ -297,7 +302,8 @@ def test_what_is_not_there_is_one_line(user: User, model: str, reason: str) -> N
 def test_a_server_that_does_not_answer_is_one_line(user: User) -> None:
     status, said = user.convert(HF_ENDPOINT="http://127.0.0.1:9")
     assert status == 2
-    assert re.fullmatch(rf"error: {LM}: cannot be downloaded: .*; check the network, and run.*\n", said)
+    state = f"and the cache {user.cache} holds nothing of it"
+    assert re.fullmatch(rf"error: {LM}: cannot be downloaded: .*, {state}; check the network, and run.*\n", said)
 
 
 def test_a_shard_that_is_neither_here_nor_there_is_one_line(user: User, lm: Path, tmp_path: Path) -> None:
