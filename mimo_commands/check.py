@@ -9,14 +9,18 @@ from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
 from runtime_check.audio.jfk import JFK
 
-from .check_options import audio_option, dtype_option, repack_option, report_options
+from .check_options import (
+    audio_option,
+    dtype_option,
+    language_option,
+    max_new_tokens_option,
+    repack_option,
+    report_options,
+    tokenizer_option,
+)
 from .console import AUDIO_TOKENIZER, handle_errors, threads_option
 from .paths import FOLDER, READS, SOURCE, WRITES, current_claims
-
-language_option = click.option(
-    "--language", metavar="NAME",
-    help="Of the prompt: english, chinese, auto.  [default: the reference's; else english for JFK, auto for others]",
-)  # fmt: skip
+from .transcribe import transcribe
 
 
 class FileByDefault(click.Group):
@@ -43,14 +47,12 @@ def main() -> None:
     """
 
 
+main.add_command(transcribe)
+
+
 @main.command("file", short_help="Transcribe with a file; compare it with a reference.")
 @click.argument("file", type=READS, metavar="FILE.gguf")
-@click.option(
-    "--tokenizer",
-    type=READS,
-    metavar="TOK.gguf",
-    help="The audio tokenizer's file.  [default: mimo-tokenizer-<type>.gguf beside FILE.gguf]",
-)
+@tokenizer_option
 @click.option(
     "--reference",
     type=SOURCE,
@@ -90,12 +92,7 @@ def main() -> None:
 @language_option
 @report_options
 @click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(1),
-    show_default="8 a second, at least 256",
-    help="The transcript's length at most.",
-)
+@max_new_tokens_option
 @repack_option
 @threads_option
 @handle_errors

@@ -13,6 +13,22 @@ from .paths import READS, WRITES
 audio_option = click.option(
     "--audio", type=READS, metavar="FILE", default=JFK, show_default="the JFK clip", help="The sound to run."
 )
+tokenizer_option = click.option(
+    "--tokenizer",
+    type=READS,
+    metavar="TOK.gguf",
+    help="The audio tokenizer's file.  [default: mimo-tokenizer-<type>.gguf beside FILE.gguf]",
+)
+language_option = click.option(
+    "--language", metavar="NAME",
+    help="Of the prompt: english, chinese, auto.  [default: the reference's; else english for JFK, auto for others]",
+)  # fmt: skip
+max_new_tokens_option = click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    show_default="8 a second, at least 256",
+    help="The transcript's length at most.",
+)
 repack_option = click.option(
     "--repack",
     type=click.Choice(choices.REPACK),

@@ -65,7 +65,6 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return of_one(of_file(command))
 
 
-
 class TypeName(click.Choice[str]):
     """The name of a type."""
 

@@ -26,9 +26,7 @@ from .paths import FOLDER, SOURCE, current_claims
 from .publish_options import publish_options
 
 
-@click.command(
-    no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.command(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("model", type=SOURCE, default=REPO)
 @click.option(
     "--tokenizer",

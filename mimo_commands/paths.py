@@ -11,6 +11,7 @@ import click
 from mimo_convert.claims import Claims
 
 CLAIMS = "mimo_convert.claims"
+STREAM = Path("-")  # standard input or output
 
 
 class Named(click.Path):
@@ -52,6 +53,7 @@ def claim_parameters(context: click.Context) -> None:
         for param in context.command.params
         if isinstance(param.type, (Reads, Source, Writes))
         for value in values(context.params.get(param.name or ""))
+        if Path(value) != STREAM
     ]
     for param, option, path in named:
         if not isinstance(param.type, Writes):

@@ -11,9 +11,7 @@ from .paths import FOLDER, READS, SOURCE, current_claims
 from .publish_options import publish_options
 
 
-@click.command(
-    no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.command(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--to", "repo", metavar="USER/REPO", required=True, help="The repository on the Hub.")
 @publish_options

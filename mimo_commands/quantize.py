@@ -19,9 +19,7 @@ from .console import (
 from .paths import READS, WRITES, current_claims
 
 
-@click.command(
-    no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.command(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("source", type=READS, metavar="IN.gguf")
 @click.argument("target", type=WRITES, metavar="OUT.gguf")
 @click.option(

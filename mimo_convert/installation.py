@@ -1,7 +1,7 @@
 """How this project is installed, for messages and model cards: decided by the project's own metadata, here alone.
 
-Its `[project.urls]` (https://packaging.python.org/en/latest/specifications/well-known-project-urls/) say where it can be
-had: a `Download` URL is its page on the package index, a `Source` (or `Repository`, `GitHub`) URL its git repository.
+Its `[project.urls]` say where it can be had (PyPA, "Well-known Project URLs in Metadata"):
+a `Download` URL is its page on the package index, a `Source` (or `Repository`, `GitHub`) URL its git repository.
 Without either, a checkout is installed, and no index is asked for a name that might be somebody else's.
 """
 

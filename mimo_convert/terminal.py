@@ -15,8 +15,13 @@ LONGEST = 1900  # characters of a line; a person reads none that is longer
 
 def show(text: str) -> None:
     """Write a result to stdout. Raises InputError if it cannot be written, BrokenPipeError if its reader is gone."""
+    put(clean(text) + "\n")
+
+
+def put(text: str) -> None:
+    """Write a text that is clean already to stdout, at once. Raises as `show`."""
     try:
-        click.echo(clean(text))
+        click.echo(text, nl=False)
     except BrokenPipeError:
         raise
     except OSError as error:

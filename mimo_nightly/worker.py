@@ -27,6 +27,7 @@ from quantize.errors import InputError
 from runtime_check.audio.manifests import find_clips
 from runtime_check.report.results import Outputs, Results
 from runtime_check.run.facts import file_facts
+from runtime_check.run.length import check_length
 from runtime_check.run.members import Paths, open_system
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, Ready, check_language, validate_clip
@@ -150,7 +151,7 @@ def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Re
     with if_wrong(FAILED):
         opened = open_system(system, members, files, target.threads, inputs.repack, inputs.work)
     for clip in inputs.clips:
-        opened.check_length(clip.path, clip.seconds)
+        check_length(opened, clip.path, clip.seconds)
     ready = Ready(opened, [file_facts(member.role, member.model, files) for member in opened.members])
     for clip in inputs.clips:
         results.add(validate_clip(inputs, ready, system, clip.read()).check)

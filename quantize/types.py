@@ -69,7 +69,7 @@ BY_GGML = {row.ggml: row for row in TYPES.values()}
 
 F32, F16, BF16 = TYPES["f32"], TYPES["f16"], TYPES["bf16"]
 
-# Other programs' names: of types, and of mixes, by the type that most of their weights have (llama.cpp's `llama_ftype`).
+# Other programs' names of types; and of mixes, by the type of most of their weights (llama.cpp's `llama_ftype`).
 OTHER_NAMES = {
     "fp32": "f32", "float32": "f32", "fp16": "f16", "float16": "f16", "half": "f16", "bfloat16": "bf16", "int8": "q8_0",
     "q8": "q8_0", "q6": "q6_k", "q5": "q5_k", "q4": "q4_k", "q3": "q3_k", "q2": "q2_k", "int4": "q4_k",

@@ -3,3 +3,4 @@
 AUTO, ON, OFF = "auto", "on", "off"
 REPACK = (AUTO, ON, OFF)
 REFERENCE_DTYPES = ("f32", "bf16")
+TRANSCRIPTS = ("text", "srt", "json", "tsv")  # formats

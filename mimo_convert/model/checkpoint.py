@@ -11,10 +11,10 @@ from pathlib import Path
 
 from mimo_convert.files import input_errors
 from mimo_convert.formats.config import Config as Config  # families still import it from here
+from mimo_convert.formats.json_file import read_json
 from mimo_convert.formats.safetensors import read_header
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.formats.vocabulary import Vocabulary, read_vocabulary
-from mimo_convert.formats.json_file import read_json
 from mimo_convert.sources.hub_folder import repository_of
 from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError

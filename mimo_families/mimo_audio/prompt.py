@@ -46,16 +46,12 @@ def with_response(prompt: Ids, response: Sequence[int], d: SpeechLMDims) -> Ids:
     return np.concatenate([prompt, _text_groups(response, d)], axis=1)
 
 
-def check_room(n_groups: int, d: SpeechLMDims, where: object = "audio", seconds: float = 0) -> None:
-    """Raise InputError unless a prompt of `n_groups` leaves room for a response.
-
-    `seconds` is the longest clip that fits, if it is known.
-    """
+def check_room(n_groups: int, d: SpeechLMDims) -> None:
+    """Raise InputError unless a prompt of `n_groups` leaves room for a response."""
     if n_groups >= d.max_position_embeddings:
-        most = f"at most about {seconds:.0f} s of audio" if seconds >= 1 else "a shorter clip"
         raise InputError(
-            where, f"needs a prompt of {n_groups} positions", expected=f"fewer than {d.max_position_embeddings}",
-            todo=f"use {most}",
+            "audio", f"needs a prompt of {n_groups} positions", expected=f"fewer than {d.max_position_embeddings}",
+            todo="use a shorter clip",
         )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ class MimoAudioSystem:
             self.tokenizer = AudioTokenizer(files[TOKENIZER], self.session.backend)
             self.lm = SpeechLM(files[ROLE], self.session.backend)
         check_codebooks(self.lm, self.tokenizer)
-        self.text = self.lm.text
+        self.text, self.context = self.lm.text, self.lm.d.max_position_embeddings
         self.members: Sequence[Member] = [Member(ROLE, files[ROLE]), Member(TOKENIZER, files[TOKENIZER])]
         groups = work.seconds * self._groups_per_second + TEXT_GROUPS * work.clips
         tokens = work.seconds * TOKENS_PER_SECOND
@@ -79,10 +79,9 @@ class MimoAudioSystem:
     def _groups_per_second(self) -> float:
         return self.tokenizer.d.frames_per_second / self.lm.d.group_size
 
-    def check_length(self, path: Path, seconds: float) -> None:
-        """Raise InputError if the context cannot hold a clip of that length."""
-        room = (self.lm.d.max_position_embeddings - TEXT_GROUPS) / self._groups_per_second
-        check_room(int(seconds * self._groups_per_second), self.lm.d, path, seconds=room)
+    def prompt_positions(self, seconds: float) -> int:
+        """Groups of the prompt of a clip of that length."""
+        return int(seconds * self._groups_per_second) + TEXT_GROUPS
 
     def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
         """Transcribe `clip` greedily; RESPONSE_LOGITS are those of incremental decoding."""

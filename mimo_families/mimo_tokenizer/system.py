@@ -21,6 +21,7 @@ class AudioTokenizerSystem:
 
     stages = STAGES
     text = None
+    context = None
 
     def __init__(self, files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> None:
         from runtime_check.run.session import Loaded, Session  # late: ggml is slow to load, and often not needed
@@ -35,8 +36,9 @@ class AudioTokenizerSystem:
         self.session.repack(repack, [Loaded(files[ROLE], self.tokenizer.weights, positions)])
         self.session.loaded()
 
-    def check_length(self, path: Path, seconds: float) -> None:
-        """Every length is supported: clips are encoded in chunks."""
+    def prompt_positions(self, seconds: float) -> int:
+        """None: there is no text model."""
+        return 0
 
     def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
         """Encode `clip`."""

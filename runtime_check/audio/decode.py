@@ -29,6 +29,20 @@ def read_audio(path: Path) -> tuple[Wave, int]:
 
 def decode(file: BinaryIO, path: Path) -> tuple[Wave, int]:
     """`read_audio` of an open file, whatever its name."""
+    wave, rate = samples_from(file, path, 0)
+    if not len(wave):
+        raise InputError(path, "holds no samples", expected="at least one sample")
+    return wave, rate
+
+
+def new_samples(path: Path, begin: int) -> tuple[Wave, int]:
+    """`read_audio` from sample `begin` on, of a file that may be growing; without an error if there are none."""
+    with open_regular(path, expected=SOUND) as file:
+        return samples_from(file, path, begin)
+
+
+def samples_from(file: BinaryIO, path: Path, begin: int) -> tuple[Wave, int]:
+    """Decode an open file from sample `begin` on. Raises InputError as `read_audio`, but not if nothing is there."""
     try:
         file.seek(0)
         with soundfile.SoundFile(file.fileno(), closefd=False) as audio:
@@ -36,21 +50,19 @@ def decode(file: BinaryIO, path: Path) -> tuple[Wave, int]:
             if rate not in SAMPLING_RATES:
                 expected = f"{SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}"
                 raise InputError(path, f"has a sampling rate of {rate} Hz", expected=expected)
+            audio.seek(begin)  # to 0, too: as soundfile.read does, after which an mp3 is decoded with other roundings
             wave = np.concatenate([np.empty(0, np.float32), *mono_blocks(audio, path)])
     except InputError:
         raise
     except (OSError, RuntimeError, TypeError, ValueError) as error:  # soundfile's own, and its library's
         reason = getattr(error, "error_string", error)  # without the name, which is a number here
         raise InputError(path, f"cannot be decoded as audio ({reason})", expected=SOUND) from error
-    if not len(wave):
-        raise InputError(path, "holds no samples", expected="at least one sample")
     return wave, rate
 
 
 def mono_blocks(audio: soundfile.SoundFile, path: Path) -> Iterator[Wave]:
     """Yield the mean of the channels block by block; the number of samples in the header is not trusted."""
     n, block = 0, max(1, BLOCK_SAMPLES // audio.channels)
-    audio.seek(0)  # as soundfile.read does, after which an mp3 is decoded with other roundings
     while len(samples := audio.read(block, dtype="float32", always_2d=True)):
         n += len(samples)
         if n > MOST_SAMPLES:

@@ -1,6 +1,9 @@
 """Find audio clips: files, folders, and manifests with reference texts."""
 
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +14,10 @@ from mimo_convert.files import MB, read_text
 from mimo_convert.formats.json_file import parse_json
 from quantize.errors import InputError
 
-from .clips import Clip, read_clip
+from .clips import Clip, clip_of, read_clip
 
 MANIFEST = ".jsonl"
+STDIN = Path("standard input")  # as a clip's path
 MOST_MANIFEST_BYTES = 64 * MB
 KEPT_SAMPLES = 1 << 24  # of the first clips, that are kept: 17 minutes at 16 kHz, 64 MB
 # Of audio files, except `.raw`, which has no header.
@@ -40,8 +44,8 @@ class AudioFile:
 
 
 def find_clips(paths: Iterable[Path], text: str | None = None) -> list[AudioFile]:
-    """Find the audio files of `paths`: files, folders (all audio files, by name), manifests (`*.jsonl`: lines {"audio":
-    file, "text": reference}; the file relative to the manifest, the text optional).
+    """Find the audio files of `paths`: files, `-` (standard input), folders (all audio files, by name), manifests
+    (`*.jsonl`: lines {"audio": file, "text": reference}; the file relative to the manifest, the text optional).
 
     `text` is the reference text of a single file. Raises InputError, before anything is run, for a file that is missing
     or cannot be decoded.
@@ -50,7 +54,7 @@ def find_clips(paths: Iterable[Path], text: str | None = None) -> list[AudioFile
     kept = 0
     for clip in (clip for path in paths for clip in _clips_of(path)):
         kept += len(clip.clip.wave) if clip.clip else 0
-        found.append(clip if kept <= KEPT_SAMPLES else replace(clip, clip=None))
+        found.append(clip if kept <= KEPT_SAMPLES or clip.path == STDIN else replace(clip, clip=None))
     if text is None:
         return found
     if len(found) != 1:
@@ -59,7 +63,9 @@ def find_clips(paths: Iterable[Path], text: str | None = None) -> list[AudioFile
 
 
 def _clips_of(path: Path) -> Iterator[AudioFile]:
-    if path.is_dir():
+    if path == Path("-"):
+        yield clip_from_stdin()
+    elif path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
             raise InputError(path, "has no audio files", expected="wav, flac, ogg or mp3 files")
@@ -101,6 +107,15 @@ def checked_text(text: str, where: str) -> str:
     if not any(character.isalnum() for character in text):
         raise InputError(where, f"{text!r} has no words")
     return text
+
+
+def clip_from_stdin() -> AudioFile:
+    """Decode an audio file from standard input, to its end. Raises InputError."""
+    with tempfile.TemporaryFile() as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        clip = clip_of(file, STDIN)
+    return AudioFile(STDIN, clip.seconds, clip.sha256, clip.text, clip)
 
 
 def audio_file(path: Path, text: str | None = None) -> AudioFile:

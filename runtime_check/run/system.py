@@ -51,7 +51,8 @@ class Member(NamedTuple):
 
 class System(Protocol):
     """Open files, ready to run. `members` are its files, the main one first; `stages` every stage of a run, in order;
-    `text` the tokenizer of its text model, None if it has none."""
+    `text` the tokenizer of its text model, None if it has none; `context` the positions that prompt and response can
+    have together, None if that is not bounded."""
 
     @property
     def members(self) -> Sequence[Member]: ...
@@ -59,9 +60,11 @@ class System(Protocol):
     def stages(self) -> Sequence[Stage]: ...
     @property
     def text(self) -> TextTokenizer | None: ...
+    @property
+    def context(self) -> int | None: ...
 
-    def check_length(self, path: Path, seconds: float) -> None:
-        """Raise InputError if the context cannot hold a clip of that length; `path` is for the message."""
+    def prompt_positions(self, seconds: float) -> int:
+        """Positions of the prompt of a clip of that length."""
 
     def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
         """Run `task` on `clip` with greedy decoding; with `keep_stages`, the text model's stages are kept."""

@@ -13,6 +13,7 @@ from runtime_check.choices import AUTO
 from .activations import Activations
 from .check import Checked, check
 from .facts import file_facts
+from .length import check_length
 from .members import Paths, open_system
 from .records import FileFacts
 from .references.sources import Reference
@@ -69,7 +70,7 @@ def open_ready(system: SystemType, paths: Paths, files: OpenFiles, inputs: Input
         files.hash_of(path).wanted = True
     opened = open_system(system, paths, files, threads, inputs.repack, inputs.work)
     for clip in inputs.clips:
-        opened.check_length(clip.path, clip.seconds)
+        check_length(opened, clip.path, clip.seconds)
     return Ready(opened, [file_facts(member.role, member.model, files) for member in opened.members])
 
 
@@ -108,7 +109,7 @@ def check_language(asked: str | None, system: SystemType) -> None:
         raise InputError("--language", repr(asked), expected=" or ".join(system.languages))
 
 
-def choose_language(asked: str | None, reference: Reference | None, clip: Clip, system: SystemType) -> str:
+def choose_language(asked: str | None, reference: Reference | None, clip: Clip | AudioFile, system: SystemType) -> str:
     """The language of the prompt: as given, else the stored reference's, else English for the JFK clip, else automatic.
 
     Raises InputError for a language that the system does not support.

@@ -297,7 +297,9 @@ def test_without_torch_a_checkpoint_is_no_reference_but_the_stored_one_is(tmp_pa
     assert "PASS" in stored.stdout
     from_checkpoint = check(TINY_ASR)
     assert from_checkpoint.returncode == 2
-    assert "PyTorch, which is not installed; pip install '/path/to/mimo-convert[reference]' (a" in from_checkpoint.stderr
+    assert (
+        "PyTorch, which is not installed; pip install '/path/to/mimo-convert[reference]' (a" in from_checkpoint.stderr
+    )
 
 
 def test_torch_that_cannot_be_imported_is_told_before_the_work(tmp_path: Path, tiny: Path) -> None:

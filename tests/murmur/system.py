@@ -2,13 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mimo_convert.model.model_file import ModelFile
-from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
 from runtime_check.run.activations import (
     GREEDY,
@@ -44,7 +42,7 @@ class MurmurSystem:
         self.session = Session(threads)
         with self.session.timed("load_s"):
             self.model = Recogniser(files[ROLE], self.session.backend)
-        self.d, self.text = self.model.d, self.model.text
+        self.d, self.text, self.context = self.model.d, self.model.text, self.model.d.context
         self.members: Sequence[Member] = [Member(ROLE, files[ROLE])]
         positions = work.seconds * self._frames_per_second * (1 + work.compared)
         self.session.repack(repack, [Loaded(files[ROLE], self.model.weights, positions)])
@@ -54,10 +52,8 @@ class MurmurSystem:
     def _frames_per_second(self) -> float:
         return RATE / HOP / self.d.stacked
 
-    def check_length(self, path: Path, seconds: float) -> None:
-        n = int(seconds * self._frames_per_second) + PROMPT_TOKENS
-        if n >= self.d.context:
-            raise InputError(path, f"needs a prompt of {n} positions", expected=f"fewer than {self.d.context}")
+    def prompt_positions(self, seconds: float) -> int:
+        return int(seconds * self._frames_per_second) + PROMPT_TOKENS
 
     def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
         from runtime_check.ggml.decoder import HIDDEN, LOGITS, Decoder

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_convert.files import input_errors, open_regular
+from mimo_convert.formats.json_file import SURROGATE, parse_json
 from mimo_convert.formats.safetensors import read_header
 from mimo_convert.formats.tensor import TensorSlice, shape_text
-from mimo_convert.formats.json_file import SURROGATE, parse_json
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from runtime_check.gate import CODES, IDS

@@ -197,7 +197,9 @@ def test_a_hub_checkpoint_is_converted_under_its_own_name(lm: Path, tokenizer: P
     off = "the network is switched off by HF_HUB_OFFLINE"
     assert absent.stderr == f"error: Some/Absent: {off}, {state}; unset it\n"
     other = run("Some/Speech-LM@v9", "--tokenizer", str(tokenizer))
-    assert other.stderr == f"error: Some/Speech-LM@v9: {off}, {state.replace('nothing', '1 other revision')}; unset it\n"
+    assert (
+        other.stderr == f"error: Some/Speech-LM@v9: {off}, {state.replace('nothing', '1 other revision')}; unset it\n"
+    )
 
 
 def test_help_tells_every_type_and_exit_status() -> None:

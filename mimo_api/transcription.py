@@ -1,0 +1,88 @@
+"""Transcribe audio of any length with GGUF files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from pathlib import Path
+
+from mimo_convert.claims import Claims
+from mimo_convert.model.model_file import OpenFiles
+from mimo_families.registry import families
+from quantize.errors import InputError
+from runtime_check.audio.follow import PIECE_SECONDS, follow
+from runtime_check.audio.manifests import AudioFile, find_clips
+from runtime_check.choices import AUTO
+from runtime_check.run.members import open_system
+from runtime_check.run.system import AUTO_LANGUAGE, System, SystemType, Task, Work
+from runtime_check.run.transcribe import Piece, Transcript, longest_piece, transcribe_clip
+from runtime_check.run.validate import check_language, choose_language
+
+from .check import members
+
+
+@dataclass(frozen=True)
+class TranscribeOptions:
+    """Options of a transcription of `audio`: files, folders, manifests, or `-` for standard input.
+
+    `companions` are files of the other roles (None: those beside `file`). With `follow_idle` the one audio file may be
+    growing; it has ended when nothing was added for so many seconds. `watch` is told the seconds of audio that are
+    done, of all clips together.
+    """
+
+    file: Path
+    audio: Sequence[Path]
+    threads: int
+    companions: Mapping[str, Path | None] = field(default_factory=dict)
+    language: str | None = None
+    max_new_tokens: int | None = None
+    repack: str = AUTO
+    follow_idle: float | None = None
+    watch: Callable[[float], None] = lambda seconds: None
+
+
+def transcribe(o: TranscribeOptions, claims: Claims) -> list[Transcript]:
+    """The transcript of each clip, whose pieces are run as they are read.
+
+    Raises InputError, before anything is run, for files that cannot be run and audio that cannot be decoded.
+    """
+    files = OpenFiles(families())
+    system, paths = members(o.file, files, {role: path for role, path in o.companions.items() if path})
+    for path in paths.values():
+        claims.reads("FILE", path)
+    check_language(o.language, system)
+    if o.follow_idle and len(o.audio) != 1:
+        raise InputError("--follow", f"is for one audio file, found {len(o.audio)}", todo="start a command for each")
+    clips = [] if o.follow_idle else find_clips(o.audio)
+    work = Work(sum(clip.seconds for clip in clips), len(clips))
+    opened = open_system(system, paths, files, o.threads, o.repack, work)
+    if opened.text is None:
+        what = f"is an {system.family.role.replace('_', ' ')}, which writes no words"
+        raise InputError(o.file, what, todo="give the file that it belongs to")
+    if o.follow_idle:
+        return [_of_growing(o, opened, o.audio[0], o.follow_idle)]
+    ends = accumulate(clip.seconds for clip in clips)
+    return [_of_clip(o, opened, system, clip, end - clip.seconds) for clip, end in zip(clips, ends, strict=True)]
+
+
+def _of_clip(o: TranscribeOptions, opened: System, system: SystemType, file: AudioFile, before: float) -> Transcript:
+    """The transcript of a clip, `before` which there were so many seconds of others."""
+    task = Task(language=choose_language(o.language, None, file, system), max_new_tokens=o.max_new_tokens)
+
+    def pieces() -> Iterator[Piece]:
+        yield from _watched(transcribe_clip(opened, file.read(), task), o, before)
+
+    return Transcript(file.path, task.language, pieces())
+
+
+def _of_growing(o: TranscribeOptions, opened: System, path: Path, idle: float) -> Transcript:
+    """The transcript of a growing file."""
+    task = Task(language=o.language or AUTO_LANGUAGE, max_new_tokens=o.max_new_tokens)
+    parts = follow(path, idle, min(longest_piece(opened, path), PIECE_SECONDS))
+    pieces = chain.from_iterable(transcribe_clip(opened, clip, task, begin) for begin, clip in parts)
+    return Transcript(path, task.language, _watched(pieces, o, 0))
+
+
+def _watched(pieces: Iterator[Piece], o: TranscribeOptions, before: float) -> Iterator[Piece]:
+    for piece in pieces:
+        o.watch(before + piece.end)
+        yield piece

@@ -1,0 +1,94 @@
+"""mimo-check transcribe: the words of audio files, and nothing else. Parse, call, print."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from mimo_convert.files import write_whole
+from mimo_convert.terminal import put
+from quantize.errors import InputError
+from runtime_check import choices
+
+from .check_options import language_option, max_new_tokens_option, repack_option, tokenizer_option
+from .console import AUDIO_TOKENIZER, handle_errors, threads_option
+from .paths import READS, STREAM, WRITES, current_claims
+
+IDLE = "10s"
+
+
+class Seconds(click.ParamType[float]):
+    """A time such as `10s` or `2.5`."""
+
+    name = "seconds"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value.removesuffix("s")) if isinstance(value, str) else value
+        except ValueError:
+            seconds = 0
+        if not 0 < seconds <= 1e6:
+            self.fail(f"{value!r} is not a time; expected seconds, such as {IDLE}", param, ctx)
+        return seconds
+
+
+@click.command("transcribe", short_help="Print what is said, and nothing else.")
+@click.argument("file", type=READS, metavar="FILE.gguf")
+@tokenizer_option
+@click.option(
+    "--audio",
+    type=READS,
+    metavar="SOUND",
+    multiple=True,
+    required=True,
+    help="An audio file, a folder of them, a manifest, or - for standard input; may repeat.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(choices.TRANSCRIPTS),
+    default="text",
+    show_default=True,
+    help="text: a line a clip; srt: subtitles of one clip; json: an object a line, tsv: a line a piece.",
+)
+@click.option("-o", "--output", type=WRITES, metavar="FILE", default=STREAM, help="Write to FILE.  [default: stdout]")
+@click.option("--follow", is_flag=True, help="Go on while the audio file grows; pieces have 30 s at most.")
+@click.option("--idle", type=Seconds(), default=IDLE, show_default=True, help="A file that did not grow so long ended.")
+@language_option
+@max_new_tokens_option
+@repack_option
+@threads_option
+@handle_errors
+def transcribe(
+    file: Path, tokenizer: Path | None, audio: tuple[Path, ...], form: str, output: Path, follow: bool, idle: float,
+    language: str | None, max_new_tokens: int | None, repack: str, threads: int,
+) -> None:  # fmt: skip
+    """Print what FILE.gguf hears in audio files.
+
+    Audio that the model's context cannot hold is cut in pauses. Times in srt, json and tsv are those of these pieces,
+    not of words.
+
+    Exit status: 0 transcribed; 2 bad input or usage; 3 internal error; 130 interrupted.
+    """
+    from mimo_api.transcription import TranscribeOptions
+    from mimo_api.transcription import transcribe as run  # late: --help needs none of it
+    from runtime_check.report.transcripts import FORMATS, HEADS
+
+    with tqdm(desc="transcribe", unit=" s", disable=None, leave=False) as bar:
+        options = TranscribeOptions(
+            file, audio, threads, {AUDIO_TOKENIZER: tokenizer}, language, max_new_tokens, repack,
+            idle if follow else None, lambda seconds: bar.update(round(seconds) - bar.n) and None,
+        )  # fmt: skip
+        transcripts = run(options, current_claims())
+        parts: list[str] = []
+        write: Callable[[str], object] = put if output == STREAM else parts.append
+        if form == "srt" and len(transcripts) > 1:
+            todo = "use --format tsv, or json"
+            raise InputError("--format srt", f"is for one clip, found {len(transcripts)}", todo=todo)
+        write(HEADS.get(form, ""))
+        for transcript in transcripts:
+            for text in FORMATS[form](transcript):
+                write(text)
+        if output != STREAM:
+            write_whole(output, "".join(parts).encode())
