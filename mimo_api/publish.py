@@ -20,7 +20,7 @@ from quantize.errors import InputError
 from runtime_check.audio.manifests import find_clips
 from runtime_check.report.json_report import json_text, read_report
 from runtime_check.report.records import Report
-from runtime_check.report.results import Outputs, Results
+from runtime_check.report.results import Outputs, Results, only_files
 from runtime_check.run.members import Paths, members_of
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, validate
@@ -146,14 +146,14 @@ def checkpoint_of(file: Path, files: OpenFiles) -> str:
 
 
 def earlier_report(path: Path, paths: Sequence[Path], files: OpenFiles, to: Destination) -> Report:
-    """The report of an earlier `--json` on exactly these files, unchanged; with their publication.
+    """What the report of an earlier `--json` says of these files, unchanged, with their publication; it may be about
+    others, too.
 
-    Raises InputError if it is not a report, or about other files.
+    Raises InputError if it is not a report, or does not cover a file.
     """
-    report = read_report(path, UPGRADES)
+    with as_a_report_should_be(path):
+        report = only_files(read_report(path, UPGRADES), {file.name for file in paths})
     checked = {file.name: file.sha256 for file in checked_files(report, Path())}
-    for name in checked.keys() - {file.name for file in paths}:
-        raise InputError(path, f"is about {name}, too, which is not there", todo="put it there, or check again")
     for file in paths:
         if file.name not in checked:
             raise InputError(file, f"was not run for {path}", todo="leave out --report to check it now")

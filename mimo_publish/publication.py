@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path, PurePath
 
 import click
+from huggingface_hub import constants
 
 from mimo_convert import numbers_text
 from mimo_convert.claims import Claims
@@ -27,7 +28,7 @@ from runtime_check.report.records import Publication, PublishedFile, Report, fil
 from runtime_check.report.safe_text import with_texts
 from runtime_check.report.suites import suites_of
 
-from .card import BEGIN, END, HUB, SUMS, as_card, as_plots, own_text
+from .card import BEGIN, END, SUMS, as_card, as_plots, own_text
 from .card_parts import published_files
 from .destination import Destination
 from .reproduction import path as path_argument
@@ -61,7 +62,7 @@ def open_remote(to: Destination, *, dry_run: bool = False) -> Remote:
         raise InputError("--base-model", repr(to.base_model), expected="OWNER/NAME")
     check_name(to.repo)
     if dry_run:
-        return Remote(to.repo, None)
+        return Remote(to.repo, None, asked=False)
     remote = look(to.repo)
     check_visibility(remote, to.private)
     return remote
@@ -101,16 +102,18 @@ def publish(
     """Publish the files of `folder` that the report is about; returns the exit status: 0, or 1 if a check or the
     verification failed.
 
-    First writes the report, so that the files need not be checked again; then the card, its plots and checksums. With
-    `dry_run` it stops there, without asking the Hub. Raises InputError for what could not be published, before anything
-    is sent.
+    First writes the report, also of a check that failed, so that the files need not be checked again; then the card,
+    its plots and checksums. With `dry_run` it stops there, without asking the Hub. Raises InputError for what could not
+    be published, before anything is sent.
     """
-    if not may_be_published(report, to, tell):
-        return GATE_FAILED
-    checked = checked_files(report, folder)
-    files = [replace(file, header_bytes=opened.header(file.path).header_bytes) for file in checked]
+    whole = report
     report = without_folders(report)
     kept = write(folder / REPORT, json_text(report))
+    if not may_be_published(whole, to, tell):
+        tell(f"the report is kept: {folder / REPORT}")
+        return GATE_FAILED
+    checked = checked_files(whole, folder)
+    files = [replace(file, header_bytes=opened.header(file.path).header_bytes) for file in checked]
     status = exit_status([report.passed])
     with resume_hint(folder, to, tell):
         remote = open_remote(to, dry_run=dry_run)
@@ -128,10 +131,11 @@ def publish(
     for problem in problems:
         show(f"✗ {problem}")
     if problems:
-        show(f"\nFAIL: files on the Hub differ from those that were checked: {HUB}/{to.repo}/commits/main")
+        page = f"{constants.ENDPOINT}/{to.repo}/commits/main"
+        show(f"\nFAIL: files on the Hub differ from those that were checked: {page}")
         return GATE_FAILED
     show(f"{len(files)} files verified on the Hub: size, hash, and headers byte for byte.")
-    show(f"{HUB}/{to.repo}/tree/{commit}")
+    show(f"{constants.ENDPOINT}/{to.repo}/tree/{commit}")
     return status
 
 
@@ -280,7 +284,8 @@ def without_metadata(card: str) -> str:
 def as_text(changes: Sequence[Change], remote: Remote, to: Destination, checked: dict[str, str]) -> str:
     """The changes, a line per file."""
     private = remote.private if remote.exists else to.private
-    lines = ["", f"{to.repo}  {'private' if private else 'public'}{'' if remote.exists else ', new'}"]
+    state = "the Hub was not asked" if not remote.asked else "private" if private else "public"
+    lines = ["", f"{to.repo}  {state}{'' if remote.exists or not remote.asked else ', new'}"]
     width = max(len(change.file.name) for change in changes)
     for change in changes:
         name, size = change.file.name, numbers_text.size(change.file.size)

@@ -24,7 +24,7 @@ from mimo_convert.sources.hub_errors import checked_response, is_of_network, rai
 from mimo_convert.sources.hub_listing import HubFile, Listing, list_repo, read_range
 from quantize.errors import InputError
 
-NEW, REPLACES, UNCHANGED = "new", "replaces", "unchanged"  # kinds of change
+NEW, REPLACES, UNCHANGED, UNKNOWN = "new", "replaces", "unchanged", "unknown"  # kinds of change
 BRANCH = "main"
 SMALL = 10_000_000  # bytes of a file that is held in memory from the moment it is checked; the Hub's git takes no more
 Tell = Callable[[str], None]
@@ -44,7 +44,7 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class Change:
-    """The change of a file: NEW, REPLACES or UNCHANGED."""
+    """The change of a file: NEW, REPLACES or UNCHANGED; UNKNOWN if the Hub was not asked."""
 
     file: LocalFile
     kind: str
@@ -52,10 +52,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Remote:
-    """The state of the repository OWNER/NAME; `listing` is None if it does not exist."""
+    """The state of the repository OWNER/NAME; `listing` is None if it does not exist, or was not `asked` for."""
 
     repo: str
     listing: Listing | None
+    asked: bool = True
 
     @property
     def exists(self) -> bool:
@@ -131,6 +132,8 @@ def check_visibility(remote: Remote, private: bool) -> None:
 
 def compare(remote: Remote, files: Iterable[LocalFile]) -> list[Change]:
     """The change of each file."""
+    if not remote.asked:
+        return [Change(file, UNKNOWN) for file in files]
     return [Change(file, kind_of_change(file, remote.files.get(file.name))) for file in files]
 
 

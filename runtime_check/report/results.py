@@ -3,9 +3,9 @@
 import platform
 import resource
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from .finite import finite
 from .json_report import json_text
 from .junit import as_junit
 from .page.page import as_html
-from .records import AllWords, Conversion, Report
+from .records import AllWords, Conversion, Report, file_name, files_run
 from .table import check_as_text, lint_as_text, tensors_as_text
 
 PACKAGES = ("ggml-python", "gguf", "numpy", "tokenizers", "torch")
@@ -94,17 +94,12 @@ class Results:
     @property
     def passed(self) -> bool | None:
         """False if a part failed, None if not everything was compared."""
-        found = [part.passed for part in self.parts]
-        if False in found:
-            return False
-        return None if not found or None in found else True
+        return passed_of(self.parts)
 
     @property
     def words(self) -> AllWords | None:
         """Word errors over all clips with a reference text; None unless there are several."""
-        known = [check for check in self.of(Check) if check.words]
-        clips = len({check.clip.file for check in known})
-        return AllWords(clips, sum((check.words for check in known), NO_WORDS)) if clips > 1 else None
+        return words_of(self.of(Check))
 
     def report(self) -> Report:
         """The report of all parts."""
@@ -131,6 +126,36 @@ class Results:
                 f"{total.words.errors} errors: word error rate {total.words.rate or 0:.1%}"
             )
         outputs.write(self.report())
+
+
+def passed_of(parts: Sequence[Part]) -> bool | None:
+    """False if a part failed, None if not everything was compared."""
+    found = [part.passed for part in parts]
+    if False in found:
+        return False
+    return None if not found or None in found else True
+
+
+def words_of(checks: Sequence[Check]) -> AllWords | None:
+    """Word errors over all clips with a reference text; None unless there are several."""
+    known = [check for check in checks if check.words]
+    clips = len({check.clip.file for check in known})
+    return AllWords(clips, sum((check.words for check in known if check.words), NO_WORDS)) if clips > 1 else None
+
+
+def only_files(report: Report, names: Collection[str]) -> Report:
+    """What a report says of the files of these names, and of each check whose files are all among them."""
+    about = {file_name(one.file) for one in (*report.conversions, *report.lint, *report.tensors)}
+    if about | {file_name(file.file) for file in files_run(report.checks)} <= set(names):
+        return report
+    checks = tuple(one for one in report.checks if {file_name(file.file) for file in one.files} <= set(names))
+    lint = tuple(one for one in report.lint if file_name(one.file) in names)
+    tensors = tuple(one for one in report.tensors if file_name(one.file) in names)
+    conversions = tuple(one for one in report.conversions if file_name(one.file) in names)
+    return replace(
+        report, passed=passed_of([*lint, *tensors, *checks]), conversions=conversions, lint=lint, tensors=tensors,
+        checks=checks, words=words_of(checks),
+    )  # fmt: skip
 
 
 def versions() -> dict[str, str]:

@@ -38,7 +38,7 @@ def test_files_card_checksums_plot_and_report_are_published_in_one_commit(
     assert not hub.written[REPO].private
     assert said.splitlines()[-2:] == [
         "8 files verified on the Hub: size, hash, and headers byte for byte.",
-        f"https://huggingface.co/{REPO}/tree/{hub.written[REPO].commits[-1].commit}",
+        f"{hub.url}/{REPO}/tree/{hub.written[REPO].commits[-1].commit}",
     ]
 
     card = ModelCard(found["README.md"].decode())
@@ -106,7 +106,10 @@ def test_a_file_that_failed_is_not_published(hub: Hub, folder: Path) -> None:
     assert status == 1
     assert "nothing is published: mimo-asr-q4_k.gguf on jfk.wav failed; --even-if-failed" in said
     assert there(hub) == {}
-    assert sorted(path.name for path in folder.iterdir()) == GGUFS, "and no card says otherwise"
+    kept = folder / "mimo-check.json"
+    assert f"the report is kept: {kept}" in said
+    assert sorted(folder.iterdir()) == sorted([*(folder / name for name in GGUFS), kept]), "and no card says otherwise"
+    assert json.loads(kept.read_text())["passed"] is False
 
 
 def test_a_file_that_failed_before_it_was_run_failed() -> None:
@@ -146,7 +149,7 @@ def test_a_file_that_failed_is_published_if_the_publisher_insists_and_the_card_s
         (lambda report: report.pop("versions"), "is not as a report should be"),
         (lambda report: report["checks"][0]["timings"].update(load_s="long"), "is not as a report should be"),
         (lambda report: report["memory"].update(peak_rss=float("nan")), "is not as a report should be"),
-        (lambda report: report["checks"][0]["files"][0].update(file="other.gguf"), "is about other.gguf, too"),
+        (lambda report: report["checks"][0]["files"][0].update(file="other.gguf"), "was not run for"),
         (
             lambda report: report["checks"][1]["files"][1].update(bytes=1),
             "is in the report with two different hashes",
@@ -173,6 +176,18 @@ def test_a_report_that_does_not_vouch_for_these_files_is_refused(
     assert says in said
     assert len(said.splitlines()) == 1
     assert there(hub) == {}
+
+
+def test_a_report_may_be_about_files_that_stay_at_home(hub: Hub, folder: Path) -> None:
+    """Their failures are nobody's business then, and the published report does not name them."""
+    [failed, *others] = [name for name in GGUFS if "asr" in name]
+    change_report(folder, fail)
+    (folder / failed).unlink()
+    status, said = publish(folder)
+    assert status == 0, said
+    assert [name for name in sorted(there(hub)) if name.endswith(".gguf")] == sorted({*GGUFS} - {failed})
+    assert failed.encode() not in there(hub)["mimo-check.json"] + there(hub)["README.md"]
+    assert others, "and of another the report speaks"
 
 
 def test_a_file_that_is_not_the_one_that_was_checked_is_refused(hub: Hub, folder: Path) -> None:
