@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from quantize.errors import InputError
@@ -19,6 +20,12 @@ def shown(value: object) -> str:
         return quoted(repr(value[: LONGEST + 1] if isinstance(value, (str, bytes)) else value), LONGEST)
     except (ValueError, RecursionError):  # a number of too many digits, or lists in lists without end
         return f"a {type(value).__name__} that is too large to be shown"
+
+
+def one_of(wrong: str, known: Sequence[str]) -> dict[str, str]:
+    """Arguments of an InputError: the nearest known name, or all of them."""
+    near = get_close_matches(wrong[:100], known, 1)
+    return {"todo": f"did you mean {near[0]!r}?"} if near else {"expected": "one of " + ", ".join(known)}
 
 
 class Fields:

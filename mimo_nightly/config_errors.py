@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mimo_convert.fields import shown
+from mimo_convert.fields import one_of, shown
 from quantize.errors import InputError
 
 from .config_schema import NAME, Expected
@@ -30,12 +29,6 @@ def as_input_error(path: Path, schema: type[BaseModel], values: object, error: V
     place = locate(schema, values, loc)
     found = f"has no {place.key}" if kind == "missing" else f"{place.key} is {shown(place.value)}"
     return InputError(_where(path, place.table), found, expected=place.expected)
-
-
-def one_of(wrong: str, known: Sequence[str]) -> dict[str, str]:
-    """Arguments of an InputError: the nearest known name, or all of them."""
-    near = get_close_matches(wrong[:100], known, 1)
-    return {"todo": f"did you mean {near[0]!r}?"} if near else {"expected": "one of " + ", ".join(known)}
 
 
 @dataclass(frozen=True)

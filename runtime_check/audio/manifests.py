@@ -10,6 +10,7 @@ from pathlib import Path
 
 import soundfile
 
+from mimo_convert.fields import one_of, shown
 from mimo_convert.files import MB, read_text
 from mimo_convert.formats.json_file import parse_json
 from quantize.errors import InputError
@@ -17,6 +18,8 @@ from quantize.errors import InputError
 from .clips import Clip, clip_of, read_clip
 
 MANIFEST = ".jsonl"
+ENTRY_KEYS = ("audio", "text")
+ENTRY = '{"audio": FILE, "text": REFERENCE TEXT}'
 STDIN = Path("standard input")  # as a clip's path
 MOST_MANIFEST_BYTES = 64 * MB
 KEPT_SAMPLES = 1 << 24  # of the first clips, that are kept: 17 minutes at 16 kHz, 64 MB
@@ -84,7 +87,7 @@ def _clips_of_manifest(path: Path) -> Iterator[AudioFile]:
             yield _clip_of_line(path, number, line)
             empty = False
     if empty:
-        raise InputError(path, "names no audio files", expected='lines {"audio": FILE, "text": REFERENCE TEXT}')
+        raise InputError(path, "names no audio files", expected=f"lines {ENTRY}")
 
 
 def _clip_of_line(path: Path, number: int, line: str) -> AudioFile:
@@ -96,9 +99,9 @@ def _clip_of_line(path: Path, number: int, line: str) -> AudioFile:
             raise TypeError
         os.fsencode(audio)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            where, "is not a manifest entry", expected='{"audio": FILE, "text": REFERENCE TEXT}'
-        ) from error
+        raise InputError(where, "is not a manifest entry", expected=ENTRY) from error
+    for key in entry.keys() - set(ENTRY_KEYS):
+        raise InputError(where, f"has the unknown key {shown(key)}", **one_of(key, ENTRY_KEYS))
     return audio_file(path.parent / audio, None if text is None else checked_text(text, where))
 
 

@@ -37,7 +37,7 @@ def test_a_manifest_names_sounds_beside_itself_and_what_is_said(tmp_path: Path) 
     write_sound(tmp_path / "sounds" / "a.wav")
     write_sound(tmp_path / "b.wav")
     manifest = tmp_path / "list.jsonl"
-    manifest.write_text('{"audio": "sounds/a.wav", "text": "one two", "id": 7}\n\n{"audio": "b.wav"}\n')
+    manifest.write_text('{"audio": "sounds/a.wav", "text": "one two"}\n\n{"audio": "b.wav"}\n')
     first, second = find_clips([manifest])
     assert (first.path, first.text) == (tmp_path / "sounds" / "a.wav", "one two")
     assert (second.path, second.text) == (tmp_path / "b.wav", None)
@@ -49,6 +49,12 @@ BROKEN: list[tuple[str, str]] = [
     ('{"text": "one"}', "list.jsonl:1: is not a manifest entry"),
     ('{"audio": 7}', "list.jsonl:1: is not a manifest entry"),
     ('{"audio": "a.wav", "text": 7}', "list.jsonl:1: is not a manifest entry"),
+    ('{"audio": "a.wav"}\n{"audio": "a.wav", "txt": "one"}', "list.jsonl:2: has the unknown key 'txt'; did you"),
+    ('{"audio": "a.wav", "txt": "one"}', "did you mean 'text'?"),
+    (
+        '{"audio": "a.wav", "duration": 1.5}',
+        "list.jsonl:1: has the unknown key 'duration'; expected one of audio, text",
+    ),
     ('{"audio": "a.wav", "text": "…!"}', "list.jsonl:1: '…!' has no words"),
     ('{"audio": "a.wav"}\n{"audio": "absent.wav"}', "absent.wav: no such file"),
     ("\n\n", "list.jsonl: names no audio files"),
