@@ -168,8 +168,11 @@ def make_reference(
 @click.option("--target", "targets", multiple=True, metavar="NAME", help="Check this one alone; may repeat.")
 @click.option("--junit", "junit_file", type=WRITES, metavar="FILE", help="Write the results as JUnit XML.")
 @click.option("--summary", "summary_file", type=WRITES, metavar="FILE", help="Write the results as Markdown.")
+@click.option("--check-config", is_flag=True, help="Only say what CONFIG.toml asks for; nothing is run.")
 @handle_errors
-def check_nightly(config: Path, targets: tuple[str, ...], junit_file: Path | None, summary_file: Path | None) -> None:
+def check_nightly(
+    config: Path, targets: tuple[str, ...], junit_file: Path | None, summary_file: Path | None, check_config: bool
+) -> None:
     """Check the targets of CONFIG.toml (docs/nightly.md) and compare them with the runs before.
 
     Each target is checked in a process of its own, and recorded as soon as it is done. A run that was interrupted is
@@ -180,15 +183,24 @@ def check_nightly(config: Path, targets: tuple[str, ...], junit_file: Path | Non
     """
     from . import nightly as cli  # late: other commands need none of it
 
-    cli.run_nightly(config, targets, junit_file, summary_file, current_claims())
+    if check_config:
+        cli.check_config(config, targets)
+    else:
+        cli.run_nightly(config, targets, junit_file, summary_file, current_claims())
 
 
 @main.command("history", short_help="Show what nightly runs have found.")
 @click.argument("config", type=READS, metavar="CONFIG.toml")
 @click.option("--target", metavar="NAME", help="Show the trends of this one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--max-age", metavar="TIME", help="How long ago a target may have been checked, such as 36h.")
 @handle_errors
-def show_history(config: Path, target: str | None) -> None:
-    """Show what the nightly runs of CONFIG.toml have found; the history's file itself may stand in its place."""
+def show_history(config: Path, target: str | None, as_json: bool, max_age: str | None) -> None:
+    """Show what the nightly runs of CONFIG.toml have found; the history's file itself may stand in its place.
+
+    Exit status: 0 every target passed when it was last checked; 1 one failed; 2 none failed, but one could not be
+    checked, never was, or not within --max-age; or bad input; 3 internal error.
+    """
     from . import nightly as cli
 
-    cli.print_history(config, target)
+    cli.print_history(config, target, as_json, None if max_age is None else cli.age(max_age))

@@ -10,17 +10,19 @@ from typing import Any
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
-from mimo_convert.outcome import BAD_INPUT, GATE_FAILED, PASSED
-from mimo_convert.terminal import show, tell
+from mimo_convert.outcome import BAD_INPUT, PASSED
+from mimo_convert.terminal import put, show, tell
 from mimo_nightly.config import Config, read_config
-from mimo_nightly.history import FAILED, UNCHECKED, History, TargetResult
+from mimo_nightly.config_schema import seconds
+from mimo_nightly.history import History, TargetResult
 from mimo_nightly.run import index_of, nightly
+from mimo_nightly.show import state, trends
 from mimo_nightly.show.figures import counted, duration, printable_line, state_word
 from mimo_nightly.show.junit import as_junit
 from mimo_nightly.show.summary import as_markdown
-from mimo_nightly.show.trends import as_text
 from mimo_nightly.tables import SQLITE
 from quantize.errors import InputError
+from quantize.quoting import quoted
 
 
 def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: Path | None, claims: Claims) -> None:
@@ -42,7 +44,7 @@ def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: P
     if summary:
         with closing(History(config.history)) as history:
             write_whole(summary, as_markdown(results, history).encode())
-    sys.exit(exit_status(results))
+    sys.exit(state.status_of(results))
 
 
 def claim_files(config: Config, claims: Claims) -> None:
@@ -79,24 +81,46 @@ def line(result: TargetResult, width: int) -> str:
     return f"{result.target:<{width}}  {state_word(result.state, result.scope):<11}  {result.seconds:7.1f} s{problem}"
 
 
-def exit_status(results: Sequence[TargetResult]) -> int:
-    """1 if a target failed, 2 if none did and one could not be checked."""
-    states = {result.state for result in results}
-    return GATE_FAILED if FAILED in states else BAD_INPUT if UNCHECKED in states else PASSED
+def check_config(path: Path, names: Sequence[str]) -> None:
+    """Print what a config says of its targets; nothing is run."""
+    config = read_config(path)
+    targets = config.chosen(names)
+    claim_files(config, Claims())
+    for target in targets:
+        files = " and ".join(filter(None, (target.file, target.tokenizer)))
+        where = f" of {target.repo}@{target.revision}" if target.repo else ""
+        compared = f"compared with {target.reference or target.checkpoint}; at most {duration(target.timeout)}"
+        show(printable_line(f"{target.name}: {files}{where}, {compared}"))
+    show(f"{quoted(path)}: {len(targets)} target{'s' * (len(targets) != 1)}, nothing was run")
 
 
-def print_history(path: Path, target: str | None) -> None:
-    """Print the trends of a config's history, or of a history file."""
-    file = history_file(path)
+def print_history(path: Path, target: str | None, as_json: bool, max_age: float | None) -> None:
+    """Print the state of a config's targets, or of those of a history file, and exit with the status of the last
+    results."""
+    config = None if is_history(path) else read_config(path)
+    file = config.history if config else path
     if not file.exists():
         raise InputError(file, "there is no history yet", todo="run `mimo-check nightly` first")
     with closing(History(file)) as history:
-        show(as_text(history, target))
+        text = trends.as_text(history, target, full=not sys.stdout.isatty())
+        targets = [target] if target else [one.name for one in config.targets] if config else history.targets()
+        put(f"{state.as_json(history, targets, runs=target is not None) if as_json else text}\n")
+        late = [] if max_age is None else list(state.stale(history, targets, max_age))
+        for one in late:
+            tell(printable_line(one))
+        status = state.status_of(list(state.newest(history, targets).values()))
+    sys.exit(status or (BAD_INPUT if late else PASSED))
 
 
-def history_file(path: Path) -> Path:
-    """The file itself if it is a history, else the one that it names as a config. Raises InputError."""
+def is_history(path: Path) -> bool:
+    """Whether a file is a history, and not a config. Raises InputError if it cannot be read."""
     with open_regular(path, expected="a config, or a history") as stream, input_errors(path, "cannot be read"):
-        if stream.read(len(SQLITE)) == SQLITE:
-            return path
-    return read_config(path).history
+        return bool(stream.read(len(SQLITE)) == SQLITE)
+
+
+def age(text: str) -> float:
+    """The seconds of --max-age. Raises InputError."""
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise InputError("--max-age", repr(text), expected="a time such as 36h, 90 min or 2 d") from error

@@ -31,7 +31,7 @@ from runtime_check.run.system import AUTO_LANGUAGE
 
 from .regression import METRICS
 
-UNITS = {"s": 1, "min": 60, "h": 3600}
+UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 LONGEST_TIMEOUT = 10_000 * 3600  # seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a target: it becomes a file's name
 HUB_FILE = "a file's name in the repository, without .. and \\, and not one of the cache's own"
@@ -68,8 +68,8 @@ def _is_one_of(choices: Collection[str]) -> AfterValidator:
 
 
 def seconds(value: object) -> float:
-    """Parse a duration such as "45 min" to seconds. Raises ValueError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|min|h)", value) if isinstance(value, str) else None
+    """Parse a time such as "45 min" or "2 d" to seconds. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|min|h|d)", value) if isinstance(value, str) else None
     time = float(found[1]) * UNITS[found[2]] if found else 0
     if not 0 < time <= LONGEST_TIMEOUT:
         raise ValueError

@@ -37,16 +37,19 @@ PROBLEMS = 5  # of the last run; its report has all
 DAY = 10  # characters of a time in ISO 8601
 
 
-def as_text(history: History, target: str | None = None) -> str:
-    """All targets, or the trends of one, in lines of at most 100 characters. Raises InputError for an unknown
-    target."""
+def as_text(history: History, target: str | None = None, *, full: bool = False) -> str:
+    """All targets, or the trends of one, in lines of at most 100 characters, or `full`: whole lines, and every problem.
+    Raises InputError for an unknown target."""
     known = history.targets()
     if target is not None and target not in known:
         raise InputError(
             history.path, f"has no target {target!r}", expected="one of " + ", ".join(known) if known else "none as yet"
         )
-    lines = _of_target(history, target) if target is not None else _of_all(history, known)
-    return "\n".join(_cut(line) for line in lines)
+    if target is not None:
+        lines = _of_target(history, target, most=None if full else PROBLEMS)
+    else:
+        lines = _of_all(history, known)
+    return "\n".join(lines if full else map(_cut, lines))
 
 
 # ── all targets ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,16 +102,18 @@ CELLS: tuple[tuple[Metric, Callable[[StageRow], bool]], ...] = (
 )
 
 
-def _of_target(history: History, target: str) -> Iterator[str]:
+def _of_target(history: History, target: str, most: int | None) -> Iterator[str]:
+    """The trends of a target, with at most so many problems of its last run."""
     runs = history.runs()[-RUNS:]
     results, now, good = history.results_of_target(target, RUNS), since(history, target), history.last_good(target)
     assert now is not None
     last = f"last good run {good.run}, {good.started[:DAY]}" if good else "no good run"
     yield f"{printable_line(target)}  {now.word} since {now.started[:DAY]}, {_runs(now.runs)}; {last}"
     problems = results[-1].problems
-    yield from (f"  {printable_line(problem.text)}" for problem in problems[:PROBLEMS])
-    if len(problems) > PROBLEMS:
-        yield f"  … and {len(problems) - PROBLEMS} more"
+    shown = problems[:most]
+    yield from (f"  {printable_line(problem.text)}" for problem in shown)
+    if len(problems) > len(shown):
+        yield f"  … and {len(problems) - len(shown)} more"
     yield ""
     yield ROW("run", "UTC", "state", "min:s", "file", "words", "codes", "layers", "hidden", "KL")
     yield from _run_rows(results)

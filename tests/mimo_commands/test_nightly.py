@@ -1,8 +1,12 @@
 """`mimo-check nightly` and `mimo-check history`: what is said of a request, and the exit status."""
 
+import json
+import re
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mimo_commands.check import main
-from mimo_commands.nightly import exit_status, line
+from mimo_commands.nightly import line
 from mimo_nightly.history import FAILED, HEADER, PASSED, UNCHECKED, WHOLE, History, Problem, TargetResult
+from mimo_nightly.show.state import status_of
 from runtime_check.audio.jfk import JFK
 from tests.mimo_nightly.nightly_runs import of_tokenizer, write_config
 
@@ -42,7 +47,7 @@ print([name for name in sys.modules if name.split(".")[0] == "mimo_nightly"])
     [([], 0), ([PASSED, PASSED], 0), ([PASSED, FAILED, UNCHECKED], 1), ([UNCHECKED, PASSED], 2)],
 )
 def test_a_failure_weighs_more_than_what_could_not_be_checked(states: list[str], status: int) -> None:
-    assert exit_status([result(state, []) for state in states]) == status
+    assert status_of([result(state, []) for state in states]) == status
 
 
 @pytest.mark.parametrize(
@@ -95,6 +100,59 @@ def test_the_history_is_found_by_the_config_or_by_itself(tmp_path: Path) -> None
         history.record(result(FAILED, ["tok_pool: far off"]))
     for place in (config, tmp_path / "history.sqlite"):
         shown = check("history", place, "--target", "asr")
-        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert (shown.exit_code, shown.stderr) == (1, ""), "it failed"
         assert "tok_pool: far off" in shown.stdout
     assert "has no target 'as'" in check("history", config, "--target", "as").stderr
+
+
+def test_the_history_is_a_dead_mans_switch(tmp_path: Path) -> None:
+    """A target that passed long ago, or never ran, is not known to be good."""
+    config = write_config(tmp_path, of_tokenizer("asr", tmp_path / "a.gguf"), of_tokenizer("new", tmp_path / "b.gguf"))
+    long_ago, just_now = "2026-11-21T03:00:00Z", datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with closing(History(tmp_path / "history.sqlite")) as history:
+        history.begin(long_ago, "")
+        history.record(result(PASSED, []))
+    assert check("history", config, "--target", "asr").exit_code == 0
+    late = check("history", config, "--target", "asr", "--max-age", "36h")
+    assert late.exit_code == 2
+    assert re.fullmatch(r"asr: last PASS \d+ h \d\d min ago; expected within 36 h 00 min\n", late.stderr)
+    never = check("history", config, "--max-age", "36h")
+    assert never.exit_code == 2
+    assert "new: never ran; expected within 36 h 00 min\n" in never.stderr
+    with closing(History(tmp_path / "history.sqlite")) as history:
+        run = history.begin(just_now, "")
+        history.record(replace(result(PASSED, [], run=run), started=just_now))
+    now = check("history", config, "--target", "asr", "--max-age", "2 d")
+    assert (now.exit_code, now.stderr) == (0, "")
+    wrong = check("history", config, "--max-age", "soon")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert wrong.stderr == "error: --max-age: 'soon'; expected a time such as 36h, 90 min or 2 d\n"
+
+
+def test_the_history_as_json_has_every_problem_whole(tmp_path: Path) -> None:
+    problem = "layer_01: " + "far off " * 500 + "\x1b[31m"
+    with closing(History(tmp_path / "history.sqlite")) as history:
+        history.begin("2026-11-21T03:00:00Z", "")
+        history.record(result(FAILED, [problem] * 9))
+    shown = check("history", tmp_path / "history.sqlite", "--json")
+    assert shown.exit_code == 1
+    [target] = json.loads(shown.stdout)["targets"]
+    assert (target["target"], target["state"], target["runs_in_state"]) == ("asr", "FAIL", 1)
+    assert [one["text"] for one in target["last"]["problems"]] == [problem] * 9
+    assert target["last_good"] is None
+    piped = check("history", tmp_path / "history.sqlite", "--target", "asr").stdout
+    assert piped.count("far off " * 499) == 9, "what is piped is not cut"
+    assert "\x1b" not in piped
+
+
+def test_a_config_is_checked_without_running_anything(tmp_path: Path) -> None:
+    config = write_config(tmp_path, of_tokenizer("asr", tmp_path / "a.gguf"))
+    found = check("nightly", config, "--check-config")
+    assert (found.exit_code, found.stderr) == (0, "")
+    first, last = found.stdout.splitlines()
+    assert first.startswith(f"asr: {tmp_path / 'a.gguf'}, compared with ")
+    assert first.endswith("; at most 45 min 00 s")
+    assert last == f"{config}: 1 target, nothing was run"
+    assert list(tmp_path.iterdir()) == [config]
+    config.write_text("[[target]]\nname = 3\n")
+    assert check("nightly", config, "--check-config").exit_code == 2

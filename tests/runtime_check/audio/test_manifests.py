@@ -53,7 +53,7 @@ BROKEN: list[tuple[str, str]] = [
     ('{"audio": "a.wav", "txt": "one"}', "did you mean 'text'?"),
     (
         '{"audio": "a.wav", "duration": 1.5}',
-        "list.jsonl:1: has the unknown key 'duration'; expected one of audio, text",
+        "has the unknown key 'duration'; expected one of audio, text",
     ),
     ('{"audio": "a.wav", "text": "…!"}', "list.jsonl:1: '…!' has no words"),
     ('{"audio": "a.wav"}\n{"audio": "absent.wav"}', "absent.wav: no such file"),
