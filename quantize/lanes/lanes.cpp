@@ -4,12 +4,12 @@
 
 namespace {
 
-bool always() { return true; }
+[[maybe_unused]] bool always() { return true; }
 
 #if defined(__x86_64__)
-bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+[[maybe_unused]] bool has_avx2() { return __builtin_cpu_supports("avx2"); }
 
-bool has_avx512() {
+[[maybe_unused]] bool has_avx512() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
@@ -21,13 +21,18 @@ struct Variant {
     lanes::Kernels (*kernels)();
 };
 
-// The widest first.
+// Those that were built (CMakeLists.txt), the widest first.
 const Variant VARIANTS[] = {
-#if defined(__x86_64__)
+#if defined(LANES_avx512)
     {"avx512", has_avx512, lanes::avx512_kernels},
+#endif
+#if defined(LANES_avx2)
     {"avx2", has_avx2, lanes::avx2_kernels},
+#endif
+#if defined(LANES_sse2)
     {"sse2", always, lanes::sse2_kernels},
-#elif defined(__aarch64__)
+#endif
+#if defined(LANES_neon)
     {"neon", always, lanes::neon_kernels},
 #endif
 };

@@ -52,7 +52,10 @@ def install(folder: Path) -> None:
         folder / "dist" / subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()[-1]
     )
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    quick = {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count()), "SKBUILD_CMAKE_DEFINE": "CMAKE_CXX_FLAGS_RELEASE=-O1"}
+    quick = {
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count()),
+        "SKBUILD_CMAKE_DEFINE": "CMAKE_CXX_FLAGS_RELEASE=-O1;LANES_VARIANTS=sse2",
+    }
     subprocess.run([*pip, "--wheel-dir", folder / "dist", sdist], cwd=folder, env=os.environ | quick, check=True)
     [wheel] = (folder / "dist").glob("*.whl")
     zipfile.ZipFile(wheel).extractall(folder / "project")
