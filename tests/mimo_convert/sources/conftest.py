@@ -23,7 +23,8 @@ NAMES = ["mimo-asr-q8_0.gguf", "mimo-tokenizer-q8_0.gguf"]
 # mimo-convert, with journals that are written after every chunk, downloads in small blocks, and as much room on the
 # disk as the test says
 PATCHED = """
-import os, signal, sys
+import gc, os, signal, sys
+gc.set_threshold(20_000)  # as the console script does
 import mimo_convert.write.flusher, mimo_convert.sources.hub_download, mimo_convert.sources.hub_errors
 import mimo_convert.sources.hub_shards
 import mimo_commands.convert
