@@ -169,10 +169,12 @@ def make_reference(
 @click.option("--junit", "junit_file", type=WRITES, metavar="FILE", help="Write the results as JUnit XML.")
 @click.option("--summary", "summary_file", type=WRITES, metavar="FILE", help="Write the results as Markdown.")
 @click.option("--check-config", is_flag=True, help="Only say what CONFIG.toml asks for; nothing is run.")
+@click.option("--dry-run", is_flag=True, help="The same, and which old reports a run would delete.")
 @handle_errors
 def check_nightly(
-    config: Path, targets: tuple[str, ...], junit_file: Path | None, summary_file: Path | None, check_config: bool
-) -> None:
+    config: Path, targets: tuple[str, ...], junit_file: Path | None, summary_file: Path | None, check_config: bool,
+    dry_run: bool,
+) -> None:  # fmt: skip
     """Check the targets of CONFIG.toml (docs/nightly.md) and compare them with the runs before.
 
     Each target is checked in a process of its own, and recorded as soon as it is done. A run that was interrupted is
@@ -183,7 +185,9 @@ def check_nightly(
     """
     from . import nightly as cli  # late: other commands need none of it
 
-    if check_config:
+    if dry_run:
+        cli.dry_run(config, targets)
+    elif check_config:
         cli.check_config(config, targets)
     else:
         cli.run_nightly(config, targets, junit_file, summary_file, current_claims())

@@ -5,16 +5,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
+from mimo_convert.numbers_text import size
 from mimo_convert.outcome import BAD_INPUT, PASSED
 from mimo_convert.terminal import put, show, tell
 from mimo_nightly.config import Config, read_config
 from mimo_nightly.config_schema import seconds
 from mimo_nightly.history import History, TargetResult
+from mimo_nightly.prune import old_files
 from mimo_nightly.run import index_of, nightly
 from mimo_nightly.show import state, trends
 from mimo_nightly.show.figures import counted, duration, printable_line, state_word
@@ -79,6 +82,18 @@ def line(result: TargetResult, width: int) -> str:
     more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
     problem = f"  {printable_line(result.problems[0].text)}{more}" if result.problems else ""
     return f"{result.target:<{width}}  {state_word(result.state, result.scope):<11}  {result.seconds:7.1f} s{problem}"
+
+
+def dry_run(path: Path, names: Sequence[str]) -> None:
+    """Print what a run would check, and which old reports it would delete; nothing is run, written or downloaded."""
+    check_config(path, names)
+    config = read_config(path)
+    if config.keep < inf and config.history.exists():
+        with closing(History(config.history)) as history:
+            files = old_files(history, config.pages, config.keep)
+        for file in files:
+            show(f"would delete {quoted(file.path)}")
+        show(f"{len(files)} old reports and logs, {size(sum(file.nbytes for file in files))}")
 
 
 def check_config(path: Path, names: Sequence[str]) -> None:

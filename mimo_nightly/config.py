@@ -58,13 +58,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Config:
-    """All targets, in the order of the file `path` with hash `sha256`."""
+    """All targets, in the order of the file `path` with hash `sha256`. `keep` is how long reports of runs stay, in
+    seconds."""
 
     path: Path
     sha256: str
     history: Path
     pages: Path
     cache: Path
+    keep: float
     targets: tuple[Target, ...]
 
     def chosen(self, names: Sequence[str]) -> tuple[Target, ...]:
@@ -88,7 +90,7 @@ def read_config(path: Path) -> Config:
     folder = path.absolute().parent
     history, pages, cache = (Path(local(folder, place)) for place in (table.history, table.pages, table.cache))
     targets = tuple(_target(target, table, folder) for target in table.target)
-    return Config(path, hashlib.sha256(data).hexdigest(), history, pages, cache, targets)
+    return Config(path, hashlib.sha256(data).hexdigest(), history, pages, cache, table.keep, targets)
 
 
 def parsed(path: Path, data: bytes) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from runtime_check.run.system import AUTO_LANGUAGE
 from .regression import METRICS
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
-LONGEST_TIMEOUT = 10_000 * 3600  # seconds
+LONGEST = 10_000 * 86_400  # seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a target: it becomes a file's name
 HUB_FILE = "a file's name in the repository, without .. and \\, and not one of the cache's own"
 
@@ -71,7 +71,7 @@ def seconds(value: object) -> float:
     """Parse a time such as "45 min" or "2 d" to seconds. Raises ValueError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|min|h|d)", value) if isinstance(value, str) else None
     time = float(found[1]) * UNITS[found[2]] if found else 0
-    if not 0 < time <= LONGEST_TIMEOUT:
+    if not 0 < time <= LONGEST:
         raise ValueError
     return time
 
@@ -104,7 +104,7 @@ TargetName = Annotated[
 ]
 Repo = Annotated[str, _holds(lambda value: HUB_ID.fullmatch(value) and ".." not in value), Expected("OWNER/NAME")]
 Duration = Annotated[
-    float, BeforeValidator(seconds), Expected('a time such as "90 s", "45 min" or "2 h", at most 10000 h')
+    float, BeforeValidator(seconds), Expected('a time such as "90 s", "45 min", "2 h" or "90 d", at most 10000 d')
 ]
 Count = Annotated[int, Field(ge=1, le=MAX_THREADS), Expected(f"a whole number from 1 to {MAX_THREADS}")]
 Repack = Annotated[str, _is_one_of(REPACK), Expected("one of " + ", ".join(REPACK))]
@@ -210,6 +210,7 @@ class ConfigTable(Shared):
     history: Text = "history.sqlite"
     pages: Text = "pages"
     cache: Text = "cache"
+    keep: Duration = math.inf
     target: Annotated[list[TargetTable], Field(min_length=1), Expected("[[target]] tables, at least one")]
 
     @model_validator(mode="after")

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from math import inf
 from pathlib import Path
 
 from mimo_convert.disk import sha256_of
 from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.numbers_text import size
 from mimo_convert.own_files import read_own
 from mimo_nightly.files.lock import locked
 from mimo_nightly.show.page import as_html
@@ -22,6 +24,7 @@ from runtime_check.report.results import versions
 from .config import Config, Target
 from .history import UNCHECKED, History, Problem, TargetResult
 from .process import Job, beside, check_in_subprocess
+from .prune import delete, old_files
 from .regression import evaluate, stages_of
 
 MOST_OF_A_REPORT = 1 << 28  # bytes
@@ -52,6 +55,7 @@ def nightly(config: Config, names: Sequence[str], tell: Callable[[str], None]) -
             yield done[target.name]
         history.finish(run, now())
         write_page(history, config)
+        prune(history, config, tell)
 
 
 def begin_or_resume(
@@ -102,6 +106,19 @@ def check(target: Target, run: int, config: Config, folder: Path, history: Histo
         problem = Problem(f"its report is invalid: {error}")
         return replace(result, state=UNCHECKED, problems=[*result.problems, problem])
     return evaluate(report, result, target.gates, target.tolerance, target.compare_since, history)
+
+
+def prune(history: History, config: Config, tell: Callable[[str], None]) -> None:
+    """Delete reports of old runs, if the config limits how long they stay. One that cannot be deleted is no reason to
+    fail."""
+    files = old_files(history, config.pages, config.keep) if config.keep < inf else []
+    if files:
+        try:
+            delete(files)
+        except OSError as error:
+            tell(f"{error.filename}: is old, and cannot be deleted: {error.strerror}")
+        else:
+            tell(f"deleted {len(files)} reports and logs, {size(sum(file.nbytes for file in files))}, as `keep` says")
 
 
 def report_of_worker(path: Path) -> Report:
