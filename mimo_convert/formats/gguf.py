@@ -88,7 +88,8 @@ def make_header(
 
 
 class _Writer(GGUFWriter):  # type: ignore[misc]
-    """GGUFWriter that also accepts empty arrays, packs arrays of numbers at once, and reports where each value lies."""
+    """GGUFWriter that also accepts empty arrays, packs an array at once and not value by value, and reports where each
+    value lies."""
 
     def write_kv_data_to_file(self) -> None:
         """As the library's; `values` becomes the offset of each value."""
@@ -104,8 +105,13 @@ class _Writer(GGUFWriter):  # type: ignore[misc]
     def _pack_val(self, val: Any, vtype: GGUFValueType, add_vtype: bool, sub_type: Any = None) -> bytes:
         if vtype == GGUFValueType.ARRAY and not len(val):
             return struct.pack("<IIQ", vtype, sub_type, 0)
-        if isinstance(val, np.ndarray):
-            return struct.pack("<IIQ", vtype, sub_type, len(val)) + val.astype(_DTYPES[sub_type]).tobytes()
+        if vtype == GGUFValueType.ARRAY and sub_type == GGUFValueType.STRING:
+            texts = [text.encode() if isinstance(text, str) else text for text in val]
+            with_lengths = (part for text in texts for part in (_U64.pack(len(text)), text))
+            return struct.pack("<IIQ", vtype, sub_type, len(texts)) + b"".join(with_lengths)
+        if isinstance(val, np.ndarray) or (vtype == GGUFValueType.ARRAY and sub_type in _WHOLE):
+            numbers = np.asarray(val).astype(_DTYPES[sub_type], casting="same_kind")
+            return struct.pack("<IIQ", vtype, sub_type, len(val)) + numbers.tobytes()
         return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
 
 
@@ -161,6 +167,7 @@ _SCALARS = {
     GGUFValueType.UINT64: "<Q", GGUFValueType.INT64: "<q", GGUFValueType.FLOAT64: "<d",
 }  # fmt: skip
 _DTYPES = {value_type: np.dtype(code) for value_type, code in _SCALARS.items()}
+_WHOLE = {value_type for value_type, dtype in _DTYPES.items() if dtype.kind in "iu"}
 _STRUCTS = {value_type: struct.Struct(code) for value_type, code in _SCALARS.items()}
 
 

@@ -165,7 +165,17 @@ def merge_findings(plain: Mapping[str, int], merges: Sequence[str]) -> Iterator[
     for rank, pair in enumerate(pairs):
         first.setdefault("".join(pair), rank)
     times = Counter(pairs)
+
+    def is_sound(rank: int, pair: tuple[str, ...]) -> bool:
+        """Whether nothing is found: what is said of a merge takes longer than to see that nothing is to be said."""
+        return (
+            len(pair) == 2 and times[pair] == 1 and pair[0] in plain and pair[1] in plain and pair[0] + pair[1] in plain
+            and first.get(pair[0], -1) <= rank and first.get(pair[1], -1) <= rank
+        )  # fmt: skip
+
     for rank, (merge, pair) in enumerate(zip(merges, pairs, strict=True)):
+        if is_sound(rank, pair):
+            continue
         what = f"merge {rank} ({merge!r})"
         if len(pair) != 2 or not all(pair):
             yield Finding(f"{what} is malformed", "two parts")
@@ -195,7 +205,7 @@ def _from_tokenizer_json(path: Path) -> tuple[dict[str, int], list[str], Added]:
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise InputError(path, "its BPE model is incomplete", expected="model.vocab and model.merges")
-    return vocab, [_merge(path, merge) for merge in merges], _added(path, values.get("added_tokens", []))
+    return vocab, _merges(path, merges), _added(path, values.get("added_tokens", []))
 
 
 def _from_vocab_and_merges(folder: Path) -> tuple[dict[str, int], list[str], Added]:
@@ -203,7 +213,7 @@ def _from_vocab_and_merges(folder: Path) -> tuple[dict[str, int], list[str], Add
     lines = read_text(path, MOST_BYTES, todo="vocab.json requires it").replace("\r\n", "\n").split("\n")
     if lines[0].startswith("#version"):  # the only comment of the format: other lines may begin with `#` and be merges
         lines = lines[1:]
-    merges = [_merge(path, line) for line in lines if line]
+    merges = _merges(path, [line for line in lines if line])
 
     config = folder / "tokenizer_config.json"
     decoder = read_json(config).get("added_tokens_decoder", {}) if config.exists() else {}
@@ -214,14 +224,25 @@ def _from_vocab_and_merges(folder: Path) -> tuple[dict[str, int], list[str], Add
     return read_json(folder / "vocab.json"), merges, added
 
 
+def _merges(path: Path, merges: Sequence[Any]) -> list[str]:
+    """Parse merges, each "left right" or [left, right], to "left right"."""
+    parsed = [_merge(path, merge) for merge in merges]
+    if SURROGATE.search("\n".join(parsed)):
+        bad = next(merge for merge, text in zip(merges, parsed, strict=True) if SURROGATE.search(text))
+        raise InputError(path, f"merge {shown(bad, json.dumps)} is malformed", expected="two parts of valid text")
+    return parsed
+
+
 def _merge(path: Path, merge: Any) -> str:
-    """Parse a merge, "left right" or [left, right], to "left right"."""
     parts = merge.split(" ") if isinstance(merge, str) else merge
-    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
+    if not isinstance(parts, list) or len(parts) != 2:
         raise InputError(path, f"merge {shown(merge, json.dumps)} is malformed", expected="two parts")
-    if any(" " in part or SURROGATE.search(part) for part in parts):
+    left, right = parts
+    if not (isinstance(left, str) and isinstance(right, str) and left and right):
+        raise InputError(path, f"merge {shown(merge, json.dumps)} is malformed", expected="two parts")
+    if " " in left or " " in right:
         raise InputError(path, f"merge {shown(merge, json.dumps)} is malformed", expected="two parts of valid text")
-    return " ".join(parts)
+    return f"{left} {right}"
 
 
 def _added(path: Path, entries: Any) -> Added:
