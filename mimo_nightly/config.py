@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mimo_convert.fields import one_of
 from mimo_convert.files import read_bytes
 from quantize.errors import InputError
 
-from .config_errors import as_input_error, one_of
+from .config_errors import as_input_error
 from .config_schema import ConfigTable, Shared, TargetTable
 from .regression import METRICS, Gates
 

@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mimo_convert.files import MB, read_bytes
 from quantize.errors import InputError
-
-from .files import MB, read_bytes
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say half a character; UTF-8 cannot
 MAX_DEPTH = 64

@@ -145,7 +145,8 @@ def words_of(checks: Sequence[Check]) -> AllWords | None:
 
 def only_files(report: Report, names: Collection[str]) -> Report:
     """What a report says of the files of these names, and of each check whose files are all among them."""
-    about = {file_name(one.file) for one in (*report.conversions, *report.lint, *report.tensors)}
+    parts: list[Conversion | LintResult | TensorCheck] = [*report.conversions, *report.lint, *report.tensors]
+    about = {file_name(one.file) for one in parts}
     if about | {file_name(file.file) for file in files_run(report.checks)} <= set(names):
         return report
     checks = tuple(one for one in report.checks if {file_name(file.file) for file in one.files} <= set(names))
