@@ -16,6 +16,7 @@ from typing import BinaryIO
 from quantize.errors import InputError, reason_of
 
 MB = 1 << 20
+MOST_JSON_BYTES = 32 * MB  # of any JSON file of a checkpoint; the largest published, a tokenizer.json, has 11 MB
 KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a symbolic link",

@@ -62,7 +62,8 @@ def parse_rule(text: str, where: str) -> Rule:
     ggml_type = TYPES.get(name.strip().lower())
     if not equals or not regex.strip() or not regex.strip().isprintable() or ggml_type is None:
         shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-        expected, meant = f"REGEX=TYPE, the type one of {' '.join(TYPES)}", did_you_mean(name) if equals else ""
+        expected = f"REGEX=TYPE, the type one of {' '.join(TYPES)}"
+        meant = did_you_mean(name) if ggml_type is None and equals else ""
         raise InputError(where, f"{shown!r} is not a rule", expected=expected, todo=meant)
     return make_rule(regex.strip(), ggml_type, where)
 

@@ -110,7 +110,8 @@ class _Writer(GGUFWriter):  # type: ignore[misc]
             with_lengths = (part for text in texts for part in (_U64.pack(len(text)), text))
             return struct.pack("<IIQ", vtype, sub_type, len(texts)) + b"".join(with_lengths)
         if isinstance(val, np.ndarray) or (vtype == GGUFValueType.ARRAY and sub_type in _WHOLE):
-            numbers = np.asarray(val).astype(_DTYPES[sub_type], casting="same_kind")
+            dtype = _DTYPES[sub_type]
+            numbers = val.astype(dtype) if isinstance(val, np.ndarray) else np.array(val, dtype)
             return struct.pack("<IIQ", vtype, sub_type, len(val)) + numbers.tobytes()
         return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
 

@@ -5,13 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mimo_convert.files import MB, read_bytes
+from mimo_convert.files import MOST_JSON_BYTES, read_bytes
 from quantize.errors import InputError
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say half a character; UTF-8 cannot
 MAX_DEPTH = 64
 TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
-MOST_BYTES = 32 * MB  # of any JSON file of a checkpoint; the largest published, a tokenizer.json, has 11 MB
 
 
 def parse_json(data: bytes) -> Any:
@@ -44,7 +43,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
+def read_json(path: Path, most: int = MOST_JSON_BYTES) -> dict[str, Any]:
     """Read the JSON object in a file of at most `most` bytes. Raises InputError for any other file."""
     data = read_bytes(path, most, expected="a JSON file", todo="a checkpoint folder must hold it")
     try:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from gguf import TokenType
 
-from mimo_convert.files import read_text
-from mimo_convert.formats.json_file import MOST_BYTES, SURROGATE, read_json
+from mimo_convert.files import MOST_JSON_BYTES, read_text
+from mimo_convert.formats.json_file import SURROGATE, read_json
 from quantize.errors import InputError
 
 AGAIN = "download the tokenizer files again"
@@ -210,7 +210,7 @@ def _from_tokenizer_json(path: Path) -> tuple[dict[str, int], list[str], Added]:
 
 def _from_vocab_and_merges(folder: Path) -> tuple[dict[str, int], list[str], Added]:
     path = folder / "merges.txt"
-    lines = read_text(path, MOST_BYTES, todo="vocab.json requires it").replace("\r\n", "\n").split("\n")
+    lines = read_text(path, MOST_JSON_BYTES, todo="vocab.json requires it").replace("\r\n", "\n").split("\n")
     if lines[0].startswith("#version"):  # the only comment of the format: other lines may begin with `#` and be merges
         lines = lines[1:]
     merges = _merges(path, [line for line in lines if line])

@@ -18,7 +18,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 from tqdm import tqdm
 
 from mimo_convert.disk import free_bytes, nearest
-from mimo_convert.formats.json_file import MOST_BYTES
+from mimo_convert.files import MOST_JSON_BYTES
 from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
@@ -93,9 +93,9 @@ def small_files(source: str, listing: Listing) -> list[HubFile]:
         what = f"has {len(files)} config and tokenizer files"
         raise InputError(source, what, expected=f"at most {MOST_SMALL_FILES}")
     for file in files:
-        if file.size > MOST_BYTES:
+        if file.size > MOST_JSON_BYTES:
             what = f"has {file.size:,} bytes, and was not downloaded"
-            raise InputError(f"{source}/{file.name}", what, expected=f"at most {MOST_BYTES:,}")
+            raise InputError(f"{source}/{file.name}", what, expected=f"at most {MOST_JSON_BYTES:,}")
     return files
 
 

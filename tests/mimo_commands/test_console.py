@@ -1,5 +1,7 @@
 """What both command lines share."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,12 @@ def test_rules_of_the_command_line_come_before_those_of_a_recipe(tmp_path: Path,
 def test_without_rules_there_are_none(tmp_path: Path) -> None:
     (tmp_path / "r.txt").touch()
     assert read_rules([], None) == read_rules([], tmp_path / "r.txt") == ()
+
+
+@pytest.mark.parametrize("name", ["mimo-convert", "mimo-quantize", "mimo-check", "mimo-publish"])
+def test_a_bare_command_prints_its_help(name: str) -> None:
+    found = subprocess.run([Path(sys.executable).with_name(name)], capture_output=True, text=True)
+    assert found.returncode == 2
+    assert "Usage:" in found.stdout + found.stderr
+    assert "--help" in found.stdout + found.stderr
+    assert "error:" not in found.stderr

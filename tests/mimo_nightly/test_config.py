@@ -82,7 +82,7 @@ def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
         (TARGET + REFERENCE + "audio = []", "asr: audio is []; expected text in quotes, or a list of such"),
         (TARGET + REFERENCE + "audio = ['a', 1]", "asr: audio is ['a', 1]; expected text in quotes, or a list of such"),
         (TARGET + REFERENCE + "language = 'klingon'", "language is 'klingon'; expected one of english, chinese, auto"),
-        (TARGET + REFERENCE + "timeout = 90", "asr: timeout is 90; expected a time such as \"90 s\", \"45 min\" or"),
+        (TARGET + REFERENCE + "timeout = 90", "timeout is 90; expected a time such as \"90 s\", \"45 min\", \"2 h\""),
         (TARGET + REFERENCE + "timeout = '0 s'", "asr: timeout is '0 s'; expected a time such as"),
         (TARGET + REFERENCE + "timeout = '5 hours'", "asr: timeout is '5 hours'; expected a time such as"),
         (TARGET + REFERENCE + "threads = true", "asr: threads is True; expected a whole number from 1 to 128"),

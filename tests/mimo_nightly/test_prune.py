@@ -42,7 +42,7 @@ def test_what_is_older_goes_but_for_what_proves_the_state(history: History, page
     assert {file.nbytes for file in files} == {10}
     for target in history.targets():
         stay = runs_to_keep(history, target)
-        old = {one.run for one in history.states(target) if one.run < made_up.RUNS - 10}
+        old = {one.run for one in history.states(target) if one.run <= made_up.RUNS - 10}
         assert runs_of(files, target) == old - stay
     good, fell = made_up.FELL - 1, made_up.FELL
     assert {good, fell, made_up.RUNS} <= runs_to_keep(history, made_up.FALLEN)

@@ -248,7 +248,6 @@ def test_help_tells_every_type_and_exit_status() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "Missing argument 'IN.gguf'"),
         (["in.gguf"], "Missing argument 'OUT.gguf'"),
         (["in.gguf", "out.gguf", "--outtype", "q9_z"], "'q9_z' is not one of 'f32', 'f16', 'bf16', 'q8_0'"),
         (["in.gguf", "out.gguf", "--threads", "0"], "0 is not in the range"),

@@ -172,7 +172,7 @@ def test_a_clip_beyond_the_context_is_known_before_it_is_encoded(tiny: Path, tmp
 
     soundfile.write(tmp_path / "long.flac", np.zeros(8000 * 3600, np.float32), 8000)
     result = run(mimo_check, tiny, "--audio", tmp_path / "long.flac")
-    check_one_line(result, "long.flac: needs a prompt of 22500 positions; expected fewer than 8192", "about 1307 s")
+    check_one_line(result, "long.flac: needs a prompt of 22525 positions; expected fewer than 8192", "about 1306 s")
 
 
 def test_a_bfloat16_reference_computes_as_upstream_does_and_a_file_passes_beside_it(tiny: Path, tmp_path: Path) -> None:
