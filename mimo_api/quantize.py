@@ -9,7 +9,7 @@ from mimo_convert.model.source_model import model_of_file
 from mimo_convert.plan.describe import describe, print_plans
 from mimo_convert.plan.plan import Options
 from mimo_convert.plan.request import Request, check_rules_of
-from mimo_convert.terminal import show, tell
+from mimo_convert.terminal import show, tell, warn
 from mimo_convert.write.convert import claim_files, convert, replan, what_is_to_do
 from mimo_families.registry import families
 from quantize.backends import AUTO
@@ -41,7 +41,7 @@ def run(o: QuantizeOptions, claims: Claims) -> None:
     files = OpenFiles(families())
     model = model_of_file(files.model(o.source), files.shards)
     if model.recipe_problem:
-        tell(f"warning: {model.recipe_problem}; read as a file without rules")
+        warn(f"{model.recipe_problem}; read as a file without rules")
     if o.target.is_dir():
         raise InputError(o.target, "is a folder", expected="the name of the file to write")
     options = Options(

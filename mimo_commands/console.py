@@ -3,39 +3,71 @@
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from mimo_convert.files import MB, read_text
 from mimo_convert.outcome import exit_with_status, want_debug
+from mimo_convert.progress.console import ALWAYS, AUTO, NEVER, NORMAL, QUIET, VERBOSE, Console
+from mimo_convert.progress.listener import listening
 from mimo_convert.threads import MAX_THREADS, default_threads
-from quantize.backends import AUTO, BACKENDS
+from quantize.backends import BACKENDS
+from quantize.errors import InputError
 from quantize.recipes import Rule, parse_recipe, parse_rule
 from quantize.types import TYPES, did_you_mean
 
-from .paths import READS, claim_parameters
+from .paths import READS, Writes, claim_parameters, streams
 
 MOST_RECIPE_BYTES = MB
 
 
 def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a command: errors become one line, files are claimed before it begins, and it has --debug."""
+    """Decorate a command: errors become one line, files are claimed before it begins, what it says goes to a console,
+    and it has the options about these."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with exit_with_status():
-            claim_parameters(click.get_current_context())
+        context = click.get_current_context()
+        options = ConsoleOptions(*(kwargs.pop(name) for name in ConsoleOptions._fields))
+        with exit_with_status(), listening(console(context, options)):
+            claim_parameters(context)
             return command(*args, **kwargs)
 
-    debug = click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=want_debug,
+    for option in reversed(CONSOLE_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+class ConsoleOptions(NamedTuple):
+    """What the options say about the console."""
+
+    quiet: bool
+    verbose: bool
+    color: str
+
+
+def console(context: click.Context, options: ConsoleOptions) -> Console:
+    """The console of a command, whose results make way for an output that is `-`. Raises InputError for a
+    contradiction."""
+    if options.quiet and options.verbose:
+        raise InputError("--quiet", "and --verbose contradict each other", todo="give one of them")
+    verbosity = QUIET if options.quiet else VERBOSE if options.verbose else NORMAL
+    return Console(verbosity, options.color, to_stderr=bool(streams(context, Writes)))
+
+
+CONSOLE_OPTIONS = [
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings, errors and why a file failed."),
+    click.option("-v", "--verbose", is_flag=True, help="Say more: every tensor, how long each phase took."),
+    click.option(
+        "--color", type=click.Choice((AUTO, ALWAYS, NEVER)), default=AUTO, metavar="WHEN",
+        help="Colour verdicts: auto (on a terminal, unless NO_COLOR is set), always or never.",
+    ),
+    click.option(
+        "--debug", is_flag=True, expose_value=False, callback=want_debug,
         help="Show the traceback of an internal error.",
-    )
-    return debug(wrapped)
+    ),
+]  # fmt: skip
 
 
 def read_rules(tensor_types: Iterable[str], recipe: Path | None) -> tuple[Rule, ...]:

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from mimo_convert.claims import Claims
+from mimo_convert.files import STREAM
+from quantize.errors import InputError
 
 CLAIMS = "mimo_convert.claims"
-STREAM = Path("-")  # standard input or output
 
 
 class Named(click.Path):
@@ -46,7 +47,9 @@ READS, WRITES, FOLDER, SOURCE = Reads(), Writes(), Folder(), Source()
 
 
 def claim_parameters(context: click.Context) -> None:
-    """Claim every path on the command line. Raises InputError if an output is an input, or another output."""
+    """Claim every path on the command line. Raises InputError if an output is an input, or another output, and for two
+    that are standard input, or output."""
+    check_streams(context)
     claims = claims_of(context)
     named = [
         (param, label(param), Path(value))
@@ -61,6 +64,25 @@ def claim_parameters(context: click.Context) -> None:
     for param, option, path in named:
         if isinstance(param.type, Writes):
             claims.writes(option, path)
+
+
+def check_streams(context: click.Context) -> None:
+    """Raise InputError if several parameters are `-`, for reading or for writing."""
+    for kind, what in ((Reads, "input"), (Writes, "output")):
+        options = [option for option, _ in streams(context, kind)]
+        if len(options) > 1:
+            raise InputError(" and ".join(options), f"are both -, standard {what}", todo="give one of them a file")
+
+
+def streams(context: click.Context, kind: type[click.ParamType[Any]]) -> list[tuple[str, Path]]:
+    """The parameters of a type that are `-`, as (label, path)."""
+    return [
+        (label(param), Path(value))
+        for param in context.command.params
+        if isinstance(param.type, kind)
+        for value in values(context.params.get(param.name or ""))
+        if Path(value) == STREAM
+    ]
 
 
 def values(value: Any) -> list[Any]:

@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from mimo_convert.files import write_whole
+from mimo_convert.files import STREAM, write_whole
 from mimo_convert.terminal import put
 from quantize.errors import InputError
 from runtime_check import choices
 
 from .check_options import language_option, max_new_tokens_option, repack_option, tokenizer_option
 from .console import AUDIO_TOKENIZER, handle_errors, threads_option
-from .paths import READS, STREAM, WRITES, current_claims
+from .paths import READS, WRITES, current_claims
 
 IDLE = "10s"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .files import input_errors, open_regular
+from .progress.listener import advance, phase
 
 HASH_BLOCK = 1 << 24  # bytes read at once
 
@@ -27,7 +28,11 @@ def free_bytes(folder: Path) -> int:
 
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hexadecimal. Raises InputError if it cannot be read."""
-    with open_regular(path) as file, input_errors(path, "cannot be read"):
+    with (
+        open_regular(path) as file,
+        input_errors(path, "cannot be read"),
+        phase(f"hashing {path.name}", os.fstat(file.fileno()).st_size),
+    ):
         return sha256_of_open(file)
 
 
@@ -37,6 +42,7 @@ def sha256_of_open(file: BinaryIO) -> str:
     file.seek(0)
     while block := file.read(HASH_BLOCK):
         digest.update(block)
+        advance(len(block))
     return digest.hexdigest()
 
 

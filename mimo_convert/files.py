@@ -21,6 +21,7 @@ KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a symbolic link",
 }  # fmt: skip
+STREAM = Path("-")  # standard input, or output
 STREAMS = (stat.S_IFIFO, stat.S_IFCHR)  # what can be written to as it is
 NO_OTHER = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # no link's target, no waiting for a pipe
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_OTHER
@@ -36,6 +37,10 @@ def kind_of(mode: int) -> str:
 
 def open_regular(path: Path, *, expected: str = "a regular file", todo: str = "") -> BinaryIO:
     """Open a regular file for reading, following links. Raises InputError for any other kind, without blocking."""
+    if path == STREAM:
+        raise InputError(
+            path, "is standard input, which can only be read once and in order", expected=expected, todo="save it first"
+        )
     with input_errors(path, "cannot be read", expected=expected, todo=todo):
         check_regular(path, os.stat(path).st_mode, expected)  # before it is opened: to open a device can be to use it
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -55,9 +60,13 @@ def check_regular(path: Path, mode: int, expected: str = "a regular file") -> No
 
 
 def read_bytes(path: Path, most: int, *, expected: str = "a regular file", todo: str = "") -> bytes:
-    """Read a regular file of at most `most` bytes. Raises InputError for a larger file, or one of another kind."""
-    with open_regular(path, expected=expected, todo=todo) as stream, input_errors(path, "cannot be read"):
-        data = stream.read(most + 1)
+    """Read a regular file, or standard input, of at most `most` bytes. Raises InputError for a larger file, or one of
+    another kind."""
+    if path == STREAM:
+        data = sys.stdin.buffer.read(most + 1)
+    else:
+        with open_regular(path, expected=expected, todo=todo) as stream, input_errors(path, "cannot be read"):
+            data = stream.read(most + 1)
     if len(data) > most:
         raise InputError(path, f"has more than {most:,} bytes", expected=expected, todo=todo)
     return data
@@ -100,7 +109,10 @@ def target_of(path: Path) -> Path:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is written in place: a pipe, a character device, or the file that stdout or stderr go to."""
+    """Whether a path is written in place: stdout, a pipe, a character device, or the file that stdout or stderr go
+    to."""
+    if path == STREAM:
+        return True
     with suppress(OSError, ValueError):
         status = os.stat(path)
         return stat.S_IFMT(status.st_mode) in STREAMS or descriptor_of(status) is not None
@@ -164,9 +176,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def open_stream(path: Path) -> BinaryIO:
     """Open a stream (`is_stream`) for writing. A pipe without a reader raises OSError rather than block."""
-    fd = descriptor_of(os.stat(path))
+    fd = sys.stdout.fileno() if path == STREAM else descriptor_of(os.stat(path))
     if fd is not None:
-        (sys.stdout if fd == 1 else sys.stderr).flush()
+        (sys.stderr if fd == sys.stderr.fileno() else sys.stdout).flush()
         return os.fdopen(os.dup(fd), "wb")
     fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     os.set_blocking(fd, True)

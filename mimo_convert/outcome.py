@@ -15,7 +15,7 @@ from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
 
 from .crash import report_line
-from .terminal import tell
+from .terminal import to_stderr, warn
 
 PASSED, GATE_FAILED, BAD_INPUT, INTERNAL_ERROR, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 DEBUG = "mimo_convert.debug"  # in a click context's `meta`: whether tracebacks are wanted
@@ -44,8 +44,8 @@ def run_command(command: click.Command) -> None:
         status = error.exit_code
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx:
-            tell(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n")
-        tell(f"error: {quoted(error.format_message(), 1000)}")
+            to_stderr(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n")
+        to_stderr(f"error: {quoted(error.format_message(), 1000)}")
         sys.exit(error.exit_code)
     sys.stdout.flush()
     sys.exit(status)
@@ -58,7 +58,7 @@ def exit_with_status() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("once", BackendWarning)
-            warnings.showwarning = lambda message, *where: tell(f"warning: {quoted(message, 1000)}")
+            warnings.showwarning = lambda message, *where: warn(quoted(message, 1000))
             yield
     except (click.exceptions.Exit, click.ClickException, click.Abort):
         raise  # to `run_command`
@@ -77,14 +77,14 @@ def exit_with_status() -> Iterator[None]:
     except Exception as error:
         context = click.get_current_context(silent=True)
         if context and context.meta.get(DEBUG):
-            tell(traceback.format_exc())
+            to_stderr(traceback.format_exc())
         fail(f"error: {report_line(error, context.command_path if context else 'mimo-convert')}", INTERNAL_ERROR)
 
 
 def fail(line: str, status: int) -> None:
     """Print a line on stderr and exit, even if stderr is closed."""
     try:
-        tell(line)
+        to_stderr(line)
     except OSError:
         silence()
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""Terminal output: results on stdout, everything else on stderr.
+"""What the work at hand says: results and messages, to the listener, or else on stdout and stderr.
 
 Control characters are escaped and lines shortened, whatever a file's names contain.
 """
@@ -10,12 +10,18 @@ import click
 from quantize.errors import InputError, reason_of
 from quantize.quoting import escaped, shortened
 
+from .progress.listener import listener
+
 LONGEST = 1900  # characters of a line; a person reads none that is longer
 
 
-def show(text: str) -> None:
-    """Write a result to stdout. Raises InputError if it cannot be written, BrokenPipeError if its reader is gone."""
-    put(clean(text) + "\n")
+def show(text: str, brief: str = "") -> None:
+    """Say a result; `brief` is what must be said of it even where quiet was asked for. Raises InputError if it cannot
+    be written, BrokenPipeError if its reader is gone."""
+    if heard := listener():
+        heard.result(clean(text), clean(brief))
+    else:
+        put(clean(text) + "\n")
 
 
 def put(text: str) -> None:
@@ -29,7 +35,23 @@ def put(text: str) -> None:
 
 
 def tell(line: str) -> None:
-    """Write a message to stderr."""
+    """Say a message about the work at hand."""
+    if heard := listener():
+        heard.message(clean(line))
+    else:
+        to_stderr(line)
+
+
+def warn(line: str) -> None:
+    """Say a message that must not be missed, even where quiet was asked for."""
+    if heard := listener():
+        heard.warning(clean(f"warning: {line}"))
+    else:
+        to_stderr(f"warning: {line}")
+
+
+def to_stderr(line: str) -> None:
+    """Write a line to stderr, whoever listens."""
     click.echo(clean(line), err=True)
 
 

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +16,12 @@ from typing import BinaryIO
 
 from huggingface_hub import constants
 from huggingface_hub.errors import RevisionNotFoundError
-from tqdm import tqdm
 
 from mimo_convert.disk import free_bytes, nearest
 from mimo_convert.files import MOST_JSON_BYTES
+from mimo_convert.progress.listener import phase
 from mimo_convert.terminal import tell
 from quantize.errors import InputError
-from quantize.quoting import quoted
 
 from .hub_cache import (
     cached_snapshot,
@@ -43,7 +43,6 @@ SMALL_FILES = [
 MOST_SMALL_FILES = 64
 HEADER_BLOCK = 1 << 20  # bytes of a shard asked for at once; most headers are smaller
 MARGIN = 1 << 28  # bytes of the disk that are left to others
-LONGEST_NAME = 60  # characters of a file's name beside a progress bar
 OFFLINE = "the network is switched off by HF_HUB_OFFLINE"
 
 
@@ -217,10 +216,9 @@ class HubShards(LocalShards):
         self.download = Download(file, lambda: self._get(listed))
 
     def _get(self, file: HubFile) -> None:
-        """Download a file, with a progress bar on a terminal."""
-        name = quoted(file.name, LONGEST_NAME)
-        with tqdm(total=file.size, desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
-            download_to_cache(self.repo, self.folder, file, tell, lambda n: bar.update(n - bar.n))
+        """Download a file."""
+        with phase(f"downloading {file.name}", file.size) as progress:
+            download_to_cache(self.repo, self.folder, file, tell, progress.reach)
 
     def _look_ahead(self) -> None:
         """Begin to download the next expected shard, if none is being downloaded and there is room; requires
@@ -269,7 +267,7 @@ class Download:
         self.file, self.get = file, get
         self.over = threading.Event()
         self.error: Exception | None = None
-        threading.Thread(target=self._run, daemon=True).start()
+        threading.Thread(target=copy_context().run, args=(self._run,), daemon=True).start()
 
     def check(self) -> None:
         """Raise the error of the download."""

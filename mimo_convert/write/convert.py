@@ -11,18 +11,16 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from tqdm import tqdm
+from typing import NamedTuple
 
 from mimo_convert.claims import Claims
 from mimo_convert.disk import flush_folder, free_bytes, nearest
 from mimo_convert.plan.plan import Plan
 from mimo_convert.plan.request import Request
+from mimo_convert.progress.listener import phase
 from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
 from quantize.kernels import Bytes
-from quantize.quoting import quoted
 from quantize.types import F16
 
 from .chunks import Chunk, by_place, chunks
@@ -34,7 +32,6 @@ from .part_file import PartFile, Tell, names_of
 from .rows import OverflowingWeightError, absmax_if_finite, convert_rows
 from .shard_hashes import ShardHashes
 
-LONGEST_NAME = 60  # characters of a tensor's name beside a progress bar
 RESUMES = "the same command resumes here"
 
 
@@ -120,12 +117,12 @@ def find_absmax(request: Request, threads: int) -> dict[str, float]:
     todo = by_place(chunks(tensors))
     found: dict[str, float] = {}
     with (
-        progress_bar(sum(source.nbytes for tensor in tensors for source in tensor.sources)) as progress,
+        phase("reading all weights", sum(source.nbytes for t in tensors for source in t.sources)) as progress,
         closing(one_pass(absmax_if_finite, todo, request.model.shards, threads)) as done,
     ):
         for chunk, absmax in done:
             name = tensors[chunk.tensor].name
-            advance(progress, name, chunk.n * chunk.source.row_bytes)
+            progress.advance(chunk.n * chunk.source.row_bytes, name)
             if absmax >= F16.overflow:
                 found[name] = max(absmax, found.get(name, 0.0))
     return found
@@ -249,14 +246,14 @@ def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int, h
     total = sum(tensor.nbytes for part in parts for tensor in part.plan.tensors)
     left = sum(nbytes_of(part, chunk) for chunk in todo for part in missing[chunk.number])
     with (
-        progress_bar(total, total - left) as progress,
+        phase("converting", total, done=total - left) as progress,
         Flusher(parts, shards, uses) as flusher,
         # left first: when the flusher fails, no thread may go on writing to files that are about to be closed
         closing(one_pass(work, todo, shards, threads, hashes)) as written,
     ):
         for chunk, nbytes in written:
             flusher.add(chunk, nbytes)
-            advance(progress, parts[0].plan.tensors[chunk.tensor].name, nbytes)
+            progress.advance(nbytes, parts[0].plan.tensors[chunk.tensor].name)
 
 
 def nbytes_of(part: PartFile, chunk: Chunk) -> int:
@@ -302,14 +299,3 @@ def what_is_left(groups: Iterable[Iterable[PartFile]]) -> str:
     if kept:
         return f"{RESUMES}, with what is in {', '.join(kept)}"
     return RESUMES if any(part.finalized for part in parts) else "nothing was left behind"
-
-
-def progress_bar(total: int, done: int = 0) -> Any:
-    """A progress bar in bytes, on a terminal only."""
-    return tqdm(total=total, initial=done, unit="B", unit_scale=True, disable=None, dynamic_ncols=True)
-
-
-def advance(progress: Any, tensor: str, nbytes: int) -> None:
-    """Advance the progress bar by a chunk."""
-    progress.set_postfix_str(quoted(tensor, LONGEST_NAME), refresh=False)
-    progress.update(nbytes)

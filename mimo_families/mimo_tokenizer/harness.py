@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_convert.model.model_file import ModelFile
+from mimo_convert.progress.listener import advance
 from runtime_check.audio.wave import Wave
 from runtime_check.ggml.graph import Backend, Graph, TensorPtr, Weights
 from runtime_check.run.activations import Stages
@@ -35,6 +36,7 @@ class AudioTokenizer:
         residual_codes(g, pooled, self.d, n_codebooks)
         n_positions = -(-len(mel) // self.d.stride_size)
         out = g.run({"tok_mel": mel, "positions": np.arange(n_positions, dtype=np.int32)})
+        advance(n_positions)
         codes = np.stack([out.pop(f"level_{level}") for level in range(n_codebooks)], axis=-1)
         return {"tok_mel": mel, **out, CODES: codes}
 

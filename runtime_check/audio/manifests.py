@@ -11,7 +11,7 @@ from pathlib import Path
 import soundfile
 
 from mimo_convert.fields import one_of, shown
-from mimo_convert.files import MB, read_text
+from mimo_convert.files import MB, STREAM, read_text
 from mimo_convert.formats.json_file import parse_json
 from quantize.errors import InputError
 
@@ -66,7 +66,7 @@ def find_clips(paths: Iterable[Path], text: str | None = None) -> list[AudioFile
 
 
 def _clips_of(path: Path) -> Iterator[AudioFile]:
-    if path == Path("-"):
+    if path == STREAM:
         yield clip_from_stdin()
     elif path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)

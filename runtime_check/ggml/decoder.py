@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mimo_convert.progress.listener import Phase, advance, phase
+
 from .graph import Backend, Graph, State, TensorPtr, Weights
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -96,6 +98,7 @@ class Decoder:
             n = min(BATCH, length - first)
             wanted = max(0, n - max(0, length - n_logits - first))
             runs.append(self._read_batch(self.model.inputs(prompt, first, n), n, wanted, keep_stages))
+            advance(n)
         names = dict.fromkeys(name for run in runs for name in run)
         return {name: np.concatenate([run[name] for run in runs if name in run]) for name in names}
 
@@ -123,19 +126,27 @@ class Decoder:
     def greedy(self, logits: Logits, n_tokens: int, stops: Set[int]) -> Iterator[Step]:
         """Decode greedily from `logits`, (vocab_size,): yield each top-1 token with its logits, up to `n_tokens`, the
         end of the context, or a stop token."""
+        progress = Phase("decode", unit="tokens")
         for i in range(n_tokens):
             token = int(logits.argmax())
             yield Step(token, logits)
+            progress.advance(1)
             if token in stops or i + 1 == n_tokens or self.n_past == self.size:
-                return
+                break
             logits = self.step(token)
+        progress.end()
 
 
 def incremental_logits(model: DecoderModel, prompt: Any, response: Sequence[int]) -> npt.NDArray[np.float32]:
     """Logits that predict each token of `response`, (tokens, vocab_size), by incremental decoding."""
     decoder = Decoder(model, model.length(prompt) + len(response) - 1)
     first = decoder.read(prompt)[LOGITS][0]
-    return np.stack([first, *(decoder.step(token) for token in response[:-1])])
+    with phase("decode with a cache", len(response), "tokens", done=1) as progress:
+        steps = []
+        for token in response[:-1]:
+            steps.append(decoder.step(token))
+            progress.advance(1)
+    return np.stack([first, *steps])
 
 
 def places(first: int, n: int, n_kv: int) -> Arrays:

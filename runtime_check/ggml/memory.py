@@ -20,6 +20,7 @@ import numpy as np
 
 from mimo_convert.formats.gguf import GGUFFile
 from mimo_convert.model.model_file import FileHash
+from mimo_convert.progress.listener import advance
 
 TensorPtr = Any  # ctypes pointer to a ggml_tensor
 HASHED_AT_ONCE = 1 << 24  # bytes that are hashed before their pages are unmapped, if nothing else needs them
@@ -149,6 +150,7 @@ class Weights:
                     self._hash_only(digest, entries[name].begin)
                     digest.read_to(entries[name].begin + entries[name].nbytes)
                 waiting.acquire()
+                advance(entries[name].nbytes, name)
                 jobs.append(pool.submit(lay_out, name))
                 jobs[-1].add_done_callback(lambda _: waiting.release())
             if digest and sha256:

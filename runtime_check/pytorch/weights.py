@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.model.checkpoint import Checkpoint
+from mimo_convert.progress.listener import advance
 from quantize.types import BF16
 
 HEAD_ROWS_AT_ONCE = 16384
@@ -35,6 +36,7 @@ class CheckpointWeights:
         return self._read(info).reshape(info.shape)
 
     def _read(self, info: TensorSlice, first: int = 0, n: int | None = None) -> Tensor:
+        advance((info.n_rows if n is None else n) * info.row_bytes, info.name)
         if self.dtype is torch.bfloat16 and info.ggml_type is BF16:
             return torch.from_numpy(info.read(first, n)).view(torch.bfloat16)
         return torch.from_numpy(info.read_float32(first, n)).to(self.dtype)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from mimo_convert.model.model_file import ModelFile
+from mimo_convert.numbers_text import TIMINGS
+from mimo_convert.progress.listener import phase
 from runtime_check.ggml import repack
 from runtime_check.ggml.graph import Backend, Weights
 
@@ -28,11 +30,12 @@ class Session:
         self._loaded: dict[str, float] = {}
 
     @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        """Time a block, in seconds."""
+    def timed(self, timing: str) -> Iterator[None]:
+        """Time a block, in seconds, and report it as a phase."""
         start = time.perf_counter()
-        yield
-        self.timings[phase] = time.perf_counter() - start
+        with phase(TIMINGS[timing], unit="positions"):
+            yield
+        self.timings[timing] = time.perf_counter() - start
 
     def repack(self, choice: str, models: Iterable[Loaded]) -> None:
         """Repack the weights of models for which it pays off; a file that is repacked is hashed in the same reading, if
@@ -41,7 +44,9 @@ class Session:
         for loaded in models:
             names = repack.multiplied(loaded.model)
             nbytes = sum(loaded.model.file.tensors[name].nbytes for name in names)
-            if repack.worth_repacking(choice, loaded.positions, nbytes):
+            if not repack.worth_repacking(choice, loaded.positions, nbytes):
+                continue
+            with phase(f"{TIMINGS['repack_s']} {loaded.model.path.name}", nbytes):
                 self.repacked += loaded.weights.repack(names, self.backend.threads, loaded.model.hash)
         if self.repacked:
             self.timings["repack_s"] = time.perf_counter() - begin

@@ -11,8 +11,8 @@ import numpy as np
 from mimo_convert.formats.gguf import GGUFFile
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.progress.listener import phase
 from mimo_convert.write.chunks import Chunk, by_place
-from mimo_convert.write.convert import advance, progress_bar
 from mimo_convert.write.one_pass import one_pass
 from mimo_convert.write.shard_hashes import ShardHashes
 from quantize.kernels import Bytes, Floats, absmax_of, is_float, to_float32
@@ -86,13 +86,13 @@ def scan_weights(file: GGUFFile, files: OpenFiles, threads: int) -> dict[str, Te
     tensors = list(file.tensors.values())
     stats = [TensorStats(tensor) for tensor in tensors]
     with (
-        progress_bar(sum(tensor.nbytes for tensor in tensors)) as progress,
+        phase(f"examining {file.path.name}", sum(tensor.nbytes for tensor in tensors)) as progress,
         ShardHashes(files.shards) as hashes,
         closing(one_pass(scan, by_place(_chunks(tensors)), files.shards, threads, hashes)) as done,
     ):
         for chunk, found in done:
             stats[chunk.tensor].chunks.append(found)
-            advance(progress, chunk.source.name, chunk.n * chunk.source.row_bytes)
+            progress.advance(chunk.n * chunk.source.row_bytes, chunk.source.name)
         files.set_sha256(file.path, hashes.sha256(file.path))
     return {one.tensor.name: one for one in stats}
 

@@ -17,8 +17,8 @@ from mimo_convert.model.family import Layout, Tensor
 from mimo_convert.model.gguf_facts import UNKNOWN, parse_backends
 from mimo_convert.model.source_model import SourceModel
 from mimo_convert.plan.plan import Options, make_plan
+from mimo_convert.progress.listener import phase
 from mimo_convert.write.chunks import Chunk, by_place, chunks
-from mimo_convert.write.convert import advance, progress_bar
 from mimo_convert.write.one_pass import FORGET_BYTES, one_pass
 from quantize.backends import CONTRACTED, GGML, SIMD
 from quantize.errors import InputError
@@ -184,14 +184,14 @@ def compare_rows(
     tallies = {i: Tally() for i in pairs}
     unforgotten = 0
     with (
-        progress_bar(sum(pair.nbytes for pair in pairs.values())) as progress,
+        phase("comparing rows", sum(pair.nbytes for pair in pairs.values())) as progress,
         closing(one_pass(work, todo, source.shards, threads)) as evaluated,
     ):
         for chunk, rows in evaluated:
             tallies[chunk.tensor].add(chunk, rows)
             ours = pairs[chunk.tensor].ours
             nbytes = chunk.n * ours.row_bytes
-            advance(progress, ours.name, nbytes + chunk.n * chunk.source.row_bytes)
+            progress.advance(nbytes + chunk.n * chunk.source.row_bytes, ours.name)
             unforgotten += nbytes
             if unforgotten >= FORGET_BYTES:
                 forget(ours.file, ours.begin + (chunk.first + chunk.n) * ours.row_bytes)

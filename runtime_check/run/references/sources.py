@@ -12,6 +12,7 @@ from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family
 from mimo_convert.model.source_model import model_of_checkpoint
 from mimo_convert.plan.request import make_request
+from mimo_convert.progress.listener import phase
 from quantize.errors import InputError
 from quantize.types import F32
 from runtime_check.audio.clips import Clip
@@ -47,7 +48,9 @@ def checkpoint_reference(run: ReferenceRun, checkpoints: Mapping[str, Checkpoint
     """Checkpoints by role, run in PyTorch."""
 
     def activations(clip: Clip, task: Task, response: Response) -> Activations:
-        return run(checkpoints, clip, task, response, dtype)
+        nbytes = sum(tensor.nbytes for checkpoint in checkpoints.values() for tensor in checkpoint.tensors.values())
+        with phase("reference in PyTorch", nbytes):
+            return run(checkpoints, clip, task, response, dtype)
 
     return Reference(activations)
 

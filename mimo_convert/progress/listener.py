@@ -1,0 +1,109 @@
+"""The listener of the work at hand: what is found, messages, and progress go to it.
+
+A command's console writes them (mimo_commands/console.py), the Python interface hands them to callbacks; threads of the
+package that report something run in a copy of the context.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+BYTES = "B"
+
+
+class Progress(NamedTuple):
+    """How far a phase is: `done` of `total` (None: unknown), in `unit` (`B`: bytes), at `item`; `ended`: nothing more
+    comes of it."""
+
+    phase: str
+    done: float
+    total: float | None
+    unit: str
+    item: str = ""
+    ended: bool = False
+
+
+class Listener:
+    """A listener that ignores everything."""
+
+    def result(self, text: str, brief: str = "") -> None:
+        """A result as text, which may have several lines; `brief` is what must be said of it where quiet was asked
+        for."""
+
+    def message(self, line: str) -> None:
+        """A message about the work at hand."""
+
+    def warning(self, line: str) -> None:
+        """A message that must not be missed."""
+
+    def detail(self, line: str) -> None:
+        """A message for those who want to know more."""
+
+    def progress(self, now: Progress) -> None:
+        """The progress of a phase; several may run at once."""
+
+
+_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_PHASES: ContextVar[tuple["Phase", ...]] = ContextVar("phases", default=())  # that are running, the innermost last
+
+
+def listener() -> Listener | None:
+    """The listener of the work at hand, if there is one."""
+    return _LISTENER.get()
+
+
+@contextmanager
+def listening(one: Listener) -> Iterator[None]:
+    """Let `one` hear of the work of the block."""
+    token = _LISTENER.set(one)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+class Phase:
+    """A phase of the work, which tells the listener how far it is."""
+
+    def __init__(self, name: str, total: float | None = None, unit: str = BYTES, done: float = 0) -> None:
+        self.now = Progress(name, done, total, unit)
+        self._listener = listener()
+        self._tell()
+
+    def advance(self, n: float, item: str = "") -> None:
+        """So much more is done."""
+        self.reach(self.now.done + n, item)
+
+    def reach(self, done: float, item: str = "") -> None:
+        """So much is done in all."""
+        total = None if self.now.total is not None and done > self.now.total else self.now.total
+        self.now = self.now._replace(done=done, total=total, item=item)
+        self._tell()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.now = self.now._replace(ended=True)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._listener:
+            self._listener.progress(self.now)
+
+
+@contextmanager
+def phase(name: str, total: float | None = None, unit: str = BYTES, *, done: float = 0) -> Iterator[Phase]:
+    """Report the block as a phase of the work, of which `done` of `total` units are done already."""
+    begun = Phase(name, total, unit, done)
+    token = _PHASES.set((*_PHASES.get(), begun))
+    try:
+        yield begun
+    finally:
+        _PHASES.reset(token)
+        begun.end()
+
+
+def advance(n: float, item: str = "") -> None:
+    """So much more is done of the phase that is running, if there is one."""
+    for running in _PHASES.get()[-1:]:
+        running.advance(n, item)
