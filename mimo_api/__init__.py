@@ -1,1 +1,59 @@
-"""The Python interface: what the commands do, as functions of typed options."""
+"""The Python interface: what the commands do, as functions of typed options that return records.
+
+    from mimo_api import ConvertOptions, convert
+
+    result = convert(ConvertOptions("tiny", types=["q4_k"], out=Path("out")), progress=print)
+    assert result.report.passed
+
+Each function takes its options and two callbacks: `progress`, which gets a `Progress` whenever a phase has come
+further, and `message`, which gets lines about the work. Bad input raises InputError. Nothing is printed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mimo_convert.listener import Progress
+    from mimo_publish.destination import Destination
+    from quantize.errors import InputError
+    from runtime_check.report.records import Report
+    from runtime_check.report.results import Outputs
+    from runtime_check.run.transcribe import Piece, Transcript
+
+    from .checking import CheckOptions, ReferenceOptions, check, make_reference
+    from .conversion import Converted, ConvertOptions, convert
+    from .publication import Published, PublishOptions, publish
+    from .quantization import QuantizeOptions, quantize
+    from .transcription import TranscribeOptions, transcribe
+
+HOMES = {
+    "mimo_api.conversion": ("ConvertOptions", "Converted", "convert"),
+    "mimo_api.quantization": ("QuantizeOptions", "quantize"),
+    "mimo_api.checking": ("CheckOptions", "ReferenceOptions", "check", "make_reference"),
+    "mimo_api.transcription": ("TranscribeOptions", "transcribe"),
+    "mimo_api.publication": ("Published", "PublishOptions", "publish"),
+    "mimo_convert.listener": ("Progress",),
+    "mimo_publish.destination": ("Destination",),
+    "quantize.errors": ("InputError",),
+    "runtime_check.report.records": ("Report",),
+    "runtime_check.report.results": ("Outputs",),
+    "runtime_check.run.transcribe": ("Piece", "Transcript"),
+}
+HOME = {name: module for module, names in HOMES.items() for name in names}
+
+__all__ = [
+    "CheckOptions", "ConvertOptions", "Converted", "Destination", "InputError", "Outputs", "Piece", "Progress",
+    "PublishOptions", "Published", "QuantizeOptions", "ReferenceOptions", "Report", "TranscribeOptions", "Transcript",
+    "check", "convert", "make_reference", "publish", "quantize", "transcribe",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: commands need few of them, and publishing alone takes 30 MB."""
+    if name not in HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

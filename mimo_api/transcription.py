@@ -1,12 +1,14 @@
 """Transcribe audio of any length with GGUF files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
 
 from mimo_convert.claims import Claims
+from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.threads import default_threads
 from mimo_families.registry import families
 from quantize.errors import InputError
 from runtime_check.audio.follow import PIECE_SECONDS, follow
@@ -17,7 +19,7 @@ from runtime_check.run.system import AUTO_LANGUAGE, System, SystemType, Task, Wo
 from runtime_check.run.transcribe import Piece, Transcript, longest_piece, transcribe_clip
 from runtime_check.run.validate import check_language, choose_language
 
-from .check import members
+from .checking import members
 
 
 @dataclass(frozen=True)
@@ -25,26 +27,35 @@ class TranscribeOptions:
     """Options of a transcription of `audio`: files, folders, manifests, or `-` for standard input.
 
     `companions` are files of the other roles (None: those beside `file`). With `follow_idle` the one audio file may be
-    growing; it has ended when nothing was added for so many seconds. `watch` is told the seconds of audio that are
-    done, of all clips together.
+    growing; it has ended when nothing was added for so many seconds.
     """
 
     file: Path
     audio: Sequence[Path]
-    threads: int
+    threads: int = field(default_factory=default_threads)
     companions: Mapping[str, Path | None] = field(default_factory=dict)
     language: str | None = None
     max_new_tokens: int | None = None
     repack: str = AUTO
     follow_idle: float | None = None
-    watch: Callable[[float], None] = lambda seconds: None
 
 
-def transcribe(o: TranscribeOptions, claims: Claims) -> list[Transcript]:
-    """The transcript of each clip, whose pieces are run as they are read.
+def transcribe(
+    options: TranscribeOptions, *, progress: OnProgress | None = None, message: OnMessage | None = None,
+    claims: Claims | None = None,
+) -> list[Transcript]:  # fmt: skip
+    """The transcript of each clip, whose pieces are run as they are read, in order.
 
     Raises InputError, before anything is run, for files that cannot be run and audio that cannot be decoded.
     """
+    with heard_by(progress, message):
+        transcripts = _transcripts(options, claims or Claims())
+    for transcript in transcripts:
+        transcript.run_under(lambda: heard_by(progress, message))
+    return transcripts
+
+
+def _transcripts(o: TranscribeOptions, claims: Claims) -> list[Transcript]:
     files = OpenFiles(families())
     system, paths = members(o.file, files, {role: path for role, path in o.companions.items() if path})
     for path in paths.values():
@@ -60,18 +71,17 @@ def transcribe(o: TranscribeOptions, claims: Claims) -> list[Transcript]:
         raise InputError(o.file, what, todo="give the file that it belongs to")
     if o.follow_idle:
         return [_of_growing(o, opened, o.audio[0], o.follow_idle)]
-    ends = accumulate(clip.seconds for clip in clips)
-    return [_of_clip(o, opened, system, clip, end - clip.seconds) for clip, end in zip(clips, ends, strict=True)]
+    return [_of_clip(o, opened, system, clip) for clip in clips]
 
 
-def _of_clip(o: TranscribeOptions, opened: System, system: SystemType, file: AudioFile, before: float) -> Transcript:
-    """The transcript of a clip, `before` which there were so many seconds of others."""
+def _of_clip(o: TranscribeOptions, opened: System, system: SystemType, file: AudioFile) -> Transcript:
+    """The transcript of a clip."""
     task = Task(language=choose_language(o.language, None, file, system), max_new_tokens=o.max_new_tokens)
 
     def pieces() -> Iterator[Piece]:
-        yield from _watched(transcribe_clip(opened, file.read(), task), o, before)
+        yield from transcribe_clip(opened, file.read(), task)
 
-    return Transcript(file.path, task.language, pieces())
+    return Transcript(file.path, task.language, pieces(), file.seconds)
 
 
 def _of_growing(o: TranscribeOptions, opened: System, path: Path, idle: float) -> Transcript:
@@ -79,10 +89,4 @@ def _of_growing(o: TranscribeOptions, opened: System, path: Path, idle: float) -
     task = Task(language=o.language or AUTO_LANGUAGE, max_new_tokens=o.max_new_tokens)
     parts = follow(path, idle, min(longest_piece(opened, path), PIECE_SECONDS))
     pieces = chain.from_iterable(transcribe_clip(opened, clip, task, begin) for begin, clip in parts)
-    return Transcript(path, task.language, _watched(pieces, o, 0))
-
-
-def _watched(pieces: Iterator[Piece], o: TranscribeOptions, before: float) -> Iterator[Piece]:
-    for piece in pieces:
-        o.watch(before + piece.end)
-        yield piece
+    return Transcript(path, task.language, pieces)

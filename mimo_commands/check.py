@@ -107,13 +107,13 @@ def check_file(
     An audio tokenizer's file in the place of FILE.gguf is examined alone. With --static or --checkpoint nothing is run,
     unless --reference or --against asks for it.
     """
-    from mimo_api.check import CheckOptions, run  # late: --help needs none of it
-    from runtime_check.report.results import Outputs
+    from mimo_api import CheckOptions, Outputs, check  # late: --help needs none of it
+    from mimo_convert.command.outcome import exit_status
 
     options = CheckOptions(
         file,
-        Outputs(json_file, junit_file, html_file),
         audio,
+        Outputs(json_file, junit_file, html_file),
         threads,
         companions={AUDIO_TOKENIZER: tokenizer},
         reference_companions={AUDIO_TOKENIZER: reference_tokenizer},
@@ -128,7 +128,7 @@ def check_file(
         repack=repack,
         dump=dump,
     )
-    sys.exit(run(options, current_claims()))
+    sys.exit(exit_status([check(options, claims=current_claims()).passed]))
 
 
 @main.command("reference", short_help="Store what PyTorch computes, for checks without it.")
@@ -152,15 +152,15 @@ def check_file(
 @dtype_option
 @click.option("-o", "--output", type=WRITES, metavar="FILE", required=True, help="The file to write.")
 @handle_errors
-def make_reference(
+def store_reference(
     model: str, tokenizer: str | None, audio: Path, text: str | None, language: str | None, max_new_tokens: int,
     dtype: str, output: Path,
 ) -> None:  # fmt: skip
     """Run MODEL in PyTorch and store every stage, for later checks without torch."""
-    from mimo_api import check  # late: --help needs none of it
+    from mimo_api import ReferenceOptions, make_reference  # late: --help needs none of it
 
     companions = {AUDIO_TOKENIZER: tokenizer}
-    check.make_reference(model, companions, audio, text, language, max_new_tokens, dtype, output)
+    make_reference(ReferenceOptions(model, output, audio, companions, text, language, max_new_tokens, dtype))
 
 
 @main.command("nightly", short_help="Check published files, night after night.")

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import click
 
+from mimo_convert.command.console import ALWAYS, AUTO, NEVER, NORMAL, QUIET, VERBOSE, Console
+from mimo_convert.command.outcome import exit_with_status, want_debug
 from mimo_convert.files import MB, read_text
-from mimo_convert.outcome import exit_with_status, want_debug
-from mimo_convert.progress.console import ALWAYS, AUTO, NEVER, NORMAL, QUIET, VERBOSE, Console
-from mimo_convert.progress.listener import listening
+from mimo_convert.listener import listening
 from mimo_convert.threads import MAX_THREADS, default_threads
 from quantize.backends import BACKENDS
 from quantize.errors import InputError

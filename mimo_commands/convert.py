@@ -107,9 +107,8 @@ def main(
     interrupted. With --publish, 0 if they are published, too; 1 also if what arrived is not what was sent; 130 also if
     you say no.
     """
-    from mimo_api.convert import ConvertOptions, run  # late: --help needs none of it
-    from mimo_publish.destination import Destination
-    from runtime_check.report.results import Outputs
+    from mimo_api import ConvertOptions, Destination, Outputs, convert  # late: --help needs none of it
+    from mimo_convert.command.outcome import exit_status
 
     how = {"--private": private, "--yes": yes, "--even-if-failed": even_if_failed, "--card-template": card_template}
     for option, value in how.items():
@@ -118,14 +117,14 @@ def main(
     destination = Destination(publish_to, private, yes, even_if_failed, card_template) if publish_to else None
     options = ConvertOptions(
         model,
-        [TYPES[name] for name in dict.fromkeys(outtypes)],
-        Outputs(json_file, junit_file, html_file),
-        audio,
-        threads,
+        list(dict.fromkeys(outtypes)),
+        outputs=Outputs(json_file, junit_file, html_file),
+        audio=audio,
+        threads=threads,
         base_model=base_model,
         companions={AUDIO_TOKENIZER: tokenizer},
         companion_base_models={AUDIO_TOKENIZER: tokenizer_base_model},
-        companion_type=TYPES.get(tokenizer_outtype or ""),
+        companion_type=tokenizer_outtype,
         fuse_qkv=fuse_qkv,
         without=skipped_parts(asr_only),
         rules=read_rules(tensor_types, recipe),
@@ -139,4 +138,5 @@ def main(
         dry_run=dry_run,
         force=force,
     )
-    sys.exit(run(options, current_claims()))
+    converted = convert(options, claims=current_claims())
+    sys.exit(exit_status([converted.passed]))

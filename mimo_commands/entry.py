@@ -31,7 +31,7 @@ def run(module: str) -> None:
     """Run the click command `main` of a module and exit with its status (`outcome.exit_with_status`)."""
     gc.set_threshold(GC_THRESHOLD)
     try:
-        outcome = import_module("mimo_convert.outcome")
+        outcome = import_module("mimo_convert.command.outcome")
         with outcome.exit_with_status():
             outcome.run_command(import_module(module).main)
     except KeyboardInterrupt:  # during the first of these imports

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mimo_convert.claims import Claims
+from mimo_convert.command.outcome import BAD_INPUT, PASSED
 from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
 from mimo_convert.numbers_text import size
-from mimo_convert.outcome import BAD_INPUT, PASSED
 from mimo_convert.terminal import put, show, tell
 from mimo_nightly.config import Config, read_config
 from mimo_nightly.config_schema import seconds

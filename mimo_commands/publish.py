@@ -52,15 +52,14 @@ def main(
     Exit status: 0 published; 1 a check failed, or what arrived is not what was sent; 2 bad input or usage; 3 internal
     error; 130 interrupted, or not agreed to.
     """
-    from mimo_api.publish import PublishOptions, run  # late: --help needs none of it
-    from mimo_publish.destination import Destination
-    from runtime_check.report.results import Outputs
+    from mimo_api import Destination, Outputs, PublishOptions, publish  # late: --help needs none of it
+    from mimo_convert.command.outcome import exit_status
 
     options = PublishOptions(
         folder,
         Destination(repo, private, yes, even_if_failed, card_template, base_model),
-        Outputs(json_file, junit_file, html_file),
         audio,
+        Outputs(json_file, junit_file, html_file),
         threads,
         reference_companions={AUDIO_TOKENIZER: reference_tokenizer},
         reference=reference,
@@ -68,7 +67,8 @@ def main(
         repack=repack,
         dry_run=dry_run,
     )
-    sys.exit(run(options, current_claims()))
+    published = publish(options, claims=current_claims())
+    sys.exit(exit_status([published.passed]))
 
 
 if __name__ == "__main__":

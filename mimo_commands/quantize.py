@@ -56,13 +56,13 @@ def main(
 
     Exit status: 0 written; 2 bad input or usage; 3 internal error; 130 interrupted.
     """
-    from mimo_api.quantize import QuantizeOptions, run  # late: --help needs none of it
+    from mimo_api import QuantizeOptions, quantize  # late: --help needs none of it
 
     options = QuantizeOptions(
         source,
         target,
         threads,
-        TYPES[outtype] if outtype else None,
+        outtype,
         fuse_qkv,
         read_rules(tensor_types, recipe),
         skipped_parts(asr_only),
@@ -71,4 +71,4 @@ def main(
         dry_run,
         force,
     )
-    run(options, current_claims())
+    quantize(options, claims=current_claims())

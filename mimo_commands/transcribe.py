@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from mimo_convert.files import STREAM, write_whole
 from mimo_convert.terminal import put
@@ -71,24 +70,29 @@ def transcribe(
 
     Exit status: 0 transcribed; 2 bad input or usage; 3 internal error; 130 interrupted.
     """
-    from mimo_api.transcription import TranscribeOptions
-    from mimo_api.transcription import transcribe as run  # late: --help needs none of it
+    from mimo_api import TranscribeOptions  # late: --help needs none of it
+    from mimo_api import transcribe as transcripts_of
     from runtime_check.report.transcripts import FORMATS, HEADS
 
-    with tqdm(desc="transcribe", unit=" s", disable=None, leave=False) as bar:
-        options = TranscribeOptions(
-            file, audio, threads, {AUDIO_TOKENIZER: tokenizer}, language, max_new_tokens, repack,
-            idle if follow else None, lambda seconds: bar.update(round(seconds) - bar.n) and None,
-        )  # fmt: skip
-        transcripts = run(options, current_claims())
-        parts: list[str] = []
-        write: Callable[[str], object] = put if output == STREAM else parts.append
-        if form == "srt" and len(transcripts) > 1:
-            todo = "use --format tsv, or json"
-            raise InputError("--format srt", f"is for one clip, found {len(transcripts)}", todo=todo)
-        write(HEADS.get(form, ""))
-        for transcript in transcripts:
-            for text in FORMATS[form](transcript):
-                write(text)
-        if output != STREAM:
-            write_whole(output, "".join(parts).encode())
+    options = TranscribeOptions(
+        file,
+        audio,
+        threads,
+        companions={AUDIO_TOKENIZER: tokenizer},
+        language=language,
+        max_new_tokens=max_new_tokens,
+        repack=repack,
+        follow_idle=idle if follow else None,
+    )
+    transcripts = transcripts_of(options, claims=current_claims())
+    if form == "srt" and len(transcripts) > 1:
+        todo = "use --format tsv, or json"
+        raise InputError("--format srt", f"is for one clip, found {len(transcripts)}", todo=todo)
+    parts: list[str] = []
+    write: Callable[[str], object] = put if output == STREAM else parts.append
+    write(HEADS.get(form, ""))
+    for transcript in transcripts:
+        for text in FORMATS[form](transcript):
+            write(text)
+    if output != STREAM:
+        write_whole(output, "".join(parts).encode())

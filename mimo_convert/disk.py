@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .files import input_errors, open_regular
-from .progress.listener import advance, phase
+from .listener import advance, phase
 
 HASH_BLOCK = 1 << 24  # bytes read at once
 

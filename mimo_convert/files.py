@@ -37,10 +37,6 @@ def kind_of(mode: int) -> str:
 
 def open_regular(path: Path, *, expected: str = "a regular file", todo: str = "") -> BinaryIO:
     """Open a regular file for reading, following links. Raises InputError for any other kind, without blocking."""
-    if path == STREAM:
-        raise InputError(
-            path, "is standard input, which can only be read once and in order", expected=expected, todo="save it first"
-        )
     with input_errors(path, "cannot be read", expected=expected, todo=todo):
         check_regular(path, os.stat(path).st_mode, expected)  # before it is opened: to open a device can be to use it
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -87,6 +83,9 @@ def input_errors(path: Path, what: str, **more: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        if path == STREAM:
+            more["todo"] = "save it as a file first"
+            raise InputError(path, "is standard input, which can only be read once and in order", **more) from error
         raise InputError(path, "no such file", **more) from error
     except OSError as error:
         raise InputError(path, f"{what}: {reason_of(error)}", **more) from error

@@ -10,7 +10,7 @@ import click
 from quantize.errors import InputError, reason_of
 from quantize.quoting import escaped, shortened
 
-from .progress.listener import listener
+from .listener import listener
 
 LONGEST = 1900  # characters of a line; a person reads none that is longer
 
@@ -48,6 +48,12 @@ def warn(line: str) -> None:
         heard.warning(clean(f"warning: {line}"))
     else:
         to_stderr(f"warning: {line}")
+
+
+def wants_details() -> bool:
+    """Whether whoever listens asked for more than is usually shown."""
+    heard = listener()
+    return heard is not None and heard.verbose
 
 
 def to_stderr(line: str) -> None:

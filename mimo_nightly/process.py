@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mimo_convert.command.outcome import INTERNAL_ERROR
 from mimo_convert.fields import Fields
-from mimo_convert.outcome import INTERNAL_ERROR
 from mimo_convert.own_files import create_own, open_own, read_own
 from mimo_nightly.show.figures import duration, printable_line
 from quantize.errors import InputError

@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from mimo_convert.crash import without_secrets
+from mimo_convert.command.crash import without_secrets
+from mimo_convert.command.outcome import BAD_INPUT, INTERNAL_ERROR
 from mimo_convert.files import write_whole
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.outcome import BAD_INPUT, INTERNAL_ERROR
 from mimo_convert.terminal import tell
 from mimo_families.opening import find_reference
 from mimo_families.registry import families, system_of

@@ -17,10 +17,10 @@ from huggingface_hub import constants
 
 from mimo_convert import numbers_text
 from mimo_convert.claims import Claims
+from mimo_convert.command.outcome import GATE_FAILED, exit_status
 from mimo_convert.files import check_can_write, write_whole
 from mimo_convert.model.checkpoint import REPO
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.outcome import GATE_FAILED, exit_status
 from mimo_convert.terminal import show
 from quantize.errors import InputError
 from runtime_check.report.json_report import json_text

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from .errors import InputError
+
 # Half a step above the largest finite value, where rounding to nearest gives infinity.
 OVERFLOW = {"f16": 65520.0, "bf16": (2 - 2**-8) * 2.0**127, "f32": math.inf}
 
@@ -76,6 +78,15 @@ OTHER_NAMES = {
 }  # fmt: skip
 MIX = re.compile(r"(i?q\d(?:_k)?)_(?:xs|s|m|l|xl)")
 MIXED = "A mix of types is made by rules, such as --tensor-type 'lm_head|embed=q6_k'"
+
+
+def type_named(name: Type | str) -> Type:
+    """The type of that name, or the type itself. Raises InputError for any other name."""
+    if isinstance(name, Type):
+        return name
+    if found := TYPES.get(name.lower()):
+        return found
+    raise InputError(name, "is no type", expected=f"one of {' '.join(TYPES)}", todo=did_you_mean(name))
 
 
 def did_you_mean(name: str) -> str:

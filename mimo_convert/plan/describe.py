@@ -1,30 +1,80 @@
 """Plans as text."""
 
+import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mimo_convert.disk import free_bytes
 from mimo_convert.formats.tensor import shape_text
-from mimo_convert.terminal import show
+from mimo_convert.terminal import show, wants_details
 from quantize.quoting import quoted
 
-from .plan import Plan
+from .plan import Plan, PlannedTensor
+
+NUMBER = re.compile(r"(?<=\.)(\d+)(?=\.)")
 
 
-def print_plans(plans: list[Plan], out: Path, nbytes: int, room: int) -> None:
-    """Print every tensor with its type, shape and bytes, and the totals of each file and of the disk: `nbytes` are
-    still to be written, for which `room` bytes are needed."""
-    for plan in plans:
-        show(f"{quoted(plan.file_name)}")
-        width = max(len(tensor.name) for tensor in plan.tensors)
-        for tensor in plan.tensors:
-            shape = shape_text(tensor.shape)
-            type_name, size = tensor.ggml_type.name, f"{tensor.nbytes:,}"
-            line = f"  {tensor.name:<{width}}  {type_name:<6}  {shape:>13}  {size:>13}  {tensor.note}"
-            show(line.rstrip())
-        show(f"  {describe(plan)}\n")
+class Row(NamedTuple):
+    """A line of a plan: a name that stands for `n` tensors like this one."""
+
+    name: str
+    n: int
+    tensor: PlannedTensor
+
+
+def print_plans(plans: Sequence[Plan], out: Path, nbytes: int, room: int) -> None:
+    """Print the totals of the disk and of each file, then its tensors with type, shape and bytes, those of layers that
+    are alike in one line; all of them where more is asked for. `nbytes` are still to be written, for which `room` bytes
+    are needed."""
     free = free_bytes(out)
     show(f"{nbytes:,} bytes to write to {quoted(out)}; {free:,} bytes free{'' if free > room else ': NOT ENOUGH'}")
+    for plan in plans:
+        show(f"{quoted(plan.file_name)}: {describe(plan)}")
+    for plan in plans:
+        show(f"\n{quoted(plan.file_name)}")
+        rows = [Row(tensor.name, 1, tensor) for tensor in plan.tensors]
+        table(rows if wants_details() else folded(rows))
+
+
+def table(rows: Sequence[Row]) -> None:
+    """Print tensors in columns."""
+    width = max(len(row.name) for row in rows)
+    for name, n, tensor in rows:
+        shape, times = shape_text(tensor.shape), f"{n} ×" if n > 1 else ""
+        type_name, size = tensor.ggml_type.name, f"{tensor.nbytes:,}"
+        line = f"  {name:<{width}}  {times:>5} {type_name:<6}  {shape:>13}  {size:>13}  {tensor.note}"
+        show(line.rstrip())
+
+
+def folded(rows: Iterable[Row]) -> list[Row]:
+    """Tensors that differ only in the numbers in their names, as one row: `blk.0…35.attn_q.weight`."""
+    alike: dict[tuple[object, ...], list[str]] = {}
+    first: dict[tuple[object, ...], PlannedTensor] = {}
+    for name, _, tensor in rows:
+        key = (NUMBER.sub("#", name), tensor.ggml_type.name, tensor.shape, tensor.note)
+        alike.setdefault(key, []).append(name)
+        first.setdefault(key, tensor)
+    return [Row(name_of(names), len(names), first[key]) for key, names in alike.items()]
+
+
+def name_of(names: Sequence[str]) -> str:
+    """One name for names that differ in numbers: `0…35` where these are all from 0 to 35, else those that there are."""
+    parts = [NUMBER.split(name) for name in names]  # text, number, text, …
+    columns = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
+    return "".join(numbers_text(column) if i % 2 else column[0] for i, column in enumerate(columns))
+
+
+def numbers_text(numbers: Sequence[str]) -> str:
+    """`3`, `0…35`, or `0,2,5…7`."""
+    runs: list[list[int]] = []
+    for n in sorted(map(int, numbers)):
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ",".join(f"{run[0]}…{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def describe(plan: Plan) -> str:

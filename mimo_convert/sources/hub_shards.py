@@ -19,7 +19,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 
 from mimo_convert.disk import free_bytes, nearest
 from mimo_convert.files import MOST_JSON_BYTES
-from mimo_convert.progress.listener import phase
+from mimo_convert.listener import phase
 from mimo_convert.terminal import tell
 from quantize.errors import InputError
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from mimo_convert.claims import Claims
 from mimo_convert.disk import flush_folder, free_bytes, nearest
+from mimo_convert.listener import phase
 from mimo_convert.plan.plan import Plan
 from mimo_convert.plan.request import Request
-from mimo_convert.progress.listener import phase
 from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
 from quantize.kernels import Bytes

@@ -5,8 +5,8 @@ import ggml
 import numpy as np
 import numpy.typing as npt
 
+from mimo_convert.listener import advance
 from mimo_convert.model.model_file import ModelFile
-from mimo_convert.progress.listener import advance
 from runtime_check.audio.wave import Wave
 from runtime_check.ggml.graph import Backend, Graph, TensorPtr, Weights
 from runtime_check.run.activations import Stages

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 
-from mimo_convert.outcome import BAD_INPUT, GATE_FAILED, PASSED
+from mimo_convert.command.outcome import BAD_INPUT, GATE_FAILED, PASSED
 from mimo_nightly.history import FAILED, UNCHECKED, History, TargetResult
 
 from .figures import RUNS, duration, since, state_word

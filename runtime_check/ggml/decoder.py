@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mimo_convert.progress.listener import Phase, advance, phase
+from mimo_convert.listener import Phase, advance, phase
 
 from .graph import Backend, Graph, State, TensorPtr, Weights
 

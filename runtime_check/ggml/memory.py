@@ -19,8 +19,8 @@ import ggml
 import numpy as np
 
 from mimo_convert.formats.gguf import GGUFFile
+from mimo_convert.listener import advance
 from mimo_convert.model.model_file import FileHash
-from mimo_convert.progress.listener import advance
 
 TensorPtr = Any  # ctypes pointer to a ggml_tensor
 HASHED_AT_ONCE = 1 << 24  # bytes that are hashed before their pages are unmapped, if nothing else needs them

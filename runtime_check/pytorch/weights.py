@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mimo_convert.formats.tensor import TensorSlice
+from mimo_convert.listener import advance
 from mimo_convert.model.checkpoint import Checkpoint
-from mimo_convert.progress.listener import advance
 from quantize.types import BF16
 
 HEAD_ROWS_AT_ONCE = 16384

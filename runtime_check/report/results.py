@@ -15,6 +15,7 @@ from mimo_convert.files import check_can_write, write_whole
 from mimo_convert.plan.plan import PROMOTED_F32, Plan
 from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
+from quantize.quoting import quoted
 from runtime_check.run.records import Check
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.records import TensorCheck
@@ -28,16 +29,17 @@ from .records import AllWords, Conversion, Report, file_name, files_run
 from .table import check_as_text, lint_as_text, tensors_as_text
 
 PACKAGES = ("ggml-python", "gguf", "numpy", "tokenizers", "torch")
+MOST_FAILURES = 3  # that a line has room for
 Part = LintResult | TensorCheck | Check
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Output files of the report."""
+    """Output files of the report, as JSON (docs/json.md), JUnit XML and an HTML page; None: none."""
 
-    json: Path | None
-    junit: Path | None
-    html: Path | None
+    json: Path | None = None
+    junit: Path | None = None
+    html: Path | None = None
 
     def check(self) -> None:
         """Raise InputError if one cannot be written; called before long work."""
@@ -54,6 +56,9 @@ class Outputs:
             write_whole(self.html, as_html(report).encode())
 
 
+NO_OUTPUTS = Outputs()
+
+
 @dataclass
 class Results:
     """The results of a command, part by part; each is printed at once."""
@@ -64,7 +69,7 @@ class Results:
 
     def add(self, part: Part) -> None:
         """Record and print a part."""
-        show(self._text(part))
+        show(self._text(part), brief(part))
         self.parts.append(part)
 
     def _text(self, part: Part) -> str:
@@ -118,14 +123,25 @@ class Results:
         found: Report = finite(whole)
         return found
 
-    def write(self, outputs: Outputs) -> None:
-        """Print the totals and write the report."""
+    def write(self, outputs: Outputs) -> Report:
+        """Print the totals and write the report; returns it."""
         if total := self.words:
             show(
                 f"{total.clips} clips with a reference text, {total.words.words} words, "
                 f"{total.words.errors} errors: word error rate {total.words.rate or 0:.1%}"
             )
-        outputs.write(self.report())
+        report = self.report()
+        outputs.write(report)
+        return report
+
+
+def brief(part: Part) -> str:
+    """A line on a part that failed; empty for any other."""
+    if part.passed is not False:
+        return ""
+    file = part.main.file if isinstance(part, Check) else part.file
+    failures = [line for gate in part.gates for line in gate.failures]
+    return f"FAIL  {quoted(file)}: {len(failures)} of the gates: {'; '.join(failures[:MOST_FAILURES])}"
 
 
 def passed_of(parts: Sequence[Part]) -> bool | None:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from mimo_convert.listener import phase
 from mimo_convert.model.model_file import ModelFile
 from mimo_convert.numbers_text import TIMINGS
-from mimo_convert.progress.listener import phase
 from runtime_check.ggml import repack
 from runtime_check.ggml.graph import Backend, Weights
 

@@ -1,9 +1,11 @@
 """Transcribe clips of any length: as a whole where the context holds them, else in pieces that end in pauses."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mimo_convert.listener import Phase
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.pieces import pieces
@@ -22,18 +24,32 @@ class Piece:
 
 
 class Transcript:
-    """The transcript of the file `audio`, whose `pieces` are run as they are asked for, each once; `language` is that
-    of the prompt."""
+    """The transcript of the file `audio`, of so many `seconds` (None: not known yet), whose `pieces` are run as they
+    are asked for, each once; `language` is that of the prompt."""
 
-    def __init__(self, audio: Path, language: str, pieces: Iterator[Piece]) -> None:
+    def __init__(self, audio: Path, language: str, pieces: Iterator[Piece], seconds: float | None = None) -> None:
         self.audio, self.language = audio, language
         self._coming, self._known = pieces, list[Piece]()
+        self._seconds = seconds
+        self._context: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def run_under(self, context: Callable[[], AbstractContextManager[None]]) -> None:
+        """Run each piece in such a context."""
+        self._context = context
 
     @property
     def pieces(self) -> Iterator[Piece]:
         """The pieces, in order."""
         yield from self._known
-        for piece in self._coming:
+        with self._context():
+            progress = Phase(f"transcribe {self.audio.name}", self._seconds, "s")
+        while True:
+            with self._context():
+                piece = next(self._coming, None)
+            if piece is None:
+                progress.end()
+                return
+            progress.reach(piece.end)
             self._known.append(piece)
             yield piece
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from mimo_convert.formats.gguf import GGUFFile
 from mimo_convert.formats.tensor import TensorSlice
+from mimo_convert.listener import phase
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.progress.listener import phase
 from mimo_convert.write.chunks import Chunk, by_place
 from mimo_convert.write.one_pass import one_pass
 from mimo_convert.write.shard_hashes import ShardHashes

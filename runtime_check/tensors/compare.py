@@ -13,11 +13,11 @@ import numpy as np
 
 from mimo_convert.disk import forget
 from mimo_convert.formats.tensor import TensorSlice, shape_text
+from mimo_convert.listener import phase
 from mimo_convert.model.family import Layout, Tensor
 from mimo_convert.model.gguf_facts import UNKNOWN, parse_backends
 from mimo_convert.model.source_model import SourceModel
 from mimo_convert.plan.plan import Options, make_plan
-from mimo_convert.progress.listener import phase
 from mimo_convert.write.chunks import Chunk, by_place, chunks
 from mimo_convert.write.one_pass import FORGET_BYTES, one_pass
 from quantize.backends import CONTRACTED, GGML, SIMD

@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mimo_convert.installation import installation
+from mimo_convert.listener import phase
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family
 from mimo_convert.model.source_model import model_of_checkpoint
 from mimo_convert.plan.request import make_request
-from mimo_convert.progress.listener import phase
 from quantize.errors import InputError
 from quantize.types import F32
 from runtime_check.audio.clips import Clip

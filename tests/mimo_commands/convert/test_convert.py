@@ -119,16 +119,18 @@ def test_a_folder_whose_name_is_not_utf_8_is_converted(small_tokenizer: Path, tm
 
 def test_a_dry_run_writes_nothing_and_tells_what_a_run_will_write(lm: Path, tokenizer: Path, tmp_path: Path) -> None:
     arguments = [lm, "--tokenizer", tokenizer, "--outtype", "q4_k", "--outtype", "f32", "--out", tmp_path / "out"]
-    plan = invoke(*arguments, "--dry-run")
-    assert (plan.exit_code, plan.stderr) == (0, "")
+    plan = invoke(*arguments, "--dry-run", "-v")
+    assert plan.exit_code == 0
     assert not (tmp_path / "out").exists()
 
     assert invoke(*arguments).exit_code == 0
-    blocks = dict(block.split("\n", 1) for block in plan.stdout.split("\n\n")[:-1])
+    head, *parts = plan.stdout.split("\n\n")
+    described = dict(line.split(": ", 1) for line in head.splitlines()[1:])
+    blocks = dict(block.split("\n", 1) for block in parts)
     assert sorted(blocks) == names(tmp_path / "out")
     for name, block in blocks.items():
         file = tmp_path / "out" / name
-        *rows, totals = block.splitlines()
+        rows, totals = block.splitlines(), described[name]
         listed = {line.split()[0]: (line.split()[1], line.split()[2], line.split()[3]) for line in rows}
         stored = ggml_tensors(file)
         assert listed == {n: (t.type, "×".join(map(str, t.shape)), f"{len(t.data):,}") for n, t in stored.items()}
@@ -138,7 +140,7 @@ def test_a_dry_run_writes_nothing_and_tells_what_a_run_will_write(lm: Path, toke
         assert f"{weights:,} weights" in totals
         assert f"{bits:.2f} bits per weight" in totals
     total = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
-    assert plan.stdout.splitlines()[-1].startswith(f"{total:,} bytes to write to {tmp_path / 'out'}; ")
+    assert plan.stdout.startswith(f"{total:,} bytes to write to {tmp_path / 'out'}; ")
 
 
 def test_a_weight_beyond_f16_is_told_by_the_dry_run_and_after(lm: Path, tokenizer: Path, tmp_path: Path) -> None:

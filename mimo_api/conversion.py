@@ -6,16 +6,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mimo_convert.claims import Claims
+from mimo_convert.command.outcome import PASSED
+from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family, family_of
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import model_of_checkpoint
-from mimo_convert.outcome import exit_status
 from mimo_convert.plan.describe import describe, print_plans
 from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_rules_of, make_request
 from mimo_convert.terminal import show, tell
-from mimo_convert.write.convert import claim_files, convert, replan, what_is_to_do
+from mimo_convert.threads import default_threads
+from mimo_convert.write.convert import claim_files, replan, what_is_to_do
+from mimo_convert.write.convert import convert as write_files
 from mimo_families.opening import OpenCheckpoints, find_reference, open_companions, open_main, refuse_companion
 from mimo_families.registry import families
 from mimo_publish.destination import Destination
@@ -23,9 +26,11 @@ from quantize.backends import AUTO
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from quantize.recipes import Rule
-from quantize.types import Type
+from quantize.types import Type, type_named
+from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import find_clips
-from runtime_check.report.results import Outputs, Results
+from runtime_check.report.records import Report
+from runtime_check.report.results import NO_OUTPUTS, Outputs, Results
 from runtime_check.run.members import Paths
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, validate
@@ -42,14 +47,14 @@ class ConvertOptions:
     """
 
     model: str
-    types: Sequence[Type]
-    outputs: Outputs
-    audio: Path
-    threads: int
+    types: Sequence[Type | str] = ("f16",)
+    outputs: Outputs = NO_OUTPUTS
+    audio: Path = JFK
+    threads: int = field(default_factory=default_threads)
     base_model: str | None = None
     companions: Mapping[str, str | None] = field(default_factory=dict)
     companion_base_models: Mapping[str, str | None] = field(default_factory=dict)
-    companion_type: Type | None = None
+    companion_type: Type | str | None = None
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
@@ -81,15 +86,38 @@ class Opened:
     files: OpenFiles
 
 
-def run(o: ConvertOptions, claims: Claims) -> int:
-    """Convert, validate and publish; returns the exit status."""
+@dataclass(frozen=True)
+class Converted:
+    """What came of a conversion: the report, and whether the files were published (None: nobody asked)."""
+
+    report: Report
+    published: bool | None = None
+
+    @property
+    def passed(self) -> bool | None:
+        """False if a file failed, or was to be published and was not; None if not everything was compared."""
+        return False if self.published is False else self.report.passed
+
+
+def convert(
+    options: ConvertOptions, *, progress: OnProgress | None = None, message: OnMessage | None = None,
+    claims: Claims | None = None,
+) -> Converted:  # fmt: skip
+    """Convert a checkpoint and its companions to GGUF files, check them, and publish them if requested.
+
+    Raises InputError for a checkpoint that cannot be converted, files in the way, and contradictory options.
+    """
+    with heard_by(progress, message):
+        return _convert(options, claims or Claims())
+
+
+def _convert(o: ConvertOptions, claims: Claims) -> Converted:
     check_options(o)
     opened = open_all(o, claims)
     if o.dry_run:
-        print_plans_of(o, opened)
-        return 0
+        return Converted(print_plans_of(o, opened))
     inputs = prepare(o, opened, claims)
-    plans = convert(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell)
+    plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell)
     for plan in plans:
         show(f"{quoted(opened.out / plan.file_name)}: {describe(plan)}")
     results = Results("mimo-convert", plans)
@@ -167,17 +195,18 @@ def types_of(o: ConvertOptions, system: SystemType, role: str) -> Sequence[Type]
     """The types of a role: all for the main model; a companion, or a model without companions, has its own, or the
     first."""
     is_companion = role != system.family.role
+    types = [type_named(one) for one in o.types]
     if o.companion_type and (is_companion or not system.companions):
-        return [o.companion_type]
-    return o.types[:1] if is_companion else o.types
+        return [type_named(o.companion_type)]
+    return types[:1] if is_companion else types
 
 
-def print_plans_of(o: ConvertOptions, opened: Opened) -> None:
-    """Print what a conversion would write."""
+def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:
+    """Print what a conversion would write; returns it as a report."""
     requests = with_promotions(opened.requests, o.threads)
     plans = [plan for request in requests for plan in request.plans]
     print_plans(plans, opened.out, *what_is_to_do(requests, opened.out))
-    Results("mimo-convert", plans).write(o.outputs)
+    return Results("mimo-convert", plans).write(o.outputs)
 
 
 def with_promotions(requests: Sequence[Request], threads: int) -> list[Request]:
@@ -226,14 +255,14 @@ def systems_to_check(opened: Opened, plans: Sequence[Plan]) -> list[tuple[System
     return [(opened.system, {main: path, **companions}) for role, path in paths if role == main]
 
 
-def finish(o: ConvertOptions, opened: Opened, results: Results, claims: Claims) -> int:
-    """Write the report, and publish the files if requested; returns the exit status."""
+def finish(o: ConvertOptions, opened: Opened, results: Results, claims: Claims) -> Converted:
+    """Write the report, and publish the files if requested."""
     if not o.destination:
-        results.write(o.outputs)
-        return exit_status([results.passed])
+        return Converted(results.write(o.outputs))
     from mimo_publish.publication import publication, publish
 
     report = results.report()
     report = replace(report, publication=publication(report, o.destination))
     o.outputs.write(report)
-    return publish(report, opened.out, o.destination, opened.files, claims, tell)
+    status = publish(report, opened.out, o.destination, opened.files, claims, tell)
+    return Converted(report, status == PASSED)

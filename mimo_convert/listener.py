@@ -4,7 +4,7 @@ A command's console writes them (mimo_commands/console.py), the Python interface
 package that report something run in a copy of the context.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -24,8 +24,14 @@ class Progress(NamedTuple):
     ended: bool = False
 
 
+OnProgress = Callable[[Progress], object]
+OnMessage = Callable[[str], object]
+
+
 class Listener:
-    """A listener that ignores everything."""
+    """A listener that ignores everything; `verbose`: it wants details."""
+
+    verbose = False
 
     def result(self, text: str, brief: str = "") -> None:
         """A result as text, which may have several lines; `brief` is what must be said of it where quiet was asked
@@ -51,6 +57,32 @@ _PHASES: ContextVar[tuple["Phase", ...]] = ContextVar("phases", default=())  # t
 def listener() -> Listener | None:
     """The listener of the work at hand, if there is one."""
     return _LISTENER.get()
+
+
+class Callbacks(Listener):
+    """A listener that hands progress and messages on."""
+
+    def __init__(self, progress: OnProgress, message: OnMessage) -> None:
+        self.on_progress, self.on_message = progress, message
+
+    def message(self, line: str) -> None:
+        self.on_message(line)
+
+    def warning(self, line: str) -> None:
+        self.on_message(line)
+
+    def progress(self, now: Progress) -> None:
+        self.on_progress(now)
+
+
+@contextmanager
+def heard_by(progress: OnProgress | None, message: OnMessage | None) -> Iterator[None]:
+    """Let callbacks hear of the work of the block; without any, whoever listens already, or nobody."""
+    if listener() and not progress and not message:
+        yield
+        return
+    with listening(Callbacks(progress or (lambda now: None), message or (lambda line: None))):
+        yield
 
 
 @contextmanager

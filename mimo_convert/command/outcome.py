@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
+from mimo_convert.terminal import to_stderr, warn
 from quantize.backends import BackendWarning
 from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
 
 from .crash import report_line
-from .terminal import to_stderr, warn
 
 PASSED, GATE_FAILED, BAD_INPUT, INTERNAL_ERROR, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 DEBUG = "mimo_convert.debug"  # in a click context's `meta`: whether tracebacks are wanted

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mimo_commands.console import handle_errors
-from mimo_convert.outcome import exit_status
+from mimo_convert.command.outcome import exit_status
 from quantize.errors import InputError
 from tests.system.signals import heed_interrupts
 

@@ -3,7 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 
@@ -11,17 +11,20 @@ import numpy as np
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file
-from mimo_convert.outcome import exit_status
 from mimo_convert.terminal import show
+from mimo_convert.threads import default_threads
 from mimo_families.opening import OpenCheckpoints, find_reference, open_reference, open_source, refuse_companion
 from mimo_families.registry import families, system_of
 from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
+from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import AudioFile, find_clips
-from runtime_check.report.results import Outputs, Results
-from runtime_check.run.activations import Stages
+from runtime_check.report.records import Report
+from runtime_check.report.results import NO_OUTPUTS, Outputs, Results
+from runtime_check.run.activations import Activations, Stages
 from runtime_check.run.members import Paths, members_of, open_system
 from runtime_check.run.references.sources import file_reference
 from runtime_check.run.system import System, SystemType, Task
@@ -34,7 +37,7 @@ NAME_IT = "name it: --tokenizer"
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Options of a check.
+    """Options of a check: `file` is a GGUF file, `audio` audio files, folders of them, or manifests.
 
     `companions` are files of the other roles (None: those beside `file`), `reference_companions` the checkpoints beside
     a `reference` checkpoint, by role. `checkpoint`, or another file `against`, is the source of the row-by-row
@@ -42,11 +45,11 @@ class CheckOptions:
     """
 
     file: Path
-    outputs: Outputs
-    audio: Sequence[Path]
-    threads: int
-    companions: Mapping[str, Path | None]
-    reference_companions: Mapping[str, str | None]
+    audio: Sequence[Path] = (JFK,)
+    outputs: Outputs = NO_OUTPUTS
+    threads: int = field(default_factory=default_threads)
+    companions: Mapping[str, Path | None] = field(default_factory=dict)
+    reference_companions: Mapping[str, str | None] = field(default_factory=dict)
     reference: str | None = None
     reference_dtype: str = "f32"
     against: Path | None = None
@@ -64,8 +67,20 @@ class CheckOptions:
         return bool(self.reference or self.against or not (self.static or self.checkpoint))
 
 
-def run(o: CheckOptions, claims: Claims) -> int:
-    """Check a file; returns the exit status."""
+def check(
+    options: CheckOptions, *, progress: OnProgress | None = None, message: OnMessage | None = None,
+    claims: Claims | None = None,
+) -> Report:  # fmt: skip
+    """Check a file, as `mimo-check FILE` does: the report has a part for each look at it and each clip.
+
+    Raises InputError for a file, reference or clip that cannot be read or does not fit, and for outputs that cannot be
+    written.
+    """
+    with heard_by(progress, message):
+        return _check(options, claims or Claims())
+
+
+def _check(o: CheckOptions, claims: Claims) -> Report:
     if o.reference and o.against:
         raise InputError("--against", "and --reference: there can be one reference", todo="give one of them")
     o.outputs.check()
@@ -77,8 +92,7 @@ def run(o: CheckOptions, claims: Claims) -> int:
         compare(o, files, checkpoints, results)
         if o.is_run:
             run_file(o, files, checkpoints, results, claims)
-    results.write(o.outputs)
-    return exit_status([results.passed])
+    return results.write(o.outputs)
 
 
 def compare(o: CheckOptions, files: OpenFiles, checkpoints: OpenCheckpoints, results: Results) -> None:
@@ -144,20 +158,43 @@ def with_reference(
     return inputs
 
 
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """Options of a stored reference: the checkpoint `model` is run on the clip `audio`, and every stage stored as the
+    file `output`. `companions` are the checkpoints of the other roles (None: the published ones)."""
+
+    model: str
+    output: Path
+    audio: Path = JFK
+    companions: Mapping[str, str | None] = field(default_factory=dict)
+    text: str | None = None
+    language: str | None = None
+    max_new_tokens: int = 1
+    dtype: str = "f32"
+
+
 def make_reference(
-    model: str, companions: Mapping[str, str | None], audio: Path, text: str | None, language: str | None,
-    max_new_tokens: int, dtype: str, output: Path,
-) -> None:  # fmt: skip
-    """Run the checkpoint `model` in PyTorch on a clip and store every stage, for checks without torch."""
-    check_can_write(output)
-    [file] = find_clips([audio], text)
+    options: ReferenceOptions, *, progress: OnProgress | None = None, message: OnMessage | None = None
+) -> Activations:
+    """Run a checkpoint in PyTorch on a clip and store every stage, for checks without torch; returns the stages.
+
+    Raises InputError for a checkpoint that cannot be run, or an output that cannot be written.
+    """
+    with heard_by(progress, message):
+        return _make_reference(options)
+
+
+def _make_reference(o: ReferenceOptions) -> Activations:
+    check_can_write(o.output)
+    [file] = find_clips([o.audio], o.text)
     clip = file.read()
-    system, reference = open_reference(model, companions, dtype, OpenCheckpoints())
-    task = Task(language=choose_language(language, None, clip, system), max_new_tokens=max_new_tokens)
+    system, reference = open_reference(o.model, o.companions, o.dtype, OpenCheckpoints())
+    task = Task(language=choose_language(o.language, None, clip, system), max_new_tokens=o.max_new_tokens)
     activations = reference.activations(clip, task, None)
-    activations.save(output)
+    activations.save(o.output)
     transcript = quoted(repr(activations.transcript), 1000)
-    show(f"{quoted(output)}: {len(activations.stages)} stages of {quoted(clip.path.name)}; {transcript}")
+    show(f"{quoted(o.output)}: {len(activations.stages)} stages of {quoted(clip.path.name)}; {transcript}")
+    return activations
 
 
 def folders_of(clips: Sequence[AudioFile], dump: Path) -> Iterator[Path]:

@@ -9,11 +9,10 @@ from typing import Any, TextIO
 
 import click
 
+from mimo_convert.listener import BYTES, Listener, Progress
 from mimo_convert.numbers_text import size
 from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
-
-from .listener import BYTES, Listener, Progress
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1  # verbosity
 EVERY = 30.0  # seconds between lines of progress where there is no terminal
@@ -36,6 +35,7 @@ class Console(Listener):
         write: Callable[[str], object] | None = None,
     ) -> None:  # fmt: skip
         self.verbosity, self.color, self.to_stderr, self.write = verbosity, color, to_stderr, write
+        self.verbose = verbosity >= VERBOSE
         self._bars: dict[str, Any] = {}
         self._begun: dict[str, float] = {}
         self._told: dict[str, float] = {}
@@ -56,7 +56,7 @@ class Console(Listener):
         self._put(line, sys.stderr)
 
     def detail(self, line: str) -> None:
-        if self.verbosity >= VERBOSE:
+        if self.verbose:
             self.warning(line)
 
     def progress(self, now: Progress) -> None:
@@ -123,9 +123,13 @@ class Console(Listener):
 
 def _what(now: Progress) -> str:
     """A phase and how far it is: `converting: 3.20 of 16.05 GB, 20%`."""
-    write = size if now.unit == BYTES else lambda n: f"{n:,.0f} {now.unit}"
-    done = f"{write(now.done)} of {write(now.total)}, {now.done / now.total:.0%}" if now.total else write(now.done)
-    return f"{quoted(now.phase, LONGEST_NAME)}: {done}"
+    n, total = (_amount(value, now.unit) for value in (now.done, now.total or 0))
+    done = f"{n.removesuffix(f' {now.unit}')} of {total}, {now.done / now.total:.0%}" if now.total else n
+    return f"{quoted(now.phase, LONGEST_NAME)}: {done if now.done or now.total else 'done'}"
+
+
+def _amount(n: float, unit: str) -> str:
+    return size(n) if unit == BYTES else f"{n:,.0f} {unit}"
 
 
 def _unit(unit: str) -> str:

@@ -2,25 +2,30 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jinja2 import TemplateError
 
 from mimo_convert.claims import Claims
+from mimo_convert.command.outcome import PASSED
+from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.provenance import provenance_of
 from mimo_convert.terminal import tell
+from mimo_convert.threads import default_threads
 from mimo_families.opening import find_reference
 from mimo_families.registry import UPGRADES, families, system_of
 from mimo_publish.card import SUMS, as_card
 from mimo_publish.destination import Destination
-from mimo_publish.publication import check_beforehand, checked_files, publication, publish
+from mimo_publish.publication import check_beforehand, checked_files, publication
+from mimo_publish.publication import publish as publish_files
 from quantize.errors import InputError
+from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import find_clips
 from runtime_check.report.json_report import json_text, read_report
 from runtime_check.report.records import Report
-from runtime_check.report.results import Outputs, Results, only_files
+from runtime_check.report.results import NO_OUTPUTS, Outputs, Results, only_files
 from runtime_check.run.members import Paths, members_of
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, validate
@@ -39,18 +44,37 @@ class PublishOptions:
 
     folder: Path
     destination: Destination
-    outputs: Outputs
-    audio: Path
-    threads: int
-    reference_companions: Mapping[str, str | None]
+    audio: Path = JFK
+    outputs: Outputs = NO_OUTPUTS
+    threads: int = field(default_factory=default_threads)
+    reference_companions: Mapping[str, str | None] = field(default_factory=dict)
     reference: str | None = None
     report: Path | None = None
     repack: str = "auto"
     dry_run: bool = False
 
 
-def run(o: PublishOptions, claims: Claims) -> int:
-    """Check the files, or read an earlier report, and publish them; returns the exit status."""
+@dataclass(frozen=True)
+class Published:
+    """What came of a publication: the report, and whether all passed and arrived."""
+
+    report: Report
+    passed: bool
+
+
+def publish(
+    options: PublishOptions, *, progress: OnProgress | None = None, message: OnMessage | None = None,
+    claims: Claims | None = None,
+) -> Published:  # fmt: skip
+    """Check the files of a folder, or read an earlier report, and publish them.
+
+    Raises InputError for files that cannot be checked, and what the Hub rejects.
+    """
+    with heard_by(progress, message):
+        return _publish(options, claims or Claims())
+
+
+def _publish(o: PublishOptions, claims: Claims) -> Published:
     o.outputs.check()
     paths, files = gguf_files(o.folder), OpenFiles(families())
     for path in paths:
@@ -64,7 +88,8 @@ def run(o: PublishOptions, claims: Claims) -> int:
         report = check_files(o, paths, files)
         report = replace(report, publication=publication(report, o.destination))
         o.outputs.write(report)
-    return publish(report, o.folder, o.destination, files, claims, tell, dry_run=o.dry_run)
+    status = publish_files(report, o.folder, o.destination, files, claims, tell, dry_run=o.dry_run)
+    return Published(report, status == PASSED)
 
 
 def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> Report:

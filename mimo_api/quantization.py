@@ -4,19 +4,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mimo_convert.claims import Claims
+from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import model_of_file
 from mimo_convert.plan.describe import describe, print_plans
-from mimo_convert.plan.plan import Options
+from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_rules_of
 from mimo_convert.terminal import show, tell, warn
+from mimo_convert.threads import default_threads
 from mimo_convert.write.convert import claim_files, convert, replan, what_is_to_do
 from mimo_families.registry import families
 from quantize.backends import AUTO
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from quantize.recipes import Rule
-from quantize.types import Type
+from quantize.types import Type, type_named
+from runtime_check.report.records import Conversion
+from runtime_check.report.results import conversion
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,8 @@ class QuantizeOptions:
 
     source: Path
     target: Path
-    threads: int
-    outtype: Type | None = None
+    threads: int = field(default_factory=default_threads)
+    outtype: Type | str | None = None
     fuse_qkv: bool | None = None
     rules: tuple[Rule, ...] = ()
     without: frozenset[str] = field(default_factory=frozenset)
@@ -36,8 +40,19 @@ class QuantizeOptions:
     force: bool = False
 
 
-def run(o: QuantizeOptions, claims: Claims) -> None:
-    """Write the file, or print the plan."""
+def quantize(
+    options: QuantizeOptions, *, progress: OnProgress | None = None, message: OnMessage | None = None,
+    claims: Claims | None = None,
+) -> Conversion:  # fmt: skip
+    """Make a file of another type or layout from a GGUF file; returns what was written, or with `dry_run` would be.
+
+    Raises InputError for a source that cannot be read, has too few bits to be quantized again, or a target in the way.
+    """
+    with heard_by(progress, message):
+        return conversion(_quantize(options, claims or Claims()))
+
+
+def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
     files = OpenFiles(families())
     model = model_of_file(files.model(o.source), files.shards)
     if model.recipe_problem:
@@ -51,12 +66,13 @@ def run(o: QuantizeOptions, claims: Claims) -> None:
         o.allow_requantize,
         o.quantizer,
     )
-    request = Request(model, [o.outtype], options, o.target.name)
+    request = Request(model, [None if o.outtype is None else type_named(o.outtype)], options, o.target.name)
     check_rules_of([request])
     if o.dry_run:
         planned = replan(request, o.threads)
         print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent))
-        return
+        return planned.plans[0]
     claim_files([request], o.target.parent, claims, "OUT.gguf")
     [plan] = convert([request], o.target.parent, threads=o.threads, force=o.force, tell=tell)
     show(f"{quoted(o.target)}: {describe(plan)}")
+    return plan

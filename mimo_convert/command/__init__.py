@@ -1,0 +1,1 @@
+"""A command: what it shows, and how it ends."""
