@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
     from .checking import CheckOptions, ReferenceOptions, check, make_reference
     from .conversion import Converted, ConvertOptions, convert
+    from .cost import Cost
     from .publication import Published, PublishOptions, publish
     from .quantization import QuantizeOptions, quantize
     from .transcription import TranscribeOptions, transcribe
 
 HOMES = {
     "mimo_api.conversion": ("ConvertOptions", "Converted", "convert"),
+    "mimo_api.cost": ("Cost",),
     "mimo_api.quantization": ("QuantizeOptions", "quantize"),
     "mimo_api.checking": ("CheckOptions", "ReferenceOptions", "check", "make_reference"),
     "mimo_api.transcription": ("TranscribeOptions", "transcribe"),
@@ -42,7 +44,7 @@ HOMES = {
 HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
-    "CheckOptions", "ConvertOptions", "Converted", "Destination", "InputError", "Outputs", "Piece", "Progress",
+    "CheckOptions", "ConvertOptions", "Converted", "Cost", "Destination", "InputError", "Outputs", "Piece", "Progress",
     "PublishOptions", "Published", "QuantizeOptions", "ReferenceOptions", "Report", "TranscribeOptions", "Transcript",
     "check", "convert", "make_reference", "publish", "quantize", "transcribe",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Convert a checkpoint and its companions to GGUF files, validate them, and publish them if requested."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +35,8 @@ from runtime_check.run.members import Paths
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, validate
 from runtime_check.static.lint import lint
+
+from .cost import Cost, cost_of
 
 
 @dataclass(frozen=True)
@@ -101,22 +103,28 @@ class Converted:
 
 def convert(
     options: ConvertOptions, *, progress: OnProgress | None = None, message: OnMessage | None = None,
-    claims: Claims | None = None,
+    agree: Callable[[Cost], bool] = lambda cost: True, claims: Claims | None = None,
 ) -> Converted:  # fmt: skip
     """Convert a checkpoint and its companions to GGUF files, check them, and publish them if requested.
 
-    Raises InputError for a checkpoint that cannot be converted, files in the way, and contradictory options.
+    `agree` is asked before something large is downloaded. Raises InputError for a checkpoint that cannot be converted,
+    files in the way, and contradictory options; KeyboardInterrupt without an agreement.
     """
     with heard_by(progress, message):
-        return _convert(options, claims or Claims())
+        return _convert(options, agree, claims or Claims())
 
 
-def _convert(o: ConvertOptions, claims: Claims) -> Converted:
+def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -> Converted:
     check_options(o)
     opened = open_all(o, claims)
     if o.dry_run:
         return Converted(print_plans_of(o, opened))
     inputs = prepare(o, opened, claims)
+    cost = cost_of(opened.requests, opened.out, measured=True)
+    if cost.download:
+        tell(str(cost))
+        if not agree(cost):
+            raise KeyboardInterrupt("nothing was downloaded")
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell)
     for plan in plans:
         show(f"{quoted(opened.out / plan.file_name)}: {describe(plan)}")
@@ -203,6 +211,9 @@ def types_of(o: ConvertOptions, system: SystemType, role: str) -> Sequence[Type]
 
 def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:
     """Print what a conversion would write; returns it as a report."""
+    cost = cost_of(opened.requests, opened.out, measured=False)
+    if cost.download:
+        show(str(cost))
     requests = with_promotions(opened.requests, o.threads)
     plans = [plan for request in requests for plan in request.plans]
     print_plans(plans, opened.out, *what_is_to_do(requests, opened.out))

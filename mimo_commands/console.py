@@ -1,6 +1,7 @@
 """Parts shared by all commands: error handling, exit statuses, options."""
 
 import functools
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +69,11 @@ CONSOLE_OPTIONS = [
         help="Show the traceback of an internal error.",
     ),
 ]  # fmt: skip
+
+
+def agreed(question: str) -> bool:
+    """Whether the user agrees; where there is no terminal to ask at, they do."""
+    return not sys.stdin.isatty() or click.confirm(question, default=True, err=True)
 
 
 def read_rules(tensor_types: Iterable[str], recipe: Path | None) -> tuple[Rule, ...]:

@@ -14,6 +14,7 @@ from .check_options import audio_option, repack_option, report_options
 from .console import (
     AUDIO_TOKENIZER,
     TYPE_NAME,
+    agreed,
     asr_only_option,
     handle_errors,
     quantizer_option,
@@ -110,7 +111,7 @@ def main(
     from mimo_api import ConvertOptions, Destination, Outputs, convert  # late: --help needs none of it
     from mimo_convert.command.outcome import exit_status
 
-    how = {"--private": private, "--yes": yes, "--even-if-failed": even_if_failed, "--card-template": card_template}
+    how = {"--private": private, "--even-if-failed": even_if_failed, "--card-template": card_template}
     for option, value in how.items():
         if value and not publish_to:
             raise InputError(option, "requires --publish, which was not given", todo="give both, or neither")
@@ -138,5 +139,5 @@ def main(
         dry_run=dry_run,
         force=force,
     )
-    converted = convert(options, claims=current_claims())
+    converted = convert(options, agree=lambda cost: yes or agreed("Go on?"), claims=current_claims())
     sys.exit(exit_status([converted.passed]))

@@ -12,7 +12,7 @@ def publish_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of a publication, for `Destination`; the repository is each command's own option."""
     options = [
         click.option("--private", is_flag=True, help="Make the repository private, if it is new."),
-        click.option("--yes", is_flag=True, help="Upload without being asked."),
+        click.option("--yes", is_flag=True, help="Go on without being asked."),
         click.option(
             "--even-if-failed", is_flag=True, help="Publish files whose check failed, too; the card says so at its top."
         ),

@@ -6,6 +6,7 @@ Downloads run in daemon threads, so that an interrupt need not wait for them; th
 import io
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -33,7 +34,7 @@ from .hub_cache import (
     write_ref,
 )
 from .hub_errors import is_of_network, raising_input_error, reason, todo
-from .hub_listing import HubFile, Listing, RemoteFile, list_repo, request_listing
+from .hub_listing import HubFile, Listing, RemoteFile, list_repo, read_range, request_listing
 from .shards import LocalShards
 
 # What a conversion needs of a repository beside the shards; the rest (images, code, other formats) is not downloaded.
@@ -42,6 +43,7 @@ SMALL_FILES = [
 ]  # fmt: skip
 MOST_SMALL_FILES = 64
 HEADER_BLOCK = 1 << 20  # bytes of a shard asked for at once; most headers are smaller
+PROBE = 1 << 23  # bytes that are read to measure the network
 MARGIN = 1 << 28  # bytes of the disk that are left to others
 OFFLINE = "the network is switched off by HF_HUB_OFFLINE"
 
@@ -152,6 +154,16 @@ class HubShards(LocalShards):
             return 0
         absent = [self._missing(file) for file in files if not self.is_here(file)]
         return max(absent, default=0) if self.stream else sum(absent)
+
+    def to_download(self, files: Sequence[Path]) -> int:
+        return sum(self._missing(file) for file in files if not self.is_here(file))
+
+    def rate(self) -> float:
+        """Bytes a second, measured by reading the beginning of the largest file."""
+        file = max(self._remote.values(), key=lambda file: file.size)
+        begin = time.perf_counter()
+        n = len(read_range(self.repo, self.commit, file.name, 0, min(file.size, PROBE)))
+        return n / (time.perf_counter() - begin)
 
     def fetch(self, file: Path) -> None:
         """Wait until the file is in the cache; the next expected one is being downloaded by then.

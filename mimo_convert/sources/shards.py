@@ -1,5 +1,6 @@
 """Source files of a model's tensors: local ones here; those of the Hub in hub_shards.py."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -46,6 +47,14 @@ class LocalShards:
     def room(self, files: Sequence[Path], folder: Path) -> int:
         """Bytes that will be downloaded to the disk of `folder`."""
         return 0
+
+    def to_download(self, files: Sequence[Path]) -> int:
+        """Bytes of these files that are still to be downloaded."""
+        return 0
+
+    def rate(self) -> float:
+        """Bytes a second at which files come from where they are downloaded; infinite for local files."""
+        return math.inf
 
     def fetch(self, file: Path) -> None:
         """Wait until the whole file can be read. The one fetched before has been read."""

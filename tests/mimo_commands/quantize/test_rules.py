@@ -53,7 +53,7 @@ def test_a_weight_beyond_f16_survives_and_the_run_says_so(
     assert (result.exit_code, note in result.stdout) == (0, outtype != "bf16")
     assert same_by_way_of(source, tmp_path / "x.gguf", expected)
 
-    dry = quantize(file, tmp_path / "y.gguf", "--outtype", outtype, "--dry-run").stdout
+    dry = quantize(file, tmp_path / "y.gguf", "--outtype", outtype, "--dry-run", "-v").stdout
     [line] = [line for line in dry.splitlines() if line.startswith(f"  {UP} ")]
     assert line.split()[1] == ggml_tensors(expected)[UP].type
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mimo_convert.listener import Progress, heard_by
 from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_convert.plan.request import Request
 from mimo_convert.write import chunks, flusher, journal, origin
@@ -115,29 +116,21 @@ def test_what_is_to_do_counts_what_a_part_holds(
     assert what_is_to_do([replace(request_of_two, options=options_of(quantizer="ggml"))], out).nbytes > left.nbytes
 
 
-def test_an_overflow_is_told_and_the_progress_bar_starts_again(
-    small_tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_overflow_is_told_and_the_progress_bar_starts_again(small_tokenizer: Path, tmp_path: Path) -> None:
     name = "encoder.layers.0.fc1.weight"
     folder = shutil.copytree(small_tokenizer, tmp_path / "large")
     edit_tensor(folder, name, lambda tensor: tensor.float())
     set_weight(folder, name, 3, 1e9)
-    bars: list[tuple[int, int]] = []
-    progress_bar = module.progress_bar
-
-    def counted(total: int, done: int = 0) -> Any:
-        bars.append((total, done))
-        return progress_bar(total, done)
-
-    monkeypatch.setattr(module, "progress_bar", counted)
+    heard: list[Progress] = []
     told: list[str] = []
-    [plan] = convert(
-        [make_request(open_checkpoint(str(folder)), [TYPES["f16"]])], tmp_path / "out", threads=1, tell=told.append
-    )
+    with heard_by(heard.append, None):
+        [plan] = convert(
+            [make_request(open_checkpoint(str(folder)), [TYPES["f16"]])], tmp_path / "out", threads=1, tell=told.append
+        )
     [promoted] = [tensor for tensor in plan.tensors if tensor.note]
     assert told == [
         f"tensor {promoted.name} holds a weight that would become infinite in f16: reading all weights and starting "
         "over with every such tensor promoted to f32"
     ]
-    assert len(bars) == 3
-    assert [done for _, done in bars] == [0, 0, 0]
+    begun = [now.phase for now in heard if not now.done and not now.ended]
+    assert begun == ["converting", "reading all weights", "converting"]
