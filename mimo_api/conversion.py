@@ -121,7 +121,7 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
         return Converted(print_plans_of(o, opened))
     inputs = prepare(o, opened, claims)
     cost = cost_of(opened.requests, opened.out, measured=True)
-    if cost.download:
+    if cost.is_worth_asking:
         tell(str(cost))
         if not agree(cost):
             raise KeyboardInterrupt("nothing was downloaded")

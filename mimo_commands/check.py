@@ -18,7 +18,7 @@ from .check_options import (
     report_options,
     tokenizer_option,
 )
-from .console import AUDIO_TOKENIZER, handle_errors, threads_option
+from .console import AUDIO_TOKENIZER, handle_errors, results_option, threads_option
 from .paths import FOLDER, READS, SOURCE, WRITES, current_claims
 from .transcribe import transcribe
 
@@ -90,6 +90,7 @@ main.add_command(transcribe)
 )
 @click.option("--text", metavar="TEXT", help="What is said, for the word error rate; known for the JFK clip.")
 @language_option
+@results_option
 @report_options
 @click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
 @max_new_tokens_option
@@ -170,6 +171,7 @@ def store_reference(
 @click.option("--summary", "summary_file", type=WRITES, metavar="FILE", help="Write the results as Markdown.")
 @click.option("--check-config", is_flag=True, help="Only say what CONFIG.toml asks for; nothing is run.")
 @click.option("--dry-run", is_flag=True, help="The same, and which old reports a run would delete.")
+@results_option
 @handle_errors
 def check_nightly(
     config: Path, targets: tuple[str, ...], junit_file: Path | None, summary_file: Path | None, check_config: bool,
@@ -198,6 +200,7 @@ def check_nightly(
 @click.option("--target", metavar="NAME", help="Show the trends of this one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--max-age", metavar="TIME", help="How long ago a target may have been checked, such as 36h.")
+@results_option
 @handle_errors
 def show_history(config: Path, target: str | None, as_json: bool, max_age: str | None) -> None:
     """Show what the nightly runs of CONFIG.toml have found; the history's file itself may stand in its place.

@@ -2,7 +2,8 @@
 
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import click
 
 from mimo_convert.command.console import ALWAYS, AUTO, NEVER, NORMAL, QUIET, VERBOSE, Console
 from mimo_convert.command.outcome import exit_with_status, want_debug
-from mimo_convert.files import MB, read_text
+from mimo_convert.files import MB, check_can_write, read_text, write_whole
 from mimo_convert.listener import listening
 from mimo_convert.threads import MAX_THREADS, default_threads
 from quantize.backends import BACKENDS
@@ -18,7 +19,7 @@ from quantize.errors import InputError
 from quantize.recipes import Rule, parse_recipe, parse_rule
 from quantize.types import TYPES, did_you_mean
 
-from .paths import READS, Writes, claim_parameters, streams
+from .paths import READS, WRITES, Writes, claim_parameters, streams
 
 MOST_RECIPE_BYTES = MB
 
@@ -30,9 +31,10 @@ def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         context = click.get_current_context()
-        options = ConsoleOptions(*(kwargs.pop(name) for name in ConsoleOptions._fields))
-        with exit_with_status(), listening(console(context, options)):
+        options = ConsoleOptions(*(kwargs.pop(name, None) for name in ConsoleOptions._fields))
+        with exit_with_status(), results_to(options.results) as write, listening(console(context, options, write)):
             claim_parameters(context)
+            check_can_write(options.results)
             return command(*args, **kwargs)
 
     for option in reversed(CONSOLE_OPTIONS):
@@ -46,16 +48,35 @@ class ConsoleOptions(NamedTuple):
     quiet: bool
     verbose: bool
     color: str
+    results: Path | None
 
 
-def console(context: click.Context, options: ConsoleOptions) -> Console:
+@contextmanager
+def results_to(file: Path | None) -> Iterator[Callable[[str], object] | None]:
+    """What results are given to that go to a file, which is written when the block ends; None if there is none."""
+    if file is None:
+        yield None
+        return
+    parts: list[str] = []
+    try:
+        yield parts.append
+    finally:
+        if parts:
+            write_whole(file, "".join(f"{part}\n" for part in parts).encode())
+
+
+def console(context: click.Context, options: ConsoleOptions, write: Callable[[str], object] | None) -> Console:
     """The console of a command, whose results make way for an output that is `-`. Raises InputError for a
     contradiction."""
     if options.quiet and options.verbose:
         raise InputError("--quiet", "and --verbose contradict each other", todo="give one of them")
     verbosity = QUIET if options.quiet else VERBOSE if options.verbose else NORMAL
-    return Console(verbosity, options.color, to_stderr=bool(streams(context, Writes)))
+    return Console(verbosity, options.color, to_stderr=bool(streams(context, Writes)), write=write)
 
+
+results_option = click.option(
+    "-o", "--output", "results", type=WRITES, metavar="FILE", help="Write what is printed to FILE.  [default: stdout]"
+)
 
 CONSOLE_OPTIONS = [
     click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings, errors and why a file failed."),

@@ -13,7 +13,7 @@ from mimo_convert.claims import Claims
 from mimo_convert.command.outcome import BAD_INPUT, PASSED
 from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
 from mimo_convert.numbers_text import size
-from mimo_convert.terminal import put, show, tell
+from mimo_convert.terminal import show, show_whole, tell
 from mimo_nightly.config import Config, read_config
 from mimo_nightly.config_schema import seconds
 from mimo_nightly.history import History, TargetResult
@@ -119,7 +119,7 @@ def print_history(path: Path, target: str | None, as_json: bool, max_age: float 
     with closing(History(file)) as history:
         text = trends.as_text(history, target, full=not sys.stdout.isatty())
         targets = [target] if target else [one.name for one in config.targets] if config else history.targets()
-        put(f"{state.as_json(history, targets, runs=target is not None) if as_json else text}\n")
+        show_whole(state.as_json(history, targets, runs=target is not None) if as_json else text)
         late = [] if max_age is None else list(state.stale(history, targets, max_age))
         for one in late:
             tell(printable_line(one))

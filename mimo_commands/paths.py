@@ -31,7 +31,7 @@ class Writes(Named):
 
 
 class Folder(Named):
-    """A folder that files are written into; the command claims them."""
+    """A folder that files are written into, or a file that the command itself claims."""
 
 
 class Source(click.ParamType[str]):

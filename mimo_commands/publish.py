@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from .check_options import audio_option, repack_option, report_options
-from .console import AUDIO_TOKENIZER, handle_errors, threads_option
+from .console import AUDIO_TOKENIZER, handle_errors, results_option, threads_option
 from .paths import FOLDER, READS, SOURCE, current_claims
 from .publish_options import publish_options
 
@@ -34,6 +34,7 @@ from .publish_options import publish_options
 )
 @click.option("--base-model", metavar="OWNER/NAME", help="On the Hub, for the card of files that do not say theirs.")
 @repack_option
+@results_option
 @report_options
 @threads_option
 @click.option("--dry-run", is_flag=True, help="Write the card beside the files, show what would be uploaded, and stop.")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from quantize.errors import InputError
 from quantize.types import TYPES
 
 from .console import (
@@ -16,12 +17,13 @@ from .console import (
     skipped_parts,
     threads_option,
 )
-from .paths import READS, WRITES, current_claims
+from .paths import FOLDER, READS, WRITES, current_claims
 
 
 @click.command(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("source", type=READS, metavar="IN.gguf")
-@click.argument("target", type=WRITES, metavar="OUT.gguf")
+@click.argument("target", type=WRITES, metavar="[OUT.gguf]", required=False)
+@click.option("-o", "--output", type=FOLDER, metavar="FILE", help="The same as OUT.gguf.")
 @click.option(
     "--outtype",
     type=TYPE_NAME,
@@ -46,9 +48,9 @@ from .paths import READS, WRITES, current_claims
 @click.version_option(package_name="mimo-convert")
 @handle_errors
 def main(
-    source: Path, target: Path, outtype: str | None, fuse_qkv: bool | None, tensor_types: tuple[str, ...],
-    recipe: Path | None, asr_only: bool, allow_requantize: bool, quantizer: str, threads: int, dry_run: bool,
-    force: bool,
+    source: Path, target: Path | None, output: Path | None, outtype: str | None, fuse_qkv: bool | None,
+    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, allow_requantize: bool, quantizer: str,
+    threads: int, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Make a GGUF file of another type or layout from one that mimo-convert wrote, or a tool like it.
 
@@ -58,9 +60,13 @@ def main(
     """
     from mimo_api import QuantizeOptions, quantize  # late: --help needs none of it
 
+    named = [path for path in (target, output) if path]
+    if len(named) != 1:
+        what = "and --output are both given" if named else "is missing"
+        raise InputError("OUT.gguf", what, expected="the name of the file to write, once")
     options = QuantizeOptions(
         source,
-        target,
+        named[0],
         threads,
         outtype,
         fuse_qkv,

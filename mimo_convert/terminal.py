@@ -24,6 +24,14 @@ def show(text: str, brief: str = "") -> None:
         put(clean(text) + "\n")
 
 
+def show_whole(text: str) -> None:
+    """Say a result that is clean already, with lines of any length. Raises as `show`."""
+    if heard := listener():
+        heard.result(text)
+    else:
+        put(f"{text}\n")
+
+
 def put(text: str) -> None:
     """Write a text that is clean already to stdout, at once. Raises as `show`."""
     try:

@@ -287,6 +287,8 @@ def test_a_dry_run_downloads_no_shard(user: User, lm: Path, small_tokenizer: Pat
     (printed, said), (expected, nothing) = plan(LM, TOKENIZER), plan(lm, small_tokenizer)
     assert nothing == ""
     assert re.fullmatch(r"Speech-LM and Audio-Tokenizer: .* no weight was read: tensors to promote .*\n", said)
+    cost, *printed = printed
+    assert re.fullmatch(r"downloads .*B of Speech-LM and .*B of Audio-Tokenizer; writes .*B to out", cost)
     assert [line for line in printed if "bytes" not in line] == [line for line in expected if "bytes" not in line]
     assert user.hub.whole() == []
     assert user.shards() == []
