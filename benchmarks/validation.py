@@ -5,6 +5,7 @@ docs/benchmarks.md.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -42,7 +43,8 @@ class Watched:
 def watched(*command: object) -> Watched:
     """Run a command to its end. Raises CalledProcessError if it was used wrongly; a failed gate is a result."""
     begin = time.perf_counter()
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, env=environment)
     most = {"VmHWM": 0, "RssAnon": 0}
 
     def poll() -> None:

@@ -23,8 +23,6 @@ from runtime_check.text.words import NO_WORDS
 
 from .finite import finite
 from .json_report import json_text
-from .junit import as_junit
-from .page.page import as_html
 from .records import AllWords, Conversion, Report, file_name, files_run
 from .table import check_as_text, lint_as_text, tensors_as_text
 
@@ -51,8 +49,12 @@ class Outputs:
         if self.json:
             write_whole(self.json, json_text(report).encode())
         if self.junit:
+            from .junit import as_junit  # late, as the page: most commands write none
+
             write_whole(self.junit, as_junit(report))
         if self.html:
+            from .page.page import as_html
+
             write_whole(self.html, as_html(report).encode())
 
 

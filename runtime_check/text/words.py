@@ -6,9 +6,11 @@ Words are compared in lower case and without punctuation; the alignment is the m
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import jiwer
+if TYPE_CHECKING:
+    import jiwer
+
 
 EQUAL, DELETION, INSERTION = "equal", "deletion", "insertion"  # kinds of spans
 
@@ -82,13 +84,17 @@ def count_words(reference: str, hypothesis: str) -> WordErrors:
     return WordErrors(words, found.substitutions, found.deletions, found.insertions)
 
 
-def _align(theirs: Sequence[Word], ours: Sequence[Word]) -> jiwer.WordOutput:
+def _align(theirs: Sequence[Word], ours: Sequence[Word]) -> "jiwer.WordOutput":
+    import jiwer  # late: a conversion that is not checked needs none of it
+
     return jiwer.process_words(*(" ".join(word.plain for word in words) for words in (theirs, ours)))
 
 
 @cache
-def _plain() -> jiwer.Compose:
+def _plain() -> "jiwer.Compose":
     """The transform to lower case without punctuation; it takes a tenth of a second to make."""
+    import jiwer
+
     return jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation()])
 
 
