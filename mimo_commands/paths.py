@@ -93,7 +93,9 @@ def values(value: Any) -> list[Any]:
 
 def label(param: click.Parameter) -> str:
     """A parameter's name for messages: `--json`, `FILE.gguf`."""
-    return param.opts[0] if isinstance(param, click.Option) else param.make_metavar(click.Context(click.Command(None)))
+    if isinstance(param, click.Option):
+        return param.opts[0]
+    return param.make_metavar(click.Context(click.Command(None))).strip("[]")  # around one that need not be given
 
 
 def claims_of(context: click.Context) -> Claims:

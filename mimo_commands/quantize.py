@@ -22,7 +22,7 @@ from .paths import FOLDER, READS, WRITES, current_claims
 
 @click.command(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("source", type=READS, metavar="IN.gguf")
-@click.argument("target", type=WRITES, metavar="[OUT.gguf]", required=False)
+@click.argument("target", type=WRITES, metavar="OUT.gguf", required=False)
 @click.option("-o", "--output", type=FOLDER, metavar="FILE", help="The same as OUT.gguf.")
 @click.option(
     "--outtype",
