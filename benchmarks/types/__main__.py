@@ -1,8 +1,7 @@
 """What each type costs: `python -m benchmarks.types` → README.md and docs/types.md, in some minutes.
 
-Bytes are those of the published shapes. KL divergence and words are measured on tiny, on noisy clips: beside an LM of 8
-bits or more a tokenizer of its type, else one of Q8_0. KL divergence is that of teacher forcing, whose codes are the
-reference's; words are those that the files hear by themselves.
+Bytes are those of the published shapes. The rest is measured on tiny: KL divergence with teacher forcing, whose codes
+are the reference's; words that the files hear by themselves, LMs of fewer than 8 bits with a tokenizer of Q8_0.
 """
 
 import tempfile
@@ -23,18 +22,20 @@ from mimo_families.mimo_audio.layout import FAMILY as SPEECH_LM
 from mimo_families.mimo_tokenizer.layout import FAMILY as AUDIO_TOKENIZER
 from quantize.recipes import choose_type
 from quantize.types import TYPES, Type
-from runtime_check.run.records import Check
+from runtime_check.audio.clips import Clip
+from runtime_check.run.records import Steps
 from runtime_check.run.system import Task
-from runtime_check.text.words import NO_WORDS, WordErrors
-from tests.opened import check_pair, make_request, open_tiny, open_tiny_tokenizer
+from runtime_check.text.words import NO_WORDS, WordErrors, count_words
+from tests.opened import check_pair, make_request, open_pair, open_tiny, open_tiny_tokenizer
 from tests.synthetic import REAL_ASR_CONFIG, REAL_TOKENIZER_CONFIG
 
-from .clips import SEEDS, SIGNAL_TO_NOISE, noisy_clips
+from .clips import AT_THE_EDGE, LOUD, SEEDS, noisy_clips
 
 ROOT = Path(__file__).parents[2]
 README, DOCUMENT = ROOT / "README.md", ROOT / "docs" / "types.md"
 SHORT = ("f16", "q8_0", "q6_k", "q5_k", "q4_k", "q3_k", "q2_k")  # those that most people choose among
 LEAST_TOKENIZER_BITS = 8
+TASK = Task(language="english")
 HEAD = ("| type | `mimo-asr` | `mimo-tokenizer` | KL divergence | same top-1 token | words wrong |", "|" + " --- |" * 6)
 
 
@@ -62,12 +63,11 @@ def main() -> None:
     """Measure, print, and put the tables into their documents."""
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder))
-    n = len(SIGNAL_TO_NOISE) * len(SEEDS)
-    levels = ", ".join(map(str, SIGNAL_TO_NOISE))
+    loud, edge = (", ".join(map(str, levels)) for levels in (LOUD, AT_THE_EDGE))
     about = [
         f"Measured on {machine()}",
-        f"Sizes: the published shapes. The rest: the tiny checkpoint, {n} clips (JFK with white noise at {levels} dB,",
-        f"{len(SEEDS)} seeds each). Even F32, which is the model itself, gets words wrong there.",
+        f"Sizes: the published shapes. The rest: tiny on JFK with white noise, {len(SEEDS)} seeds for each level;",
+        f"KL divergence and top-1 tokens at {loud} dB, words at {edge} dB.",
         "",
     ]
     write(README, [*HEAD, *(row.line for row in rows if row.type.name in SHORT)])
@@ -81,17 +81,25 @@ def write(document: Path, lines: Sequence[str]) -> None:
 
 
 def measure(folder: Path) -> list[Row]:
-    """Each type converted, run on every clip, and compared with the fp32 reference."""
+    """Each type converted, compared with the fp32 reference, and made to write words."""
     lm, tokenizer, types = open_tiny(), open_tiny_tokenizer(), list(TYPES.values())
     convert([make_request(one, types) for one in (lm, tokenizer)], folder, threads=default_threads())
-    checkpoints, task = {SPEECH_LM.role: lm, AUDIO_TOKENIZER.role: tokenizer}, Task(language="english")
-    clips = [(clip, reference.run(checkpoints, clip, task, None, "f32")) for clip in noisy_clips()]
+    checkpoints = {SPEECH_LM.role: lm, AUDIO_TOKENIZER.role: tokenizer}
+    loud = [(clip, reference.run(checkpoints, clip, TASK, None, "f32")) for clip in noisy_clips(LOUD)]
+    edge = list(noisy_clips(AT_THE_EDGE))
     rows = []
     for type in types:
         beside = tokenizer_type(type)
         files = folder / f"mimo-asr-{type.name}.gguf", folder / f"mimo-tokenizer-{beside.name}.gguf"
-        rows.append(row_of(type, beside, [check_pair(*files, clip, found).check for clip, found in clips]))
+        checks = [check_pair(*files, clip, found, max_new_tokens=1).check for clip, found in loud]
+        rows.append(row_of(type, beside, [check.steps for check in checks if check.steps], words_of(*files, edge)))
     return rows
+
+
+def words_of(lm: Path, tokenizer: Path, clips: Sequence[Clip]) -> WordErrors:
+    """The words of a pair of files, of all clips together."""
+    system = open_pair(lm, tokenizer)
+    return sum((count_words(clip.text or "", system.run(clip, TASK).transcript) for clip in clips), NO_WORDS)
 
 
 def tokenizer_type(type: Type) -> Type:
@@ -99,9 +107,8 @@ def tokenizer_type(type: Type) -> Type:
     return type if type.bits_per_weight >= LEAST_TOKENIZER_BITS else TYPES["q8_0"]
 
 
-def row_of(type: Type, beside: Type, checks: Sequence[Check]) -> Row:
+def row_of(type: Type, beside: Type, steps: Sequence[Steps], words: WordErrors) -> Row:
     """The row of a type."""
-    steps = [check.steps for check in checks if check.steps]
     return Row(
         type,
         beside,
@@ -109,7 +116,7 @@ def row_of(type: Type, beside: Type, checks: Sequence[Check]) -> Row:
         real_bytes(AUDIO_TOKENIZER, REAL_TOKENIZER_CONFIG, beside),
         float(np.mean([one.kl_mean for one in steps])),
         float(np.mean([one.top1_agreement for one in steps])),
-        sum((check.words for check in checks if check.words), NO_WORDS),
+        words,
     )
 
 
