@@ -8,9 +8,12 @@ import re
 from importlib.metadata import version as version_of
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+
+import mimo_api
 
 ROOT = Path(__file__).parents[2]
 INDEX = ROOT / "docs" / "README.md"
@@ -40,7 +43,12 @@ autodoc_typehints = "description"
 
 def setup(app: Sphinx) -> None:
     """Connect what is ours."""
+    for name in getattr(mimo_api, "__all__", ()):
+        getattr(mimo_api, name)  # autodoc leaves out, without a word, what cannot be imported
     app.connect("source-read", add_navigation)
+    app.connect("autodoc-process-docstring", mark_code)
+    app.connect("autodoc-process-signature", shorten_defaults)
+    app.connect("autodoc-skip-member", skip_fields_of_tuples)
     app.connect("build-finished", refuse_foreign_parts)
 
 
@@ -67,6 +75,29 @@ def trees(index: str) -> list[str]:
 def captions(heading: str) -> list[str]:
     """A toctree's option for a heading, if there is one."""
     return [f":caption: {heading}"] if heading else []
+
+
+def mark_code(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
+    """Indented blocks of a docstring are code, as in Markdown."""
+    for number in range(len(lines) - 1, 0, -1):
+        if lines[number].startswith("    ") and not lines[number - 1]:
+            before = next((line for line in reversed(lines[:number]) if line), "")
+            if before and not before.startswith("    "):
+                lines[number:number] = [".. code-block:: python", ""]
+
+
+def shorten_defaults(
+    app: Sphinx, what: str, name: str, value: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Defaults as they are on every machine: paths within the package, and no objects."""
+    if signature:
+        signature = signature.replace("PosixPath(", "Path(").replace(f"{ROOT}/", "").replace("<factory>", "...")
+    return signature, returns
+
+
+def skip_fields_of_tuples(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: object) -> bool | None:
+    """A NamedTuple's fields, which its signature has, say no more than their number."""
+    return True if (getattr(value, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
 def refuse_foreign_parts(app: Sphinx, error: Exception | None) -> None:
