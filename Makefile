@@ -1,4 +1,5 @@
-# Two commands on a fresh machine: `make demo` and `make test`. `make bench` is for what is too slow for them.
+# Two commands on a fresh machine: `make demo` and `make test`. `make docs` builds the documentation as a site; `make bench`
+# is for what is too slow for them.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 1 + len(os.sched_getaff
 # Tests start hundreds of processes; each would compile the same sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint format bench fuzz neon clean
+.PHONY: demo test lint format docs bench fuzz neon clean
 
 demo: .venv/package
 	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
@@ -27,8 +28,15 @@ format: .venv/extras
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Without a network, once .venv/docs is there. Everything is made anew, so that no page is left of an earlier build.
+docs: .venv/docs
+	rm -rf build/site
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env --doctree-dir build/doctrees \
+		--conf-dir tools/site . build/site
+
 bench: .venv/extras
 	$(BIN)/python -m benchmarks.gates
+	$(BIN)/python -m benchmarks.types
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.harness.repacking
 	$(BIN)/python -m benchmarks.full_size
@@ -46,7 +54,7 @@ neon: .venv/extras
 	LANES_TARGET=aarch64 $(BIN)/pytest tests/quantize/test_lanes.py
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv build demo
 
 .venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -55,4 +63,8 @@ clean:
 
 .venv/extras: .venv/package
 	$(PIP) --editable '.[reference,test]'
+	touch $@
+
+.venv/docs: .venv/package
+	$(PIP) --editable '.[docs]'
 	touch $@

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
@@ -30,6 +31,10 @@ class FileByDefault(click.Group):
         if args and args[0] not in self.commands and args[0] not in (*ctx.help_option_names, "--version"):
             args = ["file", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Subcommands and options; else files."""
+        return super().shell_complete(ctx, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 @click.group(

@@ -63,7 +63,8 @@ def main() -> None:
                 codes[type].append(code_agreement(result))
             text = insert(text, name, table(checks))
     errors = squared_errors()
-    text = insert(text, "weights", [f"{type} {error:.3g}" for type, error in errors.items() if type not in EXACT])
+    lines = [f"{type:<6} {error:.3g}" for type, error in errors.items() if type not in EXACT]
+    text = insert(text, "weights", ["```", *lines, "```"])
     DOCUMENT.write_text(text, encoding="utf-8")
     for type in TYPES:
         if type not in EXACT:

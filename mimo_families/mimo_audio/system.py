@@ -13,6 +13,7 @@ from mimo_families.mimo_tokenizer import layout as mimo_tokenizer
 from mimo_families.mimo_tokenizer.stages import CODES
 from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
 from mimo_families.mimo_tokenizer.system import TINY as TINY_TOKENIZER
+from mimo_families.programs import BUILT_ON_LLAMA_CPP
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import resample
@@ -186,4 +187,5 @@ SYSTEM = SystemType(
             ("crispasr", "--backend", "mimo-asr", "-m", "{file}", "--codec-model", "{companion}", "-f", "{clip}"),
         )
     ],
+    not_run_by=BUILT_ON_LLAMA_CPP,
 )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mimo_convert.model.model_file import ModelFile
+from mimo_families.programs import BUILT_ON_LLAMA_CPP
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import resample
 from runtime_check.run.activations import Activations, Origin, Stages
@@ -77,4 +78,5 @@ SYSTEM = SystemType(
     reference="mimo_families.mimo_tokenizer.reference",
     published={ROLE: REPO},
     bundled={"tiny": Bundled({ROLE: TINY})},
+    not_run_by=BUILT_ON_LLAMA_CPP,
 )

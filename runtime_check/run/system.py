@@ -91,6 +91,13 @@ class Runtime(NamedTuple):
     command: tuple[str, ...]
 
 
+class Program(NamedTuple):
+    """Another program that people run speech models with: its name and its URL."""
+
+    name: str
+    url: str
+
+
 class Bundled(NamedTuple):
     """A model bundled with the package: folder and name of each role's checkpoint, and a stored reference for the JFK
     clip."""
@@ -115,7 +122,7 @@ class SystemType:
     task, response, dtype)` computes the same stages in PyTorch, imported on demand. `languages` are those of the
     prompt; `published` the Hub ids of the published checkpoints by role; `bundled` the models bundled with the package.
     `reference_problems(stages)` yields contradictions in a stored reference as (found, expected); `runtimes` are other
-    programs that run the files.
+    programs that run the files, `not_run_by` those that are known to refuse them.
     """
 
     name: str
@@ -129,6 +136,7 @@ class SystemType:
     bundled: Mapping[str, Bundled] = field(default_factory=dict)
     reference_problems: Callable[[Stages], Iterator[tuple[str, str]]] = no_problems
     runtimes: Sequence[Runtime] = ()
+    not_run_by: Sequence[Program] = ()
 
     @property
     def families(self) -> tuple[Family, ...]:

@@ -1,0 +1,1 @@
+"""The documents as their readers meet them: links, commands, tables, shell code."""
