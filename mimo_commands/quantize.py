@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from quantize.errors import InputError
 from quantize.types import TYPES
 
 from .console import (
@@ -61,9 +60,10 @@ def main(
     from mimo_api import QuantizeOptions, quantize  # late: --help needs none of it
 
     named = [path for path in (target, output) if path]
-    if len(named) != 1:
-        what = "and --output are both given" if named else "is missing"
-        raise InputError("OUT.gguf", what, expected="the name of the file to write, once")
+    if not named:
+        raise click.UsageError("Missing argument 'OUT.gguf'.")
+    if len(named) > 1:
+        raise click.UsageError("OUT.gguf and --output both name the file to write; give one of them.")
     options = QuantizeOptions(
         source,
         named[0],
