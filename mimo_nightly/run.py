@@ -15,6 +15,8 @@ from mimo_convert.files import check_can_write, write_whole
 from mimo_convert.numbers_text import size
 from mimo_convert.own_files import read_own
 from mimo_nightly.files.lock import locked
+from mimo_nightly.notify.outbox import Outbox
+from mimo_nightly.show.not_sent import not_sent
 from mimo_nightly.show.page import as_html
 from quantize.errors import InputError
 from runtime_check.report.json_report import report_of
@@ -45,12 +47,14 @@ def nightly(config: Config, names: Sequence[str], tell: Callable[[str], None]) -
         for target in targets:
             if (since := target.compare_since) > now():
                 tell(f"{target.name}: compare_since is {since}: until then, no run is compared with others")
+        for line in not_sent(history):
+            tell(line)
         run, done = begin_or_resume(history, config, names, tell)
         folder = run_folder(config, run)
         for target in targets:
             if target.name not in done:
                 done[target.name] = check(target, run, config, folder, history)
-                history.record(done[target.name])
+                record(done[target.name], history, config)
                 write_page(history, config)
             yield done[target.name]
         history.finish(run, now())
@@ -106,6 +110,16 @@ def check(target: Target, run: int, config: Config, folder: Path, history: Histo
         problem = Problem(f"its report is invalid: {error}")
         return replace(result, state=UNCHECKED, problems=[*result.problems, problem])
     return evaluate(report, result, target.gates, target.tolerance, target.compare_since, history)
+
+
+def record(result: TargetResult, history: History, config: Config) -> None:
+    """Record a result, and the change of state that it makes, if somebody is to be told of it."""
+    outbox = Outbox(history)
+    with history.transaction():
+        change = outbox.change_of(result) if config.notify else None
+        history.record(result)
+        if change:
+            outbox.add(change)
 
 
 def prune(history: History, config: Config, tell: Callable[[str], None]) -> None:

@@ -37,6 +37,7 @@ from .figures import (
     state_word,
     worst_figures,
 )
+from .not_sent import not_sent
 from .sparklines import line, strip
 
 REASONS = 20  # of one target, that are shown at once
@@ -60,6 +61,7 @@ def as_html(history: History, names: Sequence[str]) -> str:
         retired=[RetiredView(name, since(history, name)) for name in history.targets() if name not in names],
         last=finished[-1] if finished else None,
         unfinished=runs[-1] if runs and not runs[-1].finished else None,
+        not_sent=safe(not_sent(history)),
         done=len(history.of_run(runs[-1].run)) if runs else 0,
         n_runs=len(runs),
         RUNS=min(RUNS, len(runs)),
