@@ -194,6 +194,13 @@ class History:
         """The results of a run, in order."""
         return self._results("run = ?", (run,))
 
+    def result(self, run: int, target: str) -> TargetResult:
+        """The result of a target in a run. Raises InputError if there is none."""
+        found = self._results("run = ? AND target = ?", (run, target))
+        if not found:
+            raise InputError(self._where(run=run, target=target), "has no row in the table targets", todo=TODO)
+        return found[0]
+
     def results_of_target(self, target: str, limit: int = -1) -> list[TargetResult]:
         """The results of a target in its last `limit` runs (-1: all), oldest first."""
         return self._results("target = ?", (target,), limit)

@@ -29,12 +29,13 @@ from .outbox import UNKNOWN, Change
 MOST_BYTES = 16_000
 LONGEST = 500  # characters of a line
 PROBLEMS = 5  # of a target
+MOST_CHANGES = 30
 WITHOUT_WORDS = "not as expected; its words are in the report"
 
 
 def message_of(changes: Sequence[Change], history: History, config: Config, size: Callable[[str], int]) -> str:
-    """The message about these changes: the state of all targets, then what changed, oldest first. Without transcripts,
-    unless the config asks for them; what exceeds MOST_BYTES by `size` is left out, which the last line says."""
+    """The message about these changes: the state of all targets, then what changed, by runs, the newest first. Without
+    transcripts, unless the config asks for them; what exceeds MOST_BYTES by `size` is left out, which a line says."""
     states = [since(history, target.name) for target in config.targets]
     words = [state.word if state else NEVER_RUN for state in states]
     run = history.runs()[-1]
@@ -44,15 +45,18 @@ def message_of(changes: Sequence[Change], history: History, config: Config, size
         f"Page: {index_of(config).absolute()}",
     ]
     lines = list(map(printable_line, lines))
-    for change in changes:
+    by_run = sorted(changes, key=lambda change: change.run, reverse=True)
+    for change in by_run[:MOST_CHANGES]:
         first, *others = map(printable_line, lines_of(change, run.run, history, config))
         lines += ["", first, *(f"  {line}" for line in others)]
+    if len(changes) > MOST_CHANGES:
+        lines += ["", f"… and {len(changes) - MOST_CHANGES} earlier changes of state"]
     return fitted(lines, size)
 
 
 def lines_of(change: Change, run: int, history: History, config: Config) -> Iterator[str]:
     """A change, and what the result says that made it; with its time if it was in another run than `run`."""
-    [result] = [one for one in history.of_run(change.run) if one.target == change.target]
+    result = history.result(change.run, change.target)
     when = "" if change.run == run else f" (run {change.run}, {moment(result.started)} UTC)"
     before = "" if change.before == UNKNOWN else f"{change.before} → "
     yield f"{change.target}: {before}{change.after}{when}"

@@ -29,7 +29,7 @@ FIRST_WAIT = 1.0  # seconds before the second try, unless the server says how lo
 LONGEST_WAIT = 30.0
 TIMEOUT = 10.0  # seconds of a try, with the look-up of its host
 BUSY = 429
-URL = re.compile(r"https?://[!-~]+")
+URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 # Characters that mean something to those who show it: Slack wants the first three as entities
 # (https://docs.slack.dev/messaging/formatting-message-text), and a name behind @ would call somebody.
 MEANING = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@\u200b"})
