@@ -39,6 +39,8 @@ def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: P
     config = read_config(path)
     channel = channel_of(config)
     claim_files(config, claims)
+    if channel and channel.missing:
+        tell(f"notify: {channel.missing}: nobody can be told of changes")
     width = max(len(target.name) for target in config.chosen(names))
     results, begin = [], time.perf_counter()
     with interruptible("the same command resumes here"):
@@ -119,7 +121,8 @@ def check_config(path: Path, names: Sequence[str]) -> None:
         compared = f"compared with {target.reference or target.checkpoint}; at most {duration(target.timeout)}"
         show(printable_line(f"{target.name}: {files}{where}, {compared}"))
     if channel:
-        show(printable_line(f"notify: {channel.about()}"))
+        missing = f"; {channel.missing}" if channel.missing else ""
+        show(printable_line(f"notify: {channel.about()}{missing}"))
     show(f"{quoted(path)}: {len(targets)} target{'s' * (len(targets) != 1)}, nothing was run")
 
 

@@ -13,8 +13,12 @@ class Channel(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def missing(self) -> str:
+        """What it needs and is not there, such as a program; empty if nothing is."""
+
     def about(self) -> str:
-        """What it does, and whether something that it needs is missing here."""
+        """What it does."""
 
     def size(self, text: str) -> int:
         """The bytes that a message takes."""

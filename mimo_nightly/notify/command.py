@@ -41,9 +41,14 @@ class Command:
     def name(self) -> str:
         return Path(self.arguments[0]).name
 
+    @property
+    def missing(self) -> str:
+        program = self.arguments[0]
+        found = shutil.which(self.folder / program if "/" in program else program)
+        return "" if found else f"there is no program {self.name}"
+
     def about(self) -> str:
-        found = shutil.which(self.folder / self.arguments[0] if "/" in self.arguments[0] else self.arguments[0])
-        return f"runs {self.name}" + ("" if found else ", which is not found here")
+        return f"runs {self.name}"
 
     def size(self, text: str) -> int:
         return len(text.encode())

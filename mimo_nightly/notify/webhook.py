@@ -46,18 +46,20 @@ class Webhook:
     def name(self) -> str:
         return host_of(self.url) or "the webhook"
 
+    @property
+    def missing(self) -> str:
+        return "" if self.url else f"{self.variable} is not set"
+
     def about(self) -> str:
-        if not self.url:
-            return f"posts to the webhook in {self.variable}, which is not set here"
-        return f"posts to {self.name}, the webhook in {self.variable}"
+        return f"posts to {self.name} ({self.variable})"
 
     def size(self, text: str) -> int:
         return len(body_of(text))
 
     def send(self, text: str) -> None:
         """Post the message; again if the server is busy, or the connection failed."""
-        if not self.url:
-            raise NotSentError(f"{self.variable} is not set")
+        if self.missing:
+            raise NotSentError(self.missing)
         why, wait = "", 0.0
         for n in range(TRIES):
             time.sleep(wait)

@@ -52,12 +52,12 @@ def test_a_program_is_sought_on_the_path_or_beside_the_config(tmp_path: Path, mo
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     for name in ("tell", "./here.sh"):
         channel = Command([name], tmp_path)
-        assert channel.about() == f"runs {Path(name).name}"
+        assert (channel.about(), channel.missing) == (f"runs {Path(name).name}", "")
         channel.send("hello")
         assert (tmp_path / f"got-{Path(name).name}").exists()
     for missing in ("no-such-program", "./tell", str(tmp_path / "gone")):
         channel = Command([missing], tmp_path)
-        assert channel.about().endswith("which is not found here")
+        assert channel.missing == f"there is no program {Path(missing).name}"
         assert failure(channel) == "cannot be started: No such file or directory"
 
 

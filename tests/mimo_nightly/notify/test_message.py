@@ -17,6 +17,8 @@ from mimo_nightly.notify.outbox import Change
 from mimo_nightly.notify.webhook import Webhook
 from mimo_nightly.process import LAST_LINE
 from mimo_nightly.show.figures import printable_line
+from runtime_check.report.json_report import json_text
+from tests import reports
 from tests.mimo_nightly import made_up
 from tests.mimo_nightly.nightly_runs import toml
 
@@ -88,6 +90,23 @@ def test_there_is_no_transcript_in_it_unless_asked_for(heard: History, config: C
     assert "stopped at its timeout, after 2 s\n" in f"{text}\n"
     asked = message_of(changes, heard, replace(config, notify=replace(NOTIFY, transcripts=True)), size)
     assert asked.count(HEARD) == 2
+
+
+def test_what_was_heard_is_in_it_if_asked_for(heard: History, config: Config) -> None:
+    """As the report of the run has it, for as long as it is kept."""
+    config, changes = (
+        replace(config, notify=replace(NOTIFY, transcripts=True)),
+        [Change(1, made_up.NAMES[0], "", "FAIL")],
+    )
+    check = reports.check()
+    folder = config.pages / "runs" / "1"
+    folder.mkdir(parents=True)
+    path = folder / f"{made_up.NAMES[0]}.json"
+    path.write_text(json_text(replace(reports.report(), checks=(replace(check, transcript="and\x1b so"),))))
+    lines = message_of(changes, heard, config, size).splitlines()
+    assert lines[-2:] == ["  jfk.wav: “and\\x1b so”", f"  expected: “{check.clip.text}”"]
+    path.unlink()
+    assert message_of(changes, heard, config, size).splitlines() == lines[:-2]
 
 
 # ── size ─────────────────────────────────────────────────────────────────────────────────────────────────────────

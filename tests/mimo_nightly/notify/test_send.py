@@ -127,20 +127,24 @@ def test_nobody_learns_the_url(receiver: Receiver, states: dict[str, str], tmp_p
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
-    [("command = ['false']", "false ended with exit status 1"),
-     ("command = ['no-such-program']", "no-such-program cannot be started: No such file or directory"),
-     ("webhook_env = 'NO_SUCH_VARIABLE'", "NO_SUCH_VARIABLE is not set")],
+    ("how", "says", "missing"),
+    [("command = ['false']", "false ended with exit status 1", ""),
+     ("command = ['no-such-program']", "no-such-program cannot be started: No such file", "there is no program"),
+     ("webhook_env = 'NO_SUCH_VARIABLE'", "NO_SUCH_VARIABLE is not set", "NO_SUCH_VARIABLE is not set")],
 )  # fmt: skip
 def test_what_fails_does_not_change_the_exit_status(
-    states: dict[str, str], tmp_path: Path, how: str, says: str
+    states: dict[str, str], tmp_path: Path, how: str, says: str, missing: str
 ) -> None:
-    config = write(tmp_path, how)
+    """What is known to fail is told before the run, too."""
+    config, told = write(tmp_path, how), ""
     for state, status in ((PASSED, 0), (FAILED, 1), (UNCHECKED, 2), (PASSED, 0)):
         states["asr"] = state
         ended = run("nightly", config)
         assert ended.status == status
-        assert (says in ended.stderr) == (state != PASSED or status != 0 or "Notification" in ended.stderr)
+        assert ended.stderr.startswith(f"notify: {missing}" if missing else "Notification" if says in told else "")
+        told = ended.stderr
+    assert f"notify: {says}" in told
+    assert missing in run("nightly", config, "--check-config").stdout.splitlines()[1]
 
 
 def test_a_command_is_told(states: dict[str, str], tmp_path: Path) -> None:
@@ -208,7 +212,7 @@ def test_an_interrupt_loses_nothing(tmp_path: Path) -> None:
 def test_a_test_message_is_marked_as_one(receiver: Receiver, tmp_path: Path) -> None:
     config = write(tmp_path, WEBHOOK)
     ended = run("nightly", config, "--test-notify")
-    assert ended == Ended(0, f"a test message was sent: posts to 127.0.0.1, the webhook in {VARIABLE}\n", "")
+    assert ended == Ended(0, f"a test message was sent: posts to 127.0.0.1 ({VARIABLE})\n", "")
     assert receiver.texts == [f"mimo-check nightly {config}: this is a test of [notify]. Nothing has changed."]
     receiver.answers = [403]
     ended = run("nightly", config, "--test-notify")

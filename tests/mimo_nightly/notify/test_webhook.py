@@ -133,8 +133,8 @@ def test_a_variable_that_is_not_set_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     for value in ("", "  "):
         monkeypatch.setenv(VARIABLE, value)
         hook = webhook_of(VARIABLE)
-        assert failure(hook) == "MIMO_WEBHOOK is not set"
-        assert hook.about() == "posts to the webhook in MIMO_WEBHOOK, which is not set here"
+        assert failure(hook) == hook.missing == "MIMO_WEBHOOK is not set"
+        assert hook.about() == "posts to the webhook (MIMO_WEBHOOK)"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_url_that_can_be_used_shows_its_host_alone(monkeypatch: pytest.MonkeyP
     shown = f"{hook.name} {hook.about()} {hook!r}"
     assert url not in shown
     assert "verySecretPart" not in shown
-    assert hook.about() == f"posts to {hook.name}, the webhook in MIMO_WEBHOOK"
+    assert (hook.about(), hook.missing) == (f"posts to {hook.name} (MIMO_WEBHOOK)", "")
 
 
 @pytest.mark.parametrize(
