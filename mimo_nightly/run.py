@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -58,8 +59,8 @@ def nightly(config: Config, names: Sequence[str], tell: Callable[[str], None]) -
                 write_page(history, config)
             yield done[target.name]
         history.finish(run, now())
-        write_page(history, config)
         prune(history, config, tell)
+        write_page(history, config)
 
 
 def begin_or_resume(
@@ -154,7 +155,8 @@ def versions_of(target: Target) -> dict[str, str]:
 
 def write_page(history: History, config: Config) -> None:
     """Write the page of all targets from the history."""
-    page = as_html(history, [target.name for target in config.targets])
+    names = [target.name for target in config.targets]
+    page = as_html(history, names, lambda report: os.path.isfile(config.pages / report))
     write_whole(index_of(config), page.encode())
 
 
