@@ -176,19 +176,20 @@ def store_reference(
 @click.option("--summary", "summary_file", type=WRITES, metavar="FILE", help="Write the results as Markdown.")
 @click.option("--check-config", is_flag=True, help="Only say what CONFIG.toml asks for; nothing is run.")
 @click.option("--dry-run", is_flag=True, help="The same, and which old reports a run would delete.")
+@click.option("--test-notify", is_flag=True, help="Only send a test message as [notify] says; nothing is run.")
 @results_option
 @handle_errors
 def check_nightly(
     config: Path, targets: tuple[str, ...], junit_file: Path | None, summary_file: Path | None, check_config: bool,
-    dry_run: bool,
+    dry_run: bool, test_notify: bool,
 ) -> None:  # fmt: skip
     """Check the targets of CONFIG.toml (docs/nightly.md) and compare them with the runs before.
 
     Each target is checked in a process of its own, and recorded as soon as it is done. A run that was interrupted is
     continued by the same command.
 
-    Exit status: 0 all passed; 1 a target failed; 2 none failed, but one could not be checked, or bad input; 3 internal
-    error; 130 interrupted.
+    Exit status: 0 all passed; 1 a target failed, or a test message could not be sent; 2 none failed, but one could not
+    be checked, or bad input; 3 internal error; 130 interrupted. A notification that fails does not change it.
     """
     from . import nightly as cli  # late: other commands need none of it
 
@@ -196,6 +197,8 @@ def check_nightly(
         cli.dry_run(config, targets)
     elif check_config:
         cli.check_config(config, targets)
+    elif test_notify:
+        cli.try_notify(config)
     else:
         cli.run_nightly(config, targets, junit_file, summary_file, current_claims())
 

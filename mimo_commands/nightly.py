@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from mimo_convert.claims import Claims
-from mimo_convert.command.outcome import BAD_INPUT, PASSED
+from mimo_convert.command.outcome import BAD_INPUT, GATE_FAILED, PASSED
 from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
 from mimo_convert.numbers_text import size
 from mimo_convert.terminal import show, show_whole, tell
 from mimo_nightly.config import Config, read_config
 from mimo_nightly.config_schema import seconds
 from mimo_nightly.history import History, TargetResult
+from mimo_nightly.notify.channel import NotSentError
+from mimo_nightly.notify.message import trial_message
+from mimo_nightly.notify.send import channel_of, notify
 from mimo_nightly.prune import old_files
 from mimo_nightly.run import index_of, nightly
 from mimo_nightly.show import state, trends
 from mimo_nightly.show.figures import counted, duration, printable_line, state_word
 from mimo_nightly.show.junit import as_junit
+from mimo_nightly.show.not_sent import not_sent
 from mimo_nightly.show.summary import as_markdown
 from mimo_nightly.tables import SQLITE
 from quantize.errors import InputError
@@ -33,10 +37,13 @@ def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: P
     for output in (junit, summary):
         check_can_write(output)
     config = read_config(path)
+    channel = channel_of(config)
     claim_files(config, claims)
+    if channel and channel.missing:
+        tell(f"notify: {channel.missing}: nobody can be told of changes")
     width = max(len(target.name) for target in config.chosen(names))
     results, begin = [], time.perf_counter()
-    with interruptible():
+    with interruptible("the same command resumes here"):
         for result in nightly(config, names, tell):
             results.append(result)
             show(line(result, width))
@@ -47,6 +54,9 @@ def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: P
     if summary:
         with closing(History(config.history)) as history:
             write_whole(summary, as_markdown(results, history).encode())
+    if channel:
+        with interruptible("what nobody was told of is sent with the next run"):
+            notify(config, channel, tell)
     sys.exit(state.status_of(results))
 
 
@@ -62,8 +72,8 @@ def claim_files(config: Config, claims: Claims) -> None:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C: the current target is abandoned, and the same command resumes the run."""
+def interruptible(then: str) -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C: what is under way is abandoned; the message says what happens `then`."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -72,7 +82,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt("interrupted; the same command resumes here") from error
+        raise KeyboardInterrupt(f"interrupted; {then}") from error
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -88,25 +98,47 @@ def dry_run(path: Path, names: Sequence[str]) -> None:
     """Print what a run would check, and which old reports it would delete; nothing is run, written or downloaded."""
     check_config(path, names)
     config = read_config(path)
-    if config.keep < inf and config.history.exists():
-        with closing(History(config.history)) as history:
-            files = old_files(history, config.pages, config.keep)
-        for file in files:
-            show(f"would delete {quoted(file.path)}")
+    if not config.history.exists():
+        return
+    with closing(History(config.history, read_only=True)) as history:
+        for line in not_sent(history):
+            show(printable_line(line))
+        files = old_files(history, config.pages, config.keep) if config.keep < inf else []
+    for file in files:
+        show(f"would delete {quoted(file.path)}")
+    if config.keep < inf:
         show(f"{len(files)} old reports and logs, {size(sum(file.nbytes for file in files))}")
 
 
 def check_config(path: Path, names: Sequence[str]) -> None:
-    """Print what a config says of its targets; nothing is run."""
+    """Print what a config says of its targets, and how changes are told; nothing is run."""
     config = read_config(path)
-    targets = config.chosen(names)
+    targets, channel = config.chosen(names), channel_of(config)
     claim_files(config, Claims())
     for target in targets:
         files = " and ".join(filter(None, (target.file, target.tokenizer)))
         where = f" of {target.repo}@{target.revision}" if target.repo else ""
         compared = f"compared with {target.reference or target.checkpoint}; at most {duration(target.timeout)}"
         show(printable_line(f"{target.name}: {files}{where}, {compared}"))
+    if channel:
+        missing = f"; {channel.missing}" if channel.missing else ""
+        show(printable_line(f"notify: {channel.about()}{missing}"))
     show(f"{quoted(path)}: {len(targets)} target{'s' * (len(targets) != 1)}, nothing was run")
+
+
+def try_notify(path: Path) -> None:
+    """Send a message that says that it is a test, and exit: with status 1 if that fails."""
+    config = read_config(path)
+    channel = channel_of(config)
+    if channel is None:
+        raise InputError(path, "has no [notify]", expected="a table with command or webhook_env")
+    with interruptible("the test message may not have arrived"):
+        try:
+            channel.send(trial_message(config))
+        except NotSentError as error:
+            tell(printable_line(f"notify: {error}"))
+            sys.exit(GATE_FAILED)
+    show(f"a test message was sent: {channel.about()}")
 
 
 def print_history(path: Path, target: str | None, as_json: bool, max_age: float | None) -> None:

@@ -58,9 +58,19 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Notify:
+    """How changes of state are told: by running `command`, or by posting to the URL in the environment variable
+    `webhook_env`; one of the two is empty. `transcripts`: with what was heard."""
+
+    command: tuple[str, ...]
+    webhook_env: str
+    transcripts: bool
+
+
+@dataclass(frozen=True)
 class Config:
     """All targets, in the order of the file `path` with hash `sha256`. `keep` is how long reports of runs stay, in
-    seconds."""
+    seconds; `notify` is None if nobody is told of changes."""
 
     path: Path
     sha256: str
@@ -68,6 +78,7 @@ class Config:
     pages: Path
     cache: Path
     keep: float
+    notify: Notify | None
     targets: tuple[Target, ...]
 
     def chosen(self, names: Sequence[str]) -> tuple[Target, ...]:
@@ -88,10 +99,12 @@ def read_config(path: Path) -> Config:
         table = ConfigTable.model_validate(values)
     except ValidationError as error:
         raise as_input_error(path, ConfigTable, values, error) from error
-    folder = path.absolute().parent
+    folder = folder_of(path)
     history, pages, cache = (Path(local(folder, place)) for place in (table.history, table.pages, table.cache))
+    told = table.notify
+    notify = Notify(tuple(told.command), told.webhook_env, told.transcripts) if told else None
     targets = tuple(_target(target, table, folder) for target in table.target)
-    return Config(path, hashlib.sha256(data).hexdigest(), history, pages, cache, table.keep, targets)
+    return Config(path, hashlib.sha256(data).hexdigest(), history, pages, cache, table.keep, notify, targets)
 
 
 def parsed(path: Path, data: bytes) -> dict[str, Any]:
@@ -105,6 +118,11 @@ def parsed(path: Path, data: bytes) -> dict[str, Any]:
         raise InputError(path, "is not TOML that can be read: lists or tables are nested too deeply") from error
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, and that of a number of too many digits
         raise InputError(path, f"is not TOML: {error}") from error
+
+
+def folder_of(path: Path) -> Path:
+    """The folder that paths in the config are relative to."""
+    return path.absolute().parent
 
 
 def local(folder: Path, path: str) -> str:

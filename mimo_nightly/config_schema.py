@@ -34,6 +34,8 @@ from .regression import METRICS
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 LONGEST = 10_000 * 86_400  # seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a target: it becomes a file's name
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of the environment
+NOTIFY = "command, a program and its arguments, or webhook_env, the environment variable that holds the URL"
 HUB_FILE = "a file's name in the repository, without .. and \\, and not one of the cache's own"
 
 
@@ -99,6 +101,12 @@ Text = Annotated[
 Texts = Annotated[
     list[Text], BeforeValidator(_as_list), Field(min_length=1), Expected("text in quotes, or a list of such")
 ]
+Arguments = Annotated[
+    list[Annotated[str, _holds(lambda value: not CONTROL.search(value))]],
+    _holds(lambda value: value and value[0].strip()),
+    Expected('a list of a program and its arguments, such as ["mail", "-s", "nightly", "ops@example.org"]'),
+]
+Flag = Annotated[bool, Expected("true or false")]
 TargetName = Annotated[
     str, _holds(NAME.fullmatch), Expected("letters, digits, . _ and -, at most 100, as in a file's name")
 ]
@@ -204,6 +212,40 @@ class TargetTable(Shared):
         return self
 
 
+class NotifyTable(Table):
+    """The [notify] table: one of the two ways. No message shows what stands in the place of the variable's name, which
+    may be the URL itself."""
+
+    command: Arguments = []
+    webhook_env: Any = ""
+    transcripts: Flag = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_table(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            raise table_error("is not a table", expected=NOTIFY)
+        return values
+
+    @model_validator(mode="after")
+    def _names_a_variable(self) -> "NotifyTable":
+        named = isinstance(self.webhook_env, str) and VARIABLE.fullmatch(self.webhook_env)
+        if self.webhook_env != "" and not named:
+            raise table_error(
+                "webhook_env is not the name of an environment variable",
+                expected="such as MIMO_WEBHOOK; the variable holds the URL",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_way(self) -> "NotifyTable":
+        if bool(self.command) == bool(self.webhook_env):
+            both = bool(self.command)
+            what = f"has {'both' if both else 'neither'} command {'and' if both else 'nor'} webhook_env"
+            raise table_error(what, expected=f"one of them: {NOTIFY}")
+        return self
+
+
 class ConfigTable(Shared):
     """The whole file."""
 
@@ -211,6 +253,7 @@ class ConfigTable(Shared):
     pages: Text = "pages"
     cache: Text = "cache"
     keep: Duration = math.inf
+    notify: NotifyTable = None  # type: ignore[assignment]
     target: Annotated[list[TargetTable], Field(min_length=1), Expected("[[target]] tables, at least one")]
 
     @model_validator(mode="after")

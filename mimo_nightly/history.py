@@ -13,22 +13,16 @@ from typing import Any, NamedTuple
 
 from mimo_convert.fields import Fields, shown
 from quantize.errors import InputError
-from quantize.quoting import quoted
 
-from .migration import FORMAT_1, TABLES_1, migrate
-from .tables import FORMAT, INDEX, TABLES, TODO, check_file, normalized_sql, places, plain
+from .migration import copy_database, prepare, transaction
+from .tables import MOST_RUNS, TIME, TIMES, TODO, check_file, places, plain
 
 PASSED, FAILED, UNCHECKED = "passed", "failed", "unchecked"  # states of a target
 WHOLE, HEADER = "whole", "header"  # scopes: the file was run, or only the header was checked
 STATES, SCOPES = (PASSED, FAILED, UNCHECKED), (WHOLE, HEADER)
-MOST_RUNS = 1 << 53
 METRIC_FIELDS = ("cos_mean", "cos_min", "rel_rmse", "agreement", "kl_mean", "error_rate")
 
-LIMIT_LENGTH = 0  # SQLITE_LIMIT_LENGTH (https://sqlite.org/c3ref/c_limit_attached.html)
-MOST_BYTES = 1 << 26  # of one value
 LONGEST_SECONDS = 1e9  # of a target
-TIMES = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?"
-TIME = "a time such as 2026-11-21T03:00:00Z"
 
 
 @dataclass(frozen=True)
@@ -124,61 +118,36 @@ class Best:
 
 
 class History:
-    """The history in the file `path`, created if missing. Raises InputError if the file is something else."""
+    """The history in the file `path`, created if missing. Raises InputError if the file is something else.
 
-    def __init__(self, path: Path) -> None:
+    `read_only`: nothing is written to the file, which must exist; a copy in memory is read.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         check_file(path)
         with self._sqlite_errors():
-            self.connection = sqlite3.connect(path, isolation_level=None)
+            self.connection = sqlite3.connect(":memory:" if read_only else path, isolation_level=None)
         try:
             with self._sqlite_errors():
-                self._open()
+                if read_only:
+                    copy_database(path, self.connection)
+                prepare(path, self.connection, with_copy=not read_only)
+                [*lost] = self._select(
+                    "SELECT run, target FROM targets WHERE run NOT IN (SELECT run FROM runs) LIMIT 1"
+                )
+                for run, target in lost:
+                    where = self._where(run=run, target=target)
+                    raise InputError(where, "the run is not in the table runs", expected="a row for it", todo=TODO)
         except BaseException:
             self.connection.close()
             raise
 
-    def _open(self) -> None:
-        if hasattr(self.connection, "setlimit"):  # from Python 3.11
-            self.connection.setlimit(LIMIT_LENGTH, MOST_BYTES)
-        self.connection.execute("PRAGMA trusted_schema = OFF")
-        version, tables = self._version(), self._schema()
-        if version == FORMAT_1 and tables == {normalized_sql(table) for table in TABLES_1}:
-            migrate(self.path, self.connection)
-            version, tables = self._version(), self._schema()
-        if version not in (0, FORMAT):
-            raise InputError(
-                self.path, f"is a history of format {version}", expected=f"{FORMAT}", todo="use a newer mimo-check"
-            )
-        if not tables and not version:  # else nothing is written: it may be somebody else's, to be read
-            with self._transaction():
-                if not self._schema():  # nor has another process made them meanwhile
-                    for table in TABLES:
-                        self.connection.execute(table)
-                    self.connection.execute(INDEX)
-                    self.connection.execute(f"PRAGMA user_version = {FORMAT}")
-        elif tables != {normalized_sql(table) for table in TABLES}:
-            names = ", ".join(sorted(name for [name] in self._select("SELECT name FROM sqlite_master")))
-            raise InputError(
-                self.path, f"is a database of another kind, with {quoted(ascii(names)[1:-1]) or 'no tables'}",
-                expected="the tables runs, targets and stages of a history", todo=TODO,
-            )  # fmt: skip
+    def _check_runs(self) -> None:
         [*lost] = self._select("SELECT run, target FROM targets WHERE run NOT IN (SELECT run FROM runs) LIMIT 1")
         for run, target in lost:
             where = self._where(run=run, target=target)
             raise InputError(where, "the run is not in the table runs", expected="a row for it", todo=TODO)
-
-    def _version(self) -> int:
-        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
-
-    def _schema(self) -> set[str]:
-        """The SQL of the tables, and of anything else except indexes and SQLite's own tables."""
-        rows = self._select("SELECT name, type, sql FROM sqlite_master")
-        return {
-            normalized_sql(str(sql))
-            for name, kind, sql in rows
-            if kind != "index" and not str(name).startswith("sqlite_")
-        }
 
     def close(self) -> None:
         """Close the file."""
@@ -202,14 +171,14 @@ class History:
         """Record a target's result, in one transaction."""
         row = tuple(_row(result).values())
         stages = [(result.run, result.target, *map(plain, astuple(stage))) for stage in result.stages]
-        with self._sqlite_errors(), self._transaction():
+        with self.transaction():
             self.connection.execute(f"INSERT INTO targets VALUES ({places(len(row))})", row)
             if stages:
                 self.connection.executemany(f"INSERT INTO stages VALUES ({places(len(stages[0]))})", stages)
 
     def runs(self) -> list[Run]:
         """Every run, oldest first."""
-        rows = self._rows("run, started, finished, config_sha256", "FROM runs ORDER BY run")
+        rows = self.rows("run, started, finished, config_sha256", "FROM runs ORDER BY run")
         return [
             Run(row.whole("run", MOST_RUNS), row.text("started", TIMES, TIME),
                 "" if row.values["finished"] is None else row.text("finished", TIMES, TIME), row.text("config_sha256"))
@@ -218,12 +187,19 @@ class History:
 
     def targets(self) -> list[str]:
         """Every recorded target, in the order of its first run."""
-        rows = self._rows("target", "FROM targets GROUP BY target ORDER BY min(rowid)")
+        rows = self.rows("target", "FROM targets GROUP BY target ORDER BY min(rowid)")
         return [row.text("target") for row in rows]
 
     def of_run(self, run: int) -> list[TargetResult]:
         """The results of a run, in order."""
         return self._results("run = ?", (run,))
+
+    def result(self, run: int, target: str) -> TargetResult:
+        """The result of a target in a run. Raises InputError if there is none."""
+        found = self._results("run = ? AND target = ?", (run, target))
+        if not found:
+            raise InputError(self._where(run=run, target=target), "has no row in the table targets", todo=TODO)
+        return found[0]
 
     def results_of_target(self, target: str, limit: int = -1) -> list[TargetResult]:
         """The results of a target in its last `limit` runs (-1: all), oldest first."""
@@ -231,7 +207,7 @@ class History:
 
     def states(self, target: str) -> list[State]:
         """The states of a target in every run, oldest first."""
-        rows = self._rows(
+        rows = self.rows(
             "run, target, started, state, scope", "FROM targets WHERE target = ? ORDER BY rowid", (target,)
         )
         return [
@@ -256,7 +232,7 @@ class History:
             GROUP BY clip, stage
         """
         value = f"{'max' if more_is_better else 'min'}({metric}) AS {metric}"
-        rows = self._rows(f"target, clip, stage, {value}, run, started", query, (target, PASSED, WHOLE, since))
+        rows = self.rows(f"target, clip, stage, {value}, run, started", query, (target, PASSED, WHOLE, since))
         found = [
             (row.text("clip"), row.text("stage"), row.measured(metric), row.whole("run", MOST_RUNS),
              row.text("started", TIMES, TIME))
@@ -271,21 +247,21 @@ class History:
         )
 
     def _results(self, where: str, values: tuple[object, ...], limit: int = -1) -> list[TargetResult]:
-        rows = self._rows(", ".join(COLUMNS), f"FROM targets WHERE {where} ORDER BY rowid DESC LIMIT {limit}", values)
+        rows = self.rows(", ".join(COLUMNS), f"FROM targets WHERE {where} ORDER BY rowid DESC LIMIT {limit}", values)
         return [self._result(row) for row in reversed(rows)]
 
     def _result(self, row: Fields) -> TargetResult:
         run, target = row.values["run"], row.values["target"]
         query = "FROM stages WHERE run = ? AND target = ? ORDER BY rowid"
-        stages = self._rows(", ".join(one.name for one in fields(StageRow)), query, (run, target))
+        stages = self.rows(", ".join(one.name for one in fields(StageRow)), query, (run, target))
         return _result(row.where, row.values, [stage.values for stage in stages])
 
     def _where(self, **which: object) -> str:
         """The file, run and target for a message."""
         return f"{self.path}: " + ", ".join(f"{name} {shown(value)}" for name, value in which.items())
 
-    def _rows(self, columns: str, query: str, values: Sequence[object] = ()) -> list[Fields]:
-        """The rows of a query, as fields by column."""
+    def rows(self, columns: str, query: str, values: Sequence[object] = ()) -> list[Fields]:
+        """The rows of a query, as fields by column. Raises InputError if it fails."""
         names = [column.strip().rpartition(" ")[2] for column in columns.split(",")]
         found = [dict(zip(names, row, strict=True)) for row in self._select(f"SELECT {columns} {query}", values)]
         return [Fields(self._where(**{key: row[key] for key in ("run", "target") if key in row}), row) for row in found]
@@ -295,14 +271,14 @@ class History:
             return self.connection.execute(query, values).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+    def transaction(self) -> Iterator[None]:
+        """Record everything in the block, or nothing; within another transaction, as a part of it."""
+        with self._sqlite_errors():
+            if self.connection.in_transaction:
+                yield
+            else:
+                with transaction(self.connection):
+                    yield
 
     @contextmanager
     def _sqlite_errors(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from .history import SCOPES, STATES, UNCHECKED, WHOLE, FileRow, file_rows
 MOST_BYTES = 1 << 26  # of what a child writes of what it found
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 LONGEST = 300  # characters of a log's last line
+LAST_LINE = "; last line of its log: "  # in a problem, before what may be a transcript
 MEMORY = ", perhaps because the memory was full"
 
 
@@ -132,7 +133,7 @@ def _unchecked(why: str, log: Path) -> Found:
         last = last_line(log)
     except (OSError, InputError) as error:  # it was deleted, or replaced
         last = str(error)
-    return Found(problems=[why + (f"; last line of its log: {last}" if last else "")])
+    return Found(problems=[why + (f"{LAST_LINE}{last}" if last else "")])
 
 
 def last_line(log: Path) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -15,6 +16,8 @@ from mimo_convert.files import check_can_write, write_whole
 from mimo_convert.numbers_text import size
 from mimo_convert.own_files import read_own
 from mimo_nightly.files.lock import locked
+from mimo_nightly.notify.outbox import Outbox
+from mimo_nightly.show.not_sent import not_sent
 from mimo_nightly.show.page import as_html
 from quantize.errors import InputError
 from runtime_check.report.json_report import report_of
@@ -45,17 +48,19 @@ def nightly(config: Config, names: Sequence[str], tell: Callable[[str], None]) -
         for target in targets:
             if (since := target.compare_since) > now():
                 tell(f"{target.name}: compare_since is {since}: until then, no run is compared with others")
+        for line in not_sent(history):
+            tell(line)
         run, done = begin_or_resume(history, config, names, tell)
         folder = run_folder(config, run)
         for target in targets:
             if target.name not in done:
                 done[target.name] = check(target, run, config, folder, history)
-                history.record(done[target.name])
+                record(done[target.name], history, config)
                 write_page(history, config)
             yield done[target.name]
         history.finish(run, now())
-        write_page(history, config)
         prune(history, config, tell)
+        write_page(history, config)
 
 
 def begin_or_resume(
@@ -108,6 +113,16 @@ def check(target: Target, run: int, config: Config, folder: Path, history: Histo
     return evaluate(report, result, target.gates, target.tolerance, target.compare_since, history)
 
 
+def record(result: TargetResult, history: History, config: Config) -> None:
+    """Record a result, and the change of state that it makes, if somebody is to be told of it."""
+    outbox = Outbox(history)
+    with history.transaction():
+        change = outbox.change_of(result) if config.notify else None
+        history.record(result)
+        if change:
+            outbox.add(change)
+
+
 def prune(history: History, config: Config, tell: Callable[[str], None]) -> None:
     """Delete reports of old runs, if the config limits how long they stay. One that cannot be deleted is no reason to
     fail."""
@@ -140,7 +155,8 @@ def versions_of(target: Target) -> dict[str, str]:
 
 def write_page(history: History, config: Config) -> None:
     """Write the page of all targets from the history."""
-    page = as_html(history, [target.name for target in config.targets])
+    names = [target.name for target in config.targets]
+    page = as_html(history, names, lambda report: os.path.isfile(config.pages / report))
     write_whole(index_of(config), page.encode())
 
 

@@ -1,4 +1,4 @@
-"""SQL tables of a history: a row per run, per target in it, and per stage of each file on a clip."""
+"""SQL tables of a history: a row per run, per target in it, per stage of each file on a clip, per change of state."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from mimo_convert.files import check_regular
 from quantize.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 SQLITE = b"SQLite format 3\0"  # how such a file begins
 TODO = "give another file, or move this one away"
 
@@ -28,7 +28,17 @@ TABLES = (
     PRIMARY KEY (run, target, file, clip, stage),
     FOREIGN KEY (run, target) REFERENCES targets
 )""",
+    """CREATE TABLE notifications (
+    run INTEGER NOT NULL, target TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL,
+    tried TEXT NOT NULL, failure TEXT NOT NULL, sent TEXT NOT NULL,
+    PRIMARY KEY (run, target),
+    FOREIGN KEY (run, target) REFERENCES targets
+)""",
 )
+RUNS, TARGETS, STAGES, NOTIFICATIONS = TABLES
+MOST_RUNS = 1 << 53
+TIMES = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?"
+TIME = "a time such as 2026-11-21T03:00:00Z"
 INDEX = "CREATE INDEX runs_of_targets ON targets (target)"  # from there, the primary key of stages leads on
 
 

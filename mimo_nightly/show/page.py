@@ -3,7 +3,7 @@
 The page is page.html.j2 within runtime_check's base.html.j2.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import groupby
@@ -37,16 +37,18 @@ from .figures import (
     state_word,
     worst_figures,
 )
+from .not_sent import not_sent
 from .sparklines import line, strip
 
 REASONS = 20  # of one target, that are shown at once
 FIRST_REASONS = 3  # of them in the banner
 
 
-def as_html(history: History, names: Sequence[str]) -> str:
+def as_html(history: History, names: Sequence[str], is_there: Callable[[str], bool] = bool) -> str:
     """The page for the targets of these names, in order, deterministic.
 
-    Links to reports are relative to the pages' folder. Other targets of the history are listed at the end.
+    Links to reports, as far as they are still there, are relative to the pages' folder. Other targets of the history
+    are listed at the end.
     """
     runs = history.runs()
     views = [TargetView(f"target-{number}", name, runs[-RUNS:], history) for number, name in enumerate(names, 1)]
@@ -60,6 +62,8 @@ def as_html(history: History, names: Sequence[str]) -> str:
         retired=[RetiredView(name, since(history, name)) for name in history.targets() if name not in names],
         last=finished[-1] if finished else None,
         unfinished=runs[-1] if runs and not runs[-1].finished else None,
+        is_there=is_there,
+        not_sent=safe(not_sent(history)),
         done=len(history.of_run(runs[-1].run)) if runs else 0,
         n_runs=len(runs),
         RUNS=min(RUNS, len(runs)),

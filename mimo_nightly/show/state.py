@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 from mimo_convert.command.outcome import BAD_INPUT, GATE_FAILED, PASSED
 from mimo_nightly.history import FAILED, UNCHECKED, History, TargetResult
+from mimo_nightly.notify.outbox import Outbox
 
 from .figures import RUNS, duration, since, state_word
 
@@ -19,7 +20,8 @@ def newest(history: History, targets: Sequence[str]) -> dict[str, TargetResult |
 
 def as_json(history: History, targets: Sequence[str], *, runs: bool) -> str:
     """An object with `targets`: each with its state, since when, its last result and its last good run; with `runs`,
-    its last RUNS results with every stage."""
+    its last RUNS results with every stage. `notifications` are the newest RUNS changes of state that were to be told:
+    `sent`, or why the last attempt failed."""
 
     def of(target: str, last: TargetResult | None) -> dict[str, object]:
         now, good = since(history, target), history.last_good(target)
@@ -34,7 +36,8 @@ def as_json(history: History, targets: Sequence[str], *, runs: bool) -> str:
         return found | ({"runs": [asdict(one) for one in history.results_of_target(target, RUNS)]} if runs else {})
 
     found = [of(target, last) for target, last in newest(history, targets).items()]
-    return json.dumps({"schema": "mimo-check history 1", "targets": found}, indent=1)
+    told = [asdict(change) for change in Outbox(history).newest(RUNS)]
+    return json.dumps({"schema": "mimo-check history 1", "targets": found, "notifications": told}, indent=1)
 
 
 def stale(history: History, targets: Sequence[str], max_age: float, now: datetime | None = None) -> Iterator[str]:

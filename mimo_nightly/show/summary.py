@@ -10,6 +10,7 @@ from mimo_nightly.history import FAILED, History, TargetResult
 
 from .changes import changes
 from .figures import RUNS, SIGNS, counted, known_before, moment, overall, printable_line, state_word, worst_figures
+from .not_sent import not_sent
 
 MOST_BYTES = 1_000_000  # GitHub takes 1024 × 1024 of one step, and fails it at more
 FOR_THE_TABLE = MOST_BYTES // 2
@@ -30,6 +31,8 @@ def as_markdown(results: Sequence[TargetResult], history: History) -> str:
     verdict = overall(words)
     paper = _Paper()
     paper.write(f"## {SIGNS[verdict]} {verdict}: {counted(words)}", "")
+    for line in not_sent(history):
+        paper.write(f"**{plain(line)}**", "")
     if results:
         paper.write(f"Run {results[0].run}, begun {moment(results[0].started)} UTC.", "", *HEAD)
     rows_missing = sum(not paper.has_taken(_row(result, history), most=FOR_THE_TABLE) for result in results)
@@ -67,12 +70,12 @@ def _row(result: TargetResult, history: History) -> str:
     word = state_word(result.state, result.scope)
     problem = plain(result.problems[0].text, LONGEST_CELL) if result.problems else NOTHING
     figures = "<br>".join(f"{figure.metric.name} {figure.text}" for figure in worst_figures(result))
-    changed = "<br>".join(plain(what, LONGEST_CELL) for what in _changed(result, history))
+    changed = "<br>".join(plain(what, LONGEST_CELL) for what in changed_in(result, history))
     cells = plain(result.target), f"{SIGNS[word]} {word}", problem, figures or NOTHING, changed or NOTHING
     return f"| {' | '.join(cells)} |"
 
 
-def _changed(result: TargetResult, history: History) -> Iterator[str]:
+def changed_in(result: TargetResult, history: History) -> Iterator[str]:
     """Changes since the last good run for a failed target, else since the run before."""
     before = known_before(history.results_of_target(result.target, RUNS), result.run)
     good = history.last_good(result.target)

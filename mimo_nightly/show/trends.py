@@ -29,6 +29,7 @@ from .figures import (  # fmt: skip
     worst,
     worst_figures,
 )
+from .not_sent import not_sent
 from .sparklines import blocks
 
 WIDTH = 100
@@ -82,6 +83,7 @@ def _of_all(history: History, targets: Sequence[str]) -> Iterator[str]:
     yield f"{len(runs)} runs since {runs[0].started[:DAY]}; words, cosine and KL are the worst of the last."
     if not runs[-1].finished:
         yield f"Run {runs[-1].run}, begun {moment(runs[-1].started)} UTC, has not finished."
+    yield from map(printable_line, not_sent(history))
 
 
 def _changes(results: Sequence[TargetResult], one: TargetResult) -> list[str]:

@@ -15,6 +15,7 @@ import soundfile
 
 from mimo_convert.write.chunks import CHUNK_WEIGHTS
 from mimo_nightly.history import FAILED, PASSED, UNCHECKED, FileRow, History, Problem, StageRow, TargetResult
+from mimo_nightly.notify.outbox import Change, Outbox
 from runtime_check.audio.clips import read_clip
 from runtime_check.run.activations import GREEDY, RESPONSE, Activations
 from runtime_check.run.system import Task
@@ -124,6 +125,10 @@ class Seeds:
                     history.record(self.found(target, state, run, started))
                 if run < 4:
                     history.finish(run, started)
+                if run == 3:
+                    outbox, change = Outbox(history), Change(run, "fallen", "PASS", "FAIL")
+                    outbox.add(change)
+                    outbox.set_failed([change], started, "hooks.example.org: HTTP 404 Not Found")
 
     @staticmethod
     def found(target: str, state: str, run: int, started: str) -> TargetResult:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_convert.threads import default_threads
-from mimo_nightly.config import Target, read_config
+from mimo_nightly.config import Notify, Target, read_config
 from mimo_nightly.config_schema import UNITS, seconds
 from mimo_nightly.regression import METRICS
 from quantize.errors import InputError
@@ -99,6 +99,14 @@ def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
         ("[tolerance]\ncos_mean = -1\n" + TARGET + REFERENCE, ": [tolerance]: cos_mean is -1; expected a number of at"),
         ("[tolerance]\ncos_men = 1\n" + TARGET + REFERENCE, "[tolerance]: has the unknown key 'cos_men'; did you mean"),
         ("history = 3\n" + TARGET + REFERENCE, "nightly.toml: history is 3; expected text in quotes"),
+        ("notify.command = 'mail'\n" + TARGET + REFERENCE, "[notify]: command is 'mail'; expected a list of a program"),
+        ("notify.command = []\n" + TARGET + REFERENCE, "[notify]: command is []; expected a list of a program and its"),
+        ("notify.command = ['a', 1]\n" + TARGET + REFERENCE, "[notify]: command is ['a', 1]; expected a list of a"),
+        ("notify.command = ['', 'a']\n" + TARGET + REFERENCE, "[notify]: command is ['', 'a']; expected a list of a"),
+        ("[notify]\n" + TARGET + REFERENCE, "[notify]: has neither command nor webhook_env; expected one of them"),
+        ("[notify]\ncommand = ['a']\nwebhook_env = 'B'\n" + TARGET + REFERENCE, "[notify]: has both command and webho"),
+        ("[notify]\nwebhook_env = 'B'\ntranscripts = 1\n" + TARGET + REFERENCE, "transcripts is 1; expected true or f"),
+        ("[notify]\nurl = 'x'\n" + TARGET + REFERENCE, "[notify]: has the unknown key 'url'; expected one of command"),
         ("page = 'x'\n" + TARGET + REFERENCE, "nightly.toml: has the unknown key 'page'; did you mean 'pages'?"),
     ],
 )  # fmt: skip
@@ -107,6 +115,37 @@ def test_a_mistake_is_one_line_that_says_where_and_what(tmp_path: Path, text: st
         read(tmp_path, text)
     assert str(error.value).startswith(f"{tmp_path}/nightly.toml: ")
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("webhook_env = '{}'", "[notify]: webhook_env is not the name of an environment variable; expected such as"),
+        ("webhook_env = ['{}']", "[notify]: webhook_env is not the name of an environment variable"),
+        ("webhook = '{}'", "[notify]: has the unknown key 'webhook'; did you mean 'webhook_env'?"),
+        ("webhook_env = 'A'\ntranscripts = '{}'", "[notify]: transcripts is '"),
+        ("'{}' = 1", "[notify]: has the unknown key '"),
+        ("", "[notify]: is not a table; expected command, a program and its arguments, or webhook_env"),
+    ],
+)  # fmt: skip
+def test_a_url_in_the_place_of_its_variable_is_not_shown(tmp_path: Path, text: str, says: str) -> None:
+    """But as the value or name of another key."""
+    url = "https://hooks.example.org/services/verySecretPart"
+    table = f"[notify]\n{text.format(url)}\n" if text else f"notify = '{url}'\n"
+    with pytest.raises(InputError) as error:
+        read(tmp_path, table + TARGET + REFERENCE)
+    assert str(error.value).startswith(f"{tmp_path}/nightly.toml: {says}")
+    assert ("verySecretPart" in str(error.value)) == says.endswith("'")
+
+
+def test_somebody_is_told_if_the_config_says_so(tmp_path: Path) -> None:
+    for text, notify in (
+        ("", None),
+        ("[notify]\ncommand = ['mail', '-s', '']\n", Notify(("mail", "-s", ""), "", transcripts=False)),
+        ("[notify]\nwebhook_env = 'HOOK_1'\ntranscripts = true\n", Notify((), "HOOK_1", transcripts=True)),
+    ):
+        read(tmp_path, text + TARGET + REFERENCE)
+        assert read_config(tmp_path / "nightly.toml").notify == notify
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
@@ -174,7 +213,10 @@ KEYS = ["name", "file", "tokenizer", "repo", "revision", "reference", "checkpoin
         "language", "timeout", "threads", "repack", "tolerance", "gates", "compare_since"]  # fmt: skip
 
 
-@given(st.dictionaries(st.sampled_from(KEYS), TOML, max_size=3), st.dictionaries(st.text(max_size=5), TOML, max_size=1))
+@given(
+    st.dictionaries(st.sampled_from(KEYS), TOML, max_size=3),
+    st.dictionaries(st.just("notify") | st.text(max_size=5), TOML, max_size=1),
+)
 def test_any_value_at_any_key_is_taken_or_one_line(own: dict[str, object], top: dict[str, object]) -> None:
     """As the parser gives them: TOML text of them is the parser's business."""
     values = {"target": [{"name": "a", "file": "f.gguf", "reference": "r", **own}], **top}

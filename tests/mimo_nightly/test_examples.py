@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mimo_commands.check import main
-from mimo_nightly.config import read_config
+from mimo_nightly.config import Notify, read_config
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 COMMAND = re.compile(r"mimo-check (nightly [^>|\n]*)")  # without what the shell makes of its output
@@ -42,10 +42,20 @@ def test_the_config_is_one() -> None:
         ("q4_k", True, 2700), ("q8_0-v1", True, 2700), ("local-f16", False, 10800),
     ]  # fmt: skip
     assert config.targets[0].gates["transcript"] == {"error_rate": 0.05}
+    assert config.notify == Notify((), "MIMO_WEBHOOK", transcripts=False)
 
 
 def in_yaml(name: str) -> Any:
     return yaml.safe_load((EXAMPLES / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["github-actions.yml", "gitlab-ci.yml", "mimo-nightly.service", "crontab"])
+def test_it_says_where_the_secrets_come_from(name: str) -> None:
+    text = (EXAMPLES / name).read_text()
+    config = read_config(EXAMPLES / "nightly.toml")
+    assert config.notify
+    for variable in ("HF_TOKEN", config.notify.webhook_env):
+        assert variable in text
 
 
 def test_github_keeps_the_history_of_bad_nights_too() -> None:

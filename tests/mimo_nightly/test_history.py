@@ -24,8 +24,10 @@ from mimo_nightly.history import (
     StageRow,
     TargetResult,
 )
+from mimo_nightly.notify.outbox import Change, Outbox
 from mimo_nightly.regression import METRICS
 from mimo_nightly.show.page import as_html
+from mimo_nightly.show.state import as_json
 from mimo_nightly.show.summary import as_markdown
 from mimo_nightly.show.trends import as_text
 from quantize.errors import InputError
@@ -146,13 +148,16 @@ def test_another_file_is_no_history(tmp_path: Path) -> None:
 
 
 def recorded(folder: Path) -> Path:
-    """A history of two runs of a target."""
+    """A history of two runs of a target, of which nobody could be told."""
     path = folder / "history.sqlite"
     with closing(History(path)) as history:
         for state in (PASSED, FAILED):
             run = history.begin("2026-11-21T03:00:00Z", "ff" * 32)
             history.record(result(run, state))
             history.finish(run, "2026-11-21T03:10:00Z")
+        outbox, change = Outbox(history), Change(2, "asr", "PASS", "FAIL")
+        outbox.add(change)
+        outbox.set_failed([change], "2026-11-21T03:11:00Z", "hooks.example.org: HTTP 404 Not Found")
     return path
 
 
@@ -165,7 +170,7 @@ def change(path: Path, *statements: str, values: tuple[object, ...] = ()) -> Non
 def look(path: Path) -> str:
     """All that is made of a history."""
     with closing(History(path)) as history:
-        page = as_html(history, ["asr", "new"]) + as_text(history)
+        page = as_html(history, ["asr", "new"]) + as_text(history) + as_json(history, ["asr"], runs=True)
         page += "".join(as_text(history, target) for target in history.targets())
         for name, metric in METRICS.items():
             history.best("asr", name, metric.more_is_better)
@@ -195,9 +200,13 @@ def look(path: Path) -> str:
         ("UPDATE stages SET stage = x'00' WHERE stage = 'transcript'", "stage is b'\\x00'; expected text"),
         ("DELETE FROM runs", "target 'asr': the run is not in the table runs; expected a row for it"),
         ("DROP TABLE stages", "is a database of another kind"),
+        ("DROP TABLE notifications", "is a database of another kind"),
         ("ALTER TABLE stages ADD COLUMN more", "is a database of another kind"),
         ("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END", "is a database of another kind"),
-        ("PRAGMA user_version = 3", "is a history of format 3; expected 2"),
+        ("UPDATE notifications SET after = 'fine'", "after is 'fine'; expected PASS or FAIL or NOT CHECKED or HEADER"),
+        ("UPDATE notifications SET tried = 'lately'", "tried is 'lately'; expected a time such as"),
+        ("UPDATE notifications SET failure = x'00'", "failure is b'\\x00'; expected text"),
+        ("PRAGMA user_version = 4", "is a history of format 4; expected 3"),
     ],
 )  # fmt: skip
 def test_a_row_that_is_none_is_one_line(tmp_path: Path, change_of: str, says: str) -> None:
@@ -212,6 +221,7 @@ COLUMNS = [(table, column) for table, columns in {
     "runs": ("started", "finished", "config_sha256"),
     "targets": ("run", "target", "started", "seconds", "state", "scope", "problems", "files", "versions", "report"),
     "stages": ("run", "target", "file", "clip", "stage", "role", "kind", *METRIC_FIELDS, "passed"),
+    "notifications": ("run", "target", "before", "after", "tried", "failure", "sent"),
 }.items() for column in columns]  # fmt: skip
 WHATEVER = (
     st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.binary(max_size=5)

@@ -1,4 +1,4 @@
-"""A history of format 1, which versions before 0.7 wrote, becomes one of format 2: all of it, once, with a copy."""
+"""A history that an earlier version wrote becomes one of the current format: all of it, once, with a copy."""
 
 import json
 import os
@@ -16,6 +16,7 @@ import pytest
 
 from mimo_nightly import migration
 from mimo_nightly.history import FAILED, HEADER, METRIC_FIELDS, PASSED, UNCHECKED, WHOLE, History, Problem
+from mimo_nightly.notify.outbox import Outbox
 from mimo_nightly.regression import METRICS
 from mimo_nightly.show.page import as_html
 from mimo_nightly.show.summary import as_markdown
@@ -92,8 +93,16 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def copy_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.format-1")
+def copy_of(path: Path, version: int = 1) -> Path:
+    return path.with_name(f"{path.name}.format-{version}")
+
+
+def make_format_2(path: Path) -> None:
+    """What mimo-check 0.7.0 would have made of it."""
+    History(path).close()
+    copy_of(path).unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DROP TABLE notifications; PRAGMA user_version = 2; VACUUM;")
 
 
 def rows_of(path: Path, query: str) -> list[Row]:
@@ -192,6 +201,33 @@ def test_an_empty_history_is_changed_too(tmp_path: Path) -> None:
         assert len(history.runs()) == 1
 
 
+def test_format_2_gets_a_table_and_keeps_every_row(path: Path) -> None:
+    make_format_2(path)
+    before, tables = path.read_bytes(), ("runs", "targets", "stages")
+    rows = [rows_of(path, f"SELECT * FROM {table} ORDER BY rowid") for table in tables]
+    with closing(History(path)) as history:
+        assert Outbox(history).pending() == []
+    assert [rows_of(path, f"SELECT * FROM {table} ORDER BY rowid") for table in tables] == rows
+    assert rows_of(path, "PRAGMA user_version") == [(FORMAT,)]
+    assert rows_of(copy_of(path, 2), "PRAGMA user_version") == [(2,)]
+    assert sorted(one.name for one in path.parent.iterdir()) == [path.name, copy_of(path, 2).name]
+    path.write_bytes(before)
+    copy_of(path, 2).unlink()
+    path.chmod(0o400)
+    with closing(History(path, read_only=True)) as history:
+        assert Outbox(history).pending() == []
+    assert path.read_bytes() == before
+
+
+def test_what_only_reads_a_history_changes_nothing(path: Path) -> None:
+    before = path.read_bytes()
+    with closing(History(path, read_only=True)) as history:
+        assert [one.run for one in history.results_of_target("asr")] == [1, 2, 3, 4, 5, 6]
+        history.begin("2026-11-08T03:00:00Z", "")
+    assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
 # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -261,7 +297,7 @@ def test_a_history_that_may_only_be_read_is_one_line(path: Path, monkeypatch: py
     monkeypatch.setattr("sqlite3.connect", read_only)
     check_one_line(
         path,
-        r"is a history of format 1, and cannot be made one of format 2: attempt to write a readonly database; "
+        r"is a history of format 1, and cannot be made one of format 3: attempt to write a readonly database; "
         r"give it to a user who may write it",
     )
     assert [one.name for one in path.parent.iterdir()] == [path.name]

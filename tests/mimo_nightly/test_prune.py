@@ -1,5 +1,6 @@
 """Old reports go, what proves today's state stays, and nothing that this tool did not make is touched."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta, timezone
@@ -8,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from mimo_nightly.history import History
+from mimo_nightly.process import Found
 from mimo_nightly.prune import KINDS, Old, delete, old_files, runs_to_keep
 
 from . import made_up
+from .nightly_runs import run as run_nightly
+from .nightly_runs import toml
 
 NOW = made_up.begun(made_up.RUNS).replace(tzinfo=timezone.utc) + timedelta(hours=1)
 DAY = 86_400.0
@@ -61,6 +65,26 @@ def test_files_are_deleted_with_folders_that_are_empty_then(history: History, pa
     assert "2" in left
     assert str(made_up.RUNS) in left
     assert len(left) < made_up.RUNS
+
+
+def test_the_page_leads_to_what_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = made_up.history(tmp_path)
+    for run in made.runs():
+        folder = tmp_path / "pages" / "runs" / str(run.run)
+        folder.mkdir(parents=True)
+        for result in made.of_run(run.run):
+            for kind in KINDS:
+                (folder / f"{result.target}.{kind}").touch()
+    made.close()
+    config = tmp_path / "nightly.toml"
+    targets = [toml({"name": name, "file": "a.gguf", "reference": "r"}) for name in (made_up.GOOD, made_up.FALLEN)]
+    config.write_text("".join(["keep = '1 d'\n", *targets]))
+    monkeypatch.setattr("mimo_nightly.run.check_in_subprocess", lambda job: Found())
+    assert run_nightly("nightly", config).status == 2
+    page = (tmp_path / "pages/index.html").read_text()
+    links = re.findall('href="(runs/[^"]+)"', page)
+    assert 4 < len(links) < 2 * made_up.RUNS
+    assert [link for link in links if not (tmp_path / "pages" / link).exists()] == []
 
 
 def test_what_a_link_leads_to_is_not_touched(history: History, tmp_path: Path) -> None:

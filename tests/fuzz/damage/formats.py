@@ -226,7 +226,7 @@ def edit_history(choose: Random, path: Path) -> None:
         if what == 1:
             connection.executescript(choose.choice(HARM))
             return
-        table = choose.choice(["runs", "targets", "targets", "targets", "stages", "stages"])
+        table = choose.choice(["runs", "targets", "targets", "targets", "stages", "stages", "notifications"])
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         if not columns:  # the table is gone
             return

@@ -265,7 +265,8 @@ def report(e: Edits, s: Seeds) -> Case:
 
 CONFIG = {
     "history": "history.sqlite", "pages": "pages", "cache": "cache", "timeout": "45 min", "threads": 2, "repack": "off",
-    "tolerance": {"cos_mean": 0.002, "rel_rmse": 0.02},
+    "tolerance": {"cos_mean": 0.002, "rel_rmse": 0.02}, "keep": "90 d",
+    "notify": {"command": ["true", "of nightly runs"], "transcripts": True},
     "target": [
         {
             "name": "good", "file": "a.gguf", "tokenizer": "b.gguf", "reference": "r.safetensors",
