@@ -197,7 +197,8 @@ def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
     if o.destination:
         from mimo_publish.publication import check_beforehand  # late: it takes 30 MB
 
-        check_beforehand(opened.out, o.destination, claims)
+        names = [plan.file_name for request in opened.requests for plan in request.plans]
+        check_beforehand(opened.out, names, o.destination, claims)
     if not o.checked:
         return None
     clips = find_clips([o.audio])

@@ -15,7 +15,9 @@ from mimo_families.opening import find_reference
 from mimo_families.registry import UPGRADES, families, system_of
 from mimo_publish.card import SUMS, as_card
 from mimo_publish.destination import Destination
-from mimo_publish.publication import check_beforehand, checked_files, publication, publish
+from mimo_publish.publication import check_beforehand, check_card_covers, checked_files, publication, publish
+from mimo_publish.upload.changes import LocalFile
+from mimo_publish.upload.remote import Remote
 from quantize.errors import InputError
 from runtime_check.audio.manifests import find_clips
 from runtime_check.report.json_report import json_text, read_report
@@ -50,21 +52,38 @@ class PublishOptions:
 
 
 def run(o: PublishOptions, claims: Claims) -> int:
-    """Check the files, or read an earlier report, and publish them; returns the exit status."""
+    """Check the files, or read an earlier report, and publish them, or their card alone; returns the exit status."""
     o.outputs.check()
-    paths, files = gguf_files(o.folder), OpenFiles(families())
+    to, files = o.destination, OpenFiles(families())
+    paths = gguf_files(o.folder, may_be_elsewhere=to.card_only and o.report is not None)
     for path in paths:
         claims.reads("DIR", path)
-    check_beforehand(o.folder, o.destination, claims, dry_run=o.dry_run)
+    names = names_in(o.report) if to.card_only and o.report else [path.name for path in paths]
+    remote = check_beforehand(o.folder, names, to, claims, dry_run=o.dry_run)
+    if to.card_only:
+        names = published(names, remote)
+        paths = [path for path in paths if path.name in names]
     if o.report:
-        report = earlier_report(o.report, paths, files, o.destination)
-        with as_a_report_should_be(o.report):
-            o.outputs.write(report)
+        report = earlier_report(o, o.report, names, paths, remote, files)
     else:
+        if to.card_only:
+            check_card_covers(remote, to, local_files(paths, files))
         report = check_files(o, paths, files)
-        report = replace(report, publication=publication(report, o.destination))
         o.outputs.write(report)
-    return publish(report, o.folder, o.destination, files, claims, tell, dry_run=o.dry_run)
+    return publish(report, o.folder, to, files, claims, tell, dry_run=o.dry_run)
+
+
+def published(names: Sequence[str], remote: Remote) -> list[str]:
+    """The names of files that are in the repository; the others are told."""
+    for name in names:
+        if name not in remote.files:
+            tell(f"{name} is not in {remote.repo}, and the card will not mention it")
+    return [name for name in names if name in remote.files]
+
+
+def local_files(paths: Sequence[Path], files: OpenFiles) -> list[LocalFile]:
+    """Files with the hashes that they have now."""
+    return [LocalFile(path.name, path, path.stat().st_size, files.sha256(path)) for path in paths]
 
 
 def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> Report:
@@ -82,15 +101,16 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
     with results.as_far_as_possible():
         for checked in validate(inputs, systems, files, o.threads):
             results.add(checked.check)
-    return results.report()
+    report = results.report()
+    return replace(report, publication=publication(report, o.destination))
 
 
-def gguf_files(folder: Path) -> list[Path]:
-    """The GGUF files of a folder, sorted. Raises InputError if there are none."""
+def gguf_files(folder: Path, *, may_be_elsewhere: bool = False) -> list[Path]:
+    """The GGUF files of a folder, sorted. Raises InputError if there are none, unless they `may_be_elsewhere`."""
     if not folder.is_dir():
         raise InputError(folder, "is not a folder", expected="a folder with GGUF files")
     files = sorted(folder.glob("*.gguf"))
-    if not files:
+    if not files and not may_be_elsewhere:
         raise InputError(folder, "holds no GGUF files", todo="make some with mimo-convert")
     for file in files:
         if "\\" in file.name or not file.name.isprintable():  # nor is what is not UTF-8
@@ -145,25 +165,42 @@ def checkpoint_of(file: Path, files: OpenFiles) -> str:
     return f"{told.repo}@{told.revision}" if told.revision else told.repo
 
 
-def earlier_report(path: Path, paths: Sequence[Path], files: OpenFiles, to: Destination) -> Report:
-    """What the report of an earlier `--json` says of these files, unchanged, with their publication; it may be about
-    others, too.
+def names_in(path: Path) -> list[str]:
+    """The GGUF files that an earlier report is about. Raises InputError if it is not a report."""
+    with as_a_report_should_be(path):
+        return [file.name for file in checked_files(read_report(path, UPGRADES), Path())]
+
+
+def earlier_report(
+    o: PublishOptions, path: Path, names: Sequence[str], paths: Sequence[Path], remote: Remote, files: OpenFiles
+) -> Report:
+    """What the report of an earlier `--json` says of the files of these names, unchanged, with their publication; it
+    may be about others, too. Of a card alone, the files are those on the Hub, otherwise those at `paths`.
 
     Raises InputError if it is not a report, or does not cover a file.
     """
     with as_a_report_should_be(path):
-        report = only_files(read_report(path, UPGRADES), {file.name for file in paths})
+        report = only_files(read_report(path, UPGRADES), set(names))
+    if o.destination.card_only:
+        check_card_covers(remote, o.destination, checked_files(report, Path()))
+    else:
+        check_hashes(report, path, paths, files)
+    with as_a_report_should_be(path):
+        report = replace(report, publication=publication(report, o.destination))
+        as_card(report, o.destination.template)
+        json_text(report)  # it is published, too
+        o.outputs.write(report)
+    return report
+
+
+def check_hashes(report: Report, path: Path, paths: Sequence[Path], files: OpenFiles) -> None:
+    """Raise InputError unless the report, of the file `path`, is about each of these files."""
     checked = {file.name: file.sha256 for file in checked_files(report, Path())}
     for file in paths:
         if file.name not in checked:
             raise InputError(file, f"was not run for {path}", todo="leave out --report to check it now")
         if files.sha256(file) != checked[file.name]:
             raise InputError(file, f"is not the file that {path} is about", todo="leave out --report to check it now")
-    with as_a_report_should_be(path):
-        report = replace(report, publication=publication(report, to))
-        as_card(report, to.template)
-        json_text(report)  # it is published, too
-    return report
 
 
 @contextmanager
