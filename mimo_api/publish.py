@@ -58,13 +58,17 @@ def run(o: PublishOptions, claims: Claims) -> int:
     paths = gguf_files(o.folder, may_be_elsewhere=to.card_only and o.report is not None)
     for path in paths:
         claims.reads("DIR", path)
-    names = names_in(o.report) if to.card_only and o.report else [path.name for path in paths]
+    earlier = read_earlier(o.report) if o.report else None
+    names = [path.name for path in paths]
+    if to.card_only and earlier and o.report:
+        with as_a_report_should_be(o.report):
+            names = [file.name for file in checked_files(earlier, Path())]
     remote = check_beforehand(o.folder, names, to, claims, dry_run=o.dry_run)
     if to.card_only:
         names = published(names, remote)
         paths = [path for path in paths if path.name in names]
-    if o.report:
-        report = earlier_report(o, o.report, names, paths, remote, files)
+    if earlier and o.report:
+        report = earlier_report(o, o.report, earlier, names, paths, remote, files)
     else:
         if to.card_only:
             check_card_covers(remote, to, local_files(paths, files))
@@ -165,22 +169,23 @@ def checkpoint_of(file: Path, files: OpenFiles) -> str:
     return f"{told.repo}@{told.revision}" if told.revision else told.repo
 
 
-def names_in(path: Path) -> list[str]:
-    """The GGUF files that an earlier report is about. Raises InputError if it is not a report."""
+def read_earlier(path: Path) -> Report:
+    """The report of an earlier `--json`. Raises InputError if it is not one."""
     with as_a_report_should_be(path):
-        return [file.name for file in checked_files(read_report(path, UPGRADES), Path())]
+        return read_report(path, UPGRADES)
 
 
 def earlier_report(
-    o: PublishOptions, path: Path, names: Sequence[str], paths: Sequence[Path], remote: Remote, files: OpenFiles
-) -> Report:
-    """What the report of an earlier `--json` says of the files of these names, unchanged, with their publication; it
-    may be about others, too. Of a card alone, the files are those on the Hub, otherwise those at `paths`.
+    o: PublishOptions, path: Path, whole: Report, names: Sequence[str], paths: Sequence[Path], remote: Remote,
+    files: OpenFiles,
+) -> Report:  # fmt: skip
+    """What the report of an earlier `--json`, in the file `path`, says of the files of these names, unchanged, with
+    their publication. Of a card alone, they are those on the Hub, otherwise those at `paths`.
 
-    Raises InputError if it is not a report, or does not cover a file.
+    Raises InputError if the report does not cover a file, or nothing can be made of it.
     """
     with as_a_report_should_be(path):
-        report = only_files(read_report(path, UPGRADES), set(names))
+        report = only_files(whole, set(names))
     if o.destination.card_only:
         check_card_covers(remote, o.destination, checked_files(report, Path()))
     else:

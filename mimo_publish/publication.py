@@ -104,8 +104,8 @@ def check_card_covers(remote: Remote, to: Destination, described: Sequence[Local
     """
     on_card = described_in(remote)
     if not described:
-        expected = f"the report of {', '.join(on_card) or 'published GGUF files'}"
-        raise InputError("--card-only", f"there is no report of a file that is in {remote.repo}", expected=expected)
+        expected = ", ".join(on_card) or "files that are published"
+        raise InputError("--card-only", f"no file that was checked is in {remote.repo}", expected=expected)
     check_published(remote, described)
     names = {file.name for file in described}
     gone = {file.name for file in find_deletions(remote, to.delete, names_beside(names)).files}

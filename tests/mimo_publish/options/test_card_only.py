@@ -101,10 +101,7 @@ def test_what_was_never_published_gets_no_card(hub: Hub, folder: Path) -> None:
     hub.put(REPO, {"theirs.gguf": b"GGUF"})
     status, said = publish(folder, "--card-only")
     assert status == 2
-    assert (
-        f"--card-only: there is no report of a file that is in {REPO}; expected the report of published GGUF files"
-        in said
-    )
+    assert f"--card-only: no file that was checked is in {REPO}; expected files that are published" in said
 
 
 def test_without_a_report_files_are_compared_with_the_hub_before_they_are_checked(hub: Hub, folder: Path) -> None:
