@@ -175,6 +175,14 @@ def test_metadata_that_the_hub_refuses_is_told(hub: Hub, folder: Path) -> None:
     assert messages(hub) == ["initial commit"]
 
 
+@pytest.mark.parametrize("response", [b"[]", b'{"objects": []}', b'{"objects": {}}', b"{"])
+def test_a_response_that_makes_no_sense_is_one_line(hub: Hub, files: list[LocalFile], response: bytes) -> None:
+    hub.before = always(Fault(json=response), "batch")
+    said = failure(lambda: publish(files))
+    assert said.startswith(f"{REPO}: ")
+    assert messages(hub) == ["initial commit"]
+
+
 @pytest.mark.parametrize("small", [0, 10_000_000])
 @pytest.mark.parametrize("change", ["same size", "longer", "gone"])
 def test_a_file_that_changed_since_it_was_checked_is_not_published(
