@@ -244,8 +244,8 @@ def finish(new: Prepared, to: Destination, made: Published, tell: Tell) -> bool:
     Raises InputError, which says that they are published.
     """
     gone = new.deletions.files
-    if gone:
-        show(f"{new.deletions.summary} deleted; revision {new.remote.head} still has them: {way_back(new.remote)}")
+    if gone and not made.pull_request:
+        show(f"deleted {new.deletions.summary}; still in the revision before, {way_back(new.remote)}")
     problems = verify(to.repo, made.commit, new.files, gone)
     for problem in problems:
         show(f"✗ {problem}")

@@ -65,11 +65,13 @@ def upload(
     """
     check_visibility(remote, to.private)
     files = [change.file for change in changes if change.kind != UNCHANGED]
-    if not files and not deleted:
-        tell(f"{remote.repo}: all files are up to date, nothing is uploaded")
-        return Published(remote.head)
     new = Upload(remote, to, files, deleted, message)
     with raising_input_error(remote.repo, "cannot be published"), bars_only_on_a_terminal():
+        if not files and not deleted:
+            tell(f"{remote.repo}: all files are up to date, nothing is uploaded")
+            if remote.new_branch:
+                create_branch(remote.repo, remote.revision, remote.head, tell)
+            return Published(remote.head)
         parent = remote.head or create(remote.repo, to.private, tell)
         additions = [send(new, file, tell) for file in files]
         if remote.new_branch:

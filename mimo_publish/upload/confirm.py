@@ -64,6 +64,8 @@ def agree(changes: Sequence[Change], deletions: Deletions, remote: Remote, to: D
     sent = [change.file for change in changes if change.kind != UNCHANGED]
     if sent and not to.yes:
         ask(f"Upload {counted([file.size for file in sent])}, in one commit?")
+    elif remote.new_branch and not to.yes:
+        ask(f"Create the branch {to.revision} at {remote.head[:7]}?")
     if not agreed:
         ask(f"Delete {deletions.summary}, in the same commit? Revision {remote.head} will still have them.")
 

@@ -90,5 +90,5 @@ def is_agreed(deletions: Deletions, to: Destination) -> bool:
 
 
 def way_back(remote: Remote) -> str:
-    """Where deleted files are still to be found."""
-    return f"{constants.ENDPOINT}/{remote.repo}/tree/{remote.head}"
+    """The revision with the deleted files, and its page."""
+    return f"{remote.head}: {constants.ENDPOINT}/{remote.repo}/tree/{remote.head}"

@@ -47,6 +47,17 @@ def test_a_branch_that_is_missing_is_made_from_main_and_main_stays(hub: Hub, fol
     assert not [asked for asked in hub.asked[before:] if asked.method != "GET"], "it is there now"
 
 
+def test_a_branch_is_made_also_of_files_that_main_has(hub: Hub, folder: Path) -> None:
+    assert publish(folder)[0] == 0
+    status, said = publish(folder, "--revision", "v1-files", "--tag", "v1", yes=False)
+    assert status == 2
+    assert "--yes: there is no terminal to ask at" in said
+    assert publish(folder, "--revision", "v1-files", "--tag", "v1")[0] == 0
+    written = hub.written[REPO]
+    assert written.branches["v1-files"] == written.branches["main"][-1:]
+    assert written.tags == {"v1": written.commits[-1].commit}
+
+
 def test_no_branch_is_left_where_nothing_was_published(hub: Hub, folder: Path) -> None:
     hub.put(REPO, {"config.json": b"{}"})
     hub.before = lambda asked: 403 if asked.kind == "put" else None

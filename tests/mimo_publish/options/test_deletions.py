@@ -34,7 +34,7 @@ def test_files_are_deleted_in_the_same_commit_and_the_way_back_is_told(hub: Hub,
         ["old/mimo-asr-q3_k.gguf", "8.00", "kB", "deletes"],
         ["old/notes.txt", "1", "bytes", "deletes"],
     ]
-    assert f"3 files, 9.20 kB deleted; revision {old} still has them: {hub.url}/{REPO}/tree/{old}" in said
+    assert f"deleted 3 files, 9.20 kB; still in the revision before, {old}: {hub.url}/{REPO}/tree/{old}\n" in said
     snapshot = hub.snapshot(REPO, old)
     assert snapshot
     assert set(OLD) < set(snapshot.files)
