@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mimo_convert.listener import Progress
     from mimo_publish.destination import Destination
+    from mimo_publish.publication import PublishResult
     from quantize.errors import InputError
     from runtime_check.report.records import Report
     from runtime_check.report.results import Outputs
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .checking import CheckOptions, ReferenceOptions, check, make_reference
     from .conversion import Converted, ConvertOptions, convert
     from .cost import Cost
-    from .publication import Published, PublishOptions, publish
+    from .publication import PublishOptions, publish
     from .quantization import QuantizeOptions, quantize
     from .transcription import TranscribeOptions, transcribe
 
@@ -33,9 +34,10 @@ HOMES = {
     "mimo_api.quantization": ("QuantizeOptions", "quantize"),
     "mimo_api.checking": ("CheckOptions", "ReferenceOptions", "check", "make_reference"),
     "mimo_api.transcription": ("TranscribeOptions", "transcribe"),
-    "mimo_api.publication": ("Published", "PublishOptions", "publish"),
+    "mimo_api.publication": ("PublishOptions", "publish"),
     "mimo_convert.listener": ("Progress",),
     "mimo_publish.destination": ("Destination",),
+    "mimo_publish.publication": ("PublishResult",),
     "quantize.errors": ("InputError",),
     "runtime_check.report.records": ("Report",),
     "runtime_check.report.results": ("Outputs",),
@@ -45,7 +47,7 @@ HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
     "CheckOptions", "ConvertOptions", "Converted", "Cost", "Destination", "InputError", "Outputs", "Piece", "Progress",
-    "PublishOptions", "Published", "QuantizeOptions", "ReferenceOptions", "Report", "TranscribeOptions", "Transcript",
+    "PublishOptions", "PublishResult", "QuantizeOptions", "ReferenceOptions", "Report", "TranscribeOptions", "Transcript",
     "check", "convert", "make_reference", "publish", "quantize", "transcribe",
 ]  # fmt: skip
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mimo_convert.claims import Claims
-from mimo_convert.command.outcome import PASSED
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family, family_of
@@ -37,6 +37,9 @@ from runtime_check.run.validate import Inputs, validate
 from runtime_check.static.lint import lint
 
 from .cost import Cost, cost_of
+
+if TYPE_CHECKING:
+    from mimo_publish.publication import PublishResult
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,15 @@ class Opened:
 
 @dataclass(frozen=True)
 class Converted:
-    """What came of a conversion: the report, and whether the files were published (None: nobody asked)."""
+    """What came of a conversion: the report, and of the publication (None: nobody asked for one)."""
 
     report: Report
-    published: bool | None = None
+    published: "PublishResult | None" = None
 
     @property
     def passed(self) -> bool | None:
-        """False if a file failed, or was to be published and was not; None if not everything was compared."""
-        return False if self.published is False else self.report.passed
+        """False if a file failed, or did not arrive at the Hub; None if not everything was compared."""
+        return self.published.passed if self.published else self.report.passed
 
 
 def convert(
@@ -237,7 +240,8 @@ def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
     if o.destination:
         from mimo_publish.publication import check_beforehand  # late: it takes 30 MB
 
-        check_beforehand(opened.out, o.destination, claims)
+        names = [plan.file_name for request in opened.requests for plan in request.plans]
+        check_beforehand(opened.out, names, o.destination, claims)
     if not o.checked:
         return None
     clips = find_clips([o.audio])
@@ -275,5 +279,4 @@ def finish(o: ConvertOptions, opened: Opened, results: Results, claims: Claims) 
     report = results.report()
     report = replace(report, publication=publication(report, o.destination))
     o.outputs.write(report)
-    status = publish(report, opened.out, o.destination, opened.files, claims, tell)
-    return Converted(report, status == PASSED)
+    return Converted(report, publish(report, opened.out, o.destination, opened.files, claims, tell))

@@ -8,7 +8,6 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from mimo_convert.claims import Claims
-from mimo_convert.command.outcome import PASSED
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.provenance import provenance_of
@@ -18,8 +17,10 @@ from mimo_families.opening import find_reference
 from mimo_families.registry import UPGRADES, families, system_of
 from mimo_publish.card import SUMS, as_card
 from mimo_publish.destination import Destination
-from mimo_publish.publication import check_beforehand, checked_files, publication
+from mimo_publish.publication import PublishResult, check_beforehand, check_card_covers, checked_files, publication
 from mimo_publish.publication import publish as publish_files
+from mimo_publish.upload.changes import LocalFile
+from mimo_publish.upload.remote import Remote
 from quantize.errors import InputError
 from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import find_clips
@@ -54,18 +55,10 @@ class PublishOptions:
     dry_run: bool = False
 
 
-@dataclass(frozen=True)
-class Published:
-    """What came of a publication: the report, and whether all passed and arrived."""
-
-    report: Report
-    passed: bool
-
-
 def publish(
     options: PublishOptions, *, progress: OnProgress | None = None, message: OnMessage | None = None,
     claims: Claims | None = None,
-) -> Published:  # fmt: skip
+) -> PublishResult:  # fmt: skip
     """Check the files of a folder, or read an earlier report, and publish them.
 
     Raises InputError for files that cannot be checked, and what the Hub rejects.
@@ -74,22 +67,42 @@ def publish(
         return _publish(options, claims or Claims())
 
 
-def _publish(o: PublishOptions, claims: Claims) -> Published:
+def _publish(o: PublishOptions, claims: Claims) -> PublishResult:
     o.outputs.check()
-    paths, files = gguf_files(o.folder), OpenFiles(families())
+    to, files = o.destination, OpenFiles(families())
+    paths = gguf_files(o.folder, may_be_elsewhere=to.card_only and o.report is not None)
     for path in paths:
         claims.reads("DIR", path)
-    check_beforehand(o.folder, o.destination, claims, dry_run=o.dry_run)
-    if o.report:
-        report = earlier_report(o.report, paths, files, o.destination)
+    earlier = read_earlier(o.report) if o.report else None
+    names = [path.name for path in paths]
+    if to.card_only and earlier and o.report:
         with as_a_report_should_be(o.report):
-            o.outputs.write(report)
+            names = [file.name for file in checked_files(earlier, Path())]
+    remote = check_beforehand(o.folder, names, to, claims, dry_run=o.dry_run)
+    if to.card_only:
+        names = published(names, remote)
+        paths = [path for path in paths if path.name in names]
+    if earlier and o.report:
+        report = earlier_report(o, o.report, earlier, names, paths, remote, files)
     else:
+        if to.card_only:
+            check_card_covers(remote, to, local_files(paths, files))
         report = check_files(o, paths, files)
-        report = replace(report, publication=publication(report, o.destination))
         o.outputs.write(report)
-    status = publish_files(report, o.folder, o.destination, files, claims, tell, dry_run=o.dry_run)
-    return Published(report, status == PASSED)
+    return publish_files(report, o.folder, to, files, claims, tell, dry_run=o.dry_run)
+
+
+def published(names: Sequence[str], remote: Remote) -> list[str]:
+    """The names of files that are in the repository; the others are told."""
+    for name in names:
+        if name not in remote.files:
+            tell(f"{name} is not in {remote.repo}, and the card will not mention it")
+    return [name for name in names if name in remote.files]
+
+
+def local_files(paths: Sequence[Path], files: OpenFiles) -> list[LocalFile]:
+    """Files with the hashes that they have now."""
+    return [LocalFile(path.name, path, path.stat().st_size, files.sha256(path)) for path in paths]
 
 
 def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> Report:
@@ -107,15 +120,16 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
     with results.as_far_as_possible():
         for checked in validate(inputs, systems, files, o.threads):
             results.add(checked.check)
-    return results.report()
+    report = results.report()
+    return replace(report, publication=publication(report, o.destination))
 
 
-def gguf_files(folder: Path) -> list[Path]:
-    """The GGUF files of a folder, sorted. Raises InputError if there are none."""
+def gguf_files(folder: Path, *, may_be_elsewhere: bool = False) -> list[Path]:
+    """The GGUF files of a folder, sorted. Raises InputError if there are none, unless they `may_be_elsewhere`."""
     if not folder.is_dir():
         raise InputError(folder, "is not a folder", expected="a folder with GGUF files")
     files = sorted(folder.glob("*.gguf"))
-    if not files:
+    if not files and not may_be_elsewhere:
         raise InputError(folder, "holds no GGUF files", todo="make some with mimo-convert")
     for file in files:
         if "\\" in file.name or not file.name.isprintable():  # nor is what is not UTF-8
@@ -170,25 +184,43 @@ def checkpoint_of(file: Path, files: OpenFiles) -> str:
     return f"{told.repo}@{told.revision}" if told.revision else told.repo
 
 
-def earlier_report(path: Path, paths: Sequence[Path], files: OpenFiles, to: Destination) -> Report:
-    """What the report of an earlier `--json` says of these files, unchanged, with their publication; it may be about
-    others, too.
+def read_earlier(path: Path) -> Report:
+    """The report of an earlier `--json`. Raises InputError if it is not one."""
+    with as_a_report_should_be(path):
+        return read_report(path, UPGRADES)
 
-    Raises InputError if it is not a report, or does not cover a file.
+
+def earlier_report(
+    o: PublishOptions, path: Path, whole: Report, names: Sequence[str], paths: Sequence[Path], remote: Remote,
+    files: OpenFiles,
+) -> Report:  # fmt: skip
+    """What the report of an earlier `--json`, in the file `path`, says of the files of these names, unchanged, with
+    their publication. Of a card alone, they are those on the Hub, otherwise those at `paths`.
+
+    Raises InputError if the report does not cover a file, or nothing can be made of it.
     """
     with as_a_report_should_be(path):
-        report = only_files(read_report(path, UPGRADES), {file.name for file in paths})
+        report = only_files(whole, set(names))
+    if o.destination.card_only:
+        check_card_covers(remote, o.destination, checked_files(report, Path()))
+    else:
+        check_hashes(report, path, paths, files)
+    with as_a_report_should_be(path):
+        report = replace(report, publication=publication(report, o.destination))
+        as_card(report, o.destination.template)
+        json_text(report)  # it is published, too
+        o.outputs.write(report)
+    return report
+
+
+def check_hashes(report: Report, path: Path, paths: Sequence[Path], files: OpenFiles) -> None:
+    """Raise InputError unless the report, of the file `path`, is about each of these files."""
     checked = {file.name: file.sha256 for file in checked_files(report, Path())}
     for file in paths:
         if file.name not in checked:
             raise InputError(file, f"was not run for {path}", todo="leave out --report to check it now")
         if files.sha256(file) != checked[file.name]:
             raise InputError(file, f"is not the file that {path} is about", todo="leave out --report to check it now")
-    with as_a_report_should_be(path):
-        report = replace(report, publication=publication(report, to))
-        as_card(report, to.template)
-        json_text(report)  # it is published, too
-    return report
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
-from quantize.errors import InputError
 from quantize.types import TYPES
 
 from .check_options import audio_option, repack_option, report_options
@@ -24,7 +24,7 @@ from .console import (
     threads_option,
 )
 from .paths import FOLDER, SOURCE, current_claims
-from .publish_options import publish_options
+from .publish_options import check_has_destination, publish_options
 
 
 @click.command(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -97,8 +97,7 @@ def main(
     tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, quantizer: str, base_model: str | None,
     tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None,
     audio: Path, repack: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
-    publish_to: str | None, private: bool, yes: bool, even_if_failed: bool, card_template: Path | None, stream: bool,
-    dry_run: bool, force: bool,
+    publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
@@ -111,11 +110,8 @@ def main(
     from mimo_api import ConvertOptions, Destination, Outputs, convert  # late: --help needs none of it
     from mimo_convert.command.outcome import exit_status
 
-    how = {"--private": private, "--even-if-failed": even_if_failed, "--card-template": card_template}
-    for option, value in how.items():
-        if value and not publish_to:
-            raise InputError(option, "requires --publish, which was not given", todo="give both, or neither")
-    destination = Destination(publish_to, private, yes, even_if_failed, card_template) if publish_to else None
+    check_has_destination(how, publish_to)
+    destination = Destination(publish_to, **how) if publish_to else None
     options = ConvertOptions(
         model,
         list(dict.fromkeys(outtypes)),
@@ -139,5 +135,5 @@ def main(
         dry_run=dry_run,
         force=force,
     )
-    converted = convert(options, agree=lambda cost: yes or agreed("Go on?"), claims=current_claims())
+    converted = convert(options, agree=lambda cost: bool(how.get("yes")) or agreed("Go on?"), claims=current_claims())
     sys.exit(exit_status([converted.passed]))

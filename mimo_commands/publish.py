@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,33 +33,37 @@ from .publish_options import publish_options
     metavar="FILE",
     help="What an earlier --json said of these very files, by their hashes: they are not checked again.",
 )
+@click.option(
+    "--card-only",
+    is_flag=True,
+    help="Only the card and what else is made from the report, of files that are on the Hub as they were checked.",
+)
 @click.option("--base-model", metavar="OWNER/NAME", help="On the Hub, for the card of files that do not say theirs.")
 @repack_option
 @results_option
 @report_options
 @threads_option
-@click.option("--dry-run", is_flag=True, help="Write the card beside the files, show what would be uploaded, and stop.")
+@click.option("--dry-run", is_flag=True, help="Write the card beside the files, show what would happen, and stop.")
 @click.version_option(package_name="mimo-convert")
 @handle_errors
 def main(
-    folder: Path, repo: str, private: bool, yes: bool, even_if_failed: bool, card_template: Path | None,
-    reference: str | None, reference_tokenizer: str | None, audio: Path, report_file: Path | None,
-    base_model: str | None, repack: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
-    threads: int, dry_run: bool,
+    folder: Path, repo: str, how: dict[str, Any], reference: str | None, reference_tokenizer: str | None, audio: Path,
+    report_file: Path | None, card_only: bool, base_model: str | None, repack: str, json_file: Path | None,
+    junit_file: Path | None, html_file: Path | None, threads: int, dry_run: bool,
 ) -> None:  # fmt: skip
     """Check every GGUF file of the folder DIR, and publish them with a model card, checksums and the report.
 
     The card is written beside the files; your own paragraphs between its two marker comments stay as they are.
 
-    Exit status: 0 published; 1 a check failed, or what arrived is not what was sent; 2 bad input or usage; 3 internal
-    error; 130 interrupted, or not agreed to.
+    Exit status: 0 published; 1 a check failed, or what arrived is not what was sent; 2 bad input or usage, also if the
+    files are published, but not tagged or not in the collection; 3 internal error; 130 interrupted, or not agreed to.
     """
     from mimo_api import Destination, Outputs, PublishOptions, publish  # late: --help needs none of it
     from mimo_convert.command.outcome import exit_status
 
     options = PublishOptions(
         folder,
-        Destination(repo, private, yes, even_if_failed, card_template, base_model),
+        Destination(repo, base_model=base_model, card_only=card_only, **how),
         audio,
         Outputs(json_file, junit_file, html_file),
         threads,

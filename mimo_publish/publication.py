@@ -3,79 +3,119 @@
 Only files that the report says were checked are published.
 """
 
-import re
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from hashlib import sha256
-from pathlib import Path, PurePath
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import click
 from huggingface_hub import constants
 
-from mimo_convert import numbers_text
 from mimo_convert.claims import Claims
-from mimo_convert.command.outcome import GATE_FAILED, exit_status
-from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.files import check_can_write
 from mimo_convert.model.checkpoint import REPO
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.terminal import show
 from quantize.errors import InputError
 from runtime_check.report.json_report import json_text
 from runtime_check.report.records import Publication, PublishedFile, Report, file_name
-from runtime_check.report.safe_text import with_texts
 from runtime_check.report.suites import suites_of
 
-from .card import BEGIN, END, SUMS, as_card, as_plots, own_text
-from .card_parts import published_files
-from .destination import Destination
-from .reproduction import path as path_argument
-from .upload import (
-    UNCHANGED,
-    Change,
-    LocalFile,
-    Remote,
-    Tell,
-    check_name,
-    check_visibility,
-    compare,
-    look,
-    read_small,
-    upload,
-    verify,
+from .beside import (
+    CARD,
+    PUBLISHED,
+    REPORT,
+    described_in,
+    names_beside,
+    own_paragraphs,
+    texts_beside,
+    without_folders,
+    write,
+    write_beside,
 )
+from .card import SUMS
+from .card_parts import published_files
+from .destination import Destination, publish_command
+from .upload.changes import UNCHANGED, Change, LocalFile, compare
+from .upload.collection import add_to_collection
+from .upload.commit import Published, upload
+from .upload.confirm import agree, as_text, tell_of_others
+from .upload.deletions import Deletions, find_deletions, is_agreed, listed, tell_of_deletions, way_back
+from .upload.refs import Tell, create_tag
+from .upload.remote import Remote, check_name, check_tag, check_visibility, look
+from .upload.verify import check_published, still_published, verify
 
-CARD, REPORT = "README.md", "mimo-check.json"
-PUBLISHED = "what is published"  # in the place of an option that says what is written
+# ── before long work ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def open_remote(to: Destination, *, dry_run: bool = False) -> Remote:
-    """The repository's present state; with `dry_run`, an empty one without asking the Hub.
+    """The repository's present state; with `dry_run`, an empty one without asking the Hub, unless what would happen
+    depends on it.
 
     Raises InputError if nothing could be published there.
     """
+    to.check()
     if to.template and not to.template.is_file():
         raise InputError(to.template, "no such file", expected="a Jinja2 template of a model card")
     if to.base_model and not REPO.fullmatch(to.base_model):
         raise InputError("--base-model", repr(to.base_model), expected="OWNER/NAME")
     check_name(to.repo)
-    if dry_run:
-        return Remote(to.repo, None, asked=False)
-    remote = look(to.repo)
+    if dry_run and not to.delete and not to.card_only:
+        return Remote(to.repo, None, asked=False, revision=to.revision)
+    remote = look(to)
     check_visibility(remote, to.private)
     return remote
 
 
-def check_beforehand(folder: Path, to: Destination, claims: Claims, *, dry_run: bool = False) -> None:
-    """Raise InputError before long work if the Hub would reject files, the card could not be written, a hand-written
-    card would be lost, or an output is another option's file."""
+def check_beforehand(
+    folder: Path, names: Collection[str], to: Destination, claims: Claims, *, dry_run: bool = False
+) -> Remote:
+    """The repository's present state, for files of these names.
+
+    Raises InputError before long work if the Hub would reject files, the card could not be written, a hand-written card
+    would be lost, an output is another option's file, or files would be deleted that nobody agreed to.
+    """
     for name in (CARD, REPORT, SUMS):
         claims.writes(PUBLISHED, folder / name, rereads=["--report"])
     if folder.is_dir():
         check_can_write(folder / CARD)
-    own_paragraphs(folder, open_remote(to, dry_run=dry_run), lambda line: None)
+    remote = open_remote(to, dry_run=dry_run)
+    own_paragraphs(folder, remote, lambda line: None)
+    deletions = find_deletions(remote, to.delete, names_beside(names))
+    if deletions.files and not dry_run:
+        check_agreed(deletions, remote, to)
+    return remote
+
+
+def check_agreed(deletions: Deletions, remote: Remote, to: Destination) -> None:
+    """`is_agreed`, of whose InputError the list of files is part."""
+    try:
+        is_agreed(deletions, to)
+    except InputError:
+        show(listed(deletions, remote))
+        raise
+
+
+def check_card_covers(remote: Remote, to: Destination, described: Sequence[LocalFile]) -> None:
+    """Raise InputError unless the files that a card alone is to be about are those on the Hub, and all of them.
+
+    All are those that the checksums on the Hub list and this commit does not delete; of others, no card ever spoke.
+    """
+    on_card = described_in(remote)
+    if not described:
+        expected = ", ".join(on_card) or "files that are published"
+        raise InputError("--card-only", f"no file that was checked is in {remote.repo}", expected=expected)
+    check_published(remote, described)
+    names = {file.name for file in described}
+    gone = {file.name for file in find_deletions(remote, to.delete, names_beside(names)).files}
+    if missing := [name for name in on_card if name not in names | gone]:
+        raise InputError(
+            f"{remote.repo}/{missing[0]}", "is on the published card, and would not be on the new one",
+            expected=f"a report that is also about {', '.join(missing)}",
+        )  # fmt: skip
+
+
+# ── of a report ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def publication(report: Report, to: Destination) -> Publication:
@@ -93,70 +133,6 @@ def checked_files(report: Report, folder: Path) -> list[LocalFile]:
         if files.setdefault(name, file) != file:
             raise InputError(name, "is in the report with two different hashes", todo="check the files again")
     return [files[name] for name in sorted(files)]
-
-
-def publish(
-    report: Report, folder: Path, to: Destination, opened: OpenFiles, claims: Claims, tell: Tell, *,
-    dry_run: bool = False,
-) -> int:  # fmt: skip
-    """Publish the files of `folder` that the report is about; returns the exit status: 0, or 1 if a check or the
-    verification failed.
-
-    First writes the report, also of a check that failed, so that the files need not be checked again; then the card,
-    its plots and checksums. With `dry_run` it stops there, without asking the Hub. Raises InputError for what could not
-    be published, before anything is sent.
-    """
-    whole = report
-    report = without_folders(report)
-    kept = write(folder / REPORT, json_text(report))
-    if not may_be_published(whole, to, tell):
-        tell(f"the report is kept: {folder / REPORT}")
-        return GATE_FAILED
-    checked = checked_files(whole, folder)
-    files = [replace(file, header_bytes=opened.header(file.path).header_bytes) for file in checked]
-    status = exit_status([report.passed])
-    with resume_hint(folder, to, tell):
-        remote = open_remote(to, dry_run=dry_run)
-        files += [*write_beside(report, folder, files, to, remote, claims, tell), kept]
-        changes = compare(remote, files)
-        show(as_text(changes, remote, to, {file.name: file.verdict for file in published_files(report)}))
-        tell_of_others(remote, files, tell)
-        if dry_run:
-            return status
-        sent = [change.file for change in changes if change.kind != UNCHANGED]
-        if sent and not to.yes:
-            ask(f"Upload {len(sent)} files, {numbers_text.size(sum(file.size for file in sent))}, in one commit?")
-        commit = upload(remote, changes, message_of(files), to.private, tell)
-        problems = verify(to.repo, commit, files)
-    for problem in problems:
-        show(f"✗ {problem}")
-    if problems:
-        page = f"{constants.ENDPOINT}/{to.repo}/commits/main"
-        show(f"\nFAIL: files on the Hub differ from those that were checked: {page}")
-        return GATE_FAILED
-    show(f"{len(files)} files verified on the Hub: size, hash, and headers byte for byte.")
-    show(f"{constants.ENDPOINT}/{to.repo}/tree/{commit}")
-    return status
-
-
-@contextmanager
-def resume_hint(folder: Path, to: Destination, tell: Tell) -> Iterator[None]:
-    """If the block is interrupted, print the command that publishes without checking again."""
-    try:
-        yield
-    except (InputError, KeyboardInterrupt):
-        command = ["mimo-publish", path_argument(str(folder)), "--to", to.repo]
-        command += ["--report", path_argument(str(folder / REPORT)), *options_of(to)]
-        tell(f"the files were checked; resume with: {shlex.join(command)}")
-        raise
-
-
-def options_of(to: Destination) -> list[str]:
-    """The options of the destination as arguments, without --yes."""
-    flags = {"--private": to.private, "--even-if-failed": to.even_if_failed}
-    values = {"--card-template": to.template, "--base-model": to.base_model}
-    given = [word for option, value in values.items() if value for word in (option, str(value))]
-    return [*(flag for flag, is_set in flags.items() if is_set), *given]
 
 
 def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:
@@ -178,145 +154,154 @@ def may_be_published(report: Report, to: Destination, tell: Tell) -> bool:
     return True
 
 
-# ── what goes with the files ─────────────────────────────────────────────────────────────────────────────────────
+# ── the publication ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def write_beside(
-    report: Report, folder: Path, files: Sequence[LocalFile], to: Destination, remote: Remote, claims: Claims,
-    tell: Tell,
-) -> list[LocalFile]:  # fmt: skip
-    """Write the card, its plots and the checksums into the folder, each atomically."""
-    own = own_paragraphs(folder, remote, tell)
-    texts = {CARD: as_card(report, to.template, own), **as_plots(report)}
-    texts[SUMS] = "".join(f"{file.sha256}  {file.name}\n" for file in files)
-    for name in texts:
-        claims.writes(PUBLISHED, folder / name)
-        check_can_write(folder / name)
-    return [write(folder / name, text) for name, text in texts.items()]
+@dataclass(frozen=True)
+class Prepared:
+    """What is to be published: `files` are compared with `remote` in `changes`; `described` are the GGUF files that the
+    card is about."""
+
+    remote: Remote
+    files: Sequence[LocalFile]
+    described: Sequence[LocalFile]
+    changes: Sequence[Change]
+    deletions: Deletions
 
 
-def write(path: Path, text: str) -> LocalFile:
-    """Write a file to publish."""
-    data = text.encode()
-    write_whole(path, data)
-    return LocalFile(path.name, path, len(data), sha256(data).hexdigest())
+@dataclass(frozen=True)
+class PublishResult:
+    """What came of a publication: the report; the commit and the pull request, refs/pr/N (empty: none was made); and
+    whether the files arrived as they were sent."""
+
+    report: Report
+    commit: str = ""
+    pull_request: str = ""
+    arrived: bool = True
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed, and every file arrived."""
+        return bool(self.report.passed) and self.arrived
 
 
-def without_folders(report: Report) -> Report:
-    """Replace paths in the report by file names: the publisher's folders are private."""
-    paths = set(paths_in(report))
-    shorter = {path: name for path in paths if (name := file_name(path))}
-    # What lies beside them, too; but a folder as short as `o` is the end of many a name on the Hub.
-    absolute = {str(PurePath(path).parent) for path in paths if path.startswith("/")} - {"/"}
-    shorter |= {f"{folder}/": "" for folder in absolute}
-    if not shorter:
-        return report
-    known = "|".join(map(re.escape, sorted(shorter, key=len, reverse=True)))
-    pattern = re.compile(rf"(?<![\w./-])(?:{known})")
-    cleaned: Report = with_texts(report, lambda text: pattern.sub(lambda found: shorter[found[0]], text))
-    return cleaned
+def publish(
+    report: Report, folder: Path, to: Destination, opened: OpenFiles, claims: Claims, tell: Tell, *,
+    dry_run: bool = False,
+) -> PublishResult:  # fmt: skip
+    """Publish the files of `folder` that the report is about, or their card alone.
 
-
-def paths_in(report: Report) -> Iterator[str]:
-    """Every path in a report."""
-    yield from (one.file for one in report.conversions)
-    yield from (one.file for one in report.lint)
-    yield from (one.file for one in report.tensors)
-    yield from (one.source for one in report.tensors if not is_of_the_hub(one.source))
-    for check in report.checks:
-        yield check.clip.file
-        yield from (file.file for file in check.files)
-        if check.reference:
-            yield from (source for source in check.reference.checkpoints if not is_of_the_hub(source))
-    yield from (file.file for file in (report.publication.files if report.publication else ()))
-
-
-def is_of_the_hub(source: str) -> bool:
-    """Whether a source is a Hub id, OWNER/NAME or OWNER/NAME@REVISION."""
-    return REPO.fullmatch(source.partition("@")[0]) is not None
-
-
-def own_paragraphs(folder: Path, remote: Remote, tell: Tell) -> str:
-    """The publisher's own text: of the card in the folder, else of the one on the Hub; empty if neither has any.
-
-    Raises InputError for a hand-written card without markers, which would be lost.
+    First writes the report, also of a check that failed, so that the files need not be checked again; then the card,
+    its plots and checksums. With `dry_run` it stops there. Raises InputError for what could not be published, before
+    anything is sent, and for what could not be done after that, which it says.
     """
-    path = folder / CARD
-    try:
-        here = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}") from error
-    there = read_small(remote, CARD) or b""
-    ours, theirs = own_of(here, str(path)), own_of(there, f"{remote.repo}/{CARD}")
-    if not ours.strip():  # as in a card of a dry run, or one that was published before text was written on the Hub
-        return theirs or ours
-    if theirs.strip() and ours != theirs:
-        tell(f"{path}: your own text differs from the one on the Hub, and replaces it")
-    return ours
+    kept = write(folder / REPORT, json_text(without_folders(report)))
+    if not may_be_published(report, to, tell):
+        tell(f"the report is kept: {kept.path}")
+        offer("to publish nevertheless:", folder, replace(to, even_if_failed=True), tell)
+        return PublishResult(report)
+    with resume_hint(folder, to, tell):
+        new = prepare(report, folder, to, opened, kept, claims, tell, dry_run=dry_run)
+        show_plan(new, report, to, tell)
+        if dry_run:
+            offer("to publish this:", folder, to, tell, n_deleted=len(new.deletions.files))
+            return PublishResult(report)
+        agree(new.changes, new.deletions, new.remote, to)
+        made = upload(new.remote, to, new.changes, new.deletions.files, message_of(new, to), tell)
+    if made.pull_request:  # it is there, and gets what is still to be done
+        to = replace(to, create_pr=False, revision=made.pull_request)
+    with resume_hint(folder, to, tell):
+        return PublishResult(report, made.commit, made.pull_request, finish(new, to, made, tell))
 
 
-def own_of(data: bytes, where: str) -> str:
-    """The publisher's own text in a card. Raises InputError if it has content but no markers."""
-    try:
-        card = data.decode()
-        own = own_text(card)
-    except UnicodeDecodeError as error:
-        raise InputError(where, "is not UTF-8", todo="put it right, or take it away") from error
-    except InputError as error:
-        raise InputError(where, error.what, expected=error.expected, todo=error.todo) from error
-    if own is None and without_metadata(card).strip():
-        raise InputError(
-            where, "was not written by mimo-publish, and would be replaced",
-            todo=f"put the lines {BEGIN} and {END} into it, around what is to stay",
-        )  # fmt: skip
-    return own or ""
+def prepare(
+    report: Report, folder: Path, to: Destination, opened: OpenFiles, kept: LocalFile, claims: Claims, tell: Tell, *,
+    dry_run: bool,
+) -> Prepared:  # fmt: skip
+    """Ask for the repository's state, write what goes beside the files, and find out what changes."""
+    described = checked_files(report, folder)
+    remote = open_remote(to, dry_run=dry_run)
+    texts = texts_beside(without_folders(report), folder, described, to, remote, tell)
+    deletions = find_deletions(remote, to.delete, {kept.name, *texts, *(file.name for file in described)})
+    if to.card_only:
+        check_card_covers(remote, to, described)
+    files = [*write_beside(folder, texts, claims), kept]
+    if not to.card_only:
+        files = [replace(one, header_bytes=opened.header(one.path).header_bytes) for one in described] + files
+    changes = compare(remote, files)
+    check_tag(remote, to, changed=bool(deletions.files) or any(one.kind != UNCHANGED for one in changes))
+    return Prepared(remote, files, described, changes, deletions)
 
 
-def without_metadata(card: str) -> str:
-    """A card without its YAML front matter."""
-    parts = card.split("---", 2)
-    return parts[2] if card.startswith("---") and len(parts) == 3 else card
+def show_plan(new: Prepared, report: Report, to: Destination, tell: Tell) -> None:
+    """Print what would change."""
+    verdicts = {file.name: file.verdict for file in published_files(without_folders(report))}
+    show(as_text(new.changes, new.deletions, new.remote, to, verdicts))
+    tell_of_deletions(new.deletions, to.repo, tell)
+    tell_of_others(new.remote, new.deletions, {file.name for file in new.described}, tell)
 
 
-# ── what the publisher sees ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def as_text(changes: Sequence[Change], remote: Remote, to: Destination, checked: dict[str, str]) -> str:
-    """The changes, a line per file."""
-    private = remote.private if remote.exists else to.private
-    state = "the Hub was not asked" if not remote.asked else "private" if private else "public"
-    lines = ["", f"{to.repo}  {state}{'' if remote.exists or not remote.asked else ', new'}"]
-    width = max(len(change.file.name) for change in changes)
-    for change in changes:
-        name, size = change.file.name, numbers_text.size(change.file.size)
-        lines.append(f"  {name:<{width}}  {size:>12}  {change.kind:<9}  {checked.get(name, '')}".rstrip())
-    return "\n".join([*lines, ""])
-
-
-def tell_of_others(remote: Remote, files: Sequence[LocalFile], tell: Tell) -> None:
-    """Warn about GGUF files in the repository that the new card will not mention."""
-    names = {file.name for file in files}
-    others = [name for name in remote.files if name.endswith(".gguf") and name not in names]
-    if others:
-        tell(
-            f"{remote.repo} also holds {', '.join(others)}, which the card will not mention: "
-            "`mimo-publish` a folder with all of them"
-        )
-
-
-def ask(question: str) -> None:
-    """Ask for confirmation. Raises KeyboardInterrupt if it is denied, InputError without a terminal."""
-    if not sys.stdin.isatty():
-        raise InputError("--yes", "there is no terminal to ask at", todo="give --yes to upload without being asked")
-    try:
-        agreed = click.confirm(question)
-    except click.Abort:  # Ctrl-C, or the end of what is typed
-        agreed = False
-    if not agreed:
-        raise KeyboardInterrupt("nothing was uploaded")
-
-
-def message_of(files: Sequence[LocalFile]) -> str:
+def message_of(new: Prepared, to: Destination) -> str:
     """The commit message."""
-    names = [file.name for file in files if file.path.suffix == ".gguf"]
+    if to.message is not None:
+        return to.message
+    if to.card_only:
+        return "Update the model card"
+    names = [file.name for file in new.described]
     return f"Publish {', '.join(names)}" if len(names) <= 3 else f"Publish {names[0]} and {len(names) - 1} other files"
+
+
+def finish(new: Prepared, to: Destination, made: Published, tell: Tell) -> bool:
+    """Verify the commit, tag it, and add the repository to the collection; whether the files arrived as they were sent.
+
+    Raises InputError, which says that they are published.
+    """
+    gone = new.deletions.files
+    if gone and not made.pull_request:
+        show(f"deleted {new.deletions.summary}; still in the revision before, {way_back(new.remote)}")
+    problems = verify(to.repo, made.commit, new.files, gone)
+    for problem in problems:
+        show(f"✗ {problem}")
+    if problems:
+        page = f"{constants.ENDPOINT}/{to.repo}/commits/{to.revision}"
+        show(f"\nFAIL: files on the Hub differ from those that were checked: {page}")
+        return False
+    show(f"{len(new.files)} files verified on the Hub: size, hash, and headers byte for byte.")
+    show(f"{constants.ENDPOINT}/{to.repo}/{made.page}")
+    tag_and_collect(new.remote, to, made.commit, tell)
+    return True
+
+
+def tag_and_collect(remote: Remote, to: Destination, commit: str, tell: Tell) -> None:
+    """Tag the commit, and add the repository to the collection, if that was asked for. Raises as `finish`."""
+    if to.tag is not None and to.tag not in remote.refs.tags:
+        with still_published(to.repo, commit, "not tagged", "it makes the tag"):
+            create_tag(to.repo, to.tag, commit, tell)
+        show(f"tagged {to.tag}: {constants.ENDPOINT}/{to.repo}/tree/{to.tag}")
+    if remote.collection:
+        with still_published(to.repo, commit, "not in the collection", "it adds the repository"):
+            add_to_collection(remote.collection, to.repo, tell)
+        show(f"in the collection: {constants.ENDPOINT}/collections/{remote.collection}")
+
+
+# ── commands to go on with ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def resume_hint(folder: Path, to: Destination, tell: Tell) -> Iterator[None]:
+    """If the block is interrupted, print the command that publishes without checking again."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        offer("the files were checked; to resume:", folder, to, tell)
+        raise
+
+
+def offer(what: str, folder: Path, to: Destination, tell: Tell, *, n_deleted: int = 0) -> None:
+    """Print a command that publishes what the report in the folder is about, on a line of its own.
+
+    Where there is no terminal to ask at, it agrees to the upload, and to `n_deleted` deletions, which have been listed.
+    """
+    if not sys.stdin.isatty():
+        to = replace(to, yes=True, delete_confirmed=n_deleted or to.delete_confirmed)
+    tell(f"{what}\n  {publish_command(folder, folder / REPORT, to)}")

@@ -30,6 +30,9 @@ LONGEST_WAIT = 900  # seconds that the Hub may ask for; if it asks for more, the
 TRANSPORTS = {"httpx2", "httpx", "requests", "urllib3"}  # which of them raises depends on the library's version
 XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3}) ")
 RESPONSE = "the Hub's response"
+MALFORMED = (  # what the Hub's library raises over a response that it did not expect
+    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RecursionError, TypeError
+)  # fmt: skip
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 # What the Hub's library raises, in words, and what to do about it; the first that fits.
@@ -114,7 +117,15 @@ def checked_response(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        NameError,
+        RecursionError,
+        TypeError,
+    ) as error:
         what = f"{RESPONSE} is malformed ({type(error).__name__}: {error})"
         raise InputError(where, what, expected="JSON as the Hub sends it") from error
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,10 +65,37 @@ class Snapshot:
 
 @dataclass
 class Written:
-    """A repository that was made by requests; the last commit is the head of main."""
+    """A repository that was made by requests: the commits of each branch, and of each pull request by its `refs/pr/N`;
+    the last is the head. `tags` name commits."""
 
     private: bool
-    commits: list[Snapshot]
+    branches: dict[str, list[Snapshot]] = field(default_factory=lambda: {"main": []})
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def commits(self) -> list[Snapshot]:
+        """Those of main."""
+        return self.branches["main"]
+
+    @property
+    def pull_requests(self) -> list[str]:
+        return [name for name in self.branches if name.startswith("refs/pr/")]
+
+    def find(self, revision: str) -> Snapshot | None:
+        """By branch, tag, pull request or commit."""
+        if revision in self.branches:
+            return self.branches[revision][-1]
+        sha = self.tags.get(revision, revision)
+        every = (snapshot for commits in self.branches.values() for snapshot in commits)
+        return next((snapshot for snapshot in every if snapshot.commit == sha), None)
+
+
+@dataclass
+class Collection:
+    """A collection of repositories."""
+
+    title: str
+    items: list[str] = field(default_factory=list)
 
 
 class Hub:
@@ -82,6 +109,7 @@ class Hub:
     def __init__(self, repos: Mapping[str, Mapping[str, Path]], tokens: Mapping[str, list[str]]) -> None:
         self.repos, self.tokens = repos, tokens
         self.written = dict[str, Written]()
+        self.collections = dict[str, Collection]()  # by slug, OWNER/TITLE-ID
         self.store = dict[str, bytes]()  # large files' contents that were uploaded whole, by SHA-256
         self.parts = dict[str, dict[int, bytes]]()  # of those that are uploaded in parts
         self.asked = list[Asked]()
@@ -100,20 +128,25 @@ class Hub:
         return [asked for asked in self.asked if asked.kind == kind]
 
     def put(self, repo: str, files: Mapping[str, bytes], *, private: bool = False, message: str = "by hand") -> str:
-        """Commit `files` beside those that are there, as somebody else would. Returns the commit."""
-        before = self.written.setdefault(repo, Written(private, [])).commits
-        kept, parent = (before[-1].files, before[-1].commit) if before else ({}, "")
-        name = hashlib.sha1(f"{repo} {len(before)} {parent} {message}".encode()).hexdigest()
-        before.append(Snapshot(name, {**kept, **files}, message, parent))
-        return name
+        """Commit `files` to main, beside those that are there, as somebody else would. Returns the commit."""
+        commits = self.written.setdefault(repo, Written(private)).commits
+        return self.commit(repo, commits, commits[-1] if commits else None, files, message=message)
+
+    def commit(
+        self, repo: str, commits: list[Snapshot], parent: Snapshot | None, files: Mapping[str, bytes],
+        deleted: Iterable[str] = (), *, message: str,
+    ) -> str:  # fmt: skip
+        """Append a commit on top of `parent` to those of a branch. Returns the commit."""
+        kept = {name: file for name, file in parent.files.items() if name not in deleted} if parent else {}
+        before = parent.commit if parent else ""
+        name = hashlib.sha1(f"{repo} {sum(map(len, self.written[repo].branches.values()))} {before} {message}".encode())
+        commits.append(Snapshot(name.hexdigest(), {**kept, **files}, message, before))
+        return name.hexdigest()
 
     def snapshot(self, repo: str, revision: str) -> Snapshot | None:
         """None if there is no such revision of the repository."""
         if repo in self.written:
-            commits = self.written[repo].commits
-            if revision == "main":
-                return commits[-1]
-            return next((snapshot for snapshot in commits if snapshot.commit == revision), None)
+            return self.written[repo].find(revision)
         for name, folder in self.repos[repo].items():
             if revision in (name, commit(name)):
                 paths = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -42,7 +42,7 @@ def tree(request: Request, repo: str, revision: str, folder: str = "") -> None:
     end, headers = begin + request.hub.page_size, {}
     if end < len(entries):
         query = "&".join(f"{key}={value[0]}" for key, value in {**request.query, "cursor": [str(end)]}.items())
-        headers["Link"] = f'<{request.hub.url}{request.path}?{query}>; rel="next"'
+        headers["Link"] = f'<{request.hub.url}{request.address}?{query}>; rel="next"'
     request.send_json(entries[begin:end], **headers)
 
 

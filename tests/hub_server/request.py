@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from .hub import Asked, Fault, Hub
 
@@ -20,7 +20,7 @@ class Request:
 
     def __init__(self, handler: BaseHTTPRequestHandler, hub: Hub) -> None:
         self.handler, self.hub, self.headers = handler, hub, handler.headers
-        self.path, self.query = unquote(urlsplit(handler.path).path), parse_qs(urlsplit(handler.path).query)
+        self.address, self.query = urlsplit(handler.path).path, parse_qs(urlsplit(handler.path).query)
         self.fault = Fault()
         self.body = b""
 

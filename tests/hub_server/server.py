@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from huggingface_hub import constants
 
 from .hub import Asked, Fault, Hub
+from .naming import add_item, create_branch, create_tag, get_collection, list_collections, refs
 from .reading import info, resolve, tree
 from .request import CutError, Request
 from .writing import batch, complete, create, make_commit, preupload, put, put_part, validate_yaml, verify, whoami
@@ -83,7 +85,7 @@ def answer(request: Request) -> None:
     """Answer, or let go wrong, one request."""
     handler, hub = request.handler, request.hub
     kind, act, found = route(request)
-    groups = found.groupdict() if found else {}
+    groups = {name: unquote(value) for name, value in found.groupdict().items()} if found else {}
     asked = Asked(
         handler.command, groups.get("file") or "", request.headers.get("Range", ""), kind, groups.get("repo", "")
     )
@@ -109,11 +111,14 @@ Action = Callable[..., None]
 
 def route(request: Request) -> tuple[str, Action, re.Match[str] | None]:
     for kind, method, pattern, act in ROUTES:
-        if method == request.handler.command.replace("HEAD", "GET") and (found := re.fullmatch(pattern, request.path)):
+        if method == request.handler.command.replace("HEAD", "GET") and (
+            found := re.fullmatch(pattern, request.address)
+        ):
             return kind, act, found
-    return "unknown", lambda request: request.refuse(404, f"no such address: {request.path}"), None
+    return "unknown", lambda request: request.refuse(404, f"no such address: {request.address}"), None
 
 
+SLUG = r"(?P<slug>[^/]+/[^/]+)"
 REPO, REVISION = r"(?P<repo>[^/]+/[^/]+)", r"(?P<revision>[^/]+)"
 ROUTES: list[tuple[str, str, str, Action]] = [
     ("whoami", "GET", "/api/whoami-v2", whoami),
@@ -122,6 +127,12 @@ ROUTES: list[tuple[str, str, str, Action]] = [
     ("info", "GET", f"/api/models/{REPO}", info),
     ("info", "GET", f"/api/models/{REPO}/revision/{REVISION}", info),
     ("tree", "GET", f"/api/models/{REPO}/tree/{REVISION}/?(?P<folder>.*)", tree),
+    ("refs", "GET", f"/api/models/{REPO}/refs", refs),
+    ("branch", "POST", f"/api/models/{REPO}/branch/(?P<name>[^/]+)", create_branch),
+    ("tag", "POST", f"/api/models/{REPO}/tag/{REVISION}", create_tag),
+    ("collections", "GET", "/api/collections", list_collections),
+    ("collection", "GET", f"/api/collections/{SLUG}", get_collection),
+    ("item", "POST", f"/api/collections/{SLUG}/items", add_item),
     ("preupload", "POST", f"/api/models/{REPO}/preupload/{REVISION}", preupload),
     ("commit", "POST", f"/api/models/{REPO}/commit/{REVISION}", make_commit),
     ("batch", "POST", rf"/{REPO}\.git/info/lfs/objects/batch", batch),

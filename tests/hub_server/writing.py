@@ -51,6 +51,20 @@ def writable(request: Request, repo: str) -> bool:
     return False
 
 
+def may_propose(request: Request, repo: str) -> bool:
+    """Whether the sender may read the repository, and write to a pull request; otherwise, the request is answered."""
+    hub = request.hub
+    if not request.names():
+        request.refuse(401, "Invalid username or password.")
+    elif repo not in hub.written or (hub.written[repo].private and repo.split("/")[0] not in request.names()):
+        request.refuse(404, "Repository not found", "RepoNotFound")
+    elif hub.role == "read":
+        request.refuse(403, "You don't have the required permissions to open a pull request")
+    else:
+        return True
+    return False
+
+
 def validate_yaml(request: Request) -> None:
     """Of a card's metadata, only whether it is YAML."""
     block = re.match(r"---\n(.*?)\n---", request.json()["content"], re.DOTALL)
@@ -62,9 +76,12 @@ def validate_yaml(request: Request) -> None:
 
 
 def preupload(request: Request, repo: str, revision: str) -> None:
-    if not writable(request, repo):
+    if not (may_propose if opens_pull_request(request) else writable)(request, repo):
         return
-    files = request.hub.written[repo].commits[-1].files
+    snapshot = request.hub.snapshot(repo, revision)
+    if snapshot is None:
+        return request.refuse(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+    files = snapshot.files
     modes = [
         {
             "path": file["path"],
@@ -74,12 +91,18 @@ def preupload(request: Request, repo: str, revision: str) -> None:
         }
         for file in request.json()["files"]
     ]
-    request.send_json({"files": modes})
+    return request.send_json({"files": modes})
+
+
+def opens_pull_request(request: Request) -> bool:
+    """Whether the request is about a new pull request, which everybody may open."""
+    return request.query.get("create_pr") == ["1"]
 
 
 def batch(request: Request, repo: str) -> None:
-    """How to upload large files: not at all if they are here, in one piece, or in parts."""
-    if not writable(request, repo):
+    """How to upload large files: not at all if they are here, in one piece, or in parts. Without a ref, they are for a
+    pull request, or for anything."""
+    if not (writable if "ref" in request.json() else may_propose)(request, repo):
         return
     hub, objects = request.hub, []
     for wanted in request.json()["objects"]:
@@ -125,15 +148,20 @@ def verify(request: Request, repo: str) -> None:
 
 def make_commit(request: Request, repo: str, revision: str) -> None:
     hub = request.hub
-    if not writable(request, repo):
+    if not (may_propose if opens_pull_request(request) else writable)(request, repo):
         return None
     lines = [json.loads(line) for line in request.body.splitlines()]
     header = next(line["value"] for line in lines if line["key"] == "header")
     with hub.lock:
-        head = hub.written[repo].commits[-1]
-        if header.get("parentCommit", head.commit) != head.commit:
+        written = hub.written[repo]
+        head = hub.snapshot(repo, revision)
+        if revision not in written.branches or head is None:
+            return request.refuse(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        parent = hub.snapshot(repo, header.get("parentCommit", head.commit))
+        if parent is None or (parent != head and not opens_pull_request(request)):
             return request.refuse(412, "A commit has happened since. Please refresh and try again.")
         files: dict[str, bytes] = {}
+        deleted: list[str] = []
         for line in lines:
             value = line["value"]
             if line["key"] == "file":
@@ -142,5 +170,17 @@ def make_commit(request: Request, repo: str, revision: str) -> None:
                 if value["oid"] not in hub.store:
                     return request.refuse(422, f"{value['path']}: no object {value['oid']}")
                 files[value["path"]] = hub.store[value["oid"]]
-        made = hub.put(repo, files, message=header["summary"])
-    return request.send_json({"success": True, "commitOid": made, "commitUrl": f"{hub.url}/{repo}/commit/{made}"})
+            elif line["key"] == "deletedFile":
+                if value["path"] not in parent.files:
+                    return request.refuse(404, "A file with this name doesn't exist", "EntryNotFound")
+                deleted.append(value["path"])
+        address = {}
+        if opens_pull_request(request):
+            number = len(written.pull_requests) + 1
+            revision = f"refs/pr/{number}"
+            address["pullRequestUrl"] = f"{hub.url}/{repo}/discussions/{number}"
+        commits = written.branches.setdefault(revision, [])
+        message = "\n\n".join(filter(None, [header["summary"], header.get("description")]))
+        made = hub.commit(repo, commits, parent, files, deleted, message=message)
+    about = {"success": True, "commitOid": made, "commitUrl": f"{hub.url}/{repo}/commit/{made}"}
+    return request.send_json({**about, **address})

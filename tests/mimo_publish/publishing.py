@@ -1,6 +1,8 @@
 """`mimo-publish` of checked files, and what is on the Hub then."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from mimo_commands.publish import main as mimo_publish
-from tests.hub_server import Hub, read
+from tests.hub_server import Hub, environment, read
 
 TOKEN, REPO = "hf_SecretSecretSecret", "alice/Tiny-GGUF"
 LM, TOKENIZER = "Some/Tiny", "Some/Tiny-Tokenizer"
@@ -23,6 +25,19 @@ def publish(folder: Path, *options: str, yes: bool = True) -> tuple[int, str]:
     result = CliRunner().invoke(mimo_publish, [*arguments, "--yes"] if yes else arguments)
     assert TOKEN not in result.output
     return result.exit_code, result.output
+
+
+def offered(said: str) -> str:
+    """The command that was offered, as it was printed."""
+    [line] = [line for line in said.splitlines() if line.startswith("  mimo-publish ")]
+    return line
+
+
+def run_as_printed(line: str, hub: Hub, home: Path) -> subprocess.CompletedProcess[str]:
+    """Give a line to a shell in which the commands are installed."""
+    env = environment(hub, home, TOKEN)
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    return subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
 def report_of(folder: Path) -> dict[str, Any]:

@@ -14,15 +14,17 @@ from click.testing import CliRunner
 from huggingface_hub import ModelCard
 
 from mimo_commands.publish import main as mimo_publish
+from mimo_publish.beside import without_folders
 from mimo_publish.card import TEMPLATE
-from mimo_publish.publication import Destination, may_be_published, without_folders
+from mimo_publish.destination import Destination
+from mimo_publish.publication import may_be_published
 from runtime_check.report.records import Report
 from runtime_check.report.safe_text import with_texts
 from tests import reports
 from tests.hub_server import Asked, Fault, Hub
 from tests.opened import TINY_ASR
 
-from .publishing import BESIDE, GGUFS, LM, REPO, TOKEN, TOKENIZER, change_report, publish, there
+from .publishing import BESIDE, GGUFS, LM, REPO, TOKEN, TOKENIZER, change_report, offered, publish, there
 
 
 def test_files_card_checksums_plot_and_report_are_published_in_one_commit(
@@ -219,15 +221,15 @@ def test_a_publication_that_was_cut_off_goes_on_by_the_command_that_it_says(hub:
     hub.before = lambda asked: Fault(403) if asked.kind == "commit" else None
     status, said = publish(folder)
     assert status == 2
-    command = f"mimo-publish {folder} --to {REPO} --report {folder}/mimo-check.json"
-    told, error = said.splitlines()[-2:]
-    assert told == f"the files were checked; resume with: {command}"
+    told, command, error = said.splitlines()[-3:]
+    assert told == "the files were checked; to resume:"
+    assert command == f"  mimo-publish {folder} --to {REPO} --report {folder}/mimo-check.json --yes"
     assert error.startswith(f"error: {REPO}: cannot be published: the token does not permit it (HTTP 403)")
     assert set(there(hub)) == set(), "nobody sees half of it"
 
     hub.before, sent = lambda asked: None, [asked.file for asked in hub.of_kind("put")]
     assert len(sent) == len(GGUFS)
-    result = CliRunner().invoke(mimo_publish, [*command.split()[1:], "--yes"])
+    result = CliRunner().invoke(mimo_publish, command.split()[1:])
     assert result.exit_code == 0, result.output
     assert sorted(there(hub)) == sorted(GGUFS + BESIDE)
     assert [asked.file for asked in hub.of_kind("put")] == sent, "what had arrived is not sent again"
@@ -243,10 +245,9 @@ def test_whatever_goes_wrong_nothing_is_checked_again_and_what_was_asked_for_sti
     options = ["--private", "--card-template", str(TEMPLATE), "--base-model", LM]
     code, said = publish(folder, *options)
     assert code == 2
-    told = "the files were checked; resume with: "
-    [line] = [line.removeprefix(told) for line in said.splitlines() if line.startswith(told)]
-    assert line.split()[-len(options) :] == options
+    line = offered(said)
+    assert line.split()[-len(options) - 1 :] == ["--private", "--yes", *options[1:]]
     hub.before = lambda asked: None
-    result = CliRunner().invoke(mimo_publish, [*line.split()[1:], "--yes"])
+    result = CliRunner().invoke(mimo_publish, line.split()[1:])
     assert result.exit_code == 0, result.output
     assert hub.written[REPO].private

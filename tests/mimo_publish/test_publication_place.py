@@ -97,7 +97,9 @@ def test_a_dry_run_writes_the_card_and_asks_nobody(hub: Hub, folder: Path) -> No
     assert status == 0, said
     assert hub.asked == []
     assert sorted(path.name for path in folder.iterdir()) == sorted(GGUFS + BESIDE)
-    assert [line.split()[0] for line in said.splitlines() if line.startswith("  ")] == GGUFS + BESIDE
+    listed = [line.split() for line in said.splitlines() if line.startswith("  ")]
+    assert [words[0] for words in listed] == [*GGUFS, *BESIDE, "mimo-publish"]
+    assert {words[3] for words in listed[:-1]} == {"unknown"}
 
 
 def test_without_a_terminal_nothing_is_uploaded_unasked(hub: Hub, folder: Path) -> None:
@@ -191,7 +193,22 @@ def test_one_command_goes_from_a_checkpoint_on_the_hub_to_published_files(hub: H
     assert kinds["mimo-asr-q8_0.gguf"] == "unchanged"
 
 
-@pytest.mark.parametrize("option", [["--private"], ["--yes"], ["--even-if-failed"], ["--card-template", "x.j2"]])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--private"],
+        ["--yes"],
+        ["--even-if-failed"],
+        ["--card-template", "x.j2"],
+        ["--revision", "main"],
+        ["--create-pr"],
+        ["--commit-message", ""],
+        ["--tag", "v1"],
+        ["--collection", "x"],
+        ["--delete", "*.bin"],
+        ["--delete-confirmed", "1"],
+    ],
+)
 def test_how_to_publish_is_nothing_without_where(tmp_path: Path, option: list[str]) -> None:
     result = CliRunner().invoke(mimo_convert, ["tiny", "--out", str(tmp_path / "out"), *option])
     assert result.exit_code == 2

@@ -12,12 +12,22 @@ from tests.fuzz.damage.formats import json_is_object
 from tests.fuzz.damage.mutate import Random, dump, edit_bytes, edit_json, hostile_integer, hostile_string
 from tests.fuzz.forked import WORKER
 from tests.fuzz.seeds import FOUND, REPO, Seeds
-from tests.hub_server import Asked, Fault
+from tests.hub_server import Asked, Collection, Fault
 
 READ, WRITE = (
     ["info", "tree", "tree", "resolve"],
     ["whoami", "create", "preupload", "batch", "commit", "verify", "yaml"],
 )
+HOW = {  # the requests that an option adds
+    (): [],
+    ("--revision", "next"): ["refs", "branch"],
+    ("--tag", "v1"): ["refs", "tag"],
+    ("--create-pr",): ["refs"],
+    ("--collection", "Tiny"): ["collections", "item"],
+    ("--collection", f"someone/tiny-{0:024x}"): ["collection", "item"],
+    ("--delete", "other*", "--delete-confirmed", "1"): [],
+    ("--card-only",): [],
+}
 HEADERS = [
     "ETag",
     "X-Linked-ETag",
@@ -95,12 +105,15 @@ def edit_entries(choose: Random, tree: Any) -> Any:
 def hub(e: Edits, s: Seeds) -> Case:
     """mimo-convert of a repository, a nightly target from one, or mimo-publish."""
     make = e.choice_of([conversion, conversion, worker, publication])
-    liar = Liar(e, e.choice_of([*READ, *WRITE] if make is publication else READ))
+    how = e.choice_of(list(HOW)) if make is publication else ()
+    liar = Liar(e, e.choice_of([*READ, *WRITE, *2 * HOW[how]] if make is publication else READ))
     s.hub.before = liar
     s.hub.written.clear()
+    s.hub.collections = {f"someone/tiny-{0:024x}": Collection("Tiny")}
     s.hub.store.clear()
     s.hub.asked.clear()
     case = make(e, s)
+    case.arguments = [*case.arguments, *how]
     case.past_header = lambda: liar.changed and liar.past_header
     return case
 

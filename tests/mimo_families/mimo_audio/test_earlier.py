@@ -11,7 +11,8 @@ import pytest
 from mimo_families.mimo_audio.earlier import as_schema_2, subject_of
 from mimo_families.registry import UPGRADES
 from mimo_publish.card import as_card, as_plots
-from mimo_publish.publication import Destination, may_be_published
+from mimo_publish.destination import Destination
+from mimo_publish.publication import may_be_published
 from quantize.errors import InputError
 from runtime_check.audio.jfk import JFK_TEXT
 from runtime_check.gate import CACHED, CODES, LAYER, STEPS, VOCABULARY, Subject

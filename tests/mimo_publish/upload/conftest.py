@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mimo_publish.upload import LocalFile
+from mimo_publish.upload.changes import LocalFile
 from tests.hub_server import Hub, serve, use
 
 from .uploads import ASR, CARD, SPEECH, TOKEN, local_file, write_gguf

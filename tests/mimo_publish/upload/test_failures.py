@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mimo_publish import upload as module
-from mimo_publish.upload import (
-    LocalFile,
-    check_visibility,
-    compare,
-    look,
-    upload,
-)
+from mimo_publish.destination import Destination
+from mimo_publish.upload import commit
+from mimo_publish.upload import remote as remote_module
+from mimo_publish.upload.changes import LocalFile
+from mimo_publish.upload.remote import check_visibility, look
 from tests.hub_server import Asked, Fault, Hub
 
-from .uploads import REPO, TOKEN, always, contents, failure, local_file, messages, once, publish
+from .uploads import REPO, TOKEN, always, contents, failure, local_file, messages, once, publish, send
+
+TO = Destination(REPO)
 
 
 @pytest.mark.parametrize(
@@ -37,30 +36,30 @@ def test_what_cannot_work_is_refused_at_once(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, repo: str, token: str, expected: str
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
-    assert re.fullmatch(expected, failure(lambda: look(repo)))
+    assert re.fullmatch(expected, failure(lambda: look(Destination(repo))))
     assert not hub.written
 
 
 def test_a_token_that_only_reads_is_refused_at_once(hub: Hub) -> None:
     hub.role = "read"
-    assert failure(lambda: look(REPO)).startswith(f"{REPO}: the token is for reading alone; make one")
+    assert failure(lambda: look(TO)).startswith(f"{REPO}: the token is for reading alone; make one")
 
 
 def test_without_a_network_it_says_so(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.HfApi, "whoami", lambda api: {"name": "alice"})
+    monkeypatch.setattr(remote_module.HfApi, "whoami", lambda api: {"name": "alice"})
     monkeypatch.setattr(hub, "before", lambda asked: Fault(lost=True))
     assert re.fullmatch(
         f"{REPO}: cannot be published to: the connection failed: .*; check the network, and run the command again",
-        failure(lambda: look(REPO)),
+        failure(lambda: look(TO)),
     )
 
 
 def test_what_is_to_be_private_does_not_go_to_a_public_repository(hub: Hub, files: list[LocalFile]) -> None:
     hub.put(REPO, {})
-    remote = look(REPO)
+    remote = look(TO)
     expected = f"{REPO}: --private was given, and the repository is public; make it private.*"
     assert re.fullmatch(expected, failure(lambda: check_visibility(remote, True)))
-    assert re.fullmatch(expected, failure(lambda: upload(remote, compare(remote, files), "m", True, print)))
+    assert re.fullmatch(expected, failure(lambda: send(remote, Destination(REPO, private=True), files)))
     assert not hub.of_kind("preupload")
 
 
@@ -134,9 +133,9 @@ def test_a_connection_cut_in_mid_file_sends_that_part_again(hub: Hub, files: lis
 
 def test_a_head_that_moved_is_not_written_over(hub: Hub, files: list[LocalFile]) -> None:
     hub.put(REPO, {"README.md": b"mine"})
-    remote = look(REPO)
+    remote = look(TO)
     theirs = hub.put(REPO, {"README.md": b"theirs"})
-    said = failure(lambda: upload(remote, compare(remote, files), "m", False, print))
+    said = failure(lambda: send(remote, TO, files))
     assert said == (
         f"{REPO}: somebody else has committed to it ({theirs[:7]}), and nothing was published; run the command again, "
         "and it shows what would change now"
@@ -150,9 +149,9 @@ def test_a_head_that_moved_is_not_written_over(hub: Hub, files: list[LocalFile])
 def test_a_repository_that_somebody_else_made_meanwhile_is_left_alone(
     hub: Hub, files: list[LocalFile], theirs: dict[str, bytes], private: bool
 ) -> None:
-    remote = look(REPO)
+    remote = look(TO)
     hub.put(REPO, theirs)
-    said = failure(lambda: upload(remote, compare(remote, files), "m", private, print))
+    said = failure(lambda: send(remote, Destination(REPO, private=private), files))
     assert said.startswith(f"{REPO}: somebody else has made it meanwhile; run the command again")
     assert messages(hub) == ["by hand"]
 
@@ -176,12 +175,20 @@ def test_metadata_that_the_hub_refuses_is_told(hub: Hub, folder: Path) -> None:
     assert messages(hub) == ["initial commit"]
 
 
+@pytest.mark.parametrize("response", [b"[]", b'{"objects": []}', b'{"objects": {}}', b"{"])
+def test_a_response_that_makes_no_sense_is_one_line(hub: Hub, files: list[LocalFile], response: bytes) -> None:
+    hub.before = always(Fault(json=response), "batch")
+    said = failure(lambda: publish(files))
+    assert said.startswith(f"{REPO}: ")
+    assert messages(hub) == ["initial commit"]
+
+
 @pytest.mark.parametrize("small", [0, 10_000_000])
 @pytest.mark.parametrize("change", ["same size", "longer", "gone"])
 def test_a_file_that_changed_since_it_was_checked_is_not_published(
     hub: Hub, files: list[LocalFile], small: int, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SMALL", small)
+    monkeypatch.setattr(commit, "SMALL", small)
     path, size = files[1].path, files[1].size
     data = path.read_bytes()
     path.unlink() if change == "gone" else path.write_bytes(b"X" + data[change == "same size" :])
@@ -201,7 +208,7 @@ def test_a_file_that_changed_since_it_was_checked_is_not_published(
 def test_a_file_that_changes_while_it_is_uploaded_is_not_published(
     hub: Hub, files: list[LocalFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(commit, "SMALL", 0)
 
     def before(asked: Asked) -> None:
         if asked.kind == "put" and asked.file == files[1].sha256:

@@ -11,18 +11,10 @@ from pathlib import Path
 import gguf
 import pytest
 
-from mimo_publish.upload import (
-    NEW,
-    REPLACES,
-    UNCHANGED,
-    Change,
-    LocalFile,
-    Remote,
-    compare,
-    look,
-    read_small,
-    verify,
-)
+from mimo_publish.destination import Destination
+from mimo_publish.upload.changes import NEW, REPLACES, UNCHANGED, Change, LocalFile, compare
+from mimo_publish.upload.remote import Remote, look, read_small
+from mimo_publish.upload.verify import verify
 from tests.hub_server import Asked, Fault, Hub, environment
 
 from .uploads import (
@@ -48,7 +40,7 @@ def test_a_new_repository_holds_the_files_after_one_commit(
     hub: Hub, files: list[LocalFile], part_size: int, private: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.part_size = part_size
-    remote = look(REPO)
+    remote = look(Destination(REPO))
     assert (remote.exists, remote.private, remote.head, read_small(remote, "README.md")) == (False, False, "", None)
     assert [change.kind for change in compare(remote, files)] == [NEW] * 4
     made, told = publish(files, private=private)
@@ -78,7 +70,7 @@ def test_what_is_there_already_is_not_sent(hub: Hub, files: list[LocalFile], fol
     (folder / "README.md").write_bytes(CARD + b"More.\n")
     write_gguf(folder / "new.gguf", 3, 10)
     files = [*files[:2], local_file(folder / "README.md"), files[3], local_file(folder / "new.gguf")]
-    remote = look(REPO)
+    remote = look(Destination(REPO))
     assert [change.kind for change in compare(remote, files)] == [UNCHANGED, UNCHANGED, REPLACES, UNCHANGED, NEW]
     assert read_small(remote, "README.md") == CARD
     third, _ = publish(files)
@@ -94,14 +86,14 @@ def test_small_files_are_compared_by_what_git_calls_them(hub: Hub, tmp_path: Pat
         (tmp_path / name).write_bytes(data)
         files.append(local_file(tmp_path / name))
     hub.put(REPO, {"hello": b"hello\n", "empty": b"", "same-size": b"hello\n"})
-    remote = look(REPO)
+    remote = look(Destination(REPO))
     assert remote.files["hello"].etag == "ce013625030ba8dba906f756967f9e9ca394464a", "git hash-object says so"
     assert [change.kind for change in compare(remote, files)] == [UNCHANGED, UNCHANGED, REPLACES]
 
 
 def test_an_organisations_repository_that_has_files_keeps_them(hub: Hub, files: list[LocalFile]) -> None:
     head = hub.put("alice-labs/x", {"config.json": b"{}"}, private=True)
-    remote = look("alice-labs/x")
+    remote = look(Destination("alice-labs/x"))
     assert (remote.exists, remote.private, remote.head) == (True, True, head)
     publish(files, "alice-labs/x")
     assert set(hub.written["alice-labs/x"].commits[-1].files) == {"config.json", *(file.name for file in files)}
@@ -161,13 +153,15 @@ def gguf_data(path: Path) -> bytes:
 PUBLISH = """
 import hashlib, sys
 from pathlib import Path
-import mimo_publish.upload as hub
-hub.SMALL = 1000
-files = [hub.LocalFile(p.name, p, p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest())
+from mimo_publish.destination import Destination
+from mimo_publish.upload import changes, commit, remote, verify
+commit.SMALL = 1000
+files = [changes.LocalFile(p.name, p, p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest())
          for p in map(Path, sys.argv[2:])]
-remote = hub.look(sys.argv[1])
-made = hub.upload(remote, hub.compare(remote, files), "Q8_0 files", False, print)
-print(hub.verify(sys.argv[1], made, files))
+to = Destination(sys.argv[1])
+there = remote.look(to)
+made = commit.upload(there, to, changes.compare(there, files), [], "Q8_0 files", print)
+print(verify.verify(sys.argv[1], made.commit, files))
 """
 
 

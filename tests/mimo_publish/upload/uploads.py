@@ -1,20 +1,20 @@
 """Files to publish, and what a Hub has after an upload."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 
-from mimo_publish.upload import (
-    LocalFile,
-    compare,
-    look,
-    upload,
-    verify,
-)
+from mimo_convert.sources.hub_listing import HubFile
+from mimo_publish.destination import Destination
+from mimo_publish.upload.changes import LocalFile, compare
+from mimo_publish.upload.commit import Published, upload
+from mimo_publish.upload.remote import Remote, look
+from mimo_publish.upload.verify import verify
 from quantize.errors import InputError
 from tests.hub_server import Asked, Fault, Hub, read
 
@@ -40,13 +40,21 @@ def write_gguf(path: Path, seed: int, n: int) -> None:
     writer.close()
 
 
-def publish(files: list[LocalFile], repo: str = REPO, *, private: bool = False) -> tuple[str, list[str]]:
+def publish(files: list[LocalFile], repo: str = REPO, **how: Any) -> tuple[str, list[str]]:
     """All steps; the commit, and what was told."""
     told: list[str] = []
-    remote = look(repo)
-    made = upload(remote, compare(remote, files), "Q8_0 files", private, told.append)
-    assert verify(repo, made, files) == []
-    return made, told
+    to = Destination(repo, **how)
+    made = send(look(to), to, files, told.append)
+    assert verify(repo, made.commit, files) == []
+    return made.commit, told
+
+
+def send(
+    remote: Remote, to: Destination, files: Sequence[LocalFile], tell: Callable[[str], None] = print,
+    deleted: Sequence[HubFile] = (),
+) -> Published:  # fmt: skip
+    """One commit of the files that are new."""
+    return upload(remote, to, compare(remote, files), deleted, "Q8_0 files", tell)
 
 
 def failure(do: Callable[[], object]) -> str:
