@@ -112,7 +112,7 @@ def test_without_a_file_that_is_good_enough_none_is_recommended() -> None:
     checks = [reports.with_steps(one, replace(one.steps, kl_mean=0.06)) for one in good().checks if one.steps]
     body = read(as_card(of_checks(*checks)))
     assert "recommended" not in " ".join(row[0] for row in table(body, "type"))
-    assert "None is recommended: none passed every gate" in body.text
+    assert "None is recommended: no file passed every gate" in body.text
     assert table(body, "type")[1][6] == "little memory; differs from the model more than a 5-bit file may"
 
 
