@@ -15,6 +15,8 @@ from typing import NamedTuple
 PROJECT = "mimo-convert"
 INDEX_LABELS = {"download"}
 SOURCE_LABELS = {"source", "repository", "sourcecode", "github"}
+HOME_LABELS = ("homepage", *sorted(SOURCE_LABELS), *INDEX_LABELS)  # what a link to the project leads to, the best first
+WEB_ADDRESS = re.compile(r"https?://[^\s<>\"'()\\]+")
 VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]*")
 
 
@@ -47,7 +49,7 @@ def installation(extra: str = "", version: str = "") -> Installation:
 
 def choose_installation(urls: Iterable[str], extra: str, version: str) -> Installation:
     """The same by `Project-URL` entries, each `label, URL`."""
-    found = {_normalized(label): url for label, _, url in (entry.partition(", ") for entry in urls)}
+    found = _by_label(urls)
     name = f"{PROJECT}[{extra}]" if extra else PROJECT
     version = version if VERSION.fullmatch(version) else ""
     if found.keys() & INDEX_LABELS:
@@ -57,10 +59,25 @@ def choose_installation(urls: Iterable[str], extra: str, version: str) -> Instal
     return Installation(f"/path/to/{name}", f"a checkout of {PROJECT}{f' {version}' if version else ''}")
 
 
+def home_page() -> str:
+    """The address of the project's page; empty if its metadata names none."""
+    return choose_home_page(project_urls())
+
+
+def choose_home_page(urls: Iterable[str]) -> str:
+    """The same by `Project-URL` entries, each `label, URL`."""
+    found = _by_label(urls)
+    return next((found[label] for label in HOME_LABELS if WEB_ADDRESS.fullmatch(found.get(label, ""))), "")
+
+
 @cache
 def project_urls() -> tuple[str, ...]:
     """The `Project-URL` entries of the installed project."""
     return tuple(metadata(PROJECT).get_all("Project-URL") or ())
+
+
+def _by_label(urls: Iterable[str]) -> dict[str, str]:
+    return {_normalized(label): url for label, _, url in (entry.partition(", ") for entry in urls)}
 
 
 def _normalized(label: str) -> str:

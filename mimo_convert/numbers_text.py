@@ -25,6 +25,7 @@ gate = _number("{:.3f}".format)
 percent = _number("{:.2%}".format)
 rate = _number("{:.1%}".format)
 plain = _number("{:g}".format)
+brief = _number("{:.2g}".format)
 count = _number("{:,}".format)
 decimals = _number("{:.2f}".format)
 times = _number("{:.2f}×".format)
@@ -51,7 +52,7 @@ def token(text: str) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "cosine": cosine, "gate": gate, "percent": percent, "rate": rate, "count": count, "decimals": decimals,
-    "times": times, "seconds": seconds, "size": size, "small": small, "timings": timings,
+    "cosine": cosine, "gate": gate, "percent": percent, "rate": rate, "plain": plain, "brief": brief, "count": count,
+    "decimals": decimals, "times": times, "seconds": seconds, "size": size, "small": small, "timings": timings,
     "times_expected": times_expected, "token": token,
 }  # fmt: skip

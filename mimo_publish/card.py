@@ -1,15 +1,16 @@
 """Model card of a Hub repository: a report (docs/json.md) → README.md, deterministic.
 
-The card is card.md.j2, or the publisher's own template. card_parts.py provides files and stages, transcripts.py
-transcripts, reproduction.py commands, layer_plots.py plots; markdown.py escapes untrusted text.
+The card is card.md.j2, or the publisher's own template. card_parts.py provides files, sections/ what the sections show,
+reproduction.py commands; markdown.py escapes untrusted text.
 """
 
 import re
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jinja2
 from huggingface_hub import ModelCard, ModelCardData
@@ -17,18 +18,20 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from jinja2.sandbox import SandboxedEnvironment
 
 from mimo_convert import numbers_text
-from mimo_convert.installation import installation
+from mimo_convert.installation import PROJECT, home_page, installation
 from quantize.errors import InputError
-from runtime_check.report.page.parts import compared_with, verdict_word
+from runtime_check.report.page.parts import compared_with, role_name, verdict_word
 from runtime_check.report.records import Report
 from runtime_check.report.safe_text import safe
 from runtime_check.report.suites import LINT, TENSORS
 
-from . import card_metadata as metadata
 from . import markdown, reproduction
-from .card_parts import File, published_files, stage_tables
-from .layer_plots import layer_plots
-from .transcripts import transcripts_of
+from .card_parts import File, published_files
+from .sections import metadata
+from .sections.choice import Choice, choices_of, columns_of, rule_of, shown
+from .sections.plots import layer_plots
+from .sections.stages import stage_tables
+from .sections.transcripts import transcripts_of
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 BEGIN = "<!-- mimo-publish: your own text from here -->"
@@ -41,6 +44,7 @@ RESPONDS, ENCODES = "automatic-speech-recognition", "feature-extraction"  # pipe
 TAGS = ("gguf", "ggml")
 REASONS = 3  # of a file, that are named at the card's top
 TRANSCRIPTS = 3  # clips whose transcripts are shown; word error rates are shown of all
+Key = TypeVar("Key", bound=Hashable)
 CLIP, REFERENCE, SUMS = "clip.wav", "jfk-reference.safetensors", "SHA256SUMS"  # in commands
 
 
@@ -100,18 +104,28 @@ def own_text(card: str) -> str | None:
 
 
 class Counts(NamedTuple):
-    """Numbers of gates, failed gates, and files."""
+    """Numbers of gates, failed gates, files, and those that were compared."""
 
     gates: int
     failed_gates: int
     files: int
+    compared: int
 
 
-class Group(NamedTuple):
-    """Text models that were run with the same companions."""
+class Base(NamedTuple):
+    """A base model on the Hub, and what it is."""
 
-    lms: list[str]
-    companions: list[str]
+    repo: str
+    role: str
+
+
+class Failure(NamedTuple):
+    """Files that failed alike: the number of failed gates of each, and the reasons."""
+
+    files: list[str]
+    n_failed: int
+    n_gates: int
+    reasons: list[tuple[str, str]]
 
 
 def _values(report: Report, own: str) -> dict[str, Any]:
@@ -121,12 +135,14 @@ def _values(report: Report, own: str) -> dict[str, Any]:
     files = published_files(report)
     lms, companions = ([file for file in files if file.checks and file.responds is main] for main in (True, False))
     bases = _base_models(files, report.publication.base_model)
+    choices = choices_of(files)
+    chosen = shown(choices)
     made = reproduction.reproduction(
         [(lm.name, lm.facts, next(iter(lm.beside), "")) for lm in lms if lm.facts],
         {file.name: file.facts for file in companions if file.facts},
     )
     checked = [file for file in files if file.checks]
-    groups = dict.fromkeys(tuple(lm.beside) for lm in lms if lm.beside)
+    plots = layer_plots(files)
     return {
         "report": report,
         "front_matter": _front_matter(repo, files, bases),
@@ -135,25 +151,37 @@ def _values(report: Report, own: str) -> dict[str, Any]:
         "bases": bases,
         "files": files,
         "lms": lms,
+        "choices": choices,
+        "columns": columns_of(choices),
+        "chosen": chosen,
+        "companions": _companions(choices),
+        "rule": rule_of(choices),
         "failed": [file for file in files if file.failed],
+        "failures": _failures(files),
         "uncompared": [file.name for file in files if file.passed is None],
-        "counts": Counts(sum(len(f.cases) for f in files), sum(len(f.failed) for f in files), len(files)),
-        "groups": [Group([lm.name for lm in lms if tuple(lm.beside) == names], list(names)) for names in groups],
+        "counts": Counts(
+            sum(len(f.cases) for f in files),
+            sum(len(f.failed) for f in files),
+            len(files),
+            sum(f.passed is not None for f in files),
+        ),
         "compared_with": compared_with(checked[0].checks[0]) if checked else "",
-        "examined": [(file.name, _examined(file)) for file in files if file.suites],
+        "examined": _alike((file.name, _examined(file)) for file in files if file.suites),
         "clips": transcripts_of(files),
         "tables": stage_tables(files),
-        "plots": layer_plots(files),
+        "plots": sorted(plots, key=lambda plot: plot.name != chosen.file.name),
         "made": made,
+        "tool": PROJECT,
+        "tool_url": home_page(),
         "shards": _shards(files),
-        **_how_to(repo, files, lms, companions),
+        **_how_to(repo, chosen, lms, companions),
     }
 
 
-def _how_to(repo: str, files: list[File], lms: list[File], companions: list[File]) -> dict[str, Any]:
-    """Commands to download, run and verify, for the first file that passed."""
-    shown = next((file for file in lms or files if not file.failed), files[0])
-    name, beside = shown.name, next(iter(shown.beside), "")
+def _how_to(repo: str, chosen: Choice, lms: list[File], companions: list[File]) -> dict[str, Any]:
+    """Commands to download, run and verify the files of one row."""
+    name, beside = chosen.file.name, next(iter(chosen.file.beside), "")
+    facts = chosen.file.facts
     lm, companion = (next(filter(None, map(_source, half)), "") for half in (lms, companions))
     whole = []
     if lm or companion:
@@ -162,15 +190,45 @@ def _how_to(repo: str, files: list[File], lms: list[File], companions: list[File
         "download": reproduction.download(repo, [name, beside] if beside else [name]),
         "install": installation().line,
         "install_reference": installation("reference").phrase,
-        "run": reproduction.mimo_check(name, beside, "--audio", CLIP),
-        "run_elsewhere": reproduction.elsewhere(shown.facts, name, beside, CLIP) if shown.facts else [],
+        "run": reproduction.run(name, beside, CLIP, transcribes=chosen.file.responds),
+        "run_elsewhere": reproduction.elsewhere(facts, name, beside, CLIP) if facts else [],
         "verify": [
             reproduction.download(repo, [SUMS]),
             reproduction.command("sha256sum", "--check", "--ignore-missing", SUMS),
-            *(reproduction.mimo_check(file.name, "", "--static") for file in files),
+            *(reproduction.mimo_check(file.name, "", "--static") for file in chosen.files),
         ],
         "verify_whole": [*whole, reproduction.mimo_check(name, beside, "--reference", REFERENCE)] if whole else [],
     }
+
+
+def _companions(choices: list[Choice]) -> list[File]:
+    """The companions of every row, if they are the same."""
+    found = {tuple(file.name for file in row.companions) for row in choices}
+    return list(choices[0].companions) if len(found) == 1 else []
+
+
+def _failures(files: list[File]) -> list[Failure]:
+    """Files that failed, those that did so for the same reasons together."""
+    return [
+        Failure(names, len(reasons), n_gates, list(reasons))
+        for (n_gates, reasons), names in _grouped(
+            (file.name, (len(file.cases), tuple((case.name, case.summary) for case in file.failed)))
+            for file in files if file.failed
+        )
+    ]  # fmt: skip
+
+
+def _alike(found: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
+    """Names with what is said of each, those with the same together."""
+    return [(names, said) for said, names in _grouped(found)]
+
+
+def _grouped(found: Iterable[tuple[str, Key]]) -> list[tuple[Key, list[str]]]:
+    """Names by what belongs to them, in order."""
+    groups: dict[Key, list[str]] = {}
+    for name, key in found:
+        groups.setdefault(key, []).append(name)
+    return list(groups.items())
 
 
 def _source(file: File) -> str:
@@ -187,7 +245,7 @@ def _examined(file: File) -> str:
     )
 
 
-def _front_matter(repo: str, files: list[File], bases: list[str]) -> str:
+def _front_matter(repo: str, files: list[File], bases: list[Base]) -> str:
     """The card's YAML metadata, written by the Hub's library."""
     about = [file.facts.about for file in files if file.facts]
     pipeline = RESPONDS if any(file.responds for file in files) else ENCODES
@@ -196,7 +254,7 @@ def _front_matter(repo: str, files: list[File], bases: list[str]) -> str:
         language=sorted({one for a in about for one in metadata.languages(a.get("languages"))}) or None,
         pipeline_tag=pipeline if about else None,
         library_name=LIBRARY,
-        base_model=bases if len(bases) > 1 else bases[0],
+        base_model=[base.repo for base in bases] if len(bases) > 1 else bases[0].repo,
         base_model_relation="quantized",
         quantized_by=repo.partition("/")[0],
         tags=sorted({*TAGS, *(tag for a in about for tag in metadata.tags(a.get("tags")))}),
@@ -204,15 +262,23 @@ def _front_matter(repo: str, files: list[File], bases: list[str]) -> str:
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _base_models(files: list[File], said: str | None) -> list[str]:
+def _base_models(files: list[File], said: str | None) -> list[Base]:
     """The base models that files record, in order; `said`, the publisher's, is for files that record none."""
-    repos = [(file.facts.provenance.repo if file.facts else "") or said for file in files]
-    bases = list(dict.fromkeys(repo for repo in repos if repo))
+    bases: dict[str, Base] = {}
+    for file in files:
+        repo = (file.facts.provenance.repo if file.facts else "") or said
+        if repo:
+            bases.setdefault(repo, Base(repo, _within(role_name(file.role)) if file.role else ""))
     if not bases:
         names = " and ".join(file.name for file in files) or "the publication"
         raise InputError(names, "no file says which model on the Hub it was made from",
                          todo="convert from the Hub id, or say it: --base-model OWNER/NAME")  # fmt: skip
-    return bases
+    return list(bases.values())
+
+
+def _within(heading: str) -> str:
+    """A heading within a sentence."""
+    return heading[:1].lower() + heading[1:]
 
 
 def _shards(files: list[File]) -> list[tuple[str, dict[str, str]]]:

@@ -1,14 +1,11 @@
-"""Parts of a model card from a report (docs/json.md): files and stages. Transcripts are in transcripts.py."""
+"""The files of a model card, from a report (docs/json.md)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 from mimo_convert.numbers_text import NOTHING, rate
-from runtime_check.gate import LAYER
-from runtime_check.report.page.parts import Row, role_name, stage_rows, step_rows, verdict_word
+from runtime_check.report.page.parts import verdict_word
 from runtime_check.report.records import Report, file_name, files_run
 from runtime_check.report.suites import CHECK, Case, Suite, cases_of, suites_of
 from runtime_check.run.records import Check, FileFacts
@@ -85,8 +82,9 @@ class File:
         return self.facts.layout if self.facts and self.responds else None
 
     @property
-    def type(self) -> str | None:
-        return self.facts.type if self.facts else None
+    def label(self) -> str:
+        """The type with its mix; a dash if it was not run."""
+        return self.facts.label if self.facts else NOTHING
 
     @property
     def bits_per_weight(self) -> float | None:
@@ -116,7 +114,7 @@ def rate_text(words: WordErrors | None) -> str:
 
 
 def published_files(report: Report) -> list[File]:
-    """The GGUF files to publish: text models, companions, then files that were not run.
+    """The GGUF files to publish: text models, companions, then files that were not run; of each the smallest first.
 
     Checks are matched by file name and hash.
     """
@@ -134,84 +132,4 @@ def published_files(report: Report) -> list[File]:
         ]
         about = [suite for suite in suites if suite.name == name]
         files.append(File(entry.file, entry.sha256, entry.bytes, facts.get(key), checks, about))
-    return sorted(files, key=lambda file: (not file.responds, not file.checks))
-
-
-# ── stages ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Cell(NamedTuple):
-    """Value and threshold of a stage in one file; a dash if it has no such stage."""
-
-    found: str = NOTHING
-    wanted: str = ""
-    passed: bool = True
-
-
-class Line(NamedTuple):
-    name: str
-    cells: list[Cell]
-
-
-class Column(NamedTuple):
-    """A file, and its clip."""
-
-    name: str
-    clip: str
-
-
-@dataclass(frozen=True)
-class StageTable:
-    """The stages of files of one role, a column each; `layers` are the lines that `lines` summarizes by the worst."""
-
-    title: str
-    columns: list[Column]
-    lines: list[Line]
-    layers: list[Line]
-
-
-def stage_tables(files: Sequence[File]) -> list[StageTable]:
-    """A table per role, of the files that were compared."""
-    compared = [file for file in files if file.checks and file.shown.gates]
-    roles = dict.fromkeys(file.role for file in compared)
-    return [_stage_table(role_name(role), [file for file in compared if file.role == role]) for role in roles]
-
-
-def _stage_table(title: str, files: Sequence[File]) -> StageTable:
-    found = [_found(file) for file in files]
-    rows = {name: row for cells in found for name, row in cells.items()}
-    lines = [Line(name, [_cell(cells[name]) if name in cells else Cell() for cells in found]) for name in rows]
-    layers = [line for line in lines if _is_layer(rows[line.name])]
-    if layers:
-        at = lines.index(layers[0])
-        worst = Line(f"worst of {len(layers)} layers", [_worst_layer(cells) for cells in found])
-        lines = [*lines[:at], worst, *(line for line in lines[at:] if line not in layers)]
-    columns = [Column(file.name, file_name(file.shown.clip.file)) for file in files]
-    return StageTable(title, columns, lines, layers)
-
-
-def _found(file: File) -> dict[str, Row]:
-    """Everything that was compared of a file, by name."""
-    rows = [row for role, row in stage_rows(file.shown) if role == file.role]
-    if file.responds:
-        rows += step_rows(file.shown)
-    return {row.name: row for row in rows}
-
-
-def _is_layer(row: Row) -> bool:
-    return row.stage is not None and row.stage.kind == LAYER
-
-
-def _cell(row: Row, note: str = "") -> Cell:
-    found = " / ".join(filter(None, (row.found, row.worst)))
-    wanted = f"{note}{row.limit}{row.wanted}" if row.wanted != found else ""
-    return Cell(f"{found} {row.word}".strip(), wanted, row.passed)
-
-
-def _worst_layer(rows: dict[str, Row]) -> Cell:
-    """The worst layer: a failed one, if any; then the one with the lowest minimum cosine."""
-    layers = [(row, row.stage) for row in rows.values() if row.stage is not None and row.stage.kind == LAYER]
-    if not layers:
-        return Cell()
-    row, stage = min(layers, key=lambda one: (one[0].passed, -math.inf if one[1].cos_min is None else one[1].cos_min))
-    return _cell(row, f"{stage.name} ")
+    return sorted(files, key=lambda file: (not file.responds, not file.checks, file.size, file.name))

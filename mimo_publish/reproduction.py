@@ -19,6 +19,7 @@ from runtime_check.run.system import Runtime
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 LONGEST = 88  # characters of a command on one line
+COMPANION = "{companion}"  # in a runtime's command
 BETWEEN = "between"  # the folder of files that others are made from
 
 
@@ -65,12 +66,25 @@ def mimo_check(name: str, tokenizer: str, *options: str) -> str:
     return command("mimo-check", path(name), *(["--tokenizer", path(tokenizer)] if tokenizer else []), *options)
 
 
+def run(name: str, tokenizer: str, clip: str, *, transcribes: bool) -> str:
+    """The command that runs a file on a clip: it prints the words alone if it `transcribes`."""
+    if not transcribes:
+        return mimo_check(name, tokenizer, "--audio", clip)
+    beside = ["--tokenizer", path(tokenizer)] if tokenizer else []
+    return command("mimo-check", "transcribe", path(name), *beside, "--audio", clip)
+
+
 def elsewhere(facts: FileFacts, name: str, companion: str, clip: str) -> list[tuple[Runtime, str]]:
-    """Other runtimes for a file, with their commands."""
+    """Other runtimes for a file, with their commands, which always name the companion: what a runtime finds by itself
+    depends on names. None that needs a companion where there is none."""
     system = next((one for one in systems() if one.family.architecture == facts.architecture), None)
     words = {"file": path(name), "companion": path(companion), "clip": clip}
     runtimes = system.runtimes if system else ()
-    return [(one, command(*(word.format(**words) for word in one.command))) for one in runtimes]
+    return [
+        (one, command(*(word.format(**words) for word in one.command)))
+        for one in runtimes
+        if companion or COMPANION not in one.command
+    ]
 
 
 def make_reference(source: str, tokenizer: str, target: str) -> str:

@@ -1,9 +1,10 @@
 """Choose a tensor's ggml type: by its role and the requested type, or by the user's rules, which come first."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import InputError
 from .patterns import SHOWN, compile_pattern
@@ -130,3 +131,36 @@ def choose_type(role: str, row: int, requested: Type, name: str = "", rules: Ite
         chosen = TYPES[chosen.fallback]
     note = "" if chosen is wanted else f"rows of {row} are not a multiple of {wanted.block}: {chosen.name}"
     return chosen, note
+
+
+# ── the mix of a file ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Typed(NamedTuple):
+    """A tensor with its type: its name, its role, and the number of weights in a row."""
+
+    name: str
+    role: str
+    row: int
+    ggml_type: Type
+
+
+def mixed_types(tensors: Iterable[Typed], base: Type, rules: Sequence[Rule] | None) -> dict[str, int]:
+    """Count the tensors of other types that `rules` chose in a file of type `base`: type → tensors, most first.
+
+    Tensors that `base` itself gives another type (norms, rows that no block divides) are not among them. With `rules`
+    None, since the file does not record any, every matrix of another type counts.
+    """
+    found = Counter(
+        tensor.ggml_type.name
+        for tensor in tensors
+        if ROLE_TYPES[tensor.role] is None
+        and (rules is None or any(rule.matches(tensor.name, tensor.role) for rule in rules))
+        and choose_type(tensor.role, tensor.row, base)[0] is not tensor.ggml_type
+    )
+    return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
+
+
+def type_label(base: str, mixed: Mapping[str, int]) -> str:
+    """What a file's type is called with its mix, such as `q4_k + 2 q6_k`."""
+    return " + ".join([base, *(f"{n} {name}" for name, n in mixed.items())])

@@ -29,7 +29,7 @@ from quantize.backend_choice import choose_backend
 from quantize.backends import AUTO
 from quantize.errors import InputError
 from quantize.kernels import is_float
-from quantize.recipes import Rule, choose_type, recipe_text, rule_for
+from quantize.recipes import Rule, Typed, choose_type, mixed_types, recipe_text, rule_for, type_label
 from quantize.types import F32, Type
 
 PROMOTED_F32 = "holds weights that would become infinite: promoted to f32"
@@ -77,7 +77,8 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """One GGUF file to write; `skipped` maps checkpoint tensors that are not in it to the reason.
+    """One GGUF file to write; `skipped` maps checkpoint tensors that are not in it to the reason, `rules` are those
+    that it records.
 
     `outtype` None: every tensor keeps the type it is stored in.
     """
@@ -89,6 +90,7 @@ class Plan:
     metadata: list[Entry]
     tensors: list[PlannedTensor]
     skipped: dict[str, str]
+    rules: tuple[Rule, ...] = ()
 
     @cached_property
     def _header(self) -> Header:
@@ -116,6 +118,17 @@ class Plan:
         """Bytes of the whole file."""
         last = self.tensors[-1]
         return len(self.header) + align(last.offset + last.nbytes)
+
+    @property
+    def mixed(self) -> dict[str, int]:
+        """The number of tensors of each other type that rules chose; empty for a file that keeps its types."""
+        typed = (Typed(t.name, t.role, t.shape[-1], t.ggml_type) for t in self.tensors)
+        return mixed_types(typed, self.outtype, self.rules) if self.outtype else {}
+
+    @property
+    def label(self) -> str:
+        """The type with its mix, such as `q4_k + 2 q6_k`; empty for a file that keeps its types."""
+        return type_label(self.outtype.name, self.mixed) if self.outtype else ""
 
     @property
     def n_weights(self) -> int:
@@ -164,20 +177,20 @@ def make_plan(
         planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends)
         tensors.append(planned)
         offset = align(offset + planned.nbytes)
+    recorded = _rules_of(tensors, model, outtype, options.rules)
     return Plan(
         family=model.family,
         file_name=file_name or _file_name(model.family, outtype),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
-        metadata=metadata_of_type(model.metadata, outtype, _told(tensors, model, outtype, options.rules)),
+        metadata=metadata_of_type(model.metadata, outtype, _told(tensors, model, recorded)),
         tensors=tensors,
         skipped=_skipped(model, used, options),
+        rules=tuple(recorded),
     )
 
 
-def _told(
-    tensors: Sequence[PlannedTensor], model: SourceModel, outtype: Type | None, rules: Sequence[Rule]
-) -> dict[str, str]:
+def _told(tensors: Sequence[PlannedTensor], model: SourceModel, rules: Sequence[Rule]) -> dict[str, str]:
     """Metadata about how the file is made; nothing in it may differ between equal files."""
     told = {}
     sources = [(tensor, source) for tensor in tensors for source in tensor.sources]
@@ -186,7 +199,7 @@ def _told(
     elif any(_may_have_lost(source, model) and source.ggml_type is not tensor.ggml_type for tensor, source in sources):
         told |= quantized_from_text(model.provenance.intermediates, _intermediate(model))
     return told | {
-        RECIPE: recipe_text(_rules_of(tensors, model, outtype, rules), str(model.where)),
+        RECIPE: recipe_text(rules, str(model.where)),
         QUANTIZER: _backends_text(tensors),
         VERSION: __version__,
     }

@@ -185,6 +185,7 @@ SYSTEM = SystemType(
             "CrispASR",
             "https://github.com/CrispStrobe/CrispASR",
             ("crispasr", "--backend", "mimo-asr", "-m", "{file}", "--codec-model", "{companion}", "-f", "{clip}"),
+            note="Without --codec-model it finds an audio tokenizer only by the name mimo-tokenizer-q4_k.gguf.",
         )
     ],
     not_run_by=BUILT_ON_LLAMA_CPP,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from quantize.recipes import type_label
 from runtime_check.run.records import Check, FileFacts
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.records import TensorCheck
@@ -14,9 +15,12 @@ SCHEMA = "mimo-check report 2"
 
 @dataclass(frozen=True)
 class Conversion:
-    """A file written, or planned. `fallbacks` are tensors of another type than requested, with the reason;
-    `promoted_to_f32` those with a weight beyond F16's range; `skipped` checkpoint tensors that are not in it, with the
-    reason."""
+    """A file written, or planned.
+
+    `fallbacks` are tensors of another type than requested, with the reason; `mixed` counts those of other types that
+    rules chose; `promoted_to_f32` are those with a weight beyond F16's range; `skipped` checkpoint tensors that are not
+    in it, with the reason.
+    """
 
     file: str
     type: str
@@ -29,6 +33,12 @@ class Conversion:
     fallbacks: Mapping[str, str] = field(default_factory=dict)
     promoted_to_f32: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    mixed: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The type with its mix, such as `q4_k + 2 q6_k`."""
+        return type_label(self.type, self.mixed)
 
 
 @dataclass(frozen=True)

@@ -202,4 +202,5 @@ def conversion(plan: Plan) -> Conversion:
         fallbacks={t.name: t.note for t in plan.tensors if t.note and t.note != PROMOTED_F32},
         promoted_to_f32=tuple(t.name for t in plan.tensors if t.note == PROMOTED_F32),
         skipped=plan.skipped,
+        mixed=plan.mixed,
     )

@@ -88,7 +88,7 @@ def _file_line(facts: FileFacts) -> str:
     quantizer = f", quantized by {facts.quantizer}" if facts.quantizer else ""
     bits = f"{facts.bits_per_weight or 0:.2f} bits per weight"
     name = quoted(file_name(facts.file))
-    return f"{name}  {facts.type}{layout}, {facts.bytes:,} bytes, {bits}{quantizer}, sha256 {facts.sha256[:16]}…"
+    return f"{name}  {facts.label}{layout}, {facts.bytes:,} bytes, {bits}{quantizer}, sha256 {facts.sha256[:16]}…"
 
 
 def _gate_lines(check: Check) -> Iterator[str]:

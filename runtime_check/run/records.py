@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mimo_convert.model.provenance import NO_PROVENANCE, Provenance
+from quantize.recipes import type_label
 from runtime_check.gate import Gate
 from runtime_check.text.words import WordErrors
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """A GGUF file of a role; `type` is the type of most weights of its matrices.
+    """A GGUF file of a role; `type` is the type of most weights of its matrices, `mixed` the number of tensors of each
+    other type that rules chose.
 
     As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `quantizer`, the
     backends of its blocks; `without`, the parts it lacks; `about`, what a model card repeats.
@@ -29,9 +31,15 @@ class FileFacts:
     without: tuple[str, ...] = ()
     bits_per_weight: float | None = None
     tensor_types: Mapping[str, int] = field(default_factory=dict)
+    mixed: Mapping[str, int] = field(default_factory=dict)
     quantizer: str = ""
     provenance: Provenance = NO_PROVENANCE
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The type with its mix, such as `q4_k + 2 q6_k`."""
+        return type_label(self.outtype or self.type, self.mixed)
 
 
 @dataclass(frozen=True)

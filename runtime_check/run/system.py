@@ -84,11 +84,13 @@ class System(Protocol):
 
 class Runtime(NamedTuple):
     """Another runtime for the files: its name, its URL, and its command, with the placeholders `{file}`, `{companion}`
-    and `{clip}`."""
+    and `{clip}`. The command names a companion, also where the runtime could find it by itself; `note` says what its
+    user should know."""
 
     name: str
     url: str
     command: tuple[str, ...]
+    note: str = ""
 
 
 class Program(NamedTuple):

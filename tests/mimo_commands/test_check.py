@@ -123,7 +123,7 @@ def every_key(value: Any) -> set[str]:
         return set().union(*map(every_key, value)) if value else set()
     if not isinstance(value, dict):
         return set()
-    named = ("tensor_types", "fallbacks", "skipped", "shards")
+    named = ("tensor_types", "mixed", "fallbacks", "skipped", "shards")
     return set(value) | set().union(*(every_key(v) for k, v in value.items() if k not in named), set())
 
 

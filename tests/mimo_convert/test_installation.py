@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mimo_convert.installation import PROJECT, choose_installation, installation
+from mimo_convert.installation import PROJECT, choose_home_page, choose_installation, installation
 
 ROOT = Path(__file__).parents[2]
 PIP_INSTALL = re.compile(r"pip install ([^`|<]*)")
@@ -42,6 +42,21 @@ def test_within_a_sentence_the_note_is_in_parentheses() -> None:
     assert choose_installation([], "reference", "").phrase == (
         "pip install '/path/to/mimo-convert[reference]' (a checkout of mimo-convert)"
     )
+
+
+@pytest.mark.parametrize(
+    ("urls", "page"),
+    [
+        ([], ""),
+        ([OTHER], ""),
+        ([OTHER, SOURCE], "https://git.example/o/mimo-convert"),
+        ([SOURCE, "Homepage, https://mimo.example/"], "https://mimo.example/"),
+        ([INDEX], "https://index.example/mimo-convert"),
+        (["Source, git@git.example:o/mimo-convert", INDEX], "https://index.example/mimo-convert"),
+    ],
+)
+def test_a_link_leads_to_the_projects_page_and_nowhere_without_one(urls: list[str], page: str) -> None:
+    assert choose_home_page(urls) == page
 
 
 def documents() -> list[Path]:

@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantize.errors import InputError
-from quantize.recipes import ROLE_TYPES, Rule, check_rules, choose_type, parse_recipe, parse_rule, recipe_text, rule_for
+from quantize.recipes import (
+    ROLE_TYPES,
+    Rule,
+    Typed,
+    check_rules,
+    choose_type,
+    mixed_types,
+    parse_recipe,
+    parse_rule,
+    recipe_text,
+    rule_for,
+    type_label,
+)
 from quantize.types import TYPES
 
 MATRIX_ROLES = ["matrix", "embedding", "head"]
@@ -265,3 +277,28 @@ def test_a_rule_that_is_about_nothing_is_a_mistake(text: str, says: str) -> None
 def test_a_recipes_rule_that_is_about_nothing_is_named_by_its_line() -> None:
     with pytest.raises(InputError, match=r"^r\.txt:2: down=q8_0 matches no tensor"):
         check_rules(parse_recipe("up=f16\ndown=q8_0\n", "r.txt"), TENSORS)
+
+
+# Mixes.
+
+MATRICES = [
+    Typed("llm.embed.weight", "embedding", 256, TYPES["q6_k"]),
+    Typed("lm_head.weight", "head", 256, TYPES["q6_k"]),
+    Typed("a.ffn.up.weight", "matrix", 256, TYPES["f16"]),
+    Typed("a.ffn.down.weight", "matrix", 256, TYPES["q4_k"]),
+    Typed("b.ffn.down.weight", "matrix", 32, TYPES["q4_0"]),  # no multiple of a block of 256
+    Typed("a.norm.weight", "norm", 256, TYPES["f32"]),
+    Typed("a.attn.o.weight", "matrix", 256, TYPES["f32"]),  # with a weight that F16 cannot hold
+]
+
+
+def test_a_mix_counts_what_rules_chose_and_nothing_else() -> None:
+    mixed = mixed_types(MATRICES, TYPES["q4_k"], rules("up=f16", "head|embed=q6_k", "down=q4_k"))
+    assert list(mixed.items()) == [("q6_k", 2), ("f16", 1)]
+    assert type_label("q4_k", mixed) == "q4_k + 2 q6_k + 1 f16"
+    assert mixed_types(MATRICES, TYPES["q4_k"], rules()) == {}
+    assert type_label("q4_k", {}) == "q4_k"
+
+
+def test_in_a_file_that_records_no_rules_every_matrix_of_another_type_counts() -> None:
+    assert mixed_types(MATRICES, TYPES["q4_k"], None) == {"q6_k": 2, "f16": 1, "f32": 1}

@@ -92,7 +92,7 @@ class FileView(NamedTuple):
 
     file: str
     bytes: int
-    type: str = ""
+    label: str = ""
     layout: str = ""
     bits_per_weight: float | None = None
     quantizer: str = ""
@@ -105,7 +105,7 @@ def files_of(report: Report) -> list[FileView]:
     files = [FileView(**{name: getattr(file, name) for name in FileView._fields}) for file in files_run(report.checks)]
     known = {file_name(file.file) for file in files}
     converted = [
-        FileView(one.file, one.bytes, one.type, one.layout, one.bits_per_weight, one.quantizer, one.tensor_types)
+        FileView(one.file, one.bytes, one.label, one.layout, one.bits_per_weight, one.quantizer, one.tensor_types)
         for one in report.conversions
     ]
     linted = [FileView(one.file, one.bytes) for one in report.lint]

@@ -19,6 +19,7 @@ from .plots import COSINE, ERROR, Series, in_rows, over_positions
 WORST = 20  # tensors in the short table
 VERDICTS = {True: "PASS", False: "FAIL", None: "NOT COMPARED"}
 NEARER = "Lower is nearer to the reference."
+HIGHER = "Higher is nearer to the reference, and 1 equal to it."
 ROLES = {"speech_lm": "Speech LM", "audio_tokenizer": "Audio tokenizer", "asr": "Speech recogniser"}
 STEP_NAMES = {
     "top1_agreement": "top-1 token",
@@ -114,7 +115,7 @@ class CheckView:
     def _stage_plot(self, stages: Sequence[StageResult]) -> list[Plot]:
         if not stages:
             return []
-        title, hint = "Cosine of each stage", "Further left is nearer to the reference."
+        title, hint = "Cosine of each stage", "Further right is nearer to the reference, and 1 equal to it."
         names, series = [stage.name for stage in stages], cosine_series(self.data, stages)
         return [Plot(title, hint, in_rows(f"{title}, {self.name}", hint, names, COSINE, series))]
 
@@ -122,8 +123,8 @@ class CheckView:
         if not layers:
             return []
         title = "Cosine of each layer"
-        svg = over_positions(f"{title}, {self.name}", NEARER, "layer", COSINE, cosine_series(self.data, layers))
-        return [Plot(title, NEARER, svg)]
+        svg = over_positions(f"{title}, {self.name}", HIGHER, "layer", COSINE, cosine_series(self.data, layers))
+        return [Plot(title, HIGHER, svg)]
 
     def _error_plot(self, layers: Sequence[StageResult]) -> list[Plot]:
         errors = [layer.rel_rmse for layer in layers]
@@ -230,7 +231,7 @@ def cosine_series(check: Check, stages: Sequence[StageResult]) -> list[Series]:
         notes = [f"{stage.name}, {name}: {cosine(value)}" for stage, value in zip(stages, values, strict=True)]
         failed = {i for i, one in enumerate(found) if one and not one.passed}
         bounds = [one.bound if one else None for one in found]
-        series.append(Series(name, style, values, notes, bounds, failed, "their thresholds"))
+        series.append(Series(name, style, values, notes, bounds, failed, "thresholds"))
     return series
 
 

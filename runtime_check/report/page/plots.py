@@ -1,7 +1,7 @@
 """Plots as inline SVG. Colours and fonts come from the page's CSS classes (page.html.j2).
 
-All scales are logarithmic; plots are 340 units wide, about a phone's width. Failures are marked by shape as well as
-colour; each mark has a tooltip.
+All scales are logarithmic in the error; a cosine's is its distance from 1, which is on top (or at the right). Plots are
+340 units wide, about a phone's width. Failures are marked by shape as well as colour; each mark has a tooltip.
 """
 
 import math
@@ -17,9 +17,13 @@ FILE_BOX = (-6, -24, WIDTH + 12, HEIGHT + 32)  # of a file of its own: x, y, wid
 FILE_SCALE = 1.2  # its pixels by its units
 ROW = 34  # of plots in rows: a name, and its marks closer to it than to the next
 DECADES = 9  # a scale shows no more; what is smaller lies on its end
-CHARACTER = 6.1  # about the width of one, for the legend
+FONT_SIZE, LINE, GAP = 10.5, 12, 6  # units: of all texts, from one to the next below it, and beside it
+MOST_LABEL = 100  # units of a tick's label
 STEPS = (1, 2, 5)
-MOST_LABELS = 5  # beside each other
+
+# Widths of characters by the size of the font: those of DejaVu Sans, which is the widest that a plot may be shown in.
+NARROW, WIDE = frozenset(" !'(),-./:;I[]fijlrt|"), frozenset("%@MWmw")
+NARROW_WIDTH, USUAL_WIDTH, CAPITAL_WIDTH, WIDE_WIDTH = 0.41, 0.64, 0.79, 1.0
 
 SHAPES = {
     "mean": "m-2.7 0a2.7 2.7 0 1 0 5.4 0a2.7 2.7 0 1 0-5.4 0z",
@@ -31,12 +35,17 @@ SHAPES = {
 
 
 class Measure(NamedTuple):
-    """The quantity of a scale: `distance` maps a value to the error that is plotted, `label` formats an error."""
+    """The quantity of a scale: `distance` maps a value to the error that is plotted, `label` formats an error.
+
+    Errors below `least` are none, which is labelled `none`. If it is `rising`, a greater value is nearer to the
+    reference, and no error at all is at the top (or right) of every scale.
+    """
 
     distance: Callable[[float], float]
     label: Callable[[float], str]
-    least: float  # smaller errors are none
-    none: str  # the label of no error at all
+    least: float
+    none: str
+    rising: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,19 +78,22 @@ def over_positions(
     scale = _Scale(measure, series)
     count = len(series[0].values)
     bottom = HEIGHT - BOTTOM
+    left = max(LEFT, GAP + max(text_width(scale.label(tick)) for tick in scale.ticks))
 
     def at(position: float, value: float) -> Point:
-        x = LEFT + (position + 0.5) / count * (WIDTH - LEFT - RIGHT)
+        x = left + (position + 0.5) / count * (WIDTH - left - RIGHT)
         return Point(x, bottom - scale.share(value) * (bottom - TOP))
 
     parts = [_legend(series)]
-    for tick in scale.ticks:
-        y = bottom - scale.place(tick) * (bottom - TOP)
-        parts.append(_line("grid", Point(LEFT, y), Point(WIDTH - RIGHT, y)))
-        parts.append(_text("tick end", Point(LEFT - 5, y + 3.5), scale.label(tick)))
+    heights = {tick: bottom - scale.place(tick) * (bottom - TOP) for tick in scale.ticks}
+    labelled = _apart([(tick, y - LINE / 2, y + LINE / 2) for tick, y in heights.items()])
+    for tick, y in heights.items():
+        parts.append(_line("grid", Point(left, y), Point(WIDTH - RIGHT, y)))
+        if tick in labelled:
+            parts.append(_text("tick end", Point(left - 5, y + 3.5), scale.label(tick)))
     for position in _whole_ticks(count):
         parts.append(_text("tick middle", Point(at(position, 0).x, bottom + 14), str(position)))
-    parts.append(_text("axis middle", Point((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4), across))
+    parts.append(_text("axis middle", Point((left + WIDTH - RIGHT) / 2, HEIGHT - 4), across))
 
     for one in series:
         gates = [(i, gate) for i, gate in enumerate(one.gates) if gate is not None]
@@ -106,12 +118,12 @@ def in_rows(title: str, description: str, names: Sequence[str], measure: Measure
         return Point(left + scale.share(value) * (right - left), TOP + ROW * position + 20)
 
     parts = [_legend(series)]
-    for number, tick in enumerate(reversed(scale.ticks)):
-        x = left + scale.place(tick) * (right - left)
-        parts.append(_line("grid", Point(x, TOP), Point(x, bottom)))
-        if len(scale.ticks) <= MOST_LABELS or number % 2 == 0:
-            anchor = "start" if x == left else "middle"
-            parts.append(_text(f"tick {anchor}", Point(x, bottom + 13), scale.label(tick)))
+    labels = {tick: _Label(scale.label(tick), left + scale.place(tick) * (right - left)) for tick in scale.ticks}
+    labelled = _apart([(tick, label.begin - GAP / 2, label.end + GAP / 2) for tick, label in labels.items()])
+    for tick, label in labels.items():
+        parts.append(_line("grid", Point(label.x, TOP), Point(label.x, bottom)))
+        if tick in labelled:
+            parts.append(_text(f"tick {label.anchor}", Point(label.x, bottom + 13), label.text))
     for position, name in enumerate(names):
         parts.append(_text("name", Point(left, TOP + ROW * position + 10), name))
         reached = [at(position, one.values[position] or 0.0) for one in series if one.values[position] is not None]
@@ -136,6 +148,58 @@ def as_file(svg: Markup, title: str, style: str) -> str:
     )  # fmt: skip
 
 
+# ── texts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def text_width(text: str) -> float:
+    """The width of a text in units, in the widest of the fonts; no less for characters that it lacks."""
+    return FONT_SIZE * sum(map(_width, text))
+
+
+def _width(character: str) -> float:
+    if character in NARROW:
+        return NARROW_WIDTH
+    if character in WIDE or not character.isascii():
+        return WIDE_WIDTH
+    return CAPITAL_WIDTH if character.isupper() else USUAL_WIDTH
+
+
+def fitted(text: str, width: float) -> str:
+    """The text, or as much of its beginning as fits into `width` units, and an ellipsis."""
+    if text_width(text) <= width:
+        return text
+    fits = [end for end in range(len(text)) if text_width(f"{text[:end]}…") <= width]
+    return f"{text[: max(fits, default=0)]}…"
+
+
+class _Label(NamedTuple):
+    """A tick's label at `x`: around it, or from it on where there is no room at its left."""
+
+    text: str
+    x: float
+
+    @property
+    def anchor(self) -> str:
+        return "start" if self.x - text_width(self.text) / 2 < 0 else "middle"
+
+    @property
+    def begin(self) -> float:
+        return self.x - (text_width(self.text) / 2 if self.anchor == "middle" else 0)
+
+    @property
+    def end(self) -> float:
+        return self.begin + text_width(self.text)
+
+
+def _apart(ticks: Sequence[tuple[float, float, float]]) -> set[float]:
+    """Of ticks, (error, begin, end) of its label: those whose labels do not lie on others; no error at all first."""
+    kept: list[tuple[float, float, float]] = []
+    for tick in [*ticks[:1], *reversed(ticks[1:])]:
+        if all(tick[1] >= other[2] or tick[2] <= other[1] for other in kept):
+            kept.append(tick)
+    return {error for error, _, _ in kept}
+
+
 # ── scales ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -150,7 +214,7 @@ class _Scale:
         low = max(low, measure.least, _step_below(high * 10.0**-DECADES))
         if low >= high:
             low, high = _step_below(low / 2), _step_above(high * 2)
-        self.has_end = any(error < low for error in errors)
+        self.has_end = measure.rising or any(error < low for error in errors)
         if self.has_end:  # below all that is drawn to scale
             low = _step_below(low / 2)
         self.measure, self.low, self.high = measure, low, high
@@ -164,9 +228,10 @@ class _Scale:
         return [self.low, *inside] if self.has_end and not math.isclose(inside[0], self.low) else inside
 
     def place(self, error: float) -> float:
-        """The position of an error, 0 to 1."""
+        """The position of an error, 0 to 1; of none at 1 if the measure is rising."""
         error = self.high if math.isnan(error) else min(max(error, self.low), self.high)
-        return math.log(error / self.low) / math.log(self.high / self.low)
+        share = math.log(error / self.low) / math.log(self.high / self.low)
+        return 1 - share if self.measure.rising else share
 
     def share(self, value: float) -> float:
         """The position of a value, 0 to 1."""
@@ -174,7 +239,8 @@ class _Scale:
 
     def label(self, error: float) -> str:
         """The label of an error."""
-        return self.measure.none if self.has_end and math.isclose(error, self.low) else self.measure.label(error)
+        is_none = self.has_end and math.isclose(error, self.low)
+        return self.measure.none if is_none else fitted(self.measure.label(error), MOST_LABEL)
 
 
 def _step_below(error: float) -> float:
@@ -196,10 +262,10 @@ def _whole_ticks(count: int) -> range:
 def error_label(error: float) -> str:
     """Format an error: 0.001, or 10⁻⁵ if that is shorter."""
     exponent = math.floor(math.log10(error) + 1e-9)
-    if exponent >= -3:
+    if -3 <= exponent <= 3:
         return f"{error:.{max(0, -exponent)}f}"
     digit = round(error / 10.0**exponent)
-    power = f"10⁻{str(-exponent).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    power = f"10{str(exponent).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
     return power if digit == 1 else f"{digit}·{power}"
 
 
@@ -209,7 +275,7 @@ def cosine_label(error: float) -> str:
 
 
 ERROR = Measure(lambda error: error, error_label, 0.0, "0")
-COSINE = Measure(lambda cosine: 1 - cosine, cosine_label, 1e-7, "1")
+COSINE = Measure(lambda cosine: 1 - cosine, cosine_label, 1e-7, "1", rising=True)
 
 
 # ── markup; Markup.format escapes what it is given ───────────────────────────────────────────────────────────────
@@ -271,7 +337,7 @@ def _legend(series: Sequence[Series]) -> Markup:
     def entry(name: str, *paths: Markup) -> None:
         nonlocal x
         parts.extend([*paths, _text("legend", Point(x + 11, 15.5), name)])
-        x += 30 + CHARACTER * len(name)
+        x += 28 + text_width(name)
 
     for one in series:
         entry(one.name, _path(f"key {one.style}", f"M{x:.1f} 12{SHAPES[one.style]}"))

@@ -276,6 +276,12 @@ def test_totals_are_those_of_the_tensors() -> None:
     assert plan_of(TOKENIZER_CONFIG, "q4_k").file_name == "mimo-tokenizer-q4_k.gguf"
 
 
+def test_a_plan_is_called_by_its_type_and_mix() -> None:
+    values = ASR_CONFIG | SMALL_LM
+    assert plan_of(values, "q8_0").label == "q8_0"
+    assert plan_of(values, "q8_0", rules=["lm_head|llm.embed=f16", "ffn=q8_0"]).label == "q8_0 + 2 f16"
+
+
 def test_what_is_left_out_has_a_reason_and_what_is_unknown_stops_the_plan() -> None:
     family, values = mimo_tokenizer.FAMILY, TOKENIZER_CONFIG | SMALL_TOKENIZER
     buffers = [f"encoder.quantizer.vq.layers.0._codebook.{b}" for b in ("embed_avg", "cluster_size", "inited")]

@@ -163,5 +163,19 @@ def test_plots_are_dark_where_the_page_is(browser: Browser, tmp_path: Path) -> N
     assert all(by_day != by_night for by_day, by_night in zip(*colours, strict=True))
 
 
+@pytest.mark.parametrize("make", [good, bad])
+def test_no_text_of_a_plot_is_cut_off_or_lies_on_another(browser: Browser, tmp_path: Path, make: MakeReport) -> None:
+    for name, svg in as_plots(make()).items():
+        (tmp_path / name).write_text(svg, encoding="utf-8")
+        browser.open(tmp_path / name)
+        hidden = browser.run("""const ground = document.querySelector('.ground').getBoundingClientRect();
+            const boxes = [...document.querySelectorAll('text')].map(text => [text, text.getBoundingClientRect()]);
+            const beside = (a, b) => a.right <= b.left || a.bottom <= b.top + 2;
+            const apart = (a, b) => beside(a, b) || beside(b, a);
+            return boxes.filter(([text, own], i) => own.left < ground.left || own.right > ground.right
+                || boxes.slice(0, i).some(([_, other]) => !apart(own, other))).map(([text]) => text.textContent)""")
+        assert hidden == []
+
+
 def test_the_rendering_is_that_of_commonmark_with_tables() -> None:
     assert "<table>" in as_html("---\na: b\n---\n\n| a |\n| - |\n| b |\n")

@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from runtime_check.report.page.plots import (
     COSINE,
     ERROR,
+    FONT_SIZE,
+    TOP,
     WIDTH,
     Measure,
     Series,
     cosine_label,
     error_label,
+    fitted,
     in_rows,
     over_positions,
+    text_width,
 )
 
 STROKE = 6  # units; a ring may stand out of the picture
@@ -46,8 +50,51 @@ def test_a_tenfold_error_is_the_same_way_up_everywhere() -> None:
 
 
 def test_a_cosine_lies_where_what_it_lacks_lies() -> None:
-    assert marks(lines([0.9, 0.999, 0.99], COSINE), "mean") == marks(lines([0.1, 0.001, 0.01]), "mean")
-    assert texts(lines([0.9, 0.99, 0.9999], COSINE), "end") == ["0.9999", "0.999", "0.99", "0.9"]
+    [low, high, between] = (y for _, y in marks(lines([0.9, 0.999, 0.99], COSINE), "mean"))
+    assert low - between == pytest.approx(between - high, abs=0.2), "a tenth of what it lacks is the same way up"
+    assert low > between > high
+    assert texts(lines([0.9, 0.99, 0.9999], COSINE), "end") == ["1", "0.9999", "0.999", "0.99", "0.9"]
+
+
+def test_a_cosine_of_one_is_on_top_and_at_the_right() -> None:
+    values = [0.9, 0.9999, 1.0]
+    down = [y for _, y in marks(lines([*values], COSINE), "mean")]
+    assert down == sorted(down, reverse=True)
+    assert down[-1] == TOP
+    names = ["a", "b", "c"]
+    across = [x for x, _ in marks(in_rows("t", "d", names, COSINE, [Series("found", "mean", values)]), "mean")]
+    assert across == sorted(across)
+
+
+@pytest.mark.parametrize("least", [0.5, 0.99, 0.9999, 1 - 1e-6, 1 - 2e-7, 1.0])
+@pytest.mark.parametrize("rows", [True, False])
+def test_labels_are_whole_and_do_not_lie_on_each_other(least: float, rows: bool) -> None:
+    values = [least, 0.5, 0.999, 1 - 3e-7]
+    series = [
+        Series("mean", "mean", values),
+        Series("worst position", "worst", values, (), [0.9] * 4, {1}, "thresholds"),
+    ]
+    svg = (in_rows("t", "d", ["a", "b", "c", "d"], COSINE, series) if rows
+           else over_positions("t", "d", "layer", COSINE, series))  # fmt: skip
+    boxes = []
+    for text in ET.fromstring(svg).iter("text"):
+        x, y, width = float(text.attrib["x"]), float(text.attrib["y"]), text_width(text.text or "")
+        style = text.attrib["class"].split()
+        begin = x - (width if "end" in style else width / 2 if "middle" in style else 0)
+        assert -1 <= begin <= begin + width <= WIDTH + 1, text.text
+        boxes.append((begin, y - FONT_SIZE, begin + width, y, text.text))
+    for i, (left, top, right, bottom, name) in enumerate(boxes):
+        for other in boxes[:i]:
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] + 1 or other[3] <= top + 1, (name, other)
+    assert "1" in texts(svg, "tick")
+
+
+def test_a_text_is_cut_where_there_is_no_room() -> None:
+    assert fitted("mimo-asr-q4_k", 200) == "mimo-asr-q4_k"
+    for width in (5, 50, 100):
+        cut = fitted("mimo-asr-" * 30, width)
+        assert cut.endswith("…")
+        assert text_width(cut) <= max(width, text_width("…"))
 
 
 def test_no_error_at_all_lies_below_every_other() -> None:
@@ -55,7 +102,6 @@ def test_no_error_at_all_lies_below_every_other() -> None:
     [none, least, most, again] = (y for _, y in marks(svg, "mean"))
     assert none == again > least > most
     assert texts(svg, "end")[0] == "0"
-    assert texts(lines([1.0, 0.98], COSINE), "end")[0] == "1"
 
 
 def test_what_is_missing_leaves_a_gap() -> None:
@@ -95,7 +141,7 @@ def test_rows_go_down_in_order_and_errors_to_the_right() -> None:
 @pytest.mark.parametrize(
     ("error", "label", "cosine"),
     [(1.0, "1", "0"), (2.0, "2", "-1"), (0.5, "0.5", "0.5"), (0.02, "0.02", "0.98"), (0.001, "0.001", "0.999"),
-     (1e-5, "10⁻⁵", "0.99999"), (5e-7, "5·10⁻⁷", "0.9999995"), (20.0, "20", "-19")],
+     (1e-5, "10⁻⁵", "0.99999"), (5e-7, "5·10⁻⁷", "0.9999995"), (20.0, "20", "-19"), (5e9, "5·10⁹", "-4999999999")],
 )  # fmt: skip
 def test_labels_are_as_long_as_they_must_be(error: float, label: str, cosine: str) -> None:
     assert error_label(error) == label

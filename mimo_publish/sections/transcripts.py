@@ -8,7 +8,7 @@ from runtime_check.report.records import file_name
 from runtime_check.run.records import Check
 from runtime_check.text.words import Span, WordErrors, align_words
 
-from .card_parts import File, rate_text
+from ..card_parts import File, rate_text
 
 
 class Hypothesis(NamedTuple):

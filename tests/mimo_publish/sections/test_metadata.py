@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_publish.card import as_card
-from mimo_publish.card_metadata import LICENCES, MOST, OTHER, languages, licence, tags
+from mimo_publish.sections.metadata import LICENCES, MOST, OTHER, languages, licence, tags
 from quantize.errors import InputError
 from tests import reports
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from mimo_convert.numbers_text import cosine, gate
 from runtime_check.gate import LAYER
 from runtime_check.report.page.page import PALETTE
-from runtime_check.report.page.parts import NEARER, cosine_series
-from runtime_check.report.page.plots import COSINE, as_file, over_positions
+from runtime_check.report.page.parts import HIGHER, cosine_series
+from runtime_check.report.page.plots import COSINE, WIDTH, as_file, fitted, over_positions, text_width
 from runtime_check.report.records import file_name
 from runtime_check.run.records import Check, StageResult
 
-from .card_parts import File
+from ..card_parts import File
 
 # For a picture that nothing else gives a style: it has a ground of its own, since a site may be dark where the reader's
 # system is not.
@@ -32,13 +32,13 @@ path { fill: none; } .grid { stroke: var(--hair); stroke-width: .8; }
 """
 )
 
-
-LONGEST = 34  # characters of a file's name in a title
+TITLE = ": cosine of each layer"  # after the file's name
 
 
 class LayerPlot(NamedTuple):
-    """`file` is its name beside the card, `alt` its alternative text."""
+    """`name` is the file that it is about, `file` its own beside the card, `alt` its alternative text."""
 
+    name: str
     file: str
     alt: str
     svg: str
@@ -52,9 +52,11 @@ def layer_plots(files: Sequence[File]) -> list[LayerPlot]:
         layers = [stage for stage in check.stages if stage.kind == LAYER] if check else []
         if check and any(layer.cos_mean is not None for layer in layers):
             stem = PurePath(file_name(file.name)).stem
-            title = f"{stem if len(stem) <= LONGEST else stem[:LONGEST] + '…'}: cosine of each layer"
-            svg = over_positions(title, NEARER, "layer", COSINE, cosine_series(check, layers))
-            plots.append(LayerPlot(f"layers-{stem}.svg", _alt(file.name, check, layers), as_file(svg, title, STYLE)))
+            title = f"{fitted(stem, WIDTH - text_width(TITLE))}{TITLE}"
+            svg = over_positions(title, HIGHER, "layer", COSINE, cosine_series(check, layers))
+            plots.append(
+                LayerPlot(file.name, f"layers-{stem}.svg", _alt(file.name, check, layers), as_file(svg, title, STYLE))
+            )
     return plots
 
 

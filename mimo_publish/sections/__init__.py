@@ -1,0 +1,1 @@
+"""Sections of a model card: the choice of a file, stages, plots, transcripts, metadata."""

@@ -1,0 +1,49 @@
+"""What a report knows of a file by its header: above all its type, with the mix that rules made."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from gguf import GGUFValueType
+
+from mimo_commands.convert import main as mimo_convert
+from mimo_convert.model.model_file import OpenFiles
+from mimo_families.registry import families
+from runtime_check.run.facts import file_facts
+from runtime_check.run.records import FileFacts
+from tests.gguf_edit import Key, rewrite
+
+
+def facts_of(path: Path) -> FileFacts:
+    files = OpenFiles(families())
+    return file_facts("speech_lm", files.model(path), files)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny's speech LM as Q4_K, with head and embeddings in Q6_K."""
+    folder = tmp_path_factory.mktemp("mixed")
+    options = ["--outtype", "q4_k", "--tensor-type", "lm_head|llm.embed=q6_k", "--no-check", "--out", str(folder)]
+    result = CliRunner().invoke(mimo_convert, ["tiny", *options])
+    assert result.exit_code == 0, result.output
+    [path] = folder.glob("mimo-asr-*.gguf")
+    return path
+
+
+def test_a_mix_is_what_rules_made_of_a_type_beside_its_fallbacks(mixed: Path) -> None:
+    facts = facts_of(mixed)
+    assert facts.label == "q4_k + 2 q6_k"
+    assert {"q4_0", "f32"} < facts.tensor_types.keys(), "these are not of rules"
+
+
+def test_the_mix_of_another_tools_file_is_seen_in_its_tensors(mixed: Path, tmp_path: Path) -> None:
+    """Such as Q4_K_M, of whose general.file_type no type is made."""
+
+    def keys(key: Key) -> Key | None:
+        if key.name == "general.file_type":
+            return Key(key.name, 15, GGUFValueType.UINT32)
+        return None if key.name.startswith("mimo_convert.") else key
+
+    facts = facts_of(rewrite(mixed, tmp_path / "q4_k_m.gguf", keys=keys))
+    assert (facts.type, facts.outtype, facts.recipe) == ("q4_k", "", ())
+    assert facts.label == "q4_k + 2 q6_k"
