@@ -46,9 +46,9 @@ HOMES = {
 HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
-    "CheckOptions", "ConvertOptions", "Converted", "Cost", "Destination", "InputError", "Outputs", "Piece", "Progress",
-    "PublishOptions", "PublishResult", "QuantizeOptions", "ReferenceOptions", "Report", "TranscribeOptions", "Transcript",
-    "check", "convert", "make_reference", "publish", "quantize", "transcribe",
+    "CheckOptions", "ConvertOptions", "Converted", "Cost", "Destination", "InputError", "Outputs", "Piece",
+    "Progress", "PublishOptions", "PublishResult", "QuantizeOptions", "ReferenceOptions", "Report",
+    "TranscribeOptions", "Transcript", "check", "convert", "make_reference", "publish", "quantize", "transcribe",
 ]  # fmt: skip
 
 

@@ -197,7 +197,6 @@ def test_one_command_goes_from_a_checkpoint_on_the_hub_to_published_files(hub: H
     "option",
     [
         ["--private"],
-        ["--yes"],
         ["--even-if-failed"],
         ["--card-template", "x.j2"],
         ["--revision", "main"],
