@@ -13,6 +13,7 @@ from mimo_convert.model.provenance import provenance_of
 from mimo_convert.terminal import tell
 from mimo_families.opening import find_reference
 from mimo_families.registry import UPGRADES, families, system_of
+from mimo_families.same_model import check_reference_model, models_of
 from mimo_publish.card import SUMS, as_card
 from mimo_publish.destination import Destination
 from mimo_publish.publication import check_beforehand, checked_files, publication, publish
@@ -73,7 +74,9 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
     clips = find_clips([o.audio])
     hashes = [clip.sha256 for clip in clips]
     source, companions = reference_of(systems, files, o)
-    reference = find_reference(source, companions, hashes, systems[0][0])
+    reference = find_reference(source, companions, hashes, systems[0][0], option="--reference-tokenizer")
+    for system, members in systems:
+        check_reference_model(system, models_of(members, files), reference, source)
     inputs = Inputs(clips, reference, repack=o.repack)
     inputs.check_clips()
     results = Results("mimo-publish")

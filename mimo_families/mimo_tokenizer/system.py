@@ -11,7 +11,7 @@ from runtime_check.run.system import NO_WORK, Bundled, Member, System, SystemTyp
 
 from . import REPO
 from .layout import DEFAULT_CODEBOOKS, FAMILY
-from .stages import ROLE, STAGES
+from .stages import ROLE, SIZES, STAGES
 
 TINY = Path(__file__).parents[1] / "mimo_audio" / "data" / "tiny" / "tokenizer", "tiny-tokenizer"
 
@@ -77,4 +77,5 @@ SYSTEM = SystemType(
     reference="mimo_families.mimo_tokenizer.reference",
     published={ROLE: REPO},
     bundled={"tiny": Bundled({ROLE: TINY})},
+    sizes=SIZES,
 )
