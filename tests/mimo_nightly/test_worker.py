@@ -102,7 +102,7 @@ def test_a_pair_that_does_not_fit_has_failed(q4_k: Files, tmp_path: Path) -> Non
         ({"tokenizer": "gone.gguf"}, "gone.gguf: no such file"),
         (
             {"reference": "gone.safetensors"},
-            "gone.safetensors: no such file; expected a file of `mimo-check reference`",
+            "gone.safetensors: was taken for a path, and there is no such file or folder; expected a file of",
         ),
         ({"reference": JFK}, "jfk.wav: truncated: 352078 bytes, header says"),
         ({"reference": "half.safetensors"}, "reference: lacks the stages tok_pool"),

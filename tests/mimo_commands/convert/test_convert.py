@@ -194,7 +194,7 @@ def test_a_hub_checkpoint_is_converted_under_its_own_name(lm: Path, tokenizer: P
     absent = run("Some/Absent", "--tokenizer", str(tokenizer))
     assert absent.returncode == 2
     state = f"and the cache {tmp_path / 'hub'} holds nothing of it"
-    off = "the network is switched off by HF_HUB_OFFLINE"
+    off = "there is no such folder, and as a Hub id: the network is switched off by HF_HUB_OFFLINE"
     assert absent.stderr == f"error: Some/Absent: {off}, {state}; unset it\n"
     other = run("Some/Speech-LM@v9", "--tokenizer", str(tokenizer))
     assert (
