@@ -34,8 +34,7 @@ from runtime_check.run.validate import Inputs, check_language, choose_language, 
 from runtime_check.static.lint import lint
 from runtime_check.tensors.compare import compare_tensors
 
-NAME_IT = "name it: --tokenizer"
-REFERENCE_TOKENIZER = "--reference-tokenizer"
+TOKENIZER, REFERENCE_TOKENIZER = "--tokenizer", "--reference-tokenizer"
 
 
 @dataclass(frozen=True)
@@ -132,12 +131,13 @@ def run_file(
             write_stages(folder, checked.stages, claims)
 
 
-def members(file: Path, files: OpenFiles, given: Paths) -> tuple[SystemType, Paths]:
-    """The system of a file, and its files. Raises InputError for a companion that it does not have."""
+def members(file: Path, files: OpenFiles, given: Paths, option: str = TOKENIZER) -> tuple[SystemType, Paths]:
+    """The system of a file, and its files, companions as `given` by `option`. Raises InputError for a companion that it
+    does not have."""
     system = system_of(files.family(file))
     for role in given.keys() - set(system.roles[1:]):
-        refuse_companion(system, file, role, given[role], "--tokenizer", files.family(given[role]))
-    return system, members_of(file, system, given, NAME_IT)
+        refuse_companion(system, file, role, given[role], option, files.family(given[role]))
+    return system, members_of(file, system, given, f"name it: {option}")
 
 
 def with_reference(
@@ -147,7 +147,8 @@ def with_reference(
     """The inputs with the reference `source` for the files that are run. Raises InputError for one of another model."""
     if source.kind is GGUF:
         given = {role: resolve(named, [GGUF]).value for role, named in o.reference_companions.items() if named}
-        other, paths = members(Path(source.value), files, {role: Path(path) for role, path in given.items()})
+        named = {role: Path(path) for role, path in given.items()}
+        other, paths = members(Path(source.value), files, named, REFERENCE_TOKENIZER)
 
         def open_other() -> System:
             return open_system(other, paths, files, o.threads, o.repack, inputs.work)

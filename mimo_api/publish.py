@@ -74,6 +74,7 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
     clips = find_clips([o.audio])
     hashes = [clip.sha256 for clip in clips]
     source, companions = reference_of(systems, files, o)
+    check_base_model(paths, files, o.destination)
     reference = find_reference(source, companions, hashes, systems[0][0], option="--reference-tokenizer")
     for system, members in systems:
         check_reference_model(system, models_of(members, files), reference, source)
@@ -86,6 +87,14 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
         for checked in validate(inputs, systems, files, o.threads):
             results.add(checked.check)
     return results.report()
+
+
+def check_base_model(paths: Sequence[Path], files: OpenFiles, to: Destination) -> None:
+    """Raise InputError if the card could not name a base model, before anything is run."""
+    if not to.base_model and not any(provenance_of(files.header(path)).repo for path in paths):
+        names = " and ".join(path.name for path in paths)
+        what = "no file says which model on the Hub it was made from, and the card must name it"
+        raise InputError(names, what, todo="say it: --base-model OWNER/NAME")
 
 
 def gguf_files(folder: Path) -> list[Path]:

@@ -53,21 +53,20 @@ def check_same(ours: SourceModel, theirs: SourceModel) -> None:
     """Raise InputError if `theirs`, which `ours` is to be compared with, is another model; tell of another name."""
     if ours.where == theirs.where:
         return
-    made_of = f"{ours.where} {'holds' if ours.is_checkpoint else 'is made of'} {name_of(ours)}"
     if ours.family.architecture != theirs.family.architecture:
         what = f"is {name_of(theirs)}, of {theirs.family.architecture}"
         raise InputError(theirs.where, what, expected=f"{ours.family.architecture}, as {ours.where} is")
     if share_of_shapes(ours, theirs) < MOST:
         what = f"is another model: {name_of(theirs)}, with {sizes_text(theirs, ours)}"
-        raise InputError(theirs.where, what, expected=f"{sizes_text(ours, theirs)}: {made_of}")
+        raise InputError(theirs.where, what, expected=f"{name_and_where(ours)}, with {sizes_text(ours, theirs)}")
     tokens = values_of(ours, TOKENS), values_of(theirs, TOKENS)
     if ours.family.text and share_of_equal(*tokens) < MOST:
         n = sum(a == b for a, b in zip(*tokens, strict=False))
         what = f"is another model: {name_of(theirs)}, {n:,} of whose {len(tokens[1]):,} tokens are the same"
-        raise InputError(theirs.where, what, expected=f"another vocabulary: {made_of}")
+        raise InputError(theirs.where, what, expected=f"the vocabulary of {name_and_where(ours)}")
     repos = [value_of(model, f"{BASE}.0.repo_url") for model in (ours, theirs)]
     if all(repos) and repos[0] != repos[1]:
-        tell(f"warning: {made_of}, and is compared with {name_of(theirs)}: {repos[0]} and {repos[1]}")
+        tell(f"warning: {theirs.where} is of {repos[1]}, and is compared with {ours.where} of {repos[0]}")
 
 
 def check_stored_sizes(
@@ -84,7 +83,7 @@ def check_stored_sizes(
         if model and expected is not None and found.get(size, expected) != expected:
             made_of = " and ".join(checkpoints) or "an unknown one"
             what = f"is of another model, {made_of}, with {field} {found[size]}"
-            raise InputError(source, what, expected=f"{expected}, as of {name_of(model)} in {model.where}")
+            raise InputError(source, what, expected=f"{expected}, as of {name_and_where(model)}")
 
 
 def is_of(family: Family, system: SystemType, name: str) -> bool:
@@ -113,7 +112,7 @@ def check_vocabulary(ours: Models, sha256: str, checkpoints: Sequence[str], sour
             continue
         if vocabulary_sha256(values_of(model, TOKENS), values_of(model, MERGES)) != sha256:
             what = f"is of another vocabulary, that of {' and '.join(checkpoints) or 'an unknown model'}"
-            raise InputError(source, what, expected=f"that of {name_of(model)} in {model.where}")
+            raise InputError(source, what, expected=f"that of {name_and_where(model)}")
 
 
 # ── what is compared, and how it is named ────────────────────────────────────────────────────────────────────────
@@ -140,6 +139,11 @@ def sizes_text(model: SourceModel, other: SourceModel) -> str:
 def name_of(model: SourceModel) -> str:
     """The model's name, as its source records it."""
     return str(value_of(model, f"{BASE}.0.name") or model.name)
+
+
+def name_and_where(model: SourceModel) -> str:
+    """The model's name, and the folder or file that is it."""
+    return f"{name_of(model)} {'in' if model.is_checkpoint else 'as it is in'} {model.where}"
 
 
 def value_of(model: SourceModel, key: str) -> Any:

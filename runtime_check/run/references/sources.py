@@ -22,7 +22,7 @@ from .stored import load_reference
 
 Response = Sequence[int] | None
 TAKES_PYTORCH = "is a checkpoint, and comparing with one takes PyTorch, which"
-OTHERWISE = "or give a stored --reference, or --no-check"
+OTHERWISE = "or give a stored --reference (mimo-convert: or --no-check)"
 
 
 @dataclass(frozen=True)
