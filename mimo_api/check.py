@@ -146,9 +146,8 @@ def with_reference(
 ) -> Inputs:  # fmt: skip
     """The inputs with the reference `source` for the files that are run. Raises InputError for one of another model."""
     if source.kind is GGUF:
-        given = {role: resolve(named, [GGUF]).value for role, named in o.reference_companions.items() if named}
-        named = {role: Path(path) for role, path in given.items()}
-        other, paths = members(Path(source.value), files, named, REFERENCE_TOKENIZER)
+        given = {role: Path(resolve(name, [GGUF]).value) for role, name in o.reference_companions.items() if name}
+        other, paths = members(Path(source.value), files, given, REFERENCE_TOKENIZER)
 
         def open_other() -> System:
             return open_system(other, paths, files, o.threads, o.repack, inputs.work)

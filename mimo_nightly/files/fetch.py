@@ -71,7 +71,7 @@ def listed_at(repo: str, revision: str, cache: Path) -> Listing:
             if not is_out_of_reach(error):
                 raise
             n = len(Cache(cache).names(repo, revision))
-            state = f"the cache {cache} holds {n or 'no'} file{'s' * (n != 1)} of it, which may be outdated"
+            state = f"the cache {cache} holds {n or 'no'} file{'s' * (n != 1)} of it{', maybe outdated' if n else ''}"
             raise InputError(where, f"cannot be listed: {reason(error)}; {state}", todo=todo(error)) from error
 
 
