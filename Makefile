@@ -10,7 +10,7 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 1 + len(os.sched_getaff
 # Tests start hundreds of processes; each would compile the same sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint format bench fuzz neon clean
+.PHONY: demo test lint format options bench fuzz neon clean
 
 demo: .venv/package
 	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
@@ -26,6 +26,10 @@ lint: .venv/extras
 format: .venv/extras
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The table of all options, from the commands themselves.
+options: .venv/package
+	$(BIN)/python -m tools.options
 
 bench: .venv/extras
 	$(BIN)/python -m benchmarks.gates
