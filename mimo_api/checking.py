@@ -12,12 +12,17 @@ import numpy as np
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
+from mimo_convert.model.family import Family
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file
 from mimo_convert.terminal import show
 from mimo_convert.threads import default_threads
-from mimo_families.opening import OpenCheckpoints, find_reference, open_reference, open_source, refuse_companion
+from mimo_families.companions import refuse_companion
+from mimo_families.comparison import Comparison, comparison_of
+from mimo_families.opening import OpenCheckpoints, find_reference, open_reference, open_source
 from mimo_families.registry import families, system_of
+from mimo_families.same_model import check_reference_model, check_same, models_of
+from mimo_families.sources import GGUF, ModelSource, resolve
 from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
 from runtime_check.audio.jfk import JFK
@@ -32,16 +37,17 @@ from runtime_check.run.validate import Inputs, check_language, choose_language, 
 from runtime_check.static.lint import lint
 from runtime_check.tensors.compare import compare_tensors
 
-NAME_IT = "name it: --tokenizer"
+TOKENIZER, REFERENCE_TOKENIZER = "--tokenizer", "--reference-tokenizer"
 
 
 @dataclass(frozen=True)
 class CheckOptions:
     """Options of a check: `file` is a GGUF file, `audio` audio files, folders of them, or manifests.
 
-    `companions` are files of the other roles (None: those beside `file`), `reference_companions` the checkpoints beside
-    a `reference` checkpoint, by role. `checkpoint`, or another file `against`, is the source of the row-by-row
-    comparison.
+    `companions` are files of the other roles (None: those beside `file`), `reference_companions` the checkpoints, or
+    GGUF files, beside `reference`, by role. `compare` is what of the file is compared with `reference` (rows, stages or
+    both; None: stages, and of a GGUF file both). `against` is another name of a `reference` that is a GGUF file;
+    `checkpoint` is compared row by row, beside it.
     """
 
     file: Path
@@ -51,6 +57,7 @@ class CheckOptions:
     companions: Mapping[str, Path | None] = field(default_factory=dict)
     reference_companions: Mapping[str, str | None] = field(default_factory=dict)
     reference: str | None = None
+    compare: str | None = None
     reference_dtype: str = "f32"
     against: Path | None = None
     static: bool = False
@@ -60,11 +67,6 @@ class CheckOptions:
     max_new_tokens: int | None = None
     repack: str = "auto"
     dump: Path | None = None
-
-    @property
-    def is_run(self) -> bool:
-        """Whether the file is run."""
-        return bool(self.reference or self.against or not (self.static or self.checkpoint))
 
 
 def check(
@@ -81,28 +83,35 @@ def check(
 
 
 def _check(o: CheckOptions, claims: Claims) -> Report:
-    if o.reference and o.against:
-        raise InputError("--against", "and --reference: there can be one reference", todo="give one of them")
+    compared = comparison_of(o.reference, o.compare, o.against, o.checkpoint, o.static)
     o.outputs.check()
     make_folder(o.dump)
     files, checkpoints, results = OpenFiles(families()), OpenCheckpoints(), Results("mimo-check")
-    if o.static or o.checkpoint:
+    if compared.lint:
         results.add(lint(o.file, files, o.threads))
     with results.as_far_as_possible():
-        compare(o, files, checkpoints, results)
-        if o.is_run:
-            run_file(o, files, checkpoints, results, claims)
+        compare(o, compared, files, checkpoints, results)
+        if compared.is_run:
+            run_file(o, compared, files, checkpoints, results, claims)
     return results.write(o.outputs)
 
 
-def compare(o: CheckOptions, files: OpenFiles, checkpoints: OpenCheckpoints, results: Results) -> None:
-    """Compare every row with the checkpoint, and with another file."""
-    if o.checkpoint:
-        family = files.family(o.file)
-        source = model_of_checkpoint(open_source(o.checkpoint, family, checkpoints), family)
-        results.add(compare_tensors(source_model(o.file, files), source, o.threads))
-    if o.against:
-        results.add(compare_tensors(source_model(o.file, files), source_model(o.against, files), o.threads))
+def compare(
+    o: CheckOptions, compared: Comparison, files: OpenFiles, checkpoints: OpenCheckpoints, results: Results
+) -> None:
+    """Compare every row with checkpoints, and with another file."""
+    for source in compared.rows:
+        theirs = rows_of(source, files.family(o.file), files, checkpoints)
+        ours = source_model(o.file, files)
+        check_same(ours, theirs)
+        results.add(compare_tensors(ours, theirs, o.threads))
+
+
+def rows_of(source: ModelSource, family: Family, files: OpenFiles, checkpoints: OpenCheckpoints) -> SourceModel:
+    """The model that a file of `family` is compared with row by row."""
+    if source.kind is GGUF:
+        return source_model(Path(source.value), files)
+    return model_of_checkpoint(open_source(source.value, family, checkpoints), family)
 
 
 def source_model(path: Path, files: OpenFiles) -> SourceModel:
@@ -110,7 +119,10 @@ def source_model(path: Path, files: OpenFiles) -> SourceModel:
     return model_of_file(files.model(path), files.shards)
 
 
-def run_file(o: CheckOptions, files: OpenFiles, checkpoints: OpenCheckpoints, results: Results, claims: Claims) -> None:
+def run_file(
+    o: CheckOptions, compared: Comparison, files: OpenFiles, checkpoints: OpenCheckpoints, results: Results,
+    claims: Claims,
+) -> None:  # fmt: skip
     """Run the file with its companions on every clip and compare it with the reference."""
     system, paths = members(o.file, files, {role: path for role, path in o.companions.items() if path})
     for role, path in paths.items():
@@ -122,7 +134,8 @@ def run_file(o: CheckOptions, files: OpenFiles, checkpoints: OpenCheckpoints, re
         claims.reads("--audio", clip.path)
     keep = o.dump is not None
     inputs = Inputs(clips, language=o.language, repack=o.repack, max_new_tokens=o.max_new_tokens, keep_stages=keep)
-    inputs = with_reference(o, files, checkpoints, system, inputs)
+    if compared.stages:
+        inputs = with_reference(o, compared.stages, files, checkpoints, (system, paths), inputs)
     inputs.check_clips()
     folders = folders_of(clips, o.dump) if o.dump else repeat(None)
     for checked, folder in zip(validate(inputs, [(system, paths)], files, o.threads), folders, strict=False):
@@ -132,30 +145,34 @@ def run_file(o: CheckOptions, files: OpenFiles, checkpoints: OpenCheckpoints, re
             write_stages(folder, checked.stages, claims)
 
 
-def members(file: Path, files: OpenFiles, given: Paths) -> tuple[SystemType, Paths]:
-    """The system of a file, and its files. Raises InputError for a companion that it does not have."""
+def members(file: Path, files: OpenFiles, given: Paths, option: str = TOKENIZER) -> tuple[SystemType, Paths]:
+    """The system of a file, and its files, companions as `given` by `option`. Raises InputError for a companion that it
+    does not have."""
     system = system_of(files.family(file))
     for role in given.keys() - set(system.roles[1:]):
-        refuse_companion(system, file, role, given[role], "--tokenizer", files.family(given[role]))
-    return system, members_of(file, system, given, NAME_IT)
+        refuse_companion(system, file, role, given[role], option, files.family(given[role]))
+    return system, members_of(file, system, given, f"name it: {option}")
 
 
 def with_reference(
-    o: CheckOptions, files: OpenFiles, checkpoints: OpenCheckpoints, system: SystemType, inputs: Inputs
-) -> Inputs:
-    """The inputs with the reference."""
-    if o.against:
-        other, paths = members(o.against, files, {})
+    o: CheckOptions, source: ModelSource, files: OpenFiles, checkpoints: OpenCheckpoints, run: tuple[SystemType, Paths],
+    inputs: Inputs,
+) -> Inputs:  # fmt: skip
+    """The inputs with the reference `source` for the files that are run. Raises InputError for one of another model."""
+    if source.kind is GGUF:
+        given = {role: Path(resolve(name, [GGUF]).value) for role, name in o.reference_companions.items() if name}
+        other, paths = members(Path(source.value), files, given, REFERENCE_TOKENIZER)
 
         def open_other() -> System:
             return open_system(other, paths, files, o.threads, o.repack, inputs.work)
 
         return replace(inputs, reference=file_reference(open_other))
-    if o.reference:
-        hashes = [clip.sha256 for clip in inputs.clips]
-        found = find_reference(o.reference, o.reference_companions, hashes, system, o.reference_dtype, checkpoints)
-        return replace(inputs, reference=found)
-    return inputs
+    system, hashes = run[0], [clip.sha256 for clip in inputs.clips]
+    found = find_reference(
+        source.value, o.reference_companions, hashes, system, o.reference_dtype, checkpoints, option=REFERENCE_TOKENIZER
+    )
+    check_reference_model(system, models_of(run[1], files), found, source.value)
+    return replace(inputs, reference=found)
 
 
 @dataclass(frozen=True)

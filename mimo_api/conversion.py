@@ -1,7 +1,6 @@
 """Convert a checkpoint and its companions to GGUF files, validate them, and publish them if requested."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING
 from mimo_convert.claims import Claims
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
-from mimo_convert.model.family import Family, family_of
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import model_of_checkpoint
 from mimo_convert.plan.describe import describe, print_plans
@@ -19,8 +17,10 @@ from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
 from mimo_convert.write.convert import claim_files, replan, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
-from mimo_families.opening import OpenCheckpoints, find_reference, open_companions, open_main, refuse_companion
+from mimo_families.companions import refuse_companion
+from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_companions, open_main
 from mimo_families.registry import families
+from mimo_families.same_model import check_reference_model
 from mimo_publish.destination import Destination
 from quantize.backends import AUTO
 from quantize.errors import InputError
@@ -194,14 +194,6 @@ def check_companions(o: ConvertOptions, system: SystemType, checkpoints: OpenChe
                 refuse_companion(system, o.model, role, value, option, family)
 
 
-def family_in(folder: str, checkpoints: OpenCheckpoints) -> Family | None:
-    """The family of the checkpoint in a folder; None if it is none, or another source, from which nothing is fetched
-    for a message."""
-    with suppress(InputError):
-        return family_of(families(), checkpoints.open(folder)) if Path(folder).is_dir() else None
-    return None
-
-
 def types_of(o: ConvertOptions, system: SystemType, role: str) -> Sequence[Type]:
     """The types of a role: all for the main model; a companion, or a model without companions, has its own, or the
     first."""
@@ -248,6 +240,8 @@ def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
     hashes = [clip.sha256 for clip in clips]
     members = dict(opened.checkpoints) if o.source == o.model else None
     reference = find_reference(o.source, o.companions, hashes, opened.system, checkpoints=opened.every, members=members)
+    models = {request.model.family.role: request.model for request in opened.requests}
+    check_reference_model(opened.system, models, reference, o.source)
     inputs = Inputs(clips, reference, repack=o.repack)
     inputs.check_clips()
     return inputs

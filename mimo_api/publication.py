@@ -15,6 +15,7 @@ from mimo_convert.terminal import tell
 from mimo_convert.threads import default_threads
 from mimo_families.opening import find_reference
 from mimo_families.registry import UPGRADES, families, system_of
+from mimo_families.same_model import check_reference_model, models_of
 from mimo_publish.card import SUMS, as_card
 from mimo_publish.destination import Destination
 from mimo_publish.publication import PublishResult, check_beforehand, check_card_covers, checked_files, publication
@@ -111,7 +112,10 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
     clips = find_clips([o.audio])
     hashes = [clip.sha256 for clip in clips]
     source, companions = reference_of(systems, files, o)
-    reference = find_reference(source, companions, hashes, systems[0][0])
+    check_base_model(paths, files, o.destination)
+    reference = find_reference(source, companions, hashes, systems[0][0], option="--reference-tokenizer")
+    for system, members in systems:
+        check_reference_model(system, models_of(members, files), reference, source)
     inputs = Inputs(clips, reference, repack=o.repack)
     inputs.check_clips()
     results = Results("mimo-publish")
@@ -122,6 +126,14 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
             results.add(checked.check)
     report = results.report()
     return replace(report, publication=publication(report, o.destination))
+
+
+def check_base_model(paths: Sequence[Path], files: OpenFiles, to: Destination) -> None:
+    """Raise InputError if the card could not name a base model, before anything is run."""
+    if not to.base_model and not any(provenance_of(files.header(path)).repo for path in paths):
+        names = " and ".join(path.name for path in paths)
+        what = "no file says which model on the Hub it was made from, and the card must name it"
+        raise InputError(names, what, todo="say it: --base-model OWNER/NAME")
 
 
 def gguf_files(folder: Path, *, may_be_elsewhere: bool = False) -> list[Path]:

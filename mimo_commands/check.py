@@ -8,6 +8,7 @@ from click.shell_completion import CompletionItem
 
 from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
+from runtime_check import choices
 from runtime_check.audio.jfk import JFK
 
 from .check_options import (
@@ -61,28 +62,36 @@ main.add_command(transcribe)
 @click.option(
     "--reference",
     type=SOURCE,
-    metavar="CKPT_OR_FILE",
-    help="What to compare with: a file of `mimo-check reference`, a checkpoint, or tiny.",
+    metavar="SOURCE",
+    help="What to compare with: a checkpoint (a folder, a Hub id, tiny), a file of `mimo-check reference`, or another "
+    "GGUF file of the same model.",
+)
+@click.option(
+    "--compare",
+    type=click.Choice(choices.COMPARED),
+    help="What is compared with the --reference: rows of all tensors, without running the file; stages of a run; or "
+    "both.  [default: stages; with a GGUF file both]",
 )
 @click.option(
     "--reference-tokenizer",
     type=SOURCE,
-    metavar="CKPT",
-    help=f"The audio tokenizer's checkpoint beside a --reference checkpoint.  [default: {TOKENIZER_REPO}]",
+    metavar="SOURCE",
+    help=f"The audio tokenizer beside the --reference: of a checkpoint a checkpoint, of a GGUF file a GGUF file.  "
+    f"[default: {TOKENIZER_REPO}; the file beside it]",
 )
 @dtype_option
 @click.option(
     "--against",
     type=READS,
     metavar="OTHER.gguf",
-    help="Compare with another file of the same model: its tensors, and every stage.",
+    help="The same as --reference OTHER.gguf.",
 )
 @click.option("--static", is_flag=True, help="Examine the file without running it.")
 @click.option(
     "--checkpoint",
     type=SOURCE,
     metavar="CKPT",
-    help="Examine the file without running it, and compare every row with the checkpoint it was made from.",
+    help="The same as --reference CKPT --compare rows; may stand beside another --reference.",
 )
 @click.option(
     "--audio",
@@ -103,15 +112,15 @@ main.add_command(transcribe)
 @threads_option
 @handle_errors
 def check_file(
-    file: Path, tokenizer: Path | None, reference: str | None, reference_tokenizer: str | None, dtype: str,
-    against: Path | None, static: bool, checkpoint: str | None, audio: tuple[Path, ...], text: str | None,
+    file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
+    dtype: str, against: Path | None, static: bool, checkpoint: str | None, audio: tuple[Path, ...], text: str | None,
     language: str | None, json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
     max_new_tokens: int | None, repack: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
 
-    An audio tokenizer's file in the place of FILE.gguf is examined alone. With --static or --checkpoint nothing is run,
-    unless --reference or --against asks for it.
+    An audio tokenizer's file in the place of FILE.gguf is examined alone. With --static, or rows alone to compare,
+    nothing is run.
     """
     from mimo_api import CheckOptions, Outputs, check  # late: --help needs none of it
     from mimo_convert.command.outcome import exit_status
@@ -124,6 +133,7 @@ def check_file(
         companions={AUDIO_TOKENIZER: tokenizer},
         reference_companions={AUDIO_TOKENIZER: reference_tokenizer},
         reference=reference,
+        compare=compare,
         reference_dtype=dtype,
         against=against,
         static=static,

@@ -14,6 +14,7 @@ from mimo_convert.command.outcome import BAD_INPUT, GATE_FAILED, PASSED
 from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
 from mimo_convert.numbers_text import size
 from mimo_convert.terminal import show, show_whole, tell
+from mimo_families.sources import find_source
 from mimo_nightly.config import Config, read_config
 from mimo_nightly.config_schema import seconds
 from mimo_nightly.history import History, TargetResult
@@ -64,7 +65,9 @@ def claim_files(config: Config, claims: Claims) -> None:
     """Claim the files that a config reads and writes. Raises InputError for a collision."""
     for target in config.targets:
         here = [] if target.repo else [target.file, target.tokenizer]
-        for file in (*here, target.reference, target.checkpoint, target.checkpoint_tokenizer, *target.audio):
+        sources = [find_source(source) for source in (target.reference, target.reference_tokenizer) if source]
+        there = [str(source.path) for source in sources if source and source.path]
+        for file in (*here, *there, *target.audio):
             if file:
                 claims.reads(f"target {target.name}", Path(file))
     claims.writes("history", config.history)
@@ -118,7 +121,7 @@ def check_config(path: Path, names: Sequence[str]) -> None:
     for target in targets:
         files = " and ".join(filter(None, (target.file, target.tokenizer)))
         where = f" of {target.repo}@{target.revision}" if target.repo else ""
-        compared = f"compared with {target.reference or target.checkpoint}; at most {duration(target.timeout)}"
+        compared = f"compared with {target.reference}; at most {duration(target.timeout)}"
         show(printable_line(f"{target.name}: {files}{where}, {compared}"))
     if channel:
         missing = f"; {channel.missing}" if channel.missing else ""

@@ -52,11 +52,11 @@ def claim_parameters(context: click.Context) -> None:
     check_streams(context)
     claims = claims_of(context)
     named = [
-        (param, label(param), Path(value))
+        (param, label(param), path)
         for param in context.command.params
         if isinstance(param.type, (Reads, Source, Writes))
         for value in values(context.params.get(param.name or ""))
-        if Path(value) != STREAM
+        if (path := local_path(param, value)) not in (None, STREAM)
     ]
     for param, option, path in named:
         if not isinstance(param.type, Writes):
@@ -83,6 +83,14 @@ def streams(context: click.Context, kind: type[click.ParamType[Any]]) -> list[tu
         for value in values(context.params.get(param.name or ""))
         if Path(value) == STREAM
     ]
+def local_path(param: click.Parameter, value: Any) -> Path | None:
+    """The file or folder that a parameter's value names; None for a source that is not on this disk."""
+    if not isinstance(param.type, Source):
+        return Path(value)
+    from mimo_families.sources import find_source  # late: --help needs none of it
+
+    source = find_source(value)
+    return source.path if source else None
 
 
 def values(value: Any) -> list[Any]:

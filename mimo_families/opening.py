@@ -1,10 +1,10 @@
-"""Open what a user names: the checkpoints of a system, and a reference."""
+"""Open what a user names (sources.py): the checkpoints of a system, and a reference."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
-from mimo_convert.model.checkpoint import Checkpoint, open_checkpoint
+from mimo_convert.model.checkpoint import Checkpoint, open_checkpoint, open_hub_checkpoint
 from mimo_convert.model.family import Family, family_of
 from quantize.errors import InputError
 from runtime_check.audio.jfk import JFK_SHA256
@@ -18,55 +18,94 @@ from runtime_check.run.references.sources import (
 )
 from runtime_check.run.system import Bundled, SystemType
 
+from .companions import offering_sibling
 from .registry import families, system_of, systems
+from .sources import BUNDLED, CHECKPOINT, FOLDER, HUB, REFERENCE, STORED, ModelSource, find_source, guessed, resolve
 
 Checkpoints = dict[str, Checkpoint]  # of a system, by role
 Sources = Mapping[str, str | None]  # what the user says of the companions, by role
+TOKENIZER = "--tokenizer"  # the option that names a companion, unless a command calls it otherwise
 
 
 class OpenCheckpoints:
-    """The checkpoints of one command, each opened once; `stream` as `open_checkpoint` takes it."""
+    """The checkpoints of one command, each opened once; `stream` as `open_hub_checkpoint` takes it."""
 
     def __init__(self, *, stream: bool = False) -> None:
         self.stream = stream
         self._opened: dict[tuple[str, str], Checkpoint] = {}
 
-    def open(self, source: str, name: str = "") -> Checkpoint:
-        """A folder or a Hub id, and what the model is called. Raises InputError as `open_checkpoint`."""
-        if (source, name) not in self._opened:
-            self._opened[source, name] = open_checkpoint(source, name, stream=self.stream)
-        return self._opened[source, name]
+    def open(self, source: ModelSource, name: str = "") -> Checkpoint:
+        """The checkpoint in a folder or on the Hub; `name` is the model's, empty: its own. Raises InputError as
+        `open_checkpoint`."""
+        if (source.value, name) not in self._opened:
+            self._opened[source.value, name] = self._open(source, name)
+        return self._opened[source.value, name]
+
+    def _open(self, source: ModelSource, name: str) -> Checkpoint:
+        if source.kind is not HUB:
+            return open_checkpoint(source.value, name)
+        try:
+            return open_hub_checkpoint(source.value, stream=self.stream)
+        except InputError as error:
+            raise guessed(source, error) from error
+
+    def open_for(self, source: ModelSource, family: Family) -> Checkpoint:
+        """The checkpoint of a source; of a bundled model, the one of the family's role.
+
+        Raises InputError as `open`, and for a bundled model without that role.
+        """
+        if source.kind is not BUNDLED:
+            return self.open(source)
+        for bundled in bundled_models(source.value):
+            if family.role in bundled.checkpoints:
+                return open_bundled(bundled, family, self)
+        raise InputError(source.value, f"has no {family.role.replace('_', ' ')}", todo="give a checkpoint folder")
 
 
 def open_main(source: str, checkpoints: OpenCheckpoints) -> tuple[SystemType, Checkpoint]:
     """Open the checkpoint `source` (a folder, a Hub id, or a bundled model's name) as a system's main one. Raises
     InputError for anything else."""
-    system, bundled = find_bundled(source)
+    named = resolve(source, CHECKPOINT)
+    system, bundled = find_bundled(named)
     if system and bundled:
         return system, open_bundled(bundled, system.family, checkpoints)
-    main = checkpoints.open(source)
+    main = checkpoints.open(named)
     return system_of(family_of(families(), main)), main
 
 
-def open_companions(system: SystemType, source: str, given: Sources, checkpoints: OpenCheckpoints) -> Checkpoints:
-    """Open the companions of the main checkpoint `source`: as `given`, else the published ones.
+def family_in(value: str, checkpoints: OpenCheckpoints) -> Family | None:
+    """The family of the checkpoint in the folder `value`; None if it is none, or another source, from which nothing is
+    fetched for a message."""
+    source = find_source(value)
+    with suppress(InputError):
+        return family_of(families(), checkpoints.open(source)) if source and source.kind is FOLDER else None
+    return None
 
-    Raises InputError for one of another family.
+
+def open_companions(
+    system: SystemType, source: str, given: Sources, checkpoints: OpenCheckpoints, option: str = TOKENIZER
+) -> Checkpoints:
+    """Open the companions of the main checkpoint `source`: as `given` by `option`, else the published ones.
+
+    Raises InputError for one of another family; where none was given and the published one is out of reach, with a
+    folder beside `source` that holds one.
     """
-    _, bundled = find_bundled(source)
+    main = resolve(source, CHECKPOINT)
     return {
-        family.role: _open_companion(system, family, given.get(family.role), bundled, checkpoints)
+        family.role: _open_companion(system, family, given.get(family.role), main, checkpoints, option)
         for family in system.companions
     }
 
 
 def _open_companion(
-    system: SystemType, family: Family, given: str | None, bundled: Bundled | None, checkpoints: OpenCheckpoints
+    system: SystemType, family: Family, given: str | None, main: ModelSource, checkpoints: OpenCheckpoints, option: str
 ) -> Checkpoint:
-    of_given = system.bundled.get(given) if given else bundled
-    if of_given:
-        return open_bundled(of_given, family, checkpoints)
-    checkpoint = checkpoints.open(given or system.published[family.role])
+    if given or main.kind is BUNDLED:
+        checkpoint = checkpoints.open_for(resolve(given, CHECKPOINT) if given else main, family)
+    else:
+        published = system.published.get(family.role, "")
+        with offering_sibling(main, family, option, published):
+            checkpoint = _open_published(main, family, published, checkpoints, option)
     found = family_of(families(), checkpoint)
     if found.architecture != family.architecture:
         expected = f"{family.architecture} as {family.role.replace('_', ' ')}"
@@ -74,77 +113,77 @@ def _open_companion(
     return checkpoint
 
 
-def refuse_companion(
-    system: SystemType, main: object, role: str, given: object, option: str, family: Family | None = None
-) -> NoReturn:
-    """Raise InputError: `main`, a file or checkpoint of `system`, has no companion of that role, as which `given`, of
-    `family` (None: unknown), was named by `option`. Two that were given in each other's place are told so."""
-    name, own = role.replace("_", " "), system.family.role.replace("_", " ")
-    for other in systems():
-        if other.family is family and system.family in other.companions:
-            what = f"{given} is a {family.role.replace('_', ' ')}, and {main} its {own}: these two are swapped"
-            raise InputError(option, what, todo=f"give {given} with {option} {main}")
-    why = f"is itself an {name}" if role == system.family.role else f"has no {name}"
-    raise InputError(option, f"{given}, but {main} {why}", todo="leave it out")
+def _open_published(
+    main: ModelSource, family: Family, published: str, checkpoints: OpenCheckpoints, option: str
+) -> Checkpoint:
+    if not published:
+        raise InputError(main.value, f"needs an {family.role.replace('_', ' ')}", todo=f"name it: {option}")
+    return checkpoints.open(ModelSource(published, HUB))
 
 
-def find_bundled(source: str) -> tuple[SystemType | None, Bundled | None]:
-    """The bundled model of that name, and its system; None if there is none."""
-    return next(((system, system.bundled[source]) for system in systems() if source in system.bundled), (None, None))
+def bundled_models(name: str) -> Sequence[Bundled]:
+    """The bundled models of that name, of every system."""
+    return [system.bundled[name] for system in systems() if name in system.bundled]
+
+
+def find_bundled(source: ModelSource) -> tuple[SystemType | None, Bundled | None]:
+    """The bundled model that a source names, and its system; None if it is another kind of source."""
+    named = [(system, system.bundled[source.value]) for system in systems() if source.value in system.bundled]
+    return named[0] if source.kind is BUNDLED else (None, None)
 
 
 def open_bundled(bundled: Bundled, family: Family, checkpoints: OpenCheckpoints) -> Checkpoint:
     """Open the checkpoint of a bundled model for `family`."""
     folder, name = bundled.checkpoints[family.role]
-    return checkpoints.open(str(folder), name)
+    return checkpoints.open(ModelSource(str(folder), FOLDER), name)
 
 
 def open_source(source: str, family: Family, checkpoints: OpenCheckpoints) -> Checkpoint:
     """Open the checkpoint that a file of `family` is compared with; of a bundled model, the one of its role.
 
-    Raises InputError for anything else.
+    Raises InputError for anything else, and for a checkpoint of no known family.
     """
-    _, bundled = find_bundled(source)
-    if bundled and family.role in bundled.checkpoints:
-        return open_bundled(bundled, family, checkpoints)
-    checkpoint = checkpoints.open(source)
+    checkpoint = checkpoints.open_for(resolve(source, CHECKPOINT), family)
     family_of(families(), checkpoint)
     return checkpoint
 
 
 def find_reference(
     source: str, given: Sources, clips: Sequence[str], system: SystemType, dtype: str = "f32",
-    checkpoints: OpenCheckpoints | None = None, members: Checkpoints | None = None,
+    checkpoints: OpenCheckpoints | None = None, members: Checkpoints | None = None, option: str = TOKENIZER,
 ) -> Reference:  # fmt: skip
     """The reference `source` for files of `system`: a file that `mimo-check reference` wrote, a bundled model, a folder
-    or a Hub id, with companions as `given`. `clips` are the hashes of the clips; `opened` are the system's checkpoints,
-    if they were opened from `source`.
+    or a Hub id, with companions as `given` by `option`. `clips` are the hashes of the clips; `members` are the system's
+    checkpoints, if they were opened from `source`.
 
     Raises InputError if it is none of these, or if PyTorch is required and not installed.
     """
     known = [system, *(other for other in systems() if other is not system)]
-    _, bundled = find_bundled(source)
+    named = resolve(source, REFERENCE)
+    _, bundled = find_bundled(named)
     alone = all(name in (None, source) for name in given.values())
     if bundled and bundled.reference and alone and set(clips) == {JFK_SHA256} and dtype == "f32":
         return stored_reference(bundled.reference, known)
-    if Path(source).is_file():
-        return stored_reference(Path(source), known)
+    if named.kind is STORED:
+        return stored_reference(Path(named.value), known)
     if members:
         return checkpoint_reference(pytorch_reference(source, system), members, dtype)
-    return open_reference(source, given, dtype, checkpoints or OpenCheckpoints())[1]
+    return open_reference(source, given, dtype, checkpoints or OpenCheckpoints(), option)[1]
 
 
 def open_reference(
-    source: str, given: Sources, dtype: str, checkpoints: OpenCheckpoints
+    source: str, given: Sources, dtype: str, checkpoints: OpenCheckpoints, option: str = TOKENIZER
 ) -> tuple[SystemType, Reference]:
-    """Open the checkpoint `source` and its companions as a PyTorch reference, with their system.
+    """Open the checkpoint `source` and its companions, as `given` by `option`, as a PyTorch reference, with their
+    system.
 
     Raises InputError if PyTorch is missing, before anything is downloaded, or if a checkpoint could not be converted.
     """
+    resolve(source, CHECKPOINT)
     need_pytorch(source)
     system, main = open_main(source, checkpoints)
     run = pytorch_reference(source, system)
-    members = {system.family.role: main, **open_companions(system, source, given, checkpoints)}
+    members = {system.family.role: main, **open_companions(system, source, given, checkpoints, option)}
     for family in system.families:
         check_convertible(members[family.role], family)
     return system, checkpoint_reference(run, members, dtype)

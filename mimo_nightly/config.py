@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mimo_convert.fields import one_of
 from mimo_convert.files import read_bytes
+from mimo_families.sources import written_as
 from quantize.errors import InputError
 
 from .config_errors import as_input_error
@@ -34,9 +35,9 @@ DEEP_KEY = re.compile(rf"(?<![\w-])(?:{PART}){{{MOST_PARTS}}}")
 class Target:
     """Files to check and their reference. Every path is absolute.
 
-    `file` and `tokenizer` (empty: an audio tokenizer alone) are local paths, or names in `repo` at `revision`. Either
-    `reference`, a stored one, or `checkpoint` is given. `timeout` is in seconds; good runs before `compare_since` (UTC
-    in ISO 8601; empty: none) are not compared with.
+    `file` and `tokenizer` (empty: an audio tokenizer alone) are local paths, or names in `repo` at `revision`.
+    `reference` is what to compare with, a stored one or a checkpoint, with `reference_tokenizer` beside a checkpoint.
+    `timeout` is in seconds; good runs before `compare_since` (UTC in ISO 8601; empty: none) are not compared with.
     """
 
     name: str
@@ -45,8 +46,7 @@ class Target:
     repo: str
     revision: str
     reference: str
-    checkpoint: str
-    checkpoint_tokenizer: str
+    reference_tokenizer: str
     audio: Sequence[str]
     language: str
     timeout: float
@@ -142,9 +142,8 @@ def _target(table: TargetTable, shared: Shared, folder: Path) -> Target:
         tokenizer=table.tokenizer if table.repo else _local_if_any(folder, table.tokenizer),
         repo=table.repo,
         revision=table.revision or "main",
-        reference=_local_if_any(folder, table.reference),
-        checkpoint=_checkpoint(folder, table.checkpoint),
-        checkpoint_tokenizer=_checkpoint(folder, table.checkpoint_tokenizer),
+        reference=written_as(table.reference or table.checkpoint, folder),
+        reference_tokenizer=_source_if_any(folder, table.reference_tokenizer or table.checkpoint_tokenizer),
         audio=[local(folder, clip) for clip in table.audio],
         language=table.language,
         timeout=both["timeout"],
@@ -161,7 +160,6 @@ def _local_if_any(folder: Path, path: str) -> str:
     return path and local(folder, path)
 
 
-def _checkpoint(folder: Path, source: str) -> str:
-    """A folder, resolved, if it looks like one or exists; else a Hub id, or `tiny`."""
-    path = local(folder, source)
-    return path if source and (source.startswith((".", "/", "~")) or os.path.isdir(path)) else source
+def _source_if_any(folder: Path, source: str) -> str:
+    """Resolve a path, and leave other sources as they are; empty stays empty."""
+    return source and written_as(source, folder)

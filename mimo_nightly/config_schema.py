@@ -178,8 +178,9 @@ class TargetTable(Shared):
     file: Text
     tokenizer: Text = ""
     reference: Text = ""
-    checkpoint: Text = ""
+    reference_tokenizer: Text = ""
     revision: Text = ""
+    checkpoint: Text = ""  # older names of `reference` and `reference_tokenizer`, for what is not a stored reference
     checkpoint_tokenizer: Text = ""
     audio: Texts = [str(JFK)]
     language: Language = ""
@@ -192,13 +193,14 @@ class TargetTable(Shared):
             both = bool(self.reference)
             raise table_error(
                 f"has {'both' if both else 'neither'} reference {'and' if both else 'nor'} checkpoint",
-                expected="one of them: a stored reference, or what to run in PyTorch",
+                expected="one of them, which mean the same: what to compare with",
             )
         return self
 
     @model_validator(mode="after")
     def _has_keys_that_belong_together(self) -> "TargetTable":
-        for key, other in (("revision", "repo"), ("checkpoint_tokenizer", "checkpoint")):
+        pairs = ("revision", "repo"), ("checkpoint_tokenizer", "checkpoint"), ("reference_tokenizer", "reference")
+        for key, other in pairs:
             if getattr(self, key) and not getattr(self, other):
                 raise table_error(f"has {key}, and no {other} that it belongs to")
         return self

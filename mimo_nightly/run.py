@@ -148,7 +148,7 @@ def versions_of(target: Target) -> dict[str, str]:
     """Versions that the result depends on: packages, and the hash of a stored reference."""
     found = versions()
     with suppress(InputError):  # then it is what the target could not be checked for
-        if target.reference:
+        if os.path.isfile(target.reference):
             found["reference"] = sha256_of(Path(target.reference))[:12]
     return found
 

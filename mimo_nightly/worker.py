@@ -22,6 +22,7 @@ from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.terminal import tell
 from mimo_families.opening import find_reference
 from mimo_families.registry import families, system_of
+from mimo_families.same_model import check_reference_model, models_of
 from mimo_nightly.files.fetch import fetch
 from quantize.errors import InputError
 from runtime_check.audio.manifests import find_clips
@@ -38,6 +39,7 @@ from .history import FAILED, PASSED, UNCHECKED, WHOLE, FileRow
 from .process import Found, Job, beside
 
 AUDIO_TOKENIZER = "audio_tokenizer"  # the role that the config's key `tokenizer` is about
+REFERENCE_TOKENIZER = "reference_tokenizer ="
 
 
 def main() -> None:
@@ -150,6 +152,8 @@ def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Re
     inputs = prepared(target, system)
     with if_wrong(FAILED):
         opened = open_system(system, members, files, target.threads, inputs.repack, inputs.work)
+        assert inputs.reference
+        check_reference_model(system, models_of(members, files), inputs.reference, target.reference)
     for clip in inputs.clips:
         check_length(opened, clip.path, clip.seconds)
     ready = Ready(opened, [file_facts(member.role, member.model, files) for member in opened.members])
@@ -173,13 +177,11 @@ def members_of_target(target: Target, paths: Mapping[str, Path], files: OpenFile
 
 def prepared(target: Target, system: SystemType) -> Inputs:
     """The clips and the reference of a target."""
-    if target.reference and not os.path.isfile(target.reference):
-        raise InputError(target.reference, "no such file", expected="a file of `mimo-check reference` as reference")
     check_language(target.language or None, system)
     clips = find_clips([Path(clip) for clip in target.audio])
-    companions = {AUDIO_TOKENIZER: target.checkpoint_tokenizer or None}
+    companions = {AUDIO_TOKENIZER: target.reference_tokenizer or None}
     hashes = [clip.sha256 for clip in clips]
-    reference = find_reference(target.reference or target.checkpoint, companions, hashes, system)
+    reference = find_reference(target.reference, companions, hashes, system, option=REFERENCE_TOKENIZER)
     inputs = Inputs(clips, reference, language=target.language or None, repack=target.repack)
     inputs.check_clips()
     return inputs

@@ -4,3 +4,4 @@ AUTO, ON, OFF = "auto", "on", "off"
 REPACK = (AUTO, ON, OFF)
 REFERENCE_DTYPES = ("f32", "bf16")
 TRANSCRIPTS = ("text", "srt", "json", "tsv")  # formats
+COMPARED = ROWS, STAGES, BOTH = "rows", "stages", "both"  # what of a file is compared with a reference

@@ -3,7 +3,6 @@
 Every shard's header is validated (formats/safetensors.py) before a weight is used.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,27 +66,34 @@ class Checkpoint:
             self.shards.fetch(file)
 
 
-def open_checkpoint(source: str, name: str = "", *, stream: bool = False) -> Checkpoint:
-    """Open a local folder, or a Hub id (`OWNER/NAME`, `OWNER/NAME@REVISION`), whose shards are downloaded as needed.
+def open_checkpoint(folder: str | Path, name: str = "") -> Checkpoint:
+    """Open a local folder. `name` is the model's name, by default that of its repository or folder.
 
-    `name` is the model's name, by default that of the folder or repository; `stream` is for `HubShards`. Raises
-    InputError unless it is a complete, well-formed checkpoint; no weight is read.
+    Raises InputError unless it is a complete, well-formed checkpoint; no weight is read.
     """
-    folder, repo, revision, shards = Path(source), "", "", LocalShards()
-    if not os.path.exists(folder):  # unlike Path.exists, no error for a name too long
-        if source.count("/") != 1 or source.startswith((".", "/", "~")):
-            raise InputError(source, "no such folder", expected="a checkpoint folder, a Hub id OWNER/NAME, or tiny")
-        from mimo_convert.sources.hub_shards import (  # late: it is slow to import, and most runs are local
-            HubShards,
-            download_small_files,
-        )
+    return _open(Path(folder), LocalShards(), name)
 
-        repo, at, revision = source.partition("@")
-        if at and not REVISION.fullmatch(revision):
-            raise InputError(source, f"{revision!r} is not a revision", expected="a branch, a tag or a commit")
-        folder, listing = download_small_files(source)
-        shards = HubShards(source, folder, listing, stream=stream)
-        revision = folder.name  # the cache keeps each snapshot under its commit
+
+def open_hub_checkpoint(repo_id: str, *, stream: bool = False) -> Checkpoint:
+    """Open a checkpoint of the Hub, `OWNER/NAME` or `OWNER/NAME@REVISION`, whose shards are downloaded as needed;
+    `stream` is for `HubShards`.
+
+    Raises InputError as `open_checkpoint`, and if the Hub or the network fails.
+    """
+    from mimo_convert.sources.hub_shards import (  # late: it is slow to import, and most runs are local
+        HubShards,
+        download_small_files,
+    )
+
+    repo, at, revision = repo_id.partition("@")
+    if at and not REVISION.fullmatch(revision):
+        raise InputError(repo_id, f"{revision!r} is not a revision", expected="a branch, a tag or a commit")
+    folder, listing = download_small_files(repo_id)
+    shards = HubShards(repo_id, folder, listing, stream=stream)
+    return _open(folder, shards, repo=repo, revision=folder.name)  # the cache keeps each snapshot under its commit
+
+
+def _open(folder: Path, shards: LocalShards, name: str = "", repo: str = "", revision: str = "") -> Checkpoint:
     if not folder.is_dir():
         raise InputError(folder, "not a folder", expected="a folder with config.json and *.safetensors")
     config = Config(folder / "config.json", read_json(folder / "config.json"))

@@ -189,8 +189,13 @@ def family_named(families: Iterable[Family], architecture: str) -> Family | None
 
 
 def family_of(families: Sequence[Family], checkpoint: Checkpoint) -> Family:
-    """The family that config.json names in `architectures` or `model_type`. Raises InputError if it is unknown."""
-    values = checkpoint.config.values
+    """The family of a checkpoint, by its config.json. Raises InputError if it is unknown."""
+    return family_of_config(families, checkpoint.config)
+
+
+def family_of_config(families: Sequence[Family], config: Config) -> Family:
+    """The family that a config.json names in `architectures` or `model_type`. Raises InputError if it is unknown."""
+    values = config.values
     listed = values.get("architectures")
     names = [*(listed if isinstance(listed, list) else []), values.get("model_type")]
     for family in families:
@@ -198,4 +203,4 @@ def family_of(families: Sequence[Family], checkpoint: Checkpoint) -> Family:
             return family
     found = ", ".join(str(name) for name in names if name) or "nothing"
     known = ", ".join(name for family in families for name in family.config_names)
-    raise InputError(checkpoint.config.path, f"names the architecture {found}", expected=f"one of {known}")
+    raise InputError(config.path, f"names the architecture {found}", expected=f"one of {known}")

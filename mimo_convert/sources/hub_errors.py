@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -33,11 +34,14 @@ RESPONSE = "the Hub's response"
 MALFORMED = (  # what the Hub's library raises over a response that it did not expect
     ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RecursionError, TypeError
 )  # fmt: skip
+SWITCH = "HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"  # as the library reads them
+OFFLINE = f"the network is switched off by {SWITCH}"
+ONLINE = f"unset {SWITCH}"
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 # What the Hub's library raises, in words, and what to do about it; the first that fits.
 KINDS: list[tuple[type[Exception], str, str]] = [
-    (OfflineModeIsEnabled, "the network is switched off by HF_HUB_OFFLINE", "unset it"),
+    (OfflineModeIsEnabled, OFFLINE, ONLINE),
     (LocalTokenNotFoundError, "there is no token", LOG_IN),
     (GatedRepoError, "the repository is gated, and its owner has not let you in", "ask for access on its page"),
     (RevisionNotFoundError, "there is no such revision", "check its name"),
@@ -185,6 +189,11 @@ def status_of(error: BaseException) -> int:
     """The HTTP status of an error, or 0. `hf_xet`, which uploads large files, has it in its message only."""
     told = next((found for e in chain(error) if (found := XET_STATUS.search(str(e)))), None)
     return getattr(response_of(error), "status_code", 0) or (int(told[1]) if told else 0)
+
+
+def is_out_of_reach(error: BaseException) -> bool:
+    """Whether the Hub did not say anything: the network failed, or is switched off."""
+    return is_of_network(error) or any(isinstance(e, OfflineModeIsEnabled) for e in chain(error))
 
 
 def is_of_network(error: BaseException) -> bool:

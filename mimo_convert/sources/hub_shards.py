@@ -33,7 +33,7 @@ from .hub_cache import (
     state_of,
     write_ref,
 )
-from .hub_errors import is_of_network, raising_input_error, reason, todo
+from .hub_errors import OFFLINE, ONLINE, is_of_network, raising_input_error, reason, todo
 from .hub_listing import HubFile, Listing, RemoteFile, list_repo, read_range, request_listing
 from .shards import LocalShards
 
@@ -45,7 +45,6 @@ MOST_SMALL_FILES = 64
 HEADER_BLOCK = 1 << 20  # bytes of a shard asked for at once; most headers are smaller
 PROBE = 1 << 23  # bytes that are read to measure the network
 MARGIN = 1 << 28  # bytes of the disk that are left to others
-OFFLINE = "the network is switched off by HF_HUB_OFFLINE"
 
 
 def download_small_files(source: str) -> tuple[Path, Listing | None]:
@@ -61,7 +60,7 @@ def download_small_files(source: str) -> tuple[Path, Listing | None]:
         cached = cached_snapshot(repo, revision)
         if constants.HF_HUB_OFFLINE:
             if cached is None:
-                raise InputError(source, f"{OFFLINE}, and {state_of(repo)}", todo="unset it")
+                raise InputError(source, f"{OFFLINE}, and {state_of(repo)}", todo=ONLINE)
             return cached, None
         try:
             listing = request_listing(source, repo, revision)
@@ -214,7 +213,7 @@ class HubShards(LocalShards):
         """The listed file. Raises InputError if it is not in the listing."""
         if file.name not in self._remote:
             if constants.HF_HUB_OFFLINE:
-                raise InputError(self._name(file), f"{OFFLINE}, and the cache does not hold it", todo="unset it")
+                raise InputError(self._name(file), f"{OFFLINE}, and the cache does not hold it", todo=ONLINE)
             raise InputError(self._name(file), "is not in the repository", todo="check its name")
         return self._remote[file.name]
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from mimo_families.mimo_tokenizer.stages import CODES
+from mimo_families.mimo_tokenizer.stages import SIZES as TOKENIZER_SIZES
 from mimo_families.mimo_tokenizer.stages import STAGES as TOKENIZER_STAGES
 from runtime_check.gate import FEATURES, HIDDEN, IDS, LAYER, LOGITS
 from runtime_check.run.activations import Stages
@@ -26,6 +27,7 @@ STAGES = (
     Stage(LAST_HIDDEN, ROLE, HIDDEN, ("hidden size",), "last hidden"),
     Stage(FIRST_LOGITS, ROLE, LOGITS, ("vocabulary",), "logits"),
 )
+SIZES = {**TOKENIZER_SIZES, "hidden size": (ROLE, "hidden_size"), LAYERS: (ROLE, "num_layers")}
 
 
 def layer(i: int) -> str:

@@ -31,7 +31,7 @@ from runtime_check.run.system import NO_WORK, Bundled, Member, Runtime, System, 
 from . import REPO
 from .layout import FAMILY
 from .prompt import LANGUAGE_TAGS, build_prompt, check_room, clean_transcript, spoken, with_response
-from .stages import FIRST_LOGITS, LAST_HIDDEN, PROMPT, ROLE, STAGES, reference_problems
+from .stages import FIRST_LOGITS, LAST_HIDDEN, PROMPT, ROLE, SIZES, STAGES, reference_problems
 
 if TYPE_CHECKING:
     from mimo_families.mimo_tokenizer.harness import AudioTokenizer
@@ -180,6 +180,7 @@ SYSTEM = SystemType(
         )
     },
     reference_problems=reference_problems,
+    sizes=SIZES,
     runtimes=[  # as its README.md has it, "MiMo-V2.5-ASR"
         Runtime(
             "CrispASR",

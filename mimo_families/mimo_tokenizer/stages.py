@@ -18,3 +18,5 @@ STAGES = (
     Stage("tok_pool", ROLE, HIDDEN, ("code frames", "encoder width"), "encoder"),
     Stage(CODES, ROLE, CODES_KIND, ("code frames", "codebooks")),
 )
+
+SIZES = {"mel bins": (ROLE, "n_mels"), "encoder width": (ROLE, "d_model")}

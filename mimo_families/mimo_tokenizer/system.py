@@ -12,7 +12,7 @@ from runtime_check.run.system import NO_WORK, Bundled, Member, System, SystemTyp
 
 from . import REPO
 from .layout import DEFAULT_CODEBOOKS, FAMILY
-from .stages import ROLE, STAGES
+from .stages import ROLE, SIZES, STAGES
 
 TINY = Path(__file__).parents[1] / "mimo_audio" / "data" / "tiny" / "tokenizer", "tiny-tokenizer"
 
@@ -79,4 +79,5 @@ SYSTEM = SystemType(
     published={ROLE: REPO},
     bundled={"tiny": Bundled({ROLE: TINY})},
     not_run_by=BUILT_ON_LLAMA_CPP,
+    sizes=SIZES,
 )

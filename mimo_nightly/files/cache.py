@@ -95,6 +95,11 @@ class Cache:
                 raise InputError(path, "is a symbolic link", expected="what only nightly runs write", todo="delete it")
         return place
 
+    def names(self, repo: str, revision: str) -> list[str]:
+        """The names of the verified files of a repository's revision."""
+        place = self.place(repo, revision)
+        return sorted(kept.path.name for kept in self._kept(place) if len(kept.names) > 1)
+
     def find(self, place: Path, file: HubFile) -> Held | None:
         """The verified file of this content: at its path, or under the same name of another repository or revision."""
         for kept in sorted(self._kept(), key=lambda kept: kept.path != place):

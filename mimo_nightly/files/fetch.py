@@ -9,7 +9,8 @@ from mimo_convert.formats.gguf import MAX_HEADER_BYTES, CutHeaderError, read_ggu
 from mimo_convert.numbers_text import size
 from mimo_convert.own_files import check_own, create_own
 from mimo_convert.sources.hub_download import download
-from mimo_convert.sources.hub_listing import HubFile, Listing, list_repo, read_range
+from mimo_convert.sources.hub_errors import is_out_of_reach, raising_input_error, reason, todo
+from mimo_convert.sources.hub_listing import HubFile, Listing, read_range, request_listing
 from mimo_nightly.history import HEADER, WHOLE, FileRow
 from quantize.errors import InputError
 
@@ -47,7 +48,7 @@ def fetch(
     repository, revision or file does not exist, the Hub or the network fails, or a file is not as listed. A cache may
     be used by one process at a time.
     """
-    listing = list_repo(repo, revision)
+    listing = listed_at(repo, revision, cache)
     files = [listed(listing, revision, name) for name in dict.fromkeys(names)]
     kept = Cache(cache, free)
     places = {file: kept.place(repo, revision, file.name) for file in files}
@@ -58,6 +59,20 @@ def fetch(
         return whole_files(kept, listing, places, tell) or headers(listing, places, tell)
     except OSError as error:
         raise InputError(cache, f"cannot be used as a cache: {error.strerror}", todo="give another folder") from error
+
+
+def listed_at(repo: str, revision: str, cache: Path) -> Listing:
+    """List a repository. Raises InputError as `list_repo`; if the Hub is out of reach, with what is cached."""
+    where = f"{repo}@{revision}"
+    with raising_input_error(where, "cannot be listed"):
+        try:
+            return request_listing(where, repo, revision)
+        except Exception as error:
+            if not is_out_of_reach(error):
+                raise
+            n = len(Cache(cache).names(repo, revision))
+            state = f"the cache {cache} holds {n or 'no'} file{'s' * (n != 1)} of it{', maybe outdated' if n else ''}"
+            raise InputError(where, f"cannot be listed: {reason(error)}; {state}", todo=todo(error)) from error
 
 
 def listed(listing: Listing, revision: str, name: str) -> HubFile:

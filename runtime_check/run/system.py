@@ -123,8 +123,10 @@ class SystemType:
     `open(files, threads, repack, work)` opens files by role; `reference` is the module whose `run(checkpoints, clip,
     task, response, dtype)` computes the same stages in PyTorch, imported on demand. `languages` are those of the
     prompt; `published` the Hub ids of the published checkpoints by role; `bundled` the models bundled with the package.
-    `reference_problems(stages)` yields contradictions in a stored reference as (found, expected); `runtimes` are other
-    programs that run the files, `not_run_by` those that are known to refuse them.
+    `reference_problems(stages)` yields contradictions in a stored reference as (found, expected); `sizes` tell one of
+    another model: the name of an axis, or of a numbered stage, → the role and the field of its dimensions that give its
+    size, or the number of its layers. `runtimes` are other programs that run the files, `not_run_by` those that are
+    known to refuse them.
     """
 
     name: str
@@ -137,6 +139,7 @@ class SystemType:
     published: Mapping[str, str] = field(default_factory=dict)
     bundled: Mapping[str, Bundled] = field(default_factory=dict)
     reference_problems: Callable[[Stages], Iterator[tuple[str, str]]] = no_problems
+    sizes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     runtimes: Sequence[Runtime] = ()
     not_run_by: Sequence[Program] = ()
 

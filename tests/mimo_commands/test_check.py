@@ -240,7 +240,7 @@ BAD: list[tuple[list[object], str]] = [
     (["{tiny}/mimo-asr-f16.gguf", "--json", "{tiny}/stdout.txt/r.json"], "r.json: cannot be written"),
     (["{tiny}/mimo-asr-f16.gguf", "--dump", "{tiny}/stdout.txt"], "stdout.txt: cannot be written"),
     (["{tiny}/mimo-asr-f16.gguf", "--audio", "x" * 300], "xxx: File name too long"),
-    (["{tiny}/mimo-asr-f16.gguf", "--reference", "x" * 300], "xxx: File name too long"),
+    (["{tiny}/mimo-asr-f16.gguf", "--reference", "x" * 300], "xxx: was taken for a path, and File name too long"),
     (["{tiny}/alone/mimo-asr-f16.gguf"], "audio tokenizer files beside it: none; expected one; name it: --tokenizer"),
 ]  # fmt: skip
 

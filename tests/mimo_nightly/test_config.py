@@ -29,7 +29,7 @@ def test_a_target_has_what_it_needs_by_itself(tmp_path: Path) -> None:
     [target] = read(tmp_path, TARGET + REFERENCE)
     assert target == Target(
         name="asr", file=f"{tmp_path}/lm.gguf", tokenizer=f"{tmp_path}/tok.gguf", repo="", revision="main",
-        reference=f"{tmp_path}/jfk.safetensors", checkpoint="", checkpoint_tokenizer="", audio=[str(JFK)],
+        reference=f"{tmp_path}/jfk.safetensors", reference_tokenizer="", audio=[str(JFK)],
         language="", timeout=2700, threads=default_threads(), repack="off",
         tolerance={name: metric.tolerance for name, metric in METRICS.items()}, gates={}, compare_since="",
     )  # fmt: skip
@@ -52,11 +52,37 @@ def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
     assert (one.tolerance["cos_mean"], one.tolerance["kl_mean"]) == (0.01, 1)
     assert (two.timeout, two.threads, two.repack) == (5400, 3, "off")
     assert (two.repo, two.revision, two.file, two.tokenizer) == ("some/repo", "v1", "lm.gguf", "")
-    assert (two.reference, two.checkpoint, two.checkpoint_tokenizer) == ("", f"{tmp_path}/checkpoint", "some/tokenizer")
+    assert (two.reference, two.reference_tokenizer) == (f"{tmp_path}/checkpoint", "some/tokenizer")
     assert (two.tolerance["cos_mean"], two.tolerance["kl_mean"]) == (0, 1)
     assert two.gates == {"layer_35": {"cos_mean": 0.95, "rel_rmse": 0.1}}
     assert two.compare_since == "2026-11-21T03:00:00Z"
     assert read_config(tmp_path / "nightly.toml").history == tmp_path / "h/all.db"
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("tiny", "tiny"),
+        ("./tiny", "{folder}/./tiny"),
+        ("there", "{folder}/there"),
+        ("owner/there", "{folder}/owner/there"),
+        ("owner/name", "owner/name"),
+        ("owner/name@v1", "owner/name@v1"),
+        ("owner/jfk.safetensors", "{folder}/owner/jfk.safetensors"),
+        ("jfk", "{folder}/jfk"),
+        ("/srv/jfk", "/srv/jfk"),
+        ("~/jfk", "/home/someone/jfk"),
+    ],
+)
+@pytest.mark.parametrize("key", ["reference", "checkpoint"])
+def test_a_reference_is_named_as_on_a_command_line_and_paths_are_seen_from_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, written: str, found: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "owner" / "there").mkdir(parents=True)
+    [target] = read(tmp_path, TARGET + f"{key} = {written!r}\n{key}_tokenizer = {written!r}\n")
+    assert target.reference == target.reference_tokenizer == found.format(folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +101,7 @@ def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
         (TARGET, "asr: has neither reference nor checkpoint; expected one of them"),
         (TARGET + REFERENCE + "checkpoint = 'tiny'", "asr: has both reference and checkpoint; expected one of them"),
         (TARGET + REFERENCE + "checkpoint_tokenizer = 'x'", "asr: has checkpoint_tokenizer, and no checkpoint"),
+        (TARGET + "checkpoint = 'x'\nreference_tokenizer = 'x'", "asr: has reference_tokenizer, and no reference"),
         (TARGET + REFERENCE + "revision = 'x'", "asr: has revision, and no repo that it belongs to"),
         (TARGET + REFERENCE + "repo = 'x'", "asr: repo is 'x'; expected OWNER/NAME"),
         (TARGET + REFERENCE + "audios = []", "asr: has the unknown key 'audios'; did you mean 'audio'?"),
@@ -209,7 +236,7 @@ TOML = st.recursive(
     lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3),
     max_leaves=5,
 )  # fmt: skip
-KEYS = ["name", "file", "tokenizer", "repo", "revision", "reference", "checkpoint", "checkpoint_tokenizer", "audio",
+KEYS = ["name", "file", "tokenizer", "repo", "revision", "reference", "reference_tokenizer", "checkpoint", "audio",
         "language", "timeout", "threads", "repack", "tolerance", "gates", "compare_since"]  # fmt: skip
 
 

@@ -95,6 +95,16 @@ def test_a_pair_that_does_not_fit_has_failed(q4_k: Files, tmp_path: Path) -> Non
     assert "general.architecture is 'mimo_asr'; expected 'mimo_tokenizer'" in found.problems[0]
 
 
+def test_a_pair_of_another_model_than_the_reference_has_failed(
+    q4_k: Files, tmp_path: Path, small_lm: Path, small_tokenizer: Path
+) -> None:
+    reference = {"reference": small_lm, "reference_tokenizer": small_tokenizer}
+    found, report = look(tmp_path, of_pair("asr", q4_k, **reference))
+    assert (found.state, report) == (FAILED, {})
+    assert "is another model: small-lm, with num_heads 4" in found.problems[0]
+    assert f"expected tiny as it is in {q4_k.lm}, with num_heads 2" in found.problems[0]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -102,7 +112,7 @@ def test_a_pair_that_does_not_fit_has_failed(q4_k: Files, tmp_path: Path) -> Non
         ({"tokenizer": "gone.gguf"}, "gone.gguf: no such file"),
         (
             {"reference": "gone.safetensors"},
-            "gone.safetensors: no such file; expected a file of `mimo-check reference`",
+            "gone.safetensors: was taken for a path, and there is no such file or folder; expected a file of",
         ),
         ({"reference": JFK}, "jfk.wav: truncated: 352078 bytes, header says"),
         ({"reference": "half.safetensors"}, "reference: lacks the stages tok_pool"),

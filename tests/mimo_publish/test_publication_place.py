@@ -170,6 +170,20 @@ def test_without_its_audio_tokenizer_a_file_cannot_be_checked_and_no_option_is_n
     assert "audio tokenizer files beside it: none; expected one; call the one that belongs to it" in result.output
 
 
+def test_a_base_model_that_nobody_said_is_known_before_anything_is_run(hub: Hub, tmp_path: Path) -> None:
+    made = CliRunner().invoke(mimo_convert, ["tiny", "--no-check", "--out", str(tmp_path / "out")])
+    assert made.exit_code == 0, made.output
+    arguments = [str(tmp_path / "out"), "--to", REPO, "--reference", "tiny", "--dry-run"]
+    result = CliRunner().invoke(mimo_publish, arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    what = "no file says which model on the Hub it was made from, and the card must name it"
+    line = f"error: mimo-asr-f16.gguf and mimo-tokenizer-f16.gguf: {what}; say it: --base-model OWNER/NAME\n"
+    assert result.stderr == line
+    options = ["--publish", REPO, "--dry-run", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(mimo_convert, ["tiny", *options])
+    assert "--publish: the card must name the base model, and tiny does not tell; say it: --base-mod" in result.stderr
+
+
 # ── with the check ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,7 +1,7 @@
 """Sources of a reference: stored activations, checkpoints run in PyTorch, or other GGUF files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from .stored import load_reference
 
 Response = Sequence[int] | None
 TAKES_PYTORCH = "is a checkpoint, and comparing with one takes PyTorch, which"
-OTHERWISE = "or give a stored --reference, or --no-check"
+OTHERWISE = "or give a stored --reference (mimo-convert: or --no-check)"
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,24 @@ class Reference:
     """A reference for the stages of clips.
 
     `activations(clip, task, response)` computes them, with the logits that predict each token of `response`, or of its
-    own response. `origin` is that of a stored reference, which is of one clip.
+    own response. `stored` are those of a stored reference, which is of one clip; `checkpoints` those that are run, by
+    role.
     """
 
     activations: Callable[[Clip, Task, Response], Activations]
-    origin: Origin | None = None
+    stored: Activations | None = None
+    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> Origin | None:
+        """The origin of a stored reference."""
+        return self.stored.origin if self.stored else None
 
 
 def stored_reference(path: Path, systems: Sequence[SystemType]) -> Reference:
     """A reference that `mimo-check reference` stored for one of `systems`. Raises InputError for any other file."""
     stored = load_reference(path, systems)
-    return Reference(lambda clip, task, response: stored, stored.origin)
+    return Reference(lambda clip, task, response: stored, stored)
 
 
 def checkpoint_reference(run: ReferenceRun, checkpoints: Mapping[str, Checkpoint], dtype: str = "f32") -> Reference:
@@ -52,7 +59,7 @@ def checkpoint_reference(run: ReferenceRun, checkpoints: Mapping[str, Checkpoint
         with phase("reference in PyTorch", nbytes):
             return run(checkpoints, clip, task, response, dtype)
 
-    return Reference(activations)
+    return Reference(activations, checkpoints=checkpoints)
 
 
 def need_pytorch(source: str) -> None:

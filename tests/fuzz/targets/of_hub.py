@@ -132,8 +132,8 @@ def worker(e: Edits, s: Seeds) -> Case:
 
     reference = str(s.path(e.choice_of(["reference.safetensors", "nowhere"])))  # without one, nothing is run
     target = Target(
-        name="t", file=FOUND[0], tokenizer=FOUND[1], repo=REPO, revision="main", reference=reference, checkpoint="",
-        checkpoint_tokenizer="", audio=[str(s.path("clip.wav"))], language="", timeout=60, threads=1, repack="off",
+        name="t", file=FOUND[0], tokenizer=FOUND[1], repo=REPO, revision="main", reference=reference,
+        reference_tokenizer="", audio=[str(s.path("clip.wav"))], language="", timeout=60, threads=1, repack="off",
         tolerance=dict.fromkeys(METRICS, 1.0), gates={}, compare_since="",
     )  # fmt: skip
     job = {"target": asdict(target), "cache": "cache", "folder": "."}

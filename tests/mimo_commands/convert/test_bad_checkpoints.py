@@ -63,7 +63,9 @@ def without_hash_lines(lm: Path) -> None:
 
 
 BAD_CHECKPOINTS: dict[str, tuple[Damage, str, str]] = {
-    "no folder": (shutil.rmtree, "", "no such folder; expected a checkpoint folder, a Hub id OWNER/NAME, or tiny"),
+    "no folder": (
+        shutil.rmtree, "", "was taken for a path, and there is no such folder; expected a checkpoint folder, a Hub id "
+    ),
     "no config": (remove("config.json"), "config.json", "no such file"),
     "config no JSON": (write("config.json", "{'a': 1}"), "config.json", "not JSON (Expecting property name"),
     "config no object": (write("config.json", "[]"), "config.json", "holds a list; expected a JSON object"),
@@ -228,11 +230,15 @@ def test_nan_in_the_audio_tokenizer_leaves_neither_file(small_lm: Path, tokenize
 
 @pytest.mark.parametrize("source", ["no/such/folder", "../nowhere", "nowhere", "/nowhere/at-all", "x" * 300])
 def test_a_model_that_is_nowhere_is_one_line(tmp_path: Path, source: str) -> None:
-    check_one_line(invoke(source, "--out", tmp_path / "out"), source, "no such folder")
+    result = invoke(source, "--out", tmp_path / "out")
+    reason = "File name too long" if len(source) > 255 else "there is no such folder"
+    check_one_line(result, source, f"was taken for a path, and {reason}; expected a checkpoint folder, a Hub id OWNER/")
 
 
 def test_a_file_is_no_checkpoint(small_lm: Path) -> None:
-    check_one_line(invoke(small_lm / "config.json"), small_lm / "config.json", "not a folder")
+    result = invoke(small_lm / "config.json")
+    check_one_line(result, small_lm / "config.json", "is a file; expected a checkpoint folder, a Hub id OWNER/NAME")
+    assert result.stderr.endswith(f"; give the folder {small_lm}\n")
 
 
 def test_a_name_with_a_line_break_still_makes_one_line(lm: Path, small_tokenizer: Path, tmp_path: Path) -> None:

@@ -196,12 +196,11 @@ def test_a_hub_checkpoint_is_converted_under_its_own_name(lm: Path, tokenizer: P
     absent = run("Some/Absent", "--tokenizer", str(tokenizer))
     assert absent.returncode == 2
     state = f"and the cache {tmp_path / 'hub'} holds nothing of it"
-    off = "the network is switched off by HF_HUB_OFFLINE"
-    assert absent.stderr == f"error: Some/Absent: {off}, {state}; unset it\n"
+    off = "there is no such folder, and as a Hub id: the network is switched off by HF_HUB_OFFLINE"
+    assert absent.stderr == f"error: Some/Absent: {off}, {state}; unset HF_HUB_OFFLINE\n"
     other = run("Some/Speech-LM@v9", "--tokenizer", str(tokenizer))
-    assert (
-        other.stderr == f"error: Some/Speech-LM@v9: {off}, {state.replace('nothing', '1 other revision')}; unset it\n"
-    )
+    state = state.replace("nothing", "1 other revision")
+    assert other.stderr == f"error: Some/Speech-LM@v9: {off}, {state}; unset HF_HUB_OFFLINE\n"
 
 
 def test_help_tells_every_type_and_exit_status() -> None:

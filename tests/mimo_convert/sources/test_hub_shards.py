@@ -228,8 +228,8 @@ def test_without_a_network_what_is_in_the_cache_is_converted(user: User, local: 
     shutil.rmtree(user.cache)
     status, said = user.convert("--force", HF_HUB_OFFLINE="1")
     assert status == 2
-    off = "the network is switched off by HF_HUB_OFFLINE"
-    assert said == f"error: {LM}: {off}, and the cache {user.cache} holds nothing of it; unset it\n"
+    off = "there is no such folder, and as a Hub id: the network is switched off by HF_HUB_OFFLINE"
+    assert said == f"error: {LM}: {off}, and the cache {user.cache} holds nothing of it; unset HF_HUB_OFFLINE\n"
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors.index.json"])
@@ -304,8 +304,8 @@ def test_what_is_not_there_is_one_line(user: User, model: str, reason: str) -> N
 def test_a_server_that_does_not_answer_is_one_line(user: User) -> None:
     status, said = user.convert(HF_ENDPOINT="http://127.0.0.1:9")
     assert status == 2
-    state = f"and the cache {user.cache} holds nothing of it"
-    assert re.fullmatch(rf"error: {LM}: cannot be downloaded: .*, {state}; check the network, and run.*\n", said)
+    both, state = "there is no such folder, and as a Hub id", f"and the cache {user.cache} holds nothing of it"
+    assert re.fullmatch(rf"error: {LM}: {both}: cannot be downloaded: .*, {state}; check the network, .*\n", said)
 
 
 def test_a_shard_that_is_neither_here_nor_there_is_one_line(user: User, lm: Path, tmp_path: Path) -> None:

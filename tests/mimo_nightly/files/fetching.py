@@ -56,8 +56,9 @@ for line in sys.stdin:
 class Processes:
     """Each fetch is a process of its own: a child of one that has imported everything, and knows the Hub's address."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, **variables: str) -> None:
         own = {"HF_ENDPOINT": url, "HF_HOME": str(folder), "HF_TOKEN": "hf_made_up", "OPENBLAS_NUM_THREADS": "1"}
+        own |= variables
         self.server = subprocess.Popen(
             [sys.executable, "-c", SERVER], env={**os.environ, **own}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True,

@@ -65,7 +65,19 @@ def test_what_is_not_there_is_one_line(client: Client, hub: Hub) -> None:
 
 def test_no_network_is_one_line(client: Client, tmp_path: Path) -> None:
     client.processes = Processes("http://127.0.0.1:9", tmp_path)
-    assert client.refused().startswith(f"{REPO}@main: cannot be listed: the connection failed: ")
+    state = f"; the cache {client.cache} holds no files of it; check the network"
+    line = client.refused()
+    assert line.startswith(f"{REPO}@main: cannot be listed: the connection failed: ")
+    assert state in line
+    client.processes.end()
+
+
+def test_offline_is_said_as_offline_with_what_the_cache_holds(client: Client, tmp_path: Path) -> None:
+    client.fetch(REPO, NAME, TOKENIZER)
+    client.processes = Processes("http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE="1")
+    off = "the network is switched off by HF_HUB_OFFLINE"
+    state = f"the cache {client.cache} holds 2 files of it, maybe outdated"
+    assert client.refused() == f"{REPO}@main: cannot be listed: {off}; {state}; unset HF_HUB_OFFLINE"
     client.processes.end()
 
 
