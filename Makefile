@@ -11,7 +11,7 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, 1 + len(os.sched_getaff
 # Tests start hundreds of processes; each would compile the same sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint format docs options bench fuzz neon clean
+.PHONY: demo test lint format docs bench fuzz neon clean
 
 demo: .venv/package
 	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
@@ -33,10 +33,6 @@ docs: .venv/docs
 	rm -rf build/site
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env --doctree-dir build/doctrees \
 		--conf-dir tools/site . build/site
-
-# The table of all options, from the commands themselves.
-options: .venv/package
-	$(BIN)/python -m tools.options
 
 bench: .venv/extras
 	$(BIN)/python -m benchmarks.gates

@@ -83,6 +83,8 @@ def streams(context: click.Context, kind: type[click.ParamType[Any]]) -> list[tu
         for value in values(context.params.get(param.name or ""))
         if Path(value) == STREAM
     ]
+
+
 def local_path(param: click.Parameter, value: Any) -> Path | None:
     """The file or folder that a parameter's value names; None for a source that is not on this disk."""
     if not isinstance(param.type, Source):

@@ -1,10 +1,11 @@
-"""Write what is generated in the README: `python -m tools.documents`."""
+"""Write what is generated of the documents, docs/options.md and blocks of the README: `python -m tools.documents`."""
 
 from pathlib import Path
 
 from benchmarks.document import insert
 from mimo_families.registry import SYSTEMS
 
+from .options import DOCUMENT, document
 from .runtimes import lines
 
 README = Path(__file__).parents[2] / "README.md"
@@ -17,3 +18,4 @@ def readme() -> str:
 
 if __name__ == "__main__":
     README.write_text(readme(), encoding="utf-8")
+    DOCUMENT.write_text(document(), encoding="utf-8")

@@ -8,14 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from mimo_commands import check, convert, publish, quantize
-from mimo_convert import outcome
-from tools.options import DOCUMENT, STATUSES, commands, document, plain
+from mimo_convert.command import outcome
+from tools.documents.options import DOCUMENT, STATUSES, commands, document, plain
 
 DOCS = Path(DOCUMENT).parent
 
 
 def test_the_document_is_what_the_commands_say() -> None:
-    assert DOCUMENT.read_text(encoding="utf-8") == document(), "run: make options"
+    assert DOCUMENT.read_text(encoding="utf-8") == document(), "run: python -m tools.documents"
 
 
 @pytest.mark.parametrize("module", [convert, quantize, check, publish], ids=lambda module: module.__name__)

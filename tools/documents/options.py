@@ -1,4 +1,4 @@
-"""Write docs/options.md, a table of the options of each command as click knows them: `python -m tools.options`."""
+"""docs/options.md: a table of the options of each command, as click knows them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,16 @@ import click
 
 from mimo_commands import check, convert, publish, quantize
 from mimo_commands.paths import Source
-from mimo_convert import outcome
+from mimo_convert.command import outcome
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "options.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "options.md"
 WIDTH = 120
 DEFAULT = re.compile(r"\s*\[default: (.*?)\]$", re.DOTALL)  # at the end of a help text, where click cannot say it
 HEAD = """# Options
 
 Every option of every command, with its default; `--help` says the same. This page is made of the commands
-(`make options`). What `MODEL`, `CKPT`, `CKPT_OR_FILE` and `SOURCE` may name, and what a file can be compared with, is
-in [sources.md](sources.md).
+(`python -m tools.documents`). What `MODEL`, `CKPT`, `CKPT_OR_FILE` and `SOURCE` may name, and what a file can be
+compared with, is in [sources.md](sources.md).
 """
 STATUSES = {
     outcome.PASSED: "done; every gate reached, or nothing to compare with",
@@ -37,6 +37,7 @@ VARIABLES = {
     "HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE": "`1`: ask nobody; what the cache does not hold is an error that says so",
     "HF_HUB_DISABLE_SYMLINKS": "`1`: the cache holds files in place of links",
     "HTTPS_PROXY, HTTP_PROXY, NO_PROXY": "proxies",
+    "NO_COLOR": "verdicts are not coloured, unless `--color always`",
     "XDG_CACHE_HOME": "where the traceback of an internal error is kept, in `mimo-convert`",
     "_MIMO_CONVERT_COMPLETE": "`bash_source`, `zsh_source` or `fish_source`: print the code of shell completion; "
     "likewise of the other commands",
@@ -163,7 +164,3 @@ def document() -> str:
     variables = [(", ".join(f"`{name}`" for name in names.split(", ")), what) for names, what in VARIABLES.items()]
     lines += ["## Environment variables", "", *table(["variable", "what it does"], variables)]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    DOCUMENT.write_text(document(), encoding="utf-8")
