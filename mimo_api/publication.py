@@ -11,7 +11,8 @@ from mimo_convert.claims import Claims
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.provenance import provenance_of
-from mimo_convert.terminal import tell
+from mimo_convert.numbers_text import size
+from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
 from mimo_families.opening import find_reference
 from mimo_families.registry import UPGRADES, families, system_of
@@ -83,6 +84,8 @@ def _publish(o: PublishOptions, claims: Claims) -> PublishResult:
     if to.card_only:
         names = published(names, remote)
         paths = [path for path in paths if path.name in names]
+    if o.dry_run and not o.report:
+        return preview_check(o, paths, files)
     if earlier and o.report:
         report = earlier_report(o, o.report, earlier, names, paths, remote, files)
     else:
@@ -90,7 +93,22 @@ def _publish(o: PublishOptions, claims: Claims) -> PublishResult:
             check_card_covers(remote, to, local_files(paths, files))
         report = check_files(o, paths, files)
         o.outputs.write(report)
-    return publish_files(report, o.folder, to, files, claims, tell, dry_run=o.dry_run)
+    return publish_files(report, o.folder, to, files, claims, tell, preview_of=o.report if o.dry_run else None)
+
+
+def preview_check(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> PublishResult:
+    """Print what would be checked before a publication, and with what it would be compared."""
+    check_base_model(paths, files, o.destination)
+    systems = systems_of(paths, files)
+    source, _ = reference_of(systems, files, o)
+    for system, members in systems:
+        first, *others = (members[role].name for role in system.roles if role in members)
+        beside = f" with {' and '.join(others)}" if others else ""
+        show(f"would check {first}{beside}, against {source}, on {o.audio.name}")
+    total = size(sum(path.stat().st_size for path in paths))
+    show(f"would publish {len(paths)} GGUF files, {total}, card, checksums and report to {o.destination.repo}")
+    tell("a --report of `mimo-convert --json` or `mimo-check --json` on these files shows the card, too")
+    return PublishResult(Results("mimo-publish").report())
 
 
 def published(names: Sequence[str], remote: Remote) -> list[str]:

@@ -43,7 +43,11 @@ from .publish_options import publish_options
 @results_option
 @report_options
 @threads_option
-@click.option("--dry-run", is_flag=True, help="Write the card beside the files, show what would happen, and stop.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be checked and uploaded, with --report and -v also the card; write nothing.",
+)
 @click.version_option(package_name="mimo-convert")
 @handle_errors
 def main(

@@ -13,7 +13,7 @@ from traceback import walk_tb
 from typing import Any, NamedTuple, TypeVar
 
 import jinja2
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData, constants
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -38,7 +38,6 @@ BEGIN = "<!-- mimo-publish: your own text from here -->"
 END = "<!-- mimo-publish: to here -->"
 MARKER = re.compile(rf"^[ \t]*({re.escape(BEGIN)}|{re.escape(END)})[ \t]*\r?$", re.MULTILINE)
 
-HUB = "https://huggingface.co"
 LIBRARY = "gguf"  # what the Hub calls the format; its list of libraries has no ggml runtime for speech
 RESPONDS, ENCODES = "automatic-speech-recognition", "feature-extraction"  # pipelines of the Hub
 TAGS = ("gguf", "ggml")
@@ -145,6 +144,7 @@ def _values(report: Report, own: str) -> dict[str, Any]:
     plots = layer_plots(files)
     return {
         "report": report,
+        "HUB": constants.ENDPOINT,
         "front_matter": _front_matter(repo, files, bases),
         "own_part": f"{BEGIN}\n{own}\n{END}",
         "title": repo.rpartition("/")[2],
@@ -301,7 +301,7 @@ def _environment() -> SandboxedEnvironment:
         "text": markdown.text, "code": markdown.code, "url": markdown.url, "block": markdown.block,
         "verdict": verdict_word,
     }  # fmt: skip
-    environment.globals |= {"REASONS": REASONS, "TRANSCRIPTS": TRANSCRIPTS, "HUB": HUB, "NBSP": "\N{NO-BREAK SPACE}"}
+    environment.globals |= {"REASONS": REASONS, "TRANSCRIPTS": TRANSCRIPTS, "NBSP": "\N{NO-BREAK SPACE}"}
     return environment
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from huggingface_hub import constants
 
@@ -15,7 +16,7 @@ from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write
 from mimo_convert.model.checkpoint import REPO
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.terminal import show
+from mimo_convert.terminal import show, wants_details
 from quantize.errors import InputError
 from runtime_check.report.json_report import json_text
 from runtime_check.report.records import Publication, PublishedFile, Report, file_name
@@ -182,30 +183,31 @@ class PublishResult:
     @property
     def passed(self) -> bool:
         """Whether every check passed, and every file arrived."""
-        return bool(self.report.passed) and self.arrived
+        return self.report.passed is not False and self.arrived
 
 
 def publish(
     report: Report, folder: Path, to: Destination, opened: OpenFiles, claims: Claims, tell: Tell, *,
-    dry_run: bool = False,
+    preview_of: Path | None = None,
 ) -> PublishResult:  # fmt: skip
     """Publish the files of `folder` that the report is about, or their card alone.
 
     First writes the report, also of a check that failed, so that the files need not be checked again; then the card,
-    its plots and checksums. With `dry_run` it stops there. Raises InputError for what could not be published, before
-    anything is sent, and for what could not be done after that, which it says.
+    its plots and checksums. As a preview of what the report in the file `preview_of` would publish, nothing is written
+    or sent. Raises InputError for what could not be published, before anything is sent, and for what could not be done
+    after that, which it says.
     """
+    if preview_of:
+        with TemporaryDirectory() as scratch:
+            return preview(report, preview_of, folder, Path(scratch), to, opened, tell)
     kept = write(folder / REPORT, json_text(without_folders(report)))
     if not may_be_published(report, to, tell):
         tell(f"the report is kept: {kept.path}")
-        offer("to publish nevertheless:", folder, replace(to, even_if_failed=True), tell)
+        offer("to publish nevertheless:", folder, kept.path, replace(to, even_if_failed=True), tell)
         return PublishResult(report)
     with resume_hint(folder, to, tell):
-        new = prepare(report, folder, to, opened, kept, claims, tell, dry_run=dry_run)
+        new = prepare(report, folder, folder, to, opened, kept, claims, tell)
         show_plan(new, report, to, tell)
-        if dry_run:
-            offer("to publish this:", folder, to, tell, n_deleted=len(new.deletions.files))
-            return PublishResult(report)
         agree(new.changes, new.deletions, new.remote, to)
         made = upload(new.remote, to, new.changes, new.deletions.files, message_of(new, to), tell)
     if made.pull_request:  # it is there, and gets what is still to be done
@@ -214,18 +216,35 @@ def publish(
         return PublishResult(report, made.commit, made.pull_request, finish(new, to, made, tell))
 
 
+def preview(
+    report: Report, given: Path, folder: Path, scratch: Path, to: Destination, opened: OpenFiles, tell: Tell
+) -> PublishResult:
+    """Print what the report in the file `given` would publish, with the card where details are wanted."""
+    if may_be_published(report, to, tell):
+        kept = write(scratch / REPORT, json_text(without_folders(report)))
+        new = prepare(report, folder, scratch, to, opened, kept, Claims(), tell, dry_run=True)
+        show_plan(new, report, to, tell)
+        if wants_details():
+            show(f"\n{(scratch / CARD).read_text(encoding='utf-8')}")
+        offer("to publish this:", folder, given, to, tell, n_deleted=len(new.deletions.files))
+    else:
+        offer("to publish nevertheless:", folder, given, replace(to, even_if_failed=True), tell)
+    return PublishResult(report)
+
+
 def prepare(
-    report: Report, folder: Path, to: Destination, opened: OpenFiles, kept: LocalFile, claims: Claims, tell: Tell, *,
-    dry_run: bool,
+    report: Report, folder: Path, place: Path, to: Destination, opened: OpenFiles, kept: LocalFile, claims: Claims,
+    tell: Tell, *, dry_run: bool = False,
 ) -> Prepared:  # fmt: skip
-    """Ask for the repository's state, write what goes beside the files, and find out what changes."""
+    """Ask for the repository's state, write what goes beside the files into the folder `place`, and find out what
+    changes."""
     described = checked_files(report, folder)
     remote = open_remote(to, dry_run=dry_run)
     texts = texts_beside(without_folders(report), folder, described, to, remote, tell)
     deletions = find_deletions(remote, to.delete, {kept.name, *texts, *(file.name for file in described)})
     if to.card_only:
         check_card_covers(remote, to, described)
-    files = [*write_beside(folder, texts, claims), kept]
+    files = [*write_beside(place, texts, claims), kept]
     if not to.card_only:
         files = [replace(one, header_bytes=opened.header(one.path).header_bytes) for one in described] + files
     changes = compare(remote, files)
@@ -293,15 +312,15 @@ def resume_hint(folder: Path, to: Destination, tell: Tell) -> Iterator[None]:
     try:
         yield
     except (InputError, KeyboardInterrupt):
-        offer("the files were checked; to resume:", folder, to, tell)
+        offer("the files were checked; to resume:", folder, folder / REPORT, to, tell)
         raise
 
 
-def offer(what: str, folder: Path, to: Destination, tell: Tell, *, n_deleted: int = 0) -> None:
-    """Print a command that publishes what the report in the folder is about, on a line of its own.
+def offer(what: str, folder: Path, report: Path, to: Destination, tell: Tell, *, n_deleted: int = 0) -> None:
+    """Print a command that publishes the files of `folder` with their `report`, on a line of its own.
 
     Where there is no terminal to ask at, it agrees to the upload, and to `n_deleted` deletions, which have been listed.
     """
     if not sys.stdin.isatty():
         to = replace(to, yes=True, delete_confirmed=n_deleted or to.delete_confirmed)
-    tell(f"{what}\n  {publish_command(folder, folder / REPORT, to)}")
+    tell(f"{what}\n  {publish_command(folder, report, to)}")

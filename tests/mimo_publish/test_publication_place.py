@@ -92,14 +92,26 @@ def test_files_that_the_card_will_not_mention_are_told(hub: Hub, folder: Path) -
 # ── before the upload ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_dry_run_writes_the_card_and_asks_nobody(hub: Hub, folder: Path) -> None:
+def test_a_dry_run_shows_the_card_writes_nothing_and_asks_nobody(hub: Hub, folder: Path) -> None:
     status, said = publish(folder, "--dry-run", yes=False)
     assert status == 0, said
     assert hub.asked == []
-    assert sorted(path.name for path in folder.iterdir()) == sorted(GGUFS + BESIDE)
+    assert sorted(path.name for path in folder.iterdir()) == GGUFS
     listed = [line.split() for line in said.splitlines() if line.startswith("  ")]
     assert [words[0] for words in listed] == [*GGUFS, *BESIDE, "mimo-publish"]
     assert {words[3] for words in listed[:-1]} == {"unknown"}
+    assert "base_model:" in publish(folder, "--dry-run", "-v", yes=False)[1]
+
+
+def test_without_a_report_a_dry_run_says_what_would_be_checked(hub: Hub, folder: Path) -> None:
+    result = CliRunner().invoke(mimo_publish, [str(folder), "--to", REPO, "--dry-run", "--reference", "tiny"])
+    assert result.exit_code == 0, result.output
+    beside = f"with {GGUFS[2]}, against tiny, on jfk.wav"
+    first, second, third = result.stdout.splitlines()
+    assert [first, second] == [f"would check {name} {beside}" for name in GGUFS[:2]]
+    assert third.startswith("would publish 3 GGUF files, ")
+    assert sorted(path.name for path in folder.iterdir()) == GGUFS
+    assert hub.asked == []
 
 
 def test_without_a_terminal_nothing_is_uploaded_unasked(hub: Hub, folder: Path) -> None:

@@ -47,11 +47,11 @@ def test_after_an_error_with_every_option_there_is(hub: Hub, folder: Path, tmp_p
 
 
 def test_after_a_dry_run_and_without_a_terminal(hub: Hub, folder: Path, tmp_path: Path) -> None:
-    for options in (["--dry-run"], []):
+    for options, report in ((["--dry-run"], folder.parent / "report.json"), ([], folder / "mimo-check.json")):
         status, said = publish(folder, *options, yes=False)
         assert status == (0 if options else 2)
         command = offered(said)
-        assert command == f"  mimo-publish {folder} --to {REPO} --report {folder}/mimo-check.json --yes"
+        assert command == f"  mimo-publish {folder} --to {REPO} --report {report} --yes"
     done = run_as_printed(command, hub, tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert sorted(there(hub)) == sorted(GGUFS + BESIDE)
