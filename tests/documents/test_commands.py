@@ -67,7 +67,7 @@ def documented() -> Iterator[tuple[str, str, str]]:
 @pytest.mark.parametrize(("page", "name", "rest"), sorted(set(documented())))
 def test_documented_commands_are_ones(page: str, name: str, rest: str) -> None:
     """Their options exist, and have values that could be."""
-    words = shlex.split(re.split(r" [|>] ", rest)[0], comments=True)
+    words = shlex.split(re.split(r" (?:\|\|?|>) ", rest)[0], comments=True)
     main: click.Command = MAINS[name]
     if isinstance(main, click.Group):
         command = words.pop(0) if words[0] in main.commands else "file"
