@@ -4,12 +4,15 @@ A command's console writes them (mimo_commands/console.py), the Python interface
 package that report something run in a copy of the context.
 """
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
 BYTES = "B"
+BEAT = 1.0  # seconds between reports of a phase that only takes its time
 
 
 class Progress(NamedTuple):
@@ -133,6 +136,25 @@ def phase(name: str, total: float | None = None, unit: str = BYTES, *, done: flo
     finally:
         _PHASES.reset(token)
         begun.end()
+
+
+@contextmanager
+def timed_phase(name: str) -> Iterator[None]:
+    """Report the block as a phase of which only the time is known that it has taken, in seconds, now and then."""
+    with phase(name, unit="s") as running:
+        begun, over = time.monotonic(), threading.Event()
+
+        def beat() -> None:
+            while not over.wait(BEAT):
+                running.reach(time.monotonic() - begun)
+
+        beating = threading.Thread(target=beat, daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            over.set()
+            beating.join()
 
 
 def advance(n: float, item: str = "") -> None:

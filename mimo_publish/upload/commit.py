@@ -13,6 +13,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from mimo_convert import numbers_text
+from mimo_convert.listener import timed_phase
 from mimo_convert.sources.hub_errors import checked_response, is_of_network, raising_input_error, retry, status_of
 from mimo_convert.sources.hub_listing import HubFile, Listing, list_repo
 from quantize.errors import InputError
@@ -97,6 +98,11 @@ def send(new: Upload, file: LocalFile, tell: Tell) -> CommitOperationAdd:
     memory.
     """
     tell(f"{new.repo}: uploading {file.name}, {numbers_text.size(file.size)}")
+    with timed_phase(f"uploading {file.name}"):
+        return _send(new, file, tell)
+
+
+def _send(new: Upload, file: LocalFile, tell: Tell) -> CommitOperationAdd:
     if file.size <= SMALL:
         added = CommitOperationAdd(file.name, read(file))
         preupload(new, added, tell)

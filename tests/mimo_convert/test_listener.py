@@ -1,6 +1,9 @@
 """Phases and messages reach who listens, and nobody else."""
 
-from mimo_convert.listener import Callbacks, Phase, Progress, advance, heard_by, listener, listening, phase
+import time
+
+from mimo_convert import listener as module
+from mimo_convert.listener import Callbacks, Phase, Progress, advance, heard_by, listener, listening, phase, timed_phase
 from mimo_convert.terminal import show, tell, warn
 
 
@@ -38,6 +41,18 @@ def test_engines_advance_the_innermost_phase() -> None:
         advance(5)
     assert [now.phase for now in heard if now.done == 5] == ["inner"] * 2
     advance(5)  # of nothing, heard by nobody
+
+
+def test_a_phase_of_unknown_length_says_how_long_it_takes(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(module, "BEAT", 0.01)
+    heard: list[Progress] = []
+    with heard_by(heard.append, None), timed_phase("uploading x.gguf"):
+        time.sleep(0.2)
+    beats = [now.done for now in heard if not now.ended]
+    assert len(beats) > 3
+    assert beats == sorted(beats)
+    assert heard[-1].ended
+    assert {(now.phase, now.total, now.unit) for now in heard} == {("uploading x.gguf", None, "s")}
 
 
 def test_callbacks_hear_messages_and_warnings_and_print_nothing(capsys) -> None:  # type: ignore[no-untyped-def]
