@@ -98,9 +98,9 @@ def _publish(o: PublishOptions, claims: Claims) -> PublishResult:
 
 def preview_check(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> PublishResult:
     """Print what would be checked before a publication, and with what it would be compared."""
-    check_base_model(paths, files, o.destination)
     systems = systems_of(paths, files)
     source, _ = reference_of(systems, files, o)
+    check_base_model(paths, files, o.destination)
     for system, members in systems:
         first, *others = (members[role].name for role in system.roles if role in members)
         beside = f" with {' and '.join(others)}" if others else ""
