@@ -123,7 +123,7 @@ def members(file: Path, files: OpenFiles, given: Paths) -> tuple[SystemType, Pat
     system = system_of(files.family(file))
     for role in given.keys() - set(system.roles[1:]):
         refuse_companion(system, file, role, given[role], "--tokenizer", files.family(given[role]))
-    return system, members_of(file, system, given, NAME_IT)
+    return system, members_of(file, system, given, files, NAME_IT)
 
 
 def with_reference(

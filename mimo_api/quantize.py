@@ -18,6 +18,8 @@ from quantize.quoting import quoted
 from quantize.recipes import Rule
 from quantize.types import Type
 
+from .recorded import accept_recorded
+
 
 @dataclass(frozen=True)
 class QuantizeOptions:
@@ -55,8 +57,9 @@ def run(o: QuantizeOptions, claims: Claims) -> None:
     check_rules_of([request])
     if o.dry_run:
         planned = replan(request, o.threads)
-        print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent))
+        print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent, force=o.force))
         return
     claim_files([request], o.target.parent, claims, "OUT.gguf")
-    [plan] = convert([request], o.target.parent, threads=o.threads, force=o.force, tell=tell)
+    accept = accept_recorded(OpenFiles(families()))
+    [plan] = convert([request], o.target.parent, threads=o.threads, force=o.force, tell=tell, accept=accept)
     show(f"{quoted(o.target)}: {describe(plan)}")

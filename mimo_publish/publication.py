@@ -32,6 +32,7 @@ from .card import BEGIN, END, SUMS, as_card, as_plots, own_text
 from .card_parts import published_files
 from .destination import Destination
 from .reproduction import path as path_argument
+from .runtimes import runtime_hints
 from .upload import (
     UNCHANGED,
     Change,
@@ -121,6 +122,8 @@ def publish(
         changes = compare(remote, files)
         show(as_text(changes, remote, to, {file.name: file.verdict for file in published_files(report)}))
         tell_of_others(remote, files, tell)
+        for hint in runtime_hints(report, [*remote.files, *(file.name for file in files)]):
+            tell(hint)
         if dry_run:
             return status
         sent = [change.file for change in changes if change.kind != UNCHANGED]

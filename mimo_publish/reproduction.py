@@ -8,18 +8,20 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from mimo_convert.installation import installation
-from mimo_convert.model.provenance import Provenance
+from mimo_convert.model.provenance import Provenance, is_since
 from mimo_convert.plan.plan import REQUANTIZED_BITS
+from mimo_convert.plan.variant import MIX, file_name
 from mimo_families.registry import families, systems
 from quantize.backends import CONTRACTED, GGML, SIMD
 from quantize.recipes import rule_for
 from quantize.types import TYPES
 from runtime_check.run.records import FileFacts
-from runtime_check.run.system import Runtime
+from runtime_check.run.system import Runtime, SystemType
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 LONGEST = 88  # characters of a command on one line
 BETWEEN = "between"  # the folder of files that others are made from
+PAIRED_SINCE = (0, 8)  # the version from which on types have their own companions, and mixes names of their own
 
 
 def command(*words: str) -> str:
@@ -67,10 +69,15 @@ def mimo_check(name: str, tokenizer: str, *options: str) -> str:
 
 def elsewhere(facts: FileFacts, name: str, companion: str, clip: str) -> list[tuple[Runtime, str]]:
     """Other runtimes for a file, with their commands."""
-    system = next((one for one in systems() if one.family.architecture == facts.architecture), None)
+    system = system_with(facts.architecture)
     words = {"file": path(name), "companion": path(companion), "clip": clip}
     runtimes = system.runtimes if system else ()
     return [(one, command(*(word.format(**words) for word in one.command))) for one in runtimes]
+
+
+def system_with(architecture: str) -> SystemType | None:
+    """The system whose main file is of that architecture; None if there is none."""
+    return next((one for one in systems() if one.family.architecture == architecture), None)
 
 
 def make_reference(source: str, tokenizer: str, target: str) -> str:
@@ -107,6 +114,8 @@ class Making:
     rules: tuple[str, ...]
     by_ggml: bool
     through: tuple[Between, ...]
+    architecture: str
+    variant: str = ""
 
     @property
     def options(self) -> list[str]:
@@ -204,6 +213,8 @@ def making_of(facts: FileFacts) -> Making:
         rules=facts.recipe,
         by_ggml=_by_ggml(facts.quantizer),
         through=tuple(_through(facts.provenance)),
+        architecture=facts.architecture,
+        variant=facts.variant,
     )
 
 
@@ -244,8 +255,9 @@ def _gap(facts: FileFacts) -> str:
 def _alike(lm: Making, tokenizer: Making, facts: FileFacts) -> bool:
     """Whether one command makes both; an audio tokenizer without blocks fits any backend."""
     same_quantizer = lm.by_ggml == tokenizer.by_ggml or not facts.quantizer
+    variant = lm.variant if tokenizer.rules else ""
     return (
-        (lm.version, lm.rules) == (tokenizer.version, tokenizer.rules)
+        (lm.version, lm.rules, variant) == (tokenizer.version, tokenizer.rules, tokenizer.variant)
         and same_quantizer
         and not (lm.through or tokenizer.through)
     )
@@ -256,19 +268,35 @@ def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, 
     beside: list[str] = []
     if tokenizer:
         beside = ["--tokenizer", tokenizer.source]
-        beside += ["--tokenizer-outtype", tokenizer.outtype] if tokenizer.outtype != types[0] else []
+        default = _companion_types(making, types)
+        beside += ["--tokenizer-outtype", tokenizer.outtype] if default != {tokenizer.outtype} else []
     flags = {"--fuse-qkv": making.fused, "--asr-only": bool(making.without)}
     return command(
         "mimo-convert", making.source, *beside,
         *(word for ggml_type in types for word in ("--outtype", ggml_type)),
         *(flag for flag, is_set in flags.items() if is_set),
-        *making.options, "--out", out, "--no-check", *(["--force"] if again else []),
+        *making.options, *(["--name", making.variant] if making.variant else []),
+        "--out", out, "--no-check", *(["--force"] if again else []),
     )  # fmt: skip
+
+
+def _companion_types(making: Making, types: Sequence[str]) -> set[str]:
+    """The types of audio tokenizers that the command makes if none is said."""
+    system = system_with(making.architecture)
+    if system is None or not is_since(making.version, PAIRED_SINCE):
+        return {types[0]}
+    return {system.companion_type(TYPES[name]).name for name in types}
+
+
+def _usual_name(making: Making, stem: str) -> str:
+    """The name that mimo-convert gives a file."""
+    variant = making.variant or (MIX if making.rules else "")
+    return file_name(stem, making.outtype, variant if is_since(making.version, PAIRED_SINCE) else "")
 
 
 def _rename(making: Making, name: str, stem: str) -> list[str]:
     """Rename a file from mimo-convert's default name."""
-    usual = f"{stem}-{making.outtype}.gguf"
+    usual = _usual_name(making, stem)
     return [] if name == usual else [command("mv", usual, path(name))]
 
 
@@ -278,9 +306,11 @@ def _quantize(making: Making, tokenizer: Making | None, name: str, stem: str) ->
     Q, K and V are fused last: rules of intermediate files use their separate names.
     """
     first, *others = making.through
-    files = [f"{BETWEEN}/{stem}-{first.type}.gguf"]
+    of_first = replace(
+        making, outtype=first.type, rules=first.rules, by_ggml=first.by_ggml, fused=False, variant=""
+    )  # fmt: skip
+    files = [f"{BETWEEN}/{_usual_name(of_first, stem)}"]
     files += [f"{BETWEEN}/{stem}-{number}-{between.type}.gguf" for number, between in enumerate(others, 2)]
-    of_first = replace(making, rules=first.rules, by_ggml=first.by_ggml, fused=False)
     lines = [_convert(of_first, [first.type], tokenizer, again=True, out=BETWEEN)]
     last = Between(making.outtype, making.rules, making.by_ggml)
     for (before, source), (after, target) in pairwise(zip((*making.through, last), (*files, path(name)), strict=True)):

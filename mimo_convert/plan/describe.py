@@ -1,6 +1,7 @@
 """Plans as text."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from mimo_convert.disk import free_bytes
@@ -11,9 +12,9 @@ from quantize.quoting import quoted
 from .plan import Plan
 
 
-def print_plans(plans: list[Plan], out: Path, nbytes: int, room: int) -> None:
+def print_plans(plans: list[Plan], out: Path, nbytes: int, room: int, there: Mapping[str, str]) -> None:
     """Print every tensor with its type, shape and bytes, and the totals of each file and of the disk: `nbytes` are
-    still to be written, for which `room` bytes are needed."""
+    still to be written, for which `room` bytes are needed. `there` are notes on files that exist, by name."""
     for plan in plans:
         show(f"{quoted(plan.file_name)}")
         width = max(len(tensor.name) for tensor in plan.tensors)
@@ -22,7 +23,8 @@ def print_plans(plans: list[Plan], out: Path, nbytes: int, room: int) -> None:
             type_name, size = tensor.ggml_type.name, f"{tensor.nbytes:,}"
             line = f"  {tensor.name:<{width}}  {type_name:<6}  {shape:>13}  {size:>13}  {tensor.note}"
             show(line.rstrip())
-        show(f"  {describe(plan)}\n")
+        note = there.get(plan.file_name, "")
+        show(f"  {describe(plan)}{f'; {note}' if note else ''}\n")
     free = free_bytes(out)
     show(f"{nbytes:,} bytes to write to {quoted(out)}; {free:,} bytes free{'' if free > room else ': NOT ENOUGH'}")
 

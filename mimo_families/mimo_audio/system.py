@@ -14,6 +14,7 @@ from mimo_families.mimo_tokenizer.stages import CODES
 from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
 from mimo_families.mimo_tokenizer.system import TINY as TINY_TOKENIZER
 from quantize.errors import InputError
+from quantize.types import TYPES
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import resample
 from runtime_check.run.activations import (
@@ -184,6 +185,8 @@ SYSTEM = SystemType(
             "CrispASR",
             "https://github.com/CrispStrobe/CrispASR",
             ("crispasr", "--backend", "mimo-asr", "-m", "{file}", "--codec-model", "{companion}", "-f", "{clip}"),
+            finds="mimo-tokenizer-q4_k.gguf",
         )
     ],
+    least_companion=TYPES["q8_0"],  # docs/benchmarks.md, "Which audio tokenizer"
 )

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family
 from mimo_convert.model.model_file import ModelFile
+from quantize.types import Type
 from runtime_check.audio.clips import Clip
 from runtime_check.text.tokenizer import TextTokenizer
 
@@ -84,11 +85,19 @@ class System(Protocol):
 
 class Runtime(NamedTuple):
     """Another runtime for the files: its name, its URL, and its command, with the placeholders `{file}`, `{companion}`
-    and `{clip}`."""
+    and `{clip}`. `finds` is the name of the companion that it finds beside the main file without being told; empty if
+    it finds none."""
 
     name: str
     url: str
     command: tuple[str, ...]
+    finds: str = ""
+
+    @property
+    def companion_option(self) -> str:
+        """The option that names the companion; empty if the command has none."""
+        before = dict(zip(self.command[1:], self.command, strict=False))
+        return before.get("{companion}", "")
 
 
 class Bundled(NamedTuple):
@@ -115,7 +124,8 @@ class SystemType:
     task, response, dtype)` computes the same stages in PyTorch, imported on demand. `languages` are those of the
     prompt; `published` the Hub ids of the published checkpoints by role; `bundled` the models bundled with the package.
     `reference_problems(stages)` yields contradictions in a stored reference as (found, expected); `runtimes` are other
-    programs that run the files.
+    programs that run the files. `least_companion` is the type of the companions of main files that are smaller; None:
+    companions are of the type of their main file.
     """
 
     name: str
@@ -129,11 +139,17 @@ class SystemType:
     bundled: Mapping[str, Bundled] = field(default_factory=dict)
     reference_problems: Callable[[Stages], Iterator[tuple[str, str]]] = no_problems
     runtimes: Sequence[Runtime] = ()
+    least_companion: Type | None = None
 
     @property
     def families(self) -> tuple[Family, ...]:
         """The families of the members, the main one first."""
         return (self.family, *self.companions)
+
+    def companion_type(self, main: Type) -> Type:
+        """The type of the companions that belong to a main file of the type `main`."""
+        least = self.least_companion
+        return least if least and main.bits_per_weight < least.bits_per_weight else main
 
     @property
     def roles(self) -> tuple[str, ...]:
