@@ -32,7 +32,7 @@ from .card import BEGIN, END, SUMS, as_card, as_plots, own_text
 from .card_parts import published_files
 from .destination import Destination
 from .reproduction import path as path_argument
-from .runtimes import runtime_hints
+from .reproduction import runtime_hints
 from .upload import (
     UNCHANGED,
     Change,

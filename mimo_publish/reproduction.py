@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -10,11 +10,13 @@ from typing import NamedTuple
 from mimo_convert.installation import installation
 from mimo_convert.model.provenance import Provenance, is_since
 from mimo_convert.plan.plan import REQUANTIZED_BITS
-from mimo_convert.plan.variant import MIX, file_name
+from mimo_convert.plan.variant import MIX
+from mimo_convert.plan.variant import file_name as name_of
 from mimo_families.registry import families, systems
 from quantize.backends import CONTRACTED, GGML, SIMD
 from quantize.recipes import rule_for
 from quantize.types import TYPES
+from runtime_check.report.records import Report, file_name
 from runtime_check.run.records import FileFacts
 from runtime_check.run.system import Runtime, SystemType
 
@@ -73,6 +75,17 @@ def elsewhere(facts: FileFacts, name: str, companion: str, clip: str) -> list[tu
     words = {"file": path(name), "companion": path(companion), "clip": clip}
     runtimes = system.runtimes if system else ()
     return [(one, command(*(word.format(**words) for word in one.command))) for one in runtimes]
+
+
+def runtime_hints(report: Report, published: Collection[str]) -> Iterator[str]:
+    """A line for each runtime that finds a companion only by a name that none of the published files has."""
+    beside = {check.main.architecture: check.files[1] for check in reversed(report.checks) if len(check.files) > 1}
+    for architecture, companion in beside.items():
+        system = system_with(architecture)
+        for runtime in system.runtimes if system else ():
+            if runtime.finds and runtime.finds not in published:
+                told = f"{runtime.companion_option} {file_name(companion.file)}"
+                yield f"{runtime.name} looks for {runtime.finds}, which is not among the files: give it {told}"
 
 
 def system_with(architecture: str) -> SystemType | None:
@@ -291,7 +304,7 @@ def _companion_types(making: Making, types: Sequence[str]) -> set[str]:
 def _usual_name(making: Making, stem: str) -> str:
     """The name that mimo-convert gives a file."""
     variant = making.variant or (MIX if making.rules else "")
-    return file_name(stem, making.outtype, variant if is_since(making.version, PAIRED_SINCE) else "")
+    return name_of(stem, making.outtype, variant if is_since(making.version, PAIRED_SINCE) else "")
 
 
 def _rename(making: Making, name: str, stem: str) -> list[str]:
