@@ -24,7 +24,7 @@ CONFIG = """
 [[target]]
 name = "q4_k"
 file = "gguf/mimo-asr-q4_k.gguf"
-tokenizer = "gguf/mimo-tokenizer-q4_k.gguf"
+tokenizer = "gguf/mimo-tokenizer-q8_0.gguf"
 reference = "reference.safetensors"
 """
 

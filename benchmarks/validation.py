@@ -128,7 +128,7 @@ def harness_lines(out: Path, folder: Path) -> list[str]:
     """The phases of a run with mapped and with repacked weights, beside a peer's and the memory's bandwidth."""
     report = folder / "harness.json"
     watched(
-        sys.executable, "-m", "benchmarks.harness", out / "mimo-asr-q4_k.gguf", out / "mimo-tokenizer-q4_k.gguf", report
+        sys.executable, "-m", "benchmarks.harness", out / "mimo-asr-q4_k.gguf", out / "mimo-tokenizer-q8_0.gguf", report
     )
     found = json.loads(report.read_text())
     rows = [

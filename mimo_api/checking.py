@@ -151,7 +151,7 @@ def members(file: Path, files: OpenFiles, given: Paths, option: str = TOKENIZER)
     system = system_of(files.family(file))
     for role in given.keys() - set(system.roles[1:]):
         refuse_companion(system, file, role, given[role], option, files.family(given[role]))
-    return system, members_of(file, system, given, f"name it: {option}")
+    return system, members_of(file, system, given, files, f"name it: {option}")
 
 
 def with_reference(

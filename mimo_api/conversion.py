@@ -13,9 +13,10 @@ from mimo_convert.model.source_model import model_of_checkpoint
 from mimo_convert.plan.describe import describe, print_plans
 from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_rules_of, make_request
+from mimo_convert.plan.variant import UNNAMED, Variant
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
-from mimo_convert.write.convert import claim_files, replan, what_is_to_do
+from mimo_convert.write.convert import InterruptedRunError, claim_files, replan, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_companions, open_main
@@ -37,6 +38,7 @@ from runtime_check.run.validate import Inputs, validate
 from runtime_check.static.lint import lint
 
 from .cost import Cost, cost_of
+from .recorded import accept_recorded
 
 if TYPE_CHECKING:
     from mimo_publish.publication import PublishResult
@@ -47,8 +49,9 @@ class ConvertOptions:
     """Options of a conversion.
 
     `base_model` is the Hub id of what the folder `model` holds; `companions` are the checkpoints of the other roles,
-    `companion_base_models` their Hub ids, by role; `companion_type` is their type (None: the first of `types`).
-    `checked`: the files are run and compared with `reference` (None: the model itself).
+    `companion_base_models` their Hub ids, by role; `companion_type` is their type (None: those that belong to `types`,
+    by the system). `variant` is in the names of files that `rules` apply to. `checked`: the files are run and compared
+    with `reference` (None: the model itself).
     """
 
     model: str
@@ -63,6 +66,7 @@ class ConvertOptions:
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
+    variant: Variant = UNNAMED
     quantizer: str = AUTO
     out: Path | None = None
     checked: bool = True
@@ -128,7 +132,8 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
         tell(str(cost))
         if not agree(cost):
             raise KeyboardInterrupt("nothing was downloaded")
-    plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell)
+    accept = accept_recorded(opened.files, o.outputs.json)
+    plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)
     for plan in plans:
         show(f"{quoted(opened.out / plan.file_name)}: {describe(plan)}")
     results = Results("mimo-convert", plans)
@@ -157,9 +162,12 @@ def open_all(o: ConvertOptions, claims: Claims) -> Opened:
         raise InputError("--publish", what, todo="say it: --base-model")
     for checkpoint in checkpoints.values():
         claims.reads("the checkpoint", checkpoint.folder)
-    options = Options(o.fuse_qkv, o.without, o.rules, backend=o.quantizer)
     requests = [
-        make_request(model_of_checkpoint(checkpoints[family.role], family), types_of(o, system, family.role), options)
+        make_request(
+            model_of_checkpoint(checkpoints[family.role], family),
+            types_of(o, system, family.role),
+            options_of(o, system, family.role),
+        )
         for family in system.families
     ]
     check_rules_of(requests)
@@ -195,13 +203,19 @@ def check_companions(o: ConvertOptions, system: SystemType, checkpoints: OpenChe
 
 
 def types_of(o: ConvertOptions, system: SystemType, role: str) -> Sequence[Type]:
-    """The types of a role: all for the main model; a companion, or a model without companions, has its own, or the
-    first."""
+    """The types of a role: all for the main model; for a companion, or a model without companions, the companion type;
+    for a companion else those that belong to the main model's, each once."""
     is_companion = role != system.family.role
     types = [type_named(one) for one in o.types]
     if o.companion_type and (is_companion or not system.companions):
         return [type_named(o.companion_type)]
-    return types[:1] if is_companion else types
+    return list(dict.fromkeys(map(system.companion_type, types))) if is_companion else types
+
+
+def options_of(o: ConvertOptions, system: SystemType, role: str) -> Options:
+    """The options of a role; only files of the main model are variants without a rule."""
+    variant = o.variant._replace(always=o.variant.always and role == system.family.role)
+    return Options(o.fuse_qkv, o.without, o.rules, backend=o.quantizer, variant=variant)
 
 
 def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:
@@ -211,7 +225,7 @@ def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:
         show(str(cost))
     requests = with_promotions(opened.requests, o.threads)
     plans = [plan for request in requests for plan in request.plans]
-    print_plans(plans, opened.out, *what_is_to_do(requests, opened.out))
+    print_plans(plans, opened.out, *what_is_to_do(requests, opened.out, force=o.force))
     return Results("mimo-convert", plans).write(o.outputs)
 
 
@@ -248,20 +262,28 @@ def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
 
 
 def check_files(o: ConvertOptions, opened: Opened, plans: Sequence[Plan], inputs: Inputs, results: Results) -> None:
-    """Lint the files, run them, and compare them with the reference."""
-    for plan in plans:
-        results.add(lint(opened.out / plan.file_name, opened.files, o.threads))
-    with results.as_far_as_possible():
-        for checked in validate(inputs, systems_to_check(opened, plans), opened.files, o.threads):
-            results.add(checked.check)
+    """Lint the files, run them, and compare them with the reference. Raises InterruptedRunError for an interrupt."""
+    try:
+        for plan in plans:
+            results.add(lint(opened.out / plan.file_name, opened.files, o.threads))
+        with results.as_far_as_possible():
+            for checked in validate(inputs, systems_to_check(o, opened, plans), opened.files, o.threads):
+                results.add(checked.check)
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted: the files are written; the same command checks them") from None
 
 
-def systems_to_check(opened: Opened, plans: Sequence[Plan]) -> list[tuple[SystemType, Paths]]:
-    """Each file of the main family with the companions that were written."""
-    paths = [(plan.family.role, opened.out / plan.file_name) for plan in plans]
-    main = opened.system.family.role
-    companions = {role: path for role, path in paths if role != main}
-    return [(opened.system, {main: path, **companions}) for role, path in paths if role == main]
+def systems_to_check(o: ConvertOptions, opened: Opened, plans: Sequence[Plan]) -> list[tuple[SystemType, Paths]]:
+    """Each file of the main family with the companions that belong to it."""
+    system, main = opened.system, opened.system.family.role
+    paths = {(plan.family.role, plan.outtype): opened.out / plan.file_name for plan in plans}
+
+    def members(outtype: Type) -> Paths:
+        of_companion = type_named(o.companion_type) if o.companion_type else system.companion_type(outtype)
+        return {family.role: paths[family.role, of_companion] for family in system.companions}
+
+    mains = [(outtype, path) for (role, outtype), path in paths.items() if role == main and outtype]
+    return [(system, {main: path, **members(outtype)}) for outtype, path in mains]
 
 
 def finish(o: ConvertOptions, opened: Opened, results: Results, claims: Claims) -> Converted:

@@ -178,7 +178,7 @@ def systems_of(paths: Sequence[Path], files: OpenFiles) -> Systems:
         todo = NAME_ALIKE.format(
             role=system.family.role.replace("_", " "), companion=stems, stem=system.family.file_stem.rpartition("-")[2]
         )
-        found.append((system, members_of(path, system, {}, todo)))
+        found.append((system, members_of(path, system, {}, files, todo)))
     whole = [(system, members) for system, members in found if system.companions]
     used = {path for system, members in whole for role, path in members.items() if role != system.family.role}
     alone = [one for one in found if not one[0].companions and one[1][one[0].family.role] not in used]

@@ -22,6 +22,8 @@ from quantize.types import Type, type_named
 from runtime_check.report.records import Conversion
 from runtime_check.report.results import conversion
 
+from .recorded import accept_recorded
+
 
 @dataclass(frozen=True)
 class QuantizeOptions:
@@ -70,9 +72,10 @@ def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
     check_rules_of([request])
     if o.dry_run:
         planned = replan(request, o.threads)
-        print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent))
+        print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent, force=o.force))
         return planned.plans[0]
     claim_files([request], o.target.parent, claims, "OUT.gguf")
-    [plan] = convert([request], o.target.parent, threads=o.threads, force=o.force, tell=tell)
+    accept = accept_recorded(OpenFiles(families()))
+    [plan] = convert([request], o.target.parent, threads=o.threads, force=o.force, tell=tell, accept=accept)
     show(f"{quoted(o.target)}: {describe(plan)}")
     return plan

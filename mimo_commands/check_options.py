@@ -17,7 +17,7 @@ tokenizer_option = click.option(
     "--tokenizer",
     type=READS,
     metavar="TOK.gguf",
-    help="The audio tokenizer's file.  [default: mimo-tokenizer-<type>.gguf beside FILE.gguf]",
+    help="The audio tokenizer's file.  [default: the one beside FILE.gguf, of its type down to q8_0]",
 )
 language_option = click.option(
     "--language", metavar="NAME",

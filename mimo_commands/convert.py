@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from mimo_convert.plan.variant import MIX, variant_of
 from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
 from quantize.types import TYPES
@@ -49,7 +50,7 @@ from .publish_options import check_has_destination, publish_options
     "--tokenizer-outtype",
     type=TYPE_NAME,
     metavar="TYPE",
-    help="Type of the audio tokenizer's matrices.  [default: the first --outtype]",
+    help="Type of the audio tokenizer's matrices.  [default: for each --outtype the same down to q8_0, else q8_0]",
 )
 @click.option(
     "--fuse-qkv/--no-fuse-qkv",
@@ -59,6 +60,12 @@ from .publish_options import check_has_destination, publish_options
     help="Store Q, K and V of the language model's blocks as one tensor.",
 )
 @rule_options
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="What the files are called behind their type, beside others of it: mimo-asr-q4_k-NAME.gguf.  "
+    f"[default: of files that rules apply to, the recipe's name, or {MIX}]",
+)
 @asr_only_option
 @quantizer_option
 @click.option(
@@ -94,10 +101,10 @@ from .publish_options import check_has_destination, publish_options
 @handle_errors
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
-    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, quantizer: str, base_model: str | None,
-    tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None,
-    audio: Path, repack: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
-    publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, asr_only: bool, quantizer: str,
+    base_model: str | None, tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool,
+    reference: str | None, audio: Path, repack: str, json_file: Path | None, junit_file: Path | None,
+    html_file: Path | None, publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
@@ -125,6 +132,7 @@ def main(
         fuse_qkv=fuse_qkv,
         without=skipped_parts(asr_only),
         rules=read_rules(tensor_types, recipe),
+        variant=variant_of(name, recipe),
         quantizer=quantizer,
         out=out,
         checked=checked,

@@ -37,6 +37,7 @@ from .beside import (
 from .card import SUMS
 from .card_parts import published_files
 from .destination import Destination, publish_command
+from .reproduction import runtime_hints
 from .upload.changes import UNCHANGED, Change, LocalFile, compare
 from .upload.collection import add_to_collection
 from .upload.commit import Published, upload
@@ -258,6 +259,8 @@ def show_plan(new: Prepared, report: Report, to: Destination, tell: Tell) -> Non
     show(as_text(new.changes, new.deletions, new.remote, to, verdicts))
     tell_of_deletions(new.deletions, to.repo, tell)
     tell_of_others(new.remote, new.deletions, {file.name for file in new.described}, tell)
+    for hint in runtime_hints(report, [*new.remote.files, *(file.name for file in new.described)]):
+        tell(hint)
 
 
 def message_of(new: Prepared, to: Destination) -> str:

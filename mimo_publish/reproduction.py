@@ -2,25 +2,29 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
 from mimo_convert.installation import installation
-from mimo_convert.model.provenance import Provenance
+from mimo_convert.model.provenance import Provenance, is_since
 from mimo_convert.plan.plan import REQUANTIZED_BITS
+from mimo_convert.plan.variant import MIX
+from mimo_convert.plan.variant import file_name as name_of
 from mimo_families.registry import families, systems
 from quantize.backends import CONTRACTED, GGML, SIMD
 from quantize.recipes import rule_for
 from quantize.types import TYPES
+from runtime_check.report.records import Report, file_name
 from runtime_check.run.records import FileFacts
-from runtime_check.run.system import Runtime
+from runtime_check.run.system import Runtime, SystemType
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 LONGEST = 88  # characters of a command on one line
 COMPANION = "{companion}"  # in a runtime's command
 BETWEEN = "between"  # the folder of files that others are made from
+PAIRED_SINCE = (0, 8)  # the version from which on types have their own companions, and mixes names of their own
 
 
 def command(*words: str) -> str:
@@ -77,7 +81,7 @@ def run(name: str, tokenizer: str, clip: str, *, transcribes: bool) -> str:
 def elsewhere(facts: FileFacts, name: str, companion: str, clip: str) -> list[tuple[Runtime, str]]:
     """Other runtimes for a file, with their commands, which always name the companion: what a runtime finds by itself
     depends on names. None that needs a companion where there is none."""
-    system = next((one for one in systems() if one.family.architecture == facts.architecture), None)
+    system = system_with(facts.architecture)
     words = {"file": path(name), "companion": path(companion), "clip": clip}
     runtimes = system.runtimes if system else ()
     return [
@@ -85,6 +89,22 @@ def elsewhere(facts: FileFacts, name: str, companion: str, clip: str) -> list[tu
         for one in runtimes
         if companion or COMPANION not in one.command
     ]
+
+
+def runtime_hints(report: Report, published: Collection[str]) -> Iterator[str]:
+    """A line for each runtime that finds a companion only by a name that none of the published files has."""
+    beside = {check.main.architecture: check.files[1] for check in reversed(report.checks) if len(check.files) > 1}
+    for architecture, companion in beside.items():
+        system = system_with(architecture)
+        for runtime in system.runtimes if system else ():
+            if runtime.finds and runtime.finds not in published:
+                told = f"{runtime.companion_option} {file_name(companion.file)}"
+                yield f"{runtime.name} looks for {runtime.finds}, which is not among the files: give it {told}"
+
+
+def system_with(architecture: str) -> SystemType | None:
+    """The system whose main file is of that architecture; None if there is none."""
+    return next((one for one in systems() if one.family.architecture == architecture), None)
 
 
 def make_reference(source: str, tokenizer: str, target: str) -> str:
@@ -121,6 +141,8 @@ class Making:
     rules: tuple[str, ...]
     by_ggml: bool
     through: tuple[Between, ...]
+    architecture: str
+    variant: str = ""
 
     @property
     def options(self) -> list[str]:
@@ -218,6 +240,8 @@ def making_of(facts: FileFacts) -> Making:
         rules=facts.recipe,
         by_ggml=_by_ggml(facts.quantizer),
         through=tuple(_through(facts.provenance)),
+        architecture=facts.architecture,
+        variant=facts.variant,
     )
 
 
@@ -258,8 +282,9 @@ def _gap(facts: FileFacts) -> str:
 def _alike(lm: Making, tokenizer: Making, facts: FileFacts) -> bool:
     """Whether one command makes both; an audio tokenizer without blocks fits any backend."""
     same_quantizer = lm.by_ggml == tokenizer.by_ggml or not facts.quantizer
+    variant = lm.variant if tokenizer.rules else ""
     return (
-        (lm.version, lm.rules) == (tokenizer.version, tokenizer.rules)
+        (lm.version, lm.rules, variant) == (tokenizer.version, tokenizer.rules, tokenizer.variant)
         and same_quantizer
         and not (lm.through or tokenizer.through)
     )
@@ -270,19 +295,35 @@ def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, 
     beside: list[str] = []
     if tokenizer:
         beside = ["--tokenizer", tokenizer.source]
-        beside += ["--tokenizer-outtype", tokenizer.outtype] if tokenizer.outtype != types[0] else []
+        default = _companion_types(making, types)
+        beside += ["--tokenizer-outtype", tokenizer.outtype] if default != {tokenizer.outtype} else []
     flags = {"--fuse-qkv": making.fused, "--asr-only": bool(making.without)}
     return command(
         "mimo-convert", making.source, *beside,
         *(word for ggml_type in types for word in ("--outtype", ggml_type)),
         *(flag for flag, is_set in flags.items() if is_set),
-        *making.options, "--out", out, "--no-check", *(["--force"] if again else []),
+        *making.options, *(["--name", making.variant] if making.variant else []),
+        "--out", out, "--no-check", *(["--force"] if again else []),
     )  # fmt: skip
+
+
+def _companion_types(making: Making, types: Sequence[str]) -> set[str]:
+    """The types of audio tokenizers that the command makes if none is said."""
+    system = system_with(making.architecture)
+    if system is None or not is_since(making.version, PAIRED_SINCE):
+        return {types[0]}
+    return {system.companion_type(TYPES[name]).name for name in types}
+
+
+def _usual_name(making: Making, stem: str) -> str:
+    """The name that mimo-convert gives a file."""
+    variant = making.variant or (MIX if making.rules else "")
+    return name_of(stem, making.outtype, variant if is_since(making.version, PAIRED_SINCE) else "")
 
 
 def _rename(making: Making, name: str, stem: str) -> list[str]:
     """Rename a file from mimo-convert's default name."""
-    usual = f"{stem}-{making.outtype}.gguf"
+    usual = _usual_name(making, stem)
     return [] if name == usual else [command("mv", usual, path(name))]
 
 
@@ -292,9 +333,11 @@ def _quantize(making: Making, tokenizer: Making | None, name: str, stem: str) ->
     Q, K and V are fused last: rules of intermediate files use their separate names.
     """
     first, *others = making.through
-    files = [f"{BETWEEN}/{stem}-{first.type}.gguf"]
+    of_first = replace(
+        making, outtype=first.type, rules=first.rules, by_ggml=first.by_ggml, fused=False, variant=""
+    )  # fmt: skip
+    files = [f"{BETWEEN}/{_usual_name(of_first, stem)}"]
     files += [f"{BETWEEN}/{stem}-{number}-{between.type}.gguf" for number, between in enumerate(others, 2)]
-    of_first = replace(making, rules=first.rules, by_ggml=first.by_ggml, fused=False)
     lines = [_convert(of_first, [first.type], tokenizer, again=True, out=BETWEEN)]
     last = Between(making.outtype, making.rules, making.by_ggml)
     for (before, source), (after, target) in pairwise(zip((*making.through, last), (*files, path(name)), strict=True)):

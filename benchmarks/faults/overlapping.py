@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.faults.killed import wait_until_writing
 from benchmarks.faults.undisturbed import UNFINISHED, Command, hashes
+from mimo_convert.write.made import MADE
 
 BUSY = ("another run is writing it", "another run has just ended")
 THERE = "already exists"
@@ -72,14 +73,14 @@ def overlap(pair: Pair, n: int, folder: Path, seed: int) -> Tally:
 def unlike(pair: Pair, out: Path, statuses: Sequence[int], said: Sequence[str]) -> str:
     """What in the end of two runs is not as asked; empty if nothing.
 
-    One of them at least made its files; the other did so, too, or said in one line why it did not. Of a run that found
-    a name taken when all its work was done, that work may be left, for the same command with --force.
+    One of them at least made its files; the other did so, too, found them made, or said in one line why not. Of a run
+    that found a name taken when all its work was done, that work may be left, for the same command with --force.
     """
     if 0 not in statuses:
         return f"exit statuses {statuses}: {said}"
     for status, text in zip(statuses, said, strict=True):
         told = status == 2 and text.count("\n") == 1 and any(reason in text for reason in (*BUSY, THERE))
-        if not told and (status, text) != (0, ""):
+        if not told and (status or any(not line.endswith(MADE) for line in text.splitlines())):
             return f"exit status {status}: {text}"
     found = hashes(out)
     both = [pair.first.files, pair.second.files]

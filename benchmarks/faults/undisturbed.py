@@ -55,12 +55,9 @@ class Command:
         return [name for name, sha256 in found.items() if self.files.get(name) != sha256]
 
     def finishes(self, out: Path, *more: object) -> tuple[str, str]:
-        """What is wrong when the command runs once more, undisturbed, and should complete its files; and its stderr.
-
-        Whoever was struck behind its last write had ended: the command then finds its files there.
-        """
+        """What is wrong when the command runs once more, undisturbed, and should complete its files; and its stderr."""
         status, said = self.run(out, *more)
-        if status and "already exists" not in said:
+        if status:
             return f"rerun: exit status {status}: {said}", said
         return self.differs(out), said
 

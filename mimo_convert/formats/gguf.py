@@ -157,6 +157,11 @@ def read_gguf(path: Path) -> GGUFFile:
         return _Reader(path, size, file.read(min(size, 1 << 20))).parse(file)
 
 
+def parse_header(path: Path, header: bytes, size: int) -> GGUFFile:
+    """Parse a header that is in memory, of a file `path` of `size` bytes. Raises InputError if it is malformed."""
+    return _Reader(path, size, header).parse(io.BytesIO())
+
+
 def is_array(value: Any) -> bool:
     """Whether a metadata value is an array, of strings or of numbers."""
     return isinstance(value, (list, np.ndarray))

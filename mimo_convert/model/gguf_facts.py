@@ -24,6 +24,7 @@ PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFVal
 FILE_TYPE = "general.file_type"
 QUANTIZER = "mimo_convert.quantizer"
 RECIPE = "mimo_convert.recipe"
+VARIANT = "mimo_convert.variant"
 UNKNOWN = "unknown"
 MAKERS = frozenset({SIMD, GGML, CONTRACTED, UNKNOWN})
 AGAIN = "convert the checkpoint again"

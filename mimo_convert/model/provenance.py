@@ -78,12 +78,11 @@ def provenance_of(file: GGUFFile) -> Provenance:
         return value if isinstance(value, str) else ""
 
     repo = text(f"{BASE}.0.repo_url").removeprefix(HUB)
-    lines = [SHARD_LINE.fullmatch(line) for line in text(SHARDS).splitlines()]
     return Provenance(
         name=text(f"{BASE}.0.name"),
         repo=repo if REPO.fullmatch(repo) else "",
         revision=text(f"{BASE}.0.version"),
-        shards={line[2]: line[1] for line in lines if line},
+        shards=hashes_of_text(text(SHARDS)),
         version=text(VERSION),
         intermediates=tuple(_intermediates(text(QUANTIZED_FROM), text)),
     )
@@ -135,6 +134,12 @@ def base_model_entries(name: str, repo: str, revision: str) -> list[Entry]:
 def shards_text(names: Iterable[str]) -> str:
     """The shards in the format of `sha256sum`, with placeholders for the hashes."""
     return "".join(shard_line(name, NOT_READ) for name in sorted(set(names)))
+
+
+def hashes_of_text(shards: str) -> dict[str, str]:
+    """The hash of each shard by its name, from text in the format of `sha256sum`; other lines are ignored."""
+    lines = [SHARD_LINE.fullmatch(line) for line in shards.splitlines()]
+    return {line[2]: line[1] for line in lines if line}
 
 
 def with_hashes(shards: str, hashes: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,14 +24,15 @@ class Row(NamedTuple):
     tensor: PlannedTensor
 
 
-def print_plans(plans: Sequence[Plan], out: Path, nbytes: int, room: int) -> None:
+def print_plans(plans: Sequence[Plan], out: Path, nbytes: int, room: int, there: Mapping[str, str]) -> None:
     """Print the totals of the disk and of each file, then its tensors with type, shape and bytes, those of layers that
     are alike in one line; all of them where more is asked for. `nbytes` are still to be written, for which `room` bytes
-    are needed."""
+    are needed. `there` are notes on files that exist, by name."""
     free = free_bytes(out)
     show(f"{nbytes:,} bytes to write to {quoted(out)}; {free:,} bytes free{'' if free > room else ': NOT ENOUGH'}")
     for plan in plans:
-        show(f"{quoted(plan.file_name)}: {describe(plan)}")
+        note = there.get(plan.file_name, "")
+        show(f"{quoted(plan.file_name)}: {describe(plan)}{f'; {note}' if note else ''}")
     for plan in plans:
         show(f"\n{quoted(plan.file_name)}")
         rows = [Row(tensor.name, 1, tensor) for tensor in plan.tensors]
@@ -78,9 +79,10 @@ def numbers_text(numbers: Sequence[str]) -> str:
 
 
 def describe(plan: Plan) -> str:
-    """A plan in one line: tensors by type, size, bits per weight, and notes."""
+    """A plan in one line: its mix of types, tensors by type, size, bits per weight, and notes."""
     types = Counter(tensor.ggml_type.name for tensor in plan.tensors)
     parts = [
+        *([plan.label] if plan.mixed else []),
         f"{len(plan.tensors)} tensors ({', '.join(f'{n} {type_name}' for type_name, n in types.most_common())})",
         f"{plan.n_weights:,} weights",
         f"{plan.size:,} bytes",

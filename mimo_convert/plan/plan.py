@@ -9,14 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import NamedTuple
 
 from mimo_convert import __version__
 from mimo_convert.formats.gguf import Entry, Header, align, make_header
 from mimo_convert.formats.safetensors import WEIGHT_TYPES
 from mimo_convert.formats.tensor import TensorSlice, shape_text
 from mimo_convert.model.family import Family, Layout, Tensor
-from mimo_convert.model.gguf_facts import QUANTIZER, RECIPE, backends_text
+from mimo_convert.model.gguf_facts import QUANTIZER, RECIPE, VARIANT, backends_text
 from mimo_convert.model.provenance import (
+    NOT_READ,
     SHARDS,
     VERSION,
     Intermediate,
@@ -32,6 +34,9 @@ from quantize.kernels import is_float
 from quantize.recipes import Rule, Typed, choose_type, mixed_types, recipe_text, rule_for, type_label
 from quantize.types import F32, Type
 
+from .variant import UNNAMED, Variant
+from .variant import file_name as name_of
+
 PROMOTED_F32 = "holds weights that would become infinite: promoted to f32"
 REQUANTIZED_BITS = 8  # sources with fewer bits a weight have lost too much to be quantized again unasked
 
@@ -45,6 +50,7 @@ class Options:
     rules: tuple[Rule, ...] = ()
     allow_requantize: bool = False
     backend: str = AUTO
+    variant: Variant = UNNAMED
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,13 @@ class PlannedTensor:
         return self.ggml_type.nbytes(self.n_weights)
 
 
+class Place(NamedTuple):
+    """Bytes of a file, from `begin` until `end`."""
+
+    begin: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """One GGUF file to write; `skipped` maps checkpoint tensors that are not in it to the reason, `rules` are those
@@ -102,6 +115,15 @@ class Plan:
     def header(self) -> bytes:
         """The bytes before the tensor data, padded to the alignment."""
         return self._header.data
+
+    @property
+    def place_of_hashes(self) -> Place:
+        """Where the header has placeholders for the sha256 of shards; empty if it has none."""
+        text = next((str(entry.value) for entry in self.metadata if entry.key == SHARDS), "")
+        if NOT_READ not in text:
+            return Place(0, 0)
+        begin = self._header.values[SHARDS]
+        return Place(begin, begin + len(text.encode()))
 
     def hashes_in_header(self, hashes: Mapping[str, str]) -> tuple[int, bytes]:
         """The text with the sha256 of the checkpoint's shards, and its offset in the header."""
@@ -178,12 +200,18 @@ def make_plan(
         tensors.append(planned)
         offset = align(offset + planned.nbytes)
     recorded = _rules_of(tensors, model, outtype, options.rules)
+    variant = options.variant.name if recorded or options.variant.always else ""
+    told = _told(tensors, model, recorded)
+    if options.variant.recorded:
+        told[VARIANT] = variant
+    elif outtype or options.rules:
+        told[VARIANT] = ""  # its source's
     return Plan(
         family=model.family,
-        file_name=file_name or _file_name(model.family, outtype),
+        file_name=file_name or _file_name(model.family, outtype, variant),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
-        metadata=metadata_of_type(model.metadata, outtype, _told(tensors, model, recorded)),
+        metadata=metadata_of_type(model.metadata, outtype, told),
         tensors=tensors,
         skipped=_skipped(model, used, options),
         rules=tuple(recorded),
@@ -267,9 +295,9 @@ def _follows(tensor: PlannedTensor, ggml_type: Type | None, rules: Iterable[Rule
     return choose_type(tensor.role, tensor.shape[-1], ggml_type, tensor.name, rules)[0] is tensor.ggml_type
 
 
-def _file_name(family: Family, outtype: Type | None) -> str:
+def _file_name(family: Family, outtype: Type | None, variant: str) -> str:
     assert outtype is not None, "a file that keeps its types is named by whoever asks for it"
-    return f"{family.file_stem}-{outtype.name}.gguf"
+    return name_of(family.file_stem, outtype.name, variant)
 
 
 def _bind(model: SourceModel, name: str, shape: tuple[int, ...]) -> TensorSlice:

@@ -7,7 +7,7 @@ Journals record what is done, so that an interrupted run can be resumed.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from quantize.types import F16
 from .chunks import Chunk, by_place, chunks
 from .flusher import Flusher
 from .journal import Journal
+from .made import EXISTS, FORCE, MADE, Accept, difference, find_made, in_the_way, with_promotions
 from .one_pass import one_pass
 from .origin import origins_of
 from .part_file import PartFile, Tell, names_of
@@ -40,23 +41,32 @@ class InterruptedRunError(KeyboardInterrupt):
 
 
 def convert(
-    requests: Sequence[Request], out: Path, *, threads: int, force: bool = False, tell: Tell = lambda line: None
-) -> list[Plan]:
+    requests: Sequence[Request], out: Path, *, threads: int, force: bool = False, tell: Tell = lambda line: None,
+    accept: Accept = lambda path: None,
+) -> list[Plan]:  # fmt: skip
     """Write one file per plan of each request into the folder `out`; returns the plans as executed.
 
-    All files are renamed to their final names together, when all are complete and flushed. Unfinished files of an
-    earlier run of the same requests are resumed; `tell` gets a line about it. Raises InputError for a weight that is
-    NaN or infinite, a file that exists (unless `force`), a disk that is too small, or a folder that cannot be written;
-    InterruptedRunError for an interrupt.
+    All files are renamed to their final names together, when all are complete and flushed. Files that an earlier run of
+    the same requests completed are not written again (unless `force`), and its unfinished files are resumed; `tell`
+    gets a line about it. `accept` is called for each complete one, and may raise InputError.
+
+    Raises InputError for a weight that is NaN or infinite, another file of a planned name (unless `force`), a disk that
+    is too small, or a folder that cannot be written; InterruptedRunError for an interrupt.
     """
     new_folders = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]
     groups: list[list[PartFile]] = []
     try:
         with ExitStack() as stack:
-            jobs = [resume(request, out) for request in requests]
+            jobs = [resume(request, out, force=force) for request in requests]
             requests = [request for request, _ in jobs]
             groups += [[stack.enter_context(part) for part in parts] for _, parts in jobs]
-            arriving = sum(request.model.shards.room(request.files, out) for request in requests)
+            find_finalized([part for group in groups for part in group])
+            pairs = list(zip(requests, groups, strict=True))
+            if not force:
+                for request, group in pairs:
+                    find_made(request, group, tell, accept)
+            read = [request for request, group in pairs if not all(part.finalized for part in group)]
+            arriving = sum(request.model.shards.room(request.files, out) for request in read)
             check_output([part for group in groups for part in group], out, arriving, force=force)
             for group in groups:
                 open_all(group, tell)
@@ -85,10 +95,11 @@ def claim_files(requests: Iterable[Request], out: Path, claims: Claims, option: 
                 claims.writes(option, path)
 
 
-def resume(request: Request, out: Path) -> tuple[Request, list[PartFile]]:
-    """Restore what an earlier run found about weights that overflow their type; returns the request with an unopened
-    `.part` per plan."""
-    journals = [Journal.read(names_of(out / plan.file_name)[2]) for plan in request.plans]
+def resume(request: Request, out: Path, *, force: bool) -> tuple[Request, list[PartFile]]:
+    """Restore what an earlier run found about weights that overflow their type, from its journals, or its files unless
+    these are replaced (`force`); returns the request with an unopened `.part` per plan."""
+    names = [names_of(out / plan.file_name) for plan in request.plans]
+    journals = [Journal.read(journal) for _, _, journal in names]
     origins = origins_of(request)
     for i, found in enumerate(journals):
         if found and found.origin.absmax:
@@ -97,6 +108,11 @@ def resume(request: Request, out: Path) -> tuple[Request, list[PartFile]]:
             if of_informed[i] == found.origin:
                 request, origins = informed, of_informed
                 break
+    else:
+        if not (force or request.absmax):
+            informed = with_promotions(request, [path for path, _, _ in names])
+            if informed is not request:
+                request, origins = informed, origins_of(informed)
     return request, [
         PartFile(out / plan.file_name, plan, origin, found)
         for plan, origin, found in zip(request.plans, origins, journals, strict=True)
@@ -147,7 +163,6 @@ def check_output(parts: Sequence[PartFile], out: Path, arriving: int, *, force: 
         raise InputError(out, f"cannot be made a folder: {error.strerror}", todo="choose another folder") from error
     if not os.access(out, os.W_OK):
         raise InputError(out, "is not writable", todo="choose another folder")
-    find_finalized(parts)
     check_names(parts, force=force)
     check_room(parts, out, arriving)
 
@@ -160,17 +175,25 @@ def find_finalized(parts: Sequence[PartFile]) -> None:
 
 
 class Left(NamedTuple):
-    """What is left to do: bytes to write, and bytes of disk space that they need."""
+    """What is left to do: bytes to write, and bytes of disk space that they need. `there` are notes on files that exist
+    already, by name."""
 
     nbytes: int
     room: int
+    there: Mapping[str, str]
 
 
-def what_is_to_do(requests: Iterable[Request], out: Path) -> Left:
-    """Count what `convert` would still write; nothing is changed."""
-    parts = [part for request in requests for part in resume(request, out)[1]]
+def what_is_to_do(requests: Iterable[Request], out: Path, *, force: bool = False) -> Left:
+    """Count what `convert` would still write; nothing is changed, and no source is read to judge a file that exists."""
+    parts = [part for request in requests for part in resume(request, out, force=force)[1]]
     find_finalized(parts)
-    return Left(sum(bytes_left(part) for part in parts), sum(part.room for part in parts))
+    there = {}
+    for part in parts:
+        if not force and not part.finalized and part.path.is_file():
+            differs = difference(part.path, part.plan)
+            part.finalized = differs is None
+            there[part.plan.file_name] = str(in_the_way(part.path, differs)) if differs else MADE
+    return Left(sum(bytes_left(part) for part in parts), sum(part.room for part in parts), there)
 
 
 def bytes_left(part: PartFile) -> int:
@@ -203,7 +226,7 @@ def check_names(parts: Sequence[PartFile], *, force: bool) -> None:
         if part.path.exists() and not part.path.is_file():
             raise InputError(part.path, "exists and is not a file", todo="remove it, or write elsewhere")
         if part.path.exists() and not part.finalized and not force:
-            raise InputError(part.path, "already exists", todo="--force replaces it")
+            raise InputError(part.path, EXISTS, todo=FORCE)
 
 
 def _write(request: Request, parts: list[PartFile], out: Path, threads: int, stack: ExitStack, tell: Tell) -> None:
@@ -224,7 +247,10 @@ def _write(request: Request, parts: list[PartFile], out: Path, threads: int, sta
             part.discard()
         informed = replan(request, threads)
         begun = zip(informed.plans, origins_of(informed), strict=True)
-        parts[:] = [stack.enter_context(PartFile(out / plan.file_name, plan, origin, None)) for plan, origin in begun]
+        again = [stack.enter_context(PartFile(out / plan.file_name, plan, origin, None)) for plan, origin in begun]
+        for part, before in zip(again, parts, strict=True):
+            part.finalized, part.made = before.finalized, before.made  # in a type that holds every weight
+        parts[:] = again
         open_all(parts, lambda line: None)
         _write(informed, parts, out, threads, stack, tell)
 
@@ -289,7 +315,8 @@ def finalize(parts: Sequence[PartFile], *, force: bool) -> None:
     for part in parts:
         flush_folder(part.path.parent)
     for part in parts:
-        part.journal.remove()
+        if not part.made:  # of a file that was made already, it is another run's
+            part.journal.remove()
 
 
 def what_is_left(groups: Iterable[Iterable[PartFile]]) -> str:

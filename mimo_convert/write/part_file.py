@@ -61,7 +61,7 @@ class PartFile:
         self.journal = self._earlier() or self.journal  # not to be lost, even if this run ends before it opens it
         self.fd: int | None = None
         self.opening = self.locked = False
-        self.finalized = False
+        self.finalized = self.made = False
         self.hashes: Mapping[str, str] = {}  # of the files that it is made of, when they are known
 
     def __enter__(self) -> "PartFile":
@@ -143,6 +143,17 @@ class PartFile:
         """Rename the file to its final name."""
         self._try(os.replace, self.part, self.path)
         self.finalized = True
+
+    def supersede(self) -> None:
+        """Take the file under the final name in place of this one; a `.part` that an earlier run of the same origin
+        left beside it is deleted. Raises InputError if another run is writing that."""
+        if self.found and self.found.origin == self.origin:
+            if os.path.lexists(self.part):
+                self.open(lambda line: None)
+                self.discard()
+            else:
+                self.journal.remove()
+        self.finalized = self.made = True
 
     def discard(self) -> None:
         """Close and delete the `.part` and its journal, unless it is finalized or another run's."""

@@ -15,6 +15,7 @@ from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
 from mimo_families.mimo_tokenizer.system import TINY as TINY_TOKENIZER
 from mimo_families.programs import BUILT_ON_LLAMA_CPP
 from quantize.errors import InputError
+from quantize.types import TYPES
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import resample
 from runtime_check.run.activations import (
@@ -186,8 +187,9 @@ SYSTEM = SystemType(
             "CrispASR",
             "https://github.com/CrispStrobe/CrispASR",
             ("crispasr", "--backend", "mimo-asr", "-m", "{file}", "--codec-model", "{companion}", "-f", "{clip}"),
-            note="Without --codec-model it finds an audio tokenizer only by the name mimo-tokenizer-q4_k.gguf.",
+            finds="mimo-tokenizer-q4_k.gguf",
         )
     ],
     not_run_by=BUILT_ON_LLAMA_CPP,
+    least_companion=TYPES["q8_0"],  # docs/benchmarks.md, "Which audio tokenizer"
 )

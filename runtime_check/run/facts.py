@@ -4,7 +4,14 @@ from collections import Counter
 from math import prod
 from typing import Any
 
-from mimo_convert.model.gguf_facts import backends_of_file, backends_text, recorded_rules, records_rules, type_of_file
+from mimo_convert.model.gguf_facts import (
+    VARIANT,
+    backends_of_file,
+    backends_text,
+    recorded_rules,
+    records_rules,
+    type_of_file,
+)
 from mimo_convert.model.model_file import ModelFile, OpenFiles
 from mimo_convert.model.provenance import provenance_of
 from quantize.recipes import Typed, mixed_types
@@ -45,6 +52,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
         mixed=mixed_types(typed, outtype or TYPES[most], rules if records_rules(file) else None),
         quantizer=backends_text(backends_of_file(file)),
         provenance=provenance_of(file),
+        variant=text if isinstance(text := file.metadata.get(VARIANT), str) else "",
         about={name: texts_of(file.metadata.get(f"general.{name}")) for name in ABOUT},
     )
 

@@ -1,43 +1,87 @@
 """The files of a system: its main file and companions, found by name."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mimo_convert.model.family import Family
+from mimo_convert.model.gguf_facts import type_of_file
 from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.plan.variant import file_name
+from mimo_convert.terminal import tell
 from quantize.errors import InputError
+from quantize.quoting import quoted
+from quantize.types import TYPES, Type
 
 from .system import NO_WORK, System, SystemType, Work
 
 Paths = Mapping[str, Path]  # of the files of a system, by role
 
 
-def members_of(main: Path, system: SystemType, given: Paths, todo: str) -> Paths:
+def members_of(main: Path, system: SystemType, given: Paths, files: OpenFiles, todo: str) -> Paths:
     """The files of the system whose main file is `main`: companions as `given`, else those beside it.
 
-    Raises InputError, with the hint `todo`, if a companion is missing or ambiguous.
+    Raises InputError, with the hint `todo`, if a companion is missing.
     """
     beside = {
-        family.role: given.get(family.role) or companion_of(main, system.family, family, todo)
+        family.role: given.get(family.role) or companion_of(main, system, family, files, todo)
         for family in system.companions
     }
     return {system.family.role: main, **beside}
 
 
-def companion_of(main: Path, family: Family, companion: Family, todo: str) -> Path:
-    """The companion's file beside `main`: of the same type by name, else the only one.
+def companion_of(main: Path, system: SystemType, companion: Family, files: OpenFiles, todo: str) -> Path:
+    """The companion's file beside `main`: by name, else what is there. Of several, the one with the most bits per
+    weight, the first by name; a line says so.
 
-    Raises InputError if there is none, or several.
+    Raises InputError if there is none.
     """
-    same = main.with_name(main.name.replace(family.file_stem, companion.file_stem))
-    if same != main and same.exists():
-        return same
+    for name in companion_names(main.name, declared_type(main, files), system, companion):
+        if (beside := main.with_name(name)) != main and beside.exists():
+            return beside
     found = sorted(main.parent.glob(f"{companion.file_stem}-*.gguf"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        what = f"{companion.role.replace('_', ' ')} files beside it: {names}"
-        raise InputError(main, what, expected="one", todo=todo)
-    return found[0]
+    role, names = companion.role.replace("_", " "), ", ".join(path.name for path in found)
+    if not found:
+        raise InputError(main, f"{role} files beside it: none", expected="one", todo=todo)
+    taken = min(found, key=lambda path: (-bits_per_weight(path, files), path.name))
+    if len(found) > 1:
+        tell(
+            f"{quoted(main)}: {role} files beside it: {quoted(names)}; taking {quoted(taken.name)}; for another, {todo}"
+        )
+    return taken
+
+
+def companion_names(main: str, main_type: Type | None, system: SystemType, companion: Family) -> Iterator[str]:
+    """The names that a companion of the file called `main` may have, the best first.
+
+    A file that is named by its type (`STEM-TYPE.gguf`, `STEM-TYPE-VARIANT.gguf`) has a companion of the system's type
+    for it; a file of another name first one that is called as it is.
+    """
+    stem, other = system.family.file_stem, companion.file_stem
+    named = re.fullmatch(rf"{re.escape(stem)}-({'|'.join(TYPES)})(?:-(.+))?\.gguf", main)
+    alike = main.replace(stem, other)
+    if not named:
+        yield alike
+    if main_type := main_type or (TYPES[named[1]] if named else None):
+        of_type = system.companion_type(main_type).name
+        if named and named[2]:
+            yield file_name(other, of_type, named[2])
+        yield file_name(other, of_type)
+    yield alike
+
+
+def declared_type(path: Path, files: OpenFiles) -> Type | None:
+    """The type that a file declares; None if it declares none, or cannot be read, which whoever opens it says."""
+    with suppress(InputError):
+        return type_of_file(files.header(path))
+    return None
+
+
+def bits_per_weight(path: Path, files: OpenFiles) -> float:
+    """Bits per weight of a file's declared type; 0 if it is unknown."""
+    declared = declared_type(path, files)
+    return declared.bits_per_weight if declared else 0.0
 
 
 def open_system(

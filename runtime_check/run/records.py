@@ -15,8 +15,9 @@ class FileFacts:
     """A GGUF file of a role; `type` is the type of most weights of its matrices, `mixed` the number of tensors of each
     other type that rules chose.
 
-    As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `quantizer`, the
-    backends of its blocks; `without`, the parts it lacks; `about`, what a model card repeats.
+    As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `variant`, its name
+    beside others of its type; `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a
+    model card repeats.
     """
 
     role: str
@@ -35,6 +36,7 @@ class FileFacts:
     quantizer: str = ""
     provenance: Provenance = NO_PROVENANCE
     about: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family
 from mimo_convert.model.model_file import ModelFile
+from quantize.types import Type
 from runtime_check.audio.clips import Clip
 from runtime_check.text.tokenizer import TextTokenizer
 
@@ -84,13 +85,26 @@ class System(Protocol):
 
 class Runtime(NamedTuple):
     """Another runtime for the files: its name, its URL, and its command, with the placeholders `{file}`, `{companion}`
-    and `{clip}`. The command names a companion, also where the runtime could find it by itself; `note` says what its
-    user should know."""
+    and `{clip}`. The command names a companion, also where the runtime could find it by itself; `finds` is the name of
+    the companion that it finds so, empty if it finds none."""
 
     name: str
     url: str
     command: tuple[str, ...]
-    note: str = ""
+    finds: str = ""
+
+    @property
+    def companion_option(self) -> str:
+        """The option that names the companion; empty if the command has none."""
+        before = dict(zip(self.command[1:], self.command, strict=False))
+        return before.get("{companion}", "")
+
+    @property
+    def note(self) -> str:
+        """What its user should know; empty if there is nothing."""
+        if not self.finds:
+            return ""
+        return f"Without {self.companion_option} it finds the file beside this one only by the name {self.finds}."
 
 
 class Program(NamedTuple):
@@ -126,7 +140,8 @@ class SystemType:
     `reference_problems(stages)` yields contradictions in a stored reference as (found, expected); `sizes` tell one of
     another model: the name of an axis, or of a numbered stage, → the role and the field of its dimensions that give its
     size, or the number of its layers. `runtimes` are other programs that run the files, `not_run_by` those that are
-    known to refuse them.
+    known to refuse them. `least_companion` is the type of the companions of main files that are smaller; None:
+    companions are of the type of their main file.
     """
 
     name: str
@@ -142,11 +157,17 @@ class SystemType:
     sizes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     runtimes: Sequence[Runtime] = ()
     not_run_by: Sequence[Program] = ()
+    least_companion: Type | None = None
 
     @property
     def families(self) -> tuple[Family, ...]:
         """The families of the members, the main one first."""
         return (self.family, *self.companions)
+
+    def companion_type(self, main: Type) -> Type:
+        """The type of the companions that belong to a main file of the type `main`."""
+        least = self.least_companion
+        return least if least and main.bits_per_weight < least.bits_per_weight else main
 
     @property
     def roles(self) -> tuple[str, ...]:

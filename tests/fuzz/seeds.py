@@ -76,7 +76,9 @@ class Seeds:
         models = [str(self.folder / name) for name in ("asr", "tok")]
         out = str(self.folder / folder)
         arguments = [models[0], "--tokenizer", models[1], *options, "--no-check", "--threads", "1", "--out", out]
-        self.run(Case("mimo-convert", arguments, {}, True))
+        self.run(Case("mimo-convert", [*arguments, "--tokenizer-outtype", folder], {}, True))
+        for mix in (self.folder / folder).glob("*-mix.gguf"):
+            mix.rename(mix.with_name(mix.name.replace("-mix", "")))
 
     def run(self, case: Case) -> None:
         folders = Folders(self.folder / "run")

@@ -48,8 +48,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_command_converts_and_proves(tiny: Path) -> None:
-    files = ["mimo-asr-f16.gguf", "mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf", "r.json", "stdout.txt"]
-    assert sorted(path.name for path in tiny.iterdir()) == files
+    files = [f"mimo-{name}.gguf" for name in ("asr-f16", "asr-q4_k", "tokenizer-f16", "tokenizer-q8_0")]
+    assert sorted(path.name for path in tiny.iterdir()) == [*files, "r.json", "stdout.txt"]
     text = (tiny / "stdout.txt").read_text()
     for stage in (*STAGE_SHAPES, "prefill_text_logits_step0", "layer_00", "prompt_ids", "top-1 token"):
         assert stage in text
@@ -85,10 +85,11 @@ def test_the_report_is_the_documented_schema(tiny: Path) -> None:
     report = json.loads((tiny / "r.json").read_text())
     assert (report["schema"], report["command"], report["passed"]) == ("mimo-check report 2", "mimo-convert", True)
     assert [c["file"] for c in report["conversions"]] == [
-        "mimo-asr-q4_k.gguf", "mimo-asr-f16.gguf", "mimo-tokenizer-q4_k.gguf",
+        "mimo-asr-q4_k.gguf", "mimo-asr-f16.gguf", "mimo-tokenizer-q8_0.gguf", "mimo-tokenizer-f16.gguf",
     ]  # fmt: skip
-    for check, outtype in zip(report["checks"], ("q4_k", "f16"), strict=True):
-        lm = check["files"][0]
+    for check, outtype, beside in zip(report["checks"], ("q4_k", "f16"), ("q8_0", "f16"), strict=True):
+        lm, tokenizer = check["files"]
+        assert tokenizer["file"] == str(tiny / f"mimo-tokenizer-{beside}.gguf"), "each with the one that belongs to it"
         path = tiny / f"mimo-asr-{outtype}.gguf"
         assert (lm["file"], lm["type"], lm["layout"], lm["bytes"]) == (str(path), outtype, "fused", path.stat().st_size)
         digest = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
@@ -102,13 +103,13 @@ def test_the_report_is_the_documented_schema(tiny: Path) -> None:
         assert all(gate["passed"] for gate in gates.values())
         assert gates["prompt_ids", "equal"]["value"] == 1
         assert gates["prefill_text_logits_step0", "top1"]["value"] == 1
-        assert gates["tok_codes", "agreement"]["bound"] == code_threshold("q4_k", "f32")
+        assert gates["tok_codes", "agreement"]["bound"] == code_threshold(beside, "f32")
         for stage in check["stages"]:
             row = stage_named(STAGES, stage["name"])
             assert row
             assert (stage["role"], stage["kind"]) == (row.role, row.kind)
             if stage["cos_mean"] is not None:
-                threshold = THRESHOLDS["q4_k" if stage["name"].startswith("tok_") else outtype].columns[row.threshold]
+                threshold = THRESHOLDS[beside if stage["name"].startswith("tok_") else outtype].columns[row.threshold]
                 bounds = (gates[stage["name"], metric]["bound"] for metric in ("cos_mean", "cos_min"))
                 assert tuple(bounds) == threshold
                 assert 0 <= stage["cos_min"] <= stage["cos_mean"] + 1e-9
@@ -153,7 +154,7 @@ def test_without_a_reference_nothing_is_claimed(tiny: Path, tmp_path: Path) -> N
 
 
 def test_an_audio_tokenizer_is_checked_alone(tiny: Path) -> None:
-    result = run(mimo_check, tiny / "mimo-tokenizer-q4_k.gguf", "--reference", "tiny")
+    result = run(mimo_check, tiny / "mimo-tokenizer-q8_0.gguf", "--reference", "tiny")
     assert result.exit_code == 0, result.output
     assert "tok_codes" in result.stdout
     assert "prefill" not in result.stdout.split("PASS")[0].split("tokenize ")[0]
@@ -182,7 +183,7 @@ def test_a_file_of_garbage_in_one_tensor_is_described_without_warnings(tiny: Pat
     broken = Path(shutil.copy(tiny / "mimo-asr-q4_k.gguf", tmp_path))
     patch(broken, "model.layers.1.ffn.down.weight", 0, np.random.default_rng(0).integers(0, 255, 4000).astype(np.uint8))
     for options in (["--checkpoint", "tiny"], ["--reference", "tiny"], ["--against", tiny / "mimo-asr-q4_k.gguf"]):
-        result = run(mimo_check, broken, "--tokenizer", tiny / "mimo-tokenizer-q4_k.gguf", *options)
+        result = run(mimo_check, broken, "--tokenizer", tiny / "mimo-tokenizer-q8_0.gguf", *options)
         assert (result.exit_code, result.stderr) == (1, "")
         assert "layers.1.ffn.down.weight" in result.stdout or "layer_01: holds NaN or infinity" in result.stdout
 

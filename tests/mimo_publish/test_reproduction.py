@@ -22,6 +22,7 @@ from tests import reports
 from tests.opened import NO_SPEECH, TINY_ASR, TINY_TOKENIZER
 
 LM, TOKENIZER = "mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf"
+MIX = "mimo-asr-q4_k-mix.gguf"
 
 
 def shell(lines: list[str], folder: Path) -> None:
@@ -178,7 +179,11 @@ TINY = command("mimo-convert", str(TINY_ASR), "--tokenizer", str(TINY_TOKENIZER)
     ("made_by", "names"),
     [
         ([f"{TINY} --fuse-qkv --outtype q4_k --outtype q8_0"], [LM, "mimo-asr-q8_0.gguf"]),
-        ([f"{TINY} --outtype q4_k --asr-only --tensor-type lm_head=q6_k --quantizer ggml"], [LM]),
+        ([f"{TINY} --outtype q4_k --asr-only --tensor-type lm_head=q6_k --quantizer ggml"], [MIX]),
+        (
+            [f"{TINY} --outtype q4_k --outtype q6_k --outtype f16 --tensor-type lm_head=q8_0 --name heads"],
+            ["mimo-asr-q4_k-heads.gguf", "mimo-asr-q6_k-heads.gguf"],
+        ),
         ([f"{TINY} --outtype q4_k", f"mv {LM} 'my own.gguf'"], ["my own.gguf"]),
         (
             [f"{TINY} --outtype f16 --tokenizer-outtype q4_k", "mimo-quantize mimo-asr-f16.gguf q5.gguf --outtype q5_k",
@@ -188,7 +193,7 @@ TINY = command("mimo-convert", str(TINY_ASR), "--tokenizer", str(TINY_TOKENIZER)
         (
             [f"{TINY} --outtype f16 --fuse-qkv --tensor-type 'layers.0.attn.qkv=q8_0' --tensor-type lm_head=q6_k "
              "--tokenizer-outtype q4_k --quantizer ggml",
-             f"mimo-quantize mimo-asr-f16.gguf {LM} --outtype q4_k --allow-requantize"],
+             f"mimo-quantize mimo-asr-f16-mix.gguf {LM} --outtype q4_k --allow-requantize"],
             [LM],
         ),
     ],
@@ -198,7 +203,7 @@ def test_the_commands_make_the_same_files_again(tmp_path: Path, made_by: list[st
     ours.mkdir()
     again.mkdir()
     shell(made_by, ours)
-    [beside] = [file.name for file in ours.glob("mimo-tokenizer-*.gguf")]
+    beside = sorted(file.name for file in ours.glob("mimo-tokenizer-*.gguf"))[-1]
     facts = [facts_of(ours, name, beside) for name in names]
     named = [(name, of_lm, beside) for name, (of_lm, _) in zip(names, facts, strict=True)]
     found = reproduction(named, {beside: facts[0][1]})

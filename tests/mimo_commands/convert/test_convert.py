@@ -27,9 +27,9 @@ UP, EMBED = "model.layers.1.mlp.up_proj.weight", "model.embed_tokens.weight"
 def test_a_pair_of_checkpoints_becomes_a_pair_of_files(lm: Path, tokenizer: Path, tmp_path: Path) -> None:
     result = invoke(lm, "--tokenizer", tokenizer, "--outtype", "q4_k", "--fuse-qkv", "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert names(tmp_path / "out") == ["mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf"]
+    assert names(tmp_path / "out") == ["mimo-asr-q4_k.gguf", "mimo-tokenizer-q8_0.gguf"]
     lines = result.stdout.splitlines()
-    for line, name in zip(lines, ["mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf"], strict=True):
+    for line, name in zip(lines, ["mimo-asr-q4_k.gguf", "mimo-tokenizer-q8_0.gguf"], strict=True):
         file = tmp_path / "out" / name
         assert line.startswith(f"{file}: {len(ggml_tensors(file))} tensors (")
         assert f"; {file.stat().st_size:,} bytes;" in line
@@ -42,11 +42,18 @@ def test_a_pair_of_checkpoints_becomes_a_pair_of_files(lm: Path, tokenizer: Path
     ("options", "expected"),
     [
         ([], ["mimo-asr-f16.gguf", "mimo-tokenizer-f16.gguf"]),
-        (["--outtype", "Q4_K"], ["mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf"]),
+        (["--outtype", "Q4_K"], ["mimo-asr-q4_k.gguf", "mimo-tokenizer-q8_0.gguf"]),
         (["--outtype", "IQ4_NL", "--tokenizer-outtype", "F32"], ["mimo-asr-iq4_nl.gguf", "mimo-tokenizer-f32.gguf"]),
         (
             ["--outtype", "bf16", "--outtype", "q8_0", "--outtype", "BF16"],
-            ["mimo-asr-bf16.gguf", "mimo-asr-q8_0.gguf", "mimo-tokenizer-bf16.gguf"],
+            ["mimo-asr-bf16.gguf", "mimo-asr-q8_0.gguf", "mimo-tokenizer-bf16.gguf", "mimo-tokenizer-q8_0.gguf"],
+        ),
+        (
+            ["--outtype", "q4_k", "--outtype", "q6_k", "--outtype", "f16"],
+            [
+                *("mimo-asr-f16.gguf", "mimo-asr-q4_k.gguf", "mimo-asr-q6_k.gguf"),
+                *("mimo-tokenizer-f16.gguf", "mimo-tokenizer-q8_0.gguf"),
+            ],
         ),
     ],
 )
@@ -152,7 +159,10 @@ def test_a_weight_beyond_f16_is_told_by_the_dry_run_and_after(lm: Path, tokenize
     (line,) = [line for line in plan.splitlines() if line.endswith(note) and ";" not in line]
     assert line.split()[:2] == ["model.layers.1.ffn.up.weight", "f32"]
     told = {name: f"1 × {note}" in line for line in run.splitlines() for name in [Path(line.split(":")[0]).name]}
-    assert told == {"mimo-asr-f16.gguf": True, "mimo-asr-bf16.gguf": False, "mimo-tokenizer-f16.gguf": False}
+    assert told == {
+        name: name == "mimo-asr-f16.gguf"
+        for name in ("mimo-asr-f16.gguf", "mimo-asr-bf16.gguf", "mimo-tokenizer-f16.gguf", "mimo-tokenizer-bf16.gguf")
+    }
     sizes = re.findall(r"([\d,]+) bytes;", run)
     assert re.findall(r"([\d,]+) bytes;", plan.rpartition("\n\n")[0]) == sizes
 
@@ -163,7 +173,9 @@ def test_a_file_that_is_there_is_kept_without_force(lm: Path, tokenizer: Path, t
     there.write_bytes(b"precious")
     arguments = [lm, "--tokenizer", tokenizer, "--out", tmp_path / "out"]
     result = invoke(*arguments)
-    check_one_line(result, there, "already exists; --force replaces it")
+    check_one_line(
+        result, there, "already exists, and was not made by this command: not a GGUF file; --force replaces it"
+    )
     assert names(tmp_path / "out") == [there.name], "the speech LM is not begun in vain"
     assert there.read_bytes() == b"precious"
     assert invoke(*arguments, "--force").exit_code == 0

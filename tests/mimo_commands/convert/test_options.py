@@ -43,23 +43,30 @@ def test_rules_decide_over_the_types_of_every_file_of_a_run(convert: Any, small_
         for name in ("model.layers.1.ffn.up.weight", "llm.blk.0.ffn.up.weight"):
             ruled[name] = "q8_0"
         ruled["audio.blk.0.ffn.up.weight"] = "f16"  # rows of 48
-        for name, found in ggml_tensors(tmp_path / "out" / f"mimo-asr-{outtype}.gguf").items():
+        for name, found in ggml_tensors(tmp_path / "out" / f"mimo-asr-{outtype}-r.gguf").items():
             [source] = speech_lm_names(2, 1, 1, fused=False)[name]
             expected = expected_tensor([weights[source]], name, ruled.get(name, outtype))
             assert (found.type, found.shape, found.data) == expected, name
-        assert gguf_metadata(tmp_path / "out" / f"mimo-asr-{outtype}.gguf")["general.file_type"] == (
+        assert gguf_metadata(tmp_path / "out" / f"mimo-asr-{outtype}-r.gguf")["general.file_type"] == (
             TYPES[outtype].file_type
         )
-    for name, tensor in ggml_tensors(tmp_path / "out" / "mimo-tokenizer-q4_k.gguf").items():
-        asked = "q8_0" if name.endswith("fc1.weight") else "q4_k"
+    for name, tensor in ggml_tensors(tmp_path / "out" / "mimo-tokenizer-f32-r.gguf").items():
+        asked = "q8_0" if name.endswith("fc1.weight") else "f32"
         assert tensor.type == contract_type(name, tensor.shape, asked, BLOCKS), name
 
 
-@pytest.mark.parametrize(("rule", "file"), [("fc1=q8_0", "mimo-tokenizer-f16"), ("ffn.up=q8_0", "mimo-asr-f16")])
-def test_a_rule_may_be_about_one_file_of_a_pair_alone(convert: Any, tmp_path: Path, rule: str, file: str) -> None:
+@pytest.mark.parametrize(
+    ("rule", "files"),
+    [
+        ("fc1=q8_0", {"mimo-asr-f16": False, "mimo-tokenizer-f16-mix": True}),
+        ("ffn.up=q8_0", {"mimo-asr-f16-mix": True, "mimo-tokenizer-f16": False}),
+    ],
+)
+def test_a_rule_may_be_about_one_file_of_a_pair_alone(
+    convert: Any, tmp_path: Path, rule: str, files: dict[str, bool]
+) -> None:
     assert convert("--tensor-type", rule).exit_code == 0
-    found = {path.stem: "q8_0" in types(path).values() for path in (tmp_path / "out").iterdir()}
-    assert found == {name: name == file for name in ("mimo-asr-f16", "mimo-tokenizer-f16")}
+    assert {path.stem: "q8_0" in types(path).values() for path in (tmp_path / "out").iterdir()} == files
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,7 @@ def test_asr_only_leaves_out_the_speech_generator_alone(
     (tmp_path / "out").rename(tmp_path / "whole")
     result = convert(*options, "--asr-only")
     assert (result.exit_code, result.stderr) == (0, "")
-    lm, tokenizer = f"mimo-asr-{outtype}.gguf", f"mimo-tokenizer-{outtype}.gguf"
+    lm, tokenizer = f"mimo-asr-{outtype}.gguf", f"mimo-tokenizer-{'f16' if outtype == 'f16' else 'q8_0'}.gguf"
     whole, kept = ggml_tensors(tmp_path / "whole" / lm), ggml_tensors(tmp_path / "out" / lm)
     assert kept.keys() == {name for name in speech_lm_names(2, 1, 1, fused=fused) if not is_speech_generation(name)}
     for name, tensor in kept.items():
@@ -132,5 +139,5 @@ def test_a_dry_run_lists_what_rules_and_asr_only_make_of_a_file(convert: Any, tm
         assert f"; {(tmp_path / 'out' / name).stat().st_size:,} bytes; " in described
     gone = sum(map(is_speech_generation, speech_lm_names(2, 1, 1, fused=False)))
     assert f"skipped {gone} tensors: speech generation, by --asr-only" in totals
-    [note] = [row for row in blocks["mimo-asr-f16.gguf"].splitlines() if "audio.blk.0.ffn.up" in row]
+    [note] = [row for row in blocks["mimo-asr-f16-mix.gguf"].splitlines() if "audio.blk.0.ffn.up" in row]
     assert note.endswith("rows of 48 are not a multiple of 256: f16")

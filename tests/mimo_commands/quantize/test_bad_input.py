@@ -125,7 +125,8 @@ def test_a_file_that_is_there_is_kept_without_force(lm: Files, tmp_path: Path) -
     there = tmp_path / "x.gguf"
     there.write_bytes(b"precious")
     arguments = [lm(False, "f16"), there, "--outtype", "q8_0"]
-    check_one_line(quantize(*arguments), there, "already exists; --force replaces it")
+    says = "already exists, and was not made by this command: not a GGUF file; --force replaces it"
+    check_one_line(quantize(*arguments), there, says)
     assert (there.read_bytes(), names(tmp_path)) == (b"precious", ["x.gguf"])
     assert same_by_way_of("f16", done(*arguments, "--force"), lm(False, "q8_0"))
 

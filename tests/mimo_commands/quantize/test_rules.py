@@ -127,7 +127,7 @@ def test_rules_and_a_type_give_what_they_give_mimo_convert(lm: Files, small_lm: 
     result = CliRunner().invoke(mimo_convert, [*model, *rules, "--fuse-qkv"])
     assert result.exit_code == 0, result.output
     made = done(lm(False, "f32"), tmp_path / "x.gguf", *rules, "--fuse-qkv")
-    assert same(made, tmp_path / "mimo-asr-q4_k.gguf")
+    assert same(made, tmp_path / "mimo-asr-q4_k-r.gguf")
     types = {name: tensor.type for name, tensor in ggml_tensors(made).items()}
     assert (types[UP], types["llm.lm_head.weight"], types[QKV]) == ("f32", "q6_k", "q4_k")
 

@@ -61,7 +61,8 @@ def write_checkpoints(folder: Path) -> None:
 
 
 def commands(pair: str, checkpoints: Path, out: Path) -> Iterator[Command]:
-    """The command lines that make the files of `pair`, all below `out`, in the order in which they can run."""
+    """The command lines that make the files of `pair`, all below `out`, in the order in which they can run; each must
+    have run when the next is asked for."""
     lm, tokenizer, out = checkpoints / pair / "asr", checkpoints / pair / "tokenizer", out / pair
     every_type = [word for name in TYPES for word in ("--outtype", name)]
     for layout, of_layout in LAYOUTS.items():
@@ -69,7 +70,9 @@ def commands(pair: str, checkpoints: Path, out: Path) -> Iterator[Command]:
             options = [*every_type, "--tokenizer-outtype", "q8_0", *of_layout, *of_parts]
             yield convert(lm, out / f"{layout}-{parts}", "--tokenizer", tokenizer, *options)
     yield convert(tokenizer, out / "tokenizer", *every_type)
-    yield convert(lm, out / "rules", "--tokenizer", tokenizer, "--outtype", "q4_k", "--outtype", "bf16", *RULES)
+    mixes = ["--outtype", "q4_k", "--outtype", "bf16", "--tokenizer-outtype", "q4_k", *RULES]
+    yield convert(lm, out / "rules", "--tokenizer", tokenizer, *mixes)
+    name_as_0_5_0(out / "rules")
     separate, fused = out / "separate-whole", out / "fused-whole"
     for source, targets in REQUANTIZED.items():
         name, made = f"mimo-asr-{source}.gguf", out / f"from-{source}"
@@ -85,6 +88,12 @@ def commands(pair: str, checkpoints: Path, out: Path) -> Iterator[Command]:
     for target in ("q8_0", "q4_k"):
         of_tokenizer = out / "tokenizer" / "mimo-tokenizer-f16.gguf"
         yield quantize(of_tokenizer, out / "tokenizer-from-f16" / f"{target}.gguf", "--outtype", target)
+
+
+def name_as_0_5_0(folder: Path) -> None:
+    """Give mixes, which were just made, the names that they had before they had their own."""
+    for file in folder.glob("*-mix.gguf"):
+        file.rename(file.with_name(file.name.replace("-mix.gguf", ".gguf")))
 
 
 def convert(checkpoint: Path, out: Path, *options: object) -> Command:

@@ -83,7 +83,7 @@ def test_it_says_who_made_them_and_what_does_not_follow_from_their_type(small_lm
     convert(
         [make_request(checkpoint, [TYPES["f16"]], options_of(True, rules=rules, quantizer="ggml"))], tmp_path, threads=2
     )
-    q4_k = quantized(tmp_path / "mimo-asr-f16.gguf", tmp_path / "q4_k.gguf", "q4_k")
+    q4_k = quantized(tmp_path / "mimo-asr-f16-mix.gguf", tmp_path / "q4_k.gguf", "q4_k")
     q2_k = quantized(q4_k, tmp_path / "q2_k.gguf", "q2_k")
     qkv = {f"model.layers.1.attn.{name}.weight": "q8_0" for name in "qkv"}
     ours = version("mimo-convert")
