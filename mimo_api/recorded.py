@@ -13,8 +13,8 @@ def accept_recorded(files: OpenFiles, report: Path | None = None) -> Callable[[P
     record, or an earlier `report` of the same command."""
 
     def accept(path: Path) -> None:
-        from mimo_publish.card import SUMS  # late: it takes 30 MB
         from mimo_publish.beside import REPORT
+        from mimo_publish.card import SUMS  # late: it takes 30 MB
 
         reports = [path.parent / REPORT, *([report] if report else [])]
         check_unaltered(path, files, path.parent / SUMS, reports, UPGRADES)

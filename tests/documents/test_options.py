@@ -39,7 +39,7 @@ def test_defaults_choices_and_ranges_are_told() -> None:
     assert "| `--compare` | `rows`, `stages`, `both` | stages; with a GGUF file both |" in text
     assert "| `--threads` | 1 to 128 | all cores |" in text
     assert "| `--to` | `USER/REPO` | required |" in text
-    assert "| `--tokenizer` | `TOK.gguf` | mimo-tokenizer-\\<type>.gguf beside FILE.gguf | The audio" in text
+    assert "| `--tokenizer` | `TOK.gguf` | the one beside FILE.gguf, of its type down to q8_0 | The audio" in text
 
 
 def test_what_markdown_would_take_for_something_else_is_escaped() -> None:

@@ -40,7 +40,7 @@ def test_converting_returns_what_was_written_and_checked_and_prints_nothing(
     heard: list[Progress] = []
     converted = convert(ConvertOptions("tiny", types=["q4_k"], fuse_qkv=True, out=tmp_path), progress=heard.append)
     assert converted.passed
-    assert [one.file for one in converted.report.conversions] == ["mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf"]
+    assert [one.file for one in converted.report.conversions] == ["mimo-asr-q4_k.gguf", "mimo-tokenizer-q8_0.gguf"]
     assert next(check.transcript for check in converted.report.checks).startswith("And so, my fellow Americans")
     assert {"converting", "prefill", "decode", "tokenize"} <= {now.phase for now in heard}
     assert capfd.readouterr() == ("", "")

@@ -6,7 +6,7 @@ from runtime_check.run.system import SystemType
 
 OURS = "`mimo-check`"
 UNKNOWN = "?"
-PLACES = {"file": "mimo-asr-q4_k.gguf", "companion": "mimo-tokenizer-q4_k.gguf", "clip": "talk.wav"}
+PLACES = {"file": "mimo-asr-q4_k.gguf", "companion": "mimo-tokenizer-q8_0.gguf", "clip": "talk.wav"}
 
 
 def lines(systems: Sequence[SystemType]) -> list[str]:

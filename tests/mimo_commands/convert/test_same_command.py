@@ -116,7 +116,8 @@ def test_a_dry_run_says_what_is_there(lm: Path, tokenizer: Path, tmp_path: Path)
     arguments = [lm, "--tokenizer", tokenizer, "--outtype", "q8_0", "--out", tmp_path / "out"]
     assert invoke(*arguments).exit_code == 0
     plan = invoke(*arguments, "--outtype", "f16", "--dry-run")
-    notes = {block.split("\n")[0]: block.endswith(MADE) for block in plan.stdout.split("\n\n")[:-1]}
+    described = plan.stdout.split("\n\n")[0].splitlines()[1:]
+    notes = {line.partition(": ")[0]: line.endswith(MADE) for line in described}
     assert notes == {
         f"mimo-{role}-{name}.gguf": name == "q8_0" for role in ("asr", "tokenizer") for name in ("q8_0", "f16")
     }
