@@ -66,7 +66,7 @@ def lines(folder: Path, old: Path, size: str, checkpoint: Path | None) -> list[s
     out, rows = folder / "out", []
 
     def convert(types: Sequence[str], source: Path, beside: Path) -> list[object]:
-        options = [word for name in types for word in ("--outtype", name)]
+        options = [word for name in types for word in ("--outtype", name)] + ["--tokenizer-outtype", types[0]]
         return ["mimo-convert", source, "--tokenizer", beside, *options, "--no-check", "--force", "--out", out]
 
     for types in (["q8_0"], ["f16", "q8_0", "q4_k"]):
