@@ -127,7 +127,7 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
     if o.dry_run:
         return Converted(print_plans_of(o, opened))
     inputs = prepare(o, opened, claims)
-    cost = cost_of(opened.requests, opened.out, measured=True)
+    cost = cost_of(opened.requests, opened.out, force=o.force, measured=True)
     if cost.is_worth_asking:
         tell(str(cost))
         if not agree(cost):
@@ -220,7 +220,7 @@ def options_of(o: ConvertOptions, system: SystemType, role: str) -> Options:
 
 def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:
     """Print what a conversion would write; returns it as a report."""
-    cost = cost_of(opened.requests, opened.out, measured=False)
+    cost = cost_of(opened.requests, opened.out, force=o.force, measured=False)
     if cost.download:
         show(str(cost))
     requests = with_promotions(opened.requests, o.threads)

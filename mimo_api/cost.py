@@ -45,14 +45,14 @@ class Cost:
         return "; ".join([*parts, f"writes {size(self.write)} to {quoted(self.out)}"])
 
 
-def cost_of(requests: Sequence[Request], out: Path, *, measured: bool) -> Cost:
-    """The cost of writing the files of `requests` into `out`; where much is to be downloaded, the network is `measured`
-    by reading the beginning of a shard. Raises InputError if the Hub cannot be asked."""
+def cost_of(requests: Sequence[Request], out: Path, *, force: bool, measured: bool) -> Cost:
+    """The cost of writing the files of `requests` into `out`, with `force` also those that are there; where much is to be
+    downloaded, the network is `measured` by reading the beginning of a shard. Raises InputError if the Hub cannot be asked."""
     absent = [(request.model, request.model.shards.to_download(request.files)) for request in requests]
     downloads = tuple((model.name, nbytes) for model, nbytes in absent)
     worth = measured and sum(nbytes for _, nbytes in downloads) >= WORTH_ASKING
     rates = [model.shards.rate() for model, nbytes in absent if nbytes and worth]
-    return Cost(downloads, what_is_to_do(requests, out).nbytes, out, min(rates, default=None))
+    return Cost(downloads, what_is_to_do(requests, out, force=force).nbytes, out, min(rates, default=None))
 
 
 def duration(seconds: float) -> str:
