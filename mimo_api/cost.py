@@ -46,8 +46,11 @@ class Cost:
 
 
 def cost_of(requests: Sequence[Request], out: Path, *, force: bool, measured: bool) -> Cost:
-    """The cost of writing the files of `requests` into `out`, with `force` also those that are there; where much is to be
-    downloaded, the network is `measured` by reading the beginning of a shard. Raises InputError if the Hub cannot be asked."""
+    """The cost of writing the files of `requests` into `out`, with `force` also those that are there.
+
+    Where much is to be downloaded, the network is `measured` by reading the beginning of a shard. Raises InputError if
+    the Hub cannot be asked.
+    """
     absent = [(request.model, request.model.shards.to_download(request.files)) for request in requests]
     downloads = tuple((model.name, nbytes) for model, nbytes in absent)
     worth = measured and sum(nbytes for _, nbytes in downloads) >= WORTH_ASKING
