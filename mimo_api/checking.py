@@ -88,7 +88,7 @@ def _check(o: CheckOptions, claims: Claims) -> Report:
     make_folder(o.dump)
     files, checkpoints, results = OpenFiles(families()), OpenCheckpoints(), Results("mimo-check")
     if compared.lint:
-        results.add(lint(o.file, files, o.threads))
+        results.add(lint(o.file, files, o.threads, hashed=compared.is_run))
     with results.as_far_as_possible():
         compare(o, compared, files, checkpoints, results)
         if compared.is_run:

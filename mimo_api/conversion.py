@@ -265,7 +265,7 @@ def check_files(o: ConvertOptions, opened: Opened, plans: Sequence[Plan], inputs
     """Lint the files, run them, and compare them with the reference. Raises InterruptedRunError for an interrupt."""
     try:
         for plan in plans:
-            results.add(lint(opened.out / plan.file_name, opened.files, o.threads))
+            results.add(lint(opened.out / plan.file_name, opened.files, o.threads, hashed=True))
         with results.as_far_as_possible():
             for checked in validate(inputs, systems_to_check(o, opened, plans), opened.files, o.threads):
                 results.add(checked.check)

@@ -138,7 +138,7 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
     inputs.check_clips()
     results = Results("mimo-publish")
     for path in paths:
-        results.add(lint(path, files, o.threads))
+        results.add(lint(path, files, o.threads, hashed=True))
     with results.as_far_as_possible():
         for checked in validate(inputs, systems, files, o.threads):
             results.add(checked.check)

@@ -117,7 +117,7 @@ def check(job: Job, found: Found) -> None:
     with if_wrong(UNCHECKED):
         paths = download(target, Path(job.cache), files, found)
         for path in paths.values():
-            results.add(lint(path, files, target.threads, weights=found.scope == WHOLE))
+            results.add(lint(path, files, target.threads, weights=found.scope == WHOLE, hashed=True))
         if results.passed and found.scope == WHOLE:
             run(target, paths, files, results)
         html, data = (beside(Path(job.folder), target.name, kind) for kind in ("html", "json"))

@@ -68,7 +68,7 @@ def model_of_file(path: Path) -> SourceModel:
 
 def lint(path: Path, threads: int = 2, weights: bool = True) -> LintResult:
     """The lint of a file."""
-    return linting.lint(path, OpenFiles(families()), threads, weights)
+    return linting.lint(path, OpenFiles(families()), threads, weights=weights)
 
 
 def check_against(path: Path, source: SourceModel, threads: int = 2) -> TensorCheck:

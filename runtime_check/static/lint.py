@@ -66,8 +66,9 @@ COMMON_KEYS = {
 PLAUSIBLE = {"rope_theta": (1e3, 1e9), "input_rope_theta": (1e3, 1e9), "rms_norm_eps": (1e-12, 1e-2)}
 
 
-def lint(path: Path, files: OpenFiles, threads: int, weights: bool = True) -> LintResult:
-    """Apply every lint rule to a file, which is read once. Raises InputError only if it cannot be read.
+def lint(path: Path, files: OpenFiles, threads: int, *, weights: bool = True, hashed: bool = False) -> LintResult:
+    """Apply every lint rule to a file, which is read once, and `hashed` in the same reading. Raises InputError only if
+    it cannot be read.
 
     Without `weights` only the header is read; the rest of the file may be sparse.
     """
@@ -81,12 +82,12 @@ def lint(path: Path, files: OpenFiles, threads: int, weights: bool = True) -> Li
     else:
         family = family_named(files.families, file.architecture)
         role = family.role if family else ""
-        size, rules = file.size, list(_rules(file, family, files, threads, weights))
+        size, rules = file.size, list(_rules(file, family, files, threads, weights, hashed))
     return lint_result(str(path), size, perf_counter() - begin, role, tuple(rules))
 
 
 def _rules(
-    file: GGUFFile, family: Family | None, files: OpenFiles, threads: int, weights: bool
+    file: GGUFFile, family: Family | None, files: OpenFiles, threads: int, weights: bool, hashed: bool
 ) -> Iterator[RuleResult]:
     yield _result("structure", len(file.metadata) + len(file.tensors), _structure(file))
     yield _result("architecture", 1, [] if family else _unknown(file, files.families))
@@ -104,7 +105,7 @@ def _rules(
             yield _result("shapes", found, _shapes(file, family, dims, layout, expected, limit))
         if family.text:
             yield from (_result(*finding) for finding in findings(file, family.text, _vocab_size(file, family)))
-    stats = scan_weights(file, files, threads) if weights else None
+    stats = scan_weights(file, files, threads, hashed) if weights else None
     rules = _recipe(file)
     if expected and rules is not None:
         judged = expected if records_rules(file) else _of_fixed_type(expected)

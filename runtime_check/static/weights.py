@@ -81,19 +81,21 @@ class TensorStats:
         return 0 if is_float(self.tensor.ggml_type) else self.n_weights // self.tensor.ggml_type.block
 
 
-def scan_weights(file: GGUFFile, files: OpenFiles, threads: int) -> dict[str, TensorStats]:
-    """Compute statistics of every tensor, and the file's hash, in one read. Raises InputError if the disk fails."""
+def scan_weights(file: GGUFFile, files: OpenFiles, threads: int, hashed: bool) -> dict[str, TensorStats]:
+    """Compute statistics of every tensor, and if it is to be `hashed` the file's sha256, in one read. Raises InputError
+    if the disk fails."""
     tensors = list(file.tensors.values())
     stats = [TensorStats(tensor) for tensor in tensors]
     with (
         phase(f"examining {file.path.name}", sum(tensor.nbytes for tensor in tensors)) as progress,
         ShardHashes(files.shards) as hashes,
-        closing(one_pass(scan, by_place(_chunks(tensors)), files.shards, threads, hashes)) as done,
+        closing(one_pass(scan, by_place(_chunks(tensors)), files.shards, threads, hashes if hashed else None)) as done,
     ):
         for chunk, found in done:
             stats[chunk.tensor].chunks.append(found)
             progress.advance(chunk.n * chunk.source.row_bytes, chunk.source.name)
-        files.set_sha256(file.path, hashes.sha256(file.path))
+        if hashed:
+            files.set_sha256(file.path, hashes.sha256(file.path))
     return {one.tensor.name: one for one in stats}
 
 
