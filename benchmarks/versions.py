@@ -4,6 +4,7 @@ BIN is the `bin` folder of an environment with the older version (git worktree a
 /tmp/old-venv; /tmp/old-venv/bin/pip install '/tmp/old[reference]'). The table goes into docs/benchmarks.md.
 """
 
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from benchmarks.document import insert_lines
+from benchmarks.document import BENCHMARKS, insert_lines
 from benchmarks.full_size import forget, shards
 from benchmarks.generate import pair, pair_options
 from benchmarks.machine import machine
@@ -58,33 +59,57 @@ def row(what: str, old: Path, command: Sequence[object], cold: Sequence[Path]) -
     return line
 
 
-def lines(folder: Path, old: Path, size: str, checkpoint: Path | None) -> list[str]:
-    """The machine and the table."""
+class Job(NamedTuple):
+    """A row to measure: a command, and the files that are not to be in the page cache before."""
+
+    what: str
+    command: Sequence[object]
+    cold: Sequence[Path] = ()
+
+
+def jobs(folder: Path, size: str, checkpoint: Path | None) -> list[Job]:
+    """Every row of the table, on files that are made in `folder`."""
     lm, tokenizer = pair(checkpoint, folder / "checkpoint", size)
     thin, thin_tokenizer = write_speech_lm(folder / "thin", vocab_size=REAL_VOCAB_SIZE), folder / "thin-tokenizer"
     write_audio_tokenizer(thin_tokenizer)
-    out, rows = folder / "out", []
+    out, stored, made = folder / "out", folder / "reference.safetensors", folder / "made"
 
-    def convert(types: Sequence[str], source: Path, beside: Path) -> list[object]:
+    def convert(types: Sequence[str], source: Path, beside: Path, to: Path) -> list[object]:
         options = [word for name in types for word in ("--outtype", name)] + ["--tokenizer-outtype", types[0]]
-        return ["mimo-convert", source, "--tokenizer", beside, *options, "--no-check", "--force", "--out", out]
+        return ["mimo-convert", source, "--tokenizer", beside, *options, "--no-check", "--force", "--out", to]
 
-    for types in (["q8_0"], ["f16", "q8_0", "q4_k"]):
-        rows.append(row(f"convert to {', '.join(types)}", old, convert(types, lm, tokenizer), shards(lm, tokenizer)))
-    every = convert(list(TYPES), thin, thin_tokenizer)
-    rows.append(row(f"all {len(TYPES)} types, narrow layers, the real vocabulary", old, every, []))
-    ran(NEW, convert(["f16", "q4_k"], lm, tokenizer), [])
-    f16, q4_k = (out / f"mimo-asr-{name}.gguf" for name in ("f16", "q4_k"))
-    beside = ["--tokenizer", out / "mimo-tokenizer-f16.gguf"]
-    stored = folder / "reference.safetensors"
-    make = ["mimo-check", "reference", lm, "--tokenizer", tokenizer, "-o", stored]
-    rows.append(row("reference in float32", old, make, shards(lm, tokenizer)))
-    for name, file in (("f16", f16), ("q4_k", q4_k)):
+    reference = ["mimo-check", "reference", lm, "--tokenizer", tokenizer, "-o", stored]
+    ran(NEW, convert(["f16", "q4_k"], lm, tokenizer, made), [])
+    ran(NEW, reference, [])
+    every = convert(list(TYPES), thin, thin_tokenizer, out)
+    found = [
+        Job(f"convert to {', '.join(types)}", convert(types, lm, tokenizer, out), shards(lm, tokenizer))
+        for types in (["q8_0"], ["f16", "q8_0", "q4_k"])
+    ]
+    found.append(Job(f"all {len(TYPES)} types, narrow layers, the real vocabulary", every))
+    found.append(Job("reference in float32", reference, shards(lm, tokenizer)))
+    beside = ["--tokenizer", made / "mimo-tokenizer-f16.gguf"]
+    for name in ("f16", "q4_k"):
+        file = made / f"mimo-asr-{name}.gguf"
         check, few = ["mimo-check", file], ["--max-new-tokens", "24"]
-        rows.append(row(f"{name}, static", old, [*check, "--static"], [file]))
-        rows.append(row(f"{name}, with its checkpoint", old, [*check, "--checkpoint", lm], [*shards(lm), file]))
-        rows.append(row(f"{name}, with the reference", old, [*check, *beside, "--reference", stored, *few], [file]))
-        rows.append(row(f"{name}, transcript alone", old, [*check, *beside, *few], [file]))
+        found += [
+            Job(f"{name}, static", [*check, "--static"], [file]),
+            Job(f"{name}, with its checkpoint", [*check, "--checkpoint", lm], [*shards(lm), file]),
+            Job(f"{name}, with the reference", [*check, *beside, "--reference", stored, *few], [file]),
+            Job(f"{name}, transcript alone", [*check, *beside, *few], [file]),
+        ]
+    return found
+
+
+def lines(folder: Path, old: Path, size: str, checkpoint: Path | None, only: str) -> list[str]:
+    """The machine and the table, whose rows that `only` is not found in are those of the document."""
+    known = dict(re.findall(r"(?m)^\| ([^|]+) (\| [\d.]+ s \|.*)$", BENCHMARKS.read_text(encoding="utf-8")))
+    rows = []
+    for what, command, cold in jobs(folder, size, checkpoint):
+        if only in what:
+            rows.append(row(what, old, command, cold))
+        elif what in known:
+            rows.append(f"| {what} {known[what]}")
     return [
         f"Measured on {machine()} Medians of {ROUNDS}; the ratio is the median of theirs. Size: {size}.",
         "",
@@ -96,11 +121,12 @@ def lines(folder: Path, old: Path, size: str, checkpoint: Path | None) -> list[s
 
 @click.command()
 @click.option("--old", type=click.Path(path_type=Path), required=True, help="`bin` of the older version's environment.")
+@click.option("--only", default="", metavar="TEXT", help="Measure rows whose name has TEXT; the others stay.")
 @pair_options
-def main(old: Path, size: str, checkpoint: Path | None, folder: Path | None) -> None:
+def main(old: Path, only: str, size: str, checkpoint: Path | None, folder: Path | None) -> None:
     """Measure, print, and put the table into docs/benchmarks.md."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        insert_lines("versions", lines(Path(name), old, size, checkpoint))
+        insert_lines("versions", lines(Path(name), old, size, checkpoint, only))
 
 
 if __name__ == "__main__":
