@@ -67,11 +67,11 @@ def do_job() -> None:
 def end_with_parent() -> None:
     """Exit when stdin ends, which the parent holds open: no worker outlives its run."""
 
-    def wait() -> None:
+    def kill_at_the_end_of_input() -> None:
         os.read(0, 1)
         os.killpg(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=kill_at_the_end_of_input, daemon=True).start()
 
 
 def be_first_out_of_memory() -> None:

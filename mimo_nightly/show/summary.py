@@ -35,7 +35,7 @@ def as_markdown(results: Sequence[TargetResult], history: History) -> str:
         paper.write(f"**{plain(line)}**", "")
     if results:
         paper.write(f"Run {results[0].run}, begun {moment(results[0].started)} UTC.", "", *HEAD)
-    rows_missing = sum(not paper.has_taken(_row(result, history), most=FOR_THE_TABLE) for result in results)
+    rows_missing = sum(not paper.has_taken(_row_of_target(result, history), most=FOR_THE_TABLE) for result in results)
     problems_missing = sum(_missing_problems(paper, result) for result in results)
     missing = [f"{n} {what}" for n, what in ((rows_missing, "targets"), (problems_missing, "problems")) if n]
     if missing:
@@ -66,7 +66,7 @@ def _size(lines: Sequence[str]) -> int:
     return sum(len(line.encode()) + 1 for line in lines)
 
 
-def _row(result: TargetResult, history: History) -> str:
+def _row_of_target(result: TargetResult, history: History) -> str:
     word = state_word(result.state, result.scope)
     problem = plain(result.problems[0].text, LONGEST_CELL) if result.problems else NOTHING
     figures = "<br>".join(f"{figure.metric.name} {figure.text}" for figure in worst_figures(result))

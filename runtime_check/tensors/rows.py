@@ -227,7 +227,7 @@ def evaluate_errors(d: Differing, rule: Rule) -> Verdict:
         if wrong_rows[i]:
             return rows.describe(d, i)
         block = int(np.argmax(wrong_blocks[i]))
-        return blocks.describe(d, (i, block), f" in {block_text(d, block)}")
+        return blocks.describe(d, (i, block), f" in {place_of_block(d, block)}")
 
     return wrong_rows | wrong_blocks.any(axis=1), describe
 
@@ -271,10 +271,10 @@ def describe_block(d: Differing, i: int) -> str:
     differ = d.found[i] != d.made[i]
     block = int(np.argmax(differ)) // d.ggml_type.block_bytes
     made = f"what our kernels make of the source{d.path.text}"
-    return f"is not {made}: {block_text(d, block)} is the first that differs"
+    return f"is not {made}: {place_of_block(d, block)} is the first that differs"
 
 
-def block_text(d: Differing, block: int) -> str:
+def place_of_block(d: Differing, block: int) -> str:
     """A block's place in its row."""
     return f"block {block} (columns {block * d.ggml_type.block} to {(block + 1) * d.ggml_type.block - 1})"
 
