@@ -57,6 +57,7 @@ clean:
 	rm -rf .venv build demo
 
 .venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/*)
+	@echo "installing into .venv, which takes a minute or two: ggml and our kernels are compiled"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --editable .
 	touch $@

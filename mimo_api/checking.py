@@ -37,6 +37,8 @@ from runtime_check.run.validate import Inputs, check_language, choose_language, 
 from runtime_check.static.lint import lint
 from runtime_check.tensors.compare import compare_tensors
 
+from .paths import with_paths
+
 TOKENIZER, REFERENCE_TOKENIZER = "--tokenizer", "--reference-tokenizer"
 
 
@@ -67,6 +69,9 @@ class CheckOptions:
     max_new_tokens: int | None = None
     repack: str = "auto"
     dump: Path | None = None
+
+    def __post_init__(self) -> None:
+        with_paths(self)
 
 
 def check(
@@ -188,6 +193,9 @@ class ReferenceOptions:
     language: str | None = None
     max_new_tokens: int = 1
     dtype: str = "f32"
+
+    def __post_init__(self) -> None:
+        with_paths(self)
 
 
 def make_reference(

@@ -9,7 +9,7 @@ from mimo_convert.claims import Claims
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.model.source_model import model_of_checkpoint
+from mimo_convert.model.source_model import model_of_checkpoint, model_of_file
 from mimo_convert.plan.describe import describe, print_plans
 from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_rules_of, make_request
@@ -22,6 +22,7 @@ from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_companions, open_main
 from mimo_families.registry import families
 from mimo_families.same_model import check_reference_model
+from mimo_families.sources import bundled_names
 from mimo_publish.destination import Destination
 from quantize.backends import AUTO
 from quantize.errors import InputError
@@ -36,8 +37,10 @@ from runtime_check.run.members import Paths
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, validate
 from runtime_check.static.lint import lint
+from runtime_check.tensors.compare import compare_tensors
 
 from .cost import Cost, cost_of
+from .paths import with_paths
 from .recorded import accept_recorded
 
 if TYPE_CHECKING:
@@ -76,6 +79,9 @@ class ConvertOptions:
     stream: bool = False
     dry_run: bool = False
     force: bool = False
+
+    def __post_init__(self) -> None:
+        with_paths(self)
 
     @property
     def source(self) -> str:
@@ -132,13 +138,14 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
         tell(str(cost))
         if not agree(cost):
             raise KeyboardInterrupt("nothing was downloaded")
-    accept = accept_recorded(opened.files, o.outputs.json)
+    unrecorded: list[Path] = []
+    accept = accept_recorded(opened.files, o.outputs.json, unrecorded)
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)
     for plan in plans:
         show(f"{quoted(opened.out / plan.file_name)}: {describe(plan)}")
     results = Results("mimo-convert", plans)
     if inputs:
-        check_files(o, opened, plans, inputs, results)
+        check_files(o, opened, plans, inputs, unrecorded, results)
     return finish(o, opened, results, claims)
 
 
@@ -252,8 +259,9 @@ def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
         return None
     clips = find_clips([o.audio])
     hashes = [clip.sha256 for clip in clips]
+    beside = {} if o.reference in bundled_names() else o.companions
     members = dict(opened.checkpoints) if o.source == o.model else None
-    reference = find_reference(o.source, o.companions, hashes, opened.system, checkpoints=opened.every, members=members)
+    reference = find_reference(o.source, beside, hashes, opened.system, checkpoints=opened.every, members=members)
     models = {request.model.family.role: request.model for request in opened.requests}
     check_reference_model(opened.system, models, reference, o.source)
     inputs = Inputs(clips, reference, repack=o.repack)
@@ -261,12 +269,20 @@ def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
     return inputs
 
 
-def check_files(o: ConvertOptions, opened: Opened, plans: Sequence[Plan], inputs: Inputs, results: Results) -> None:
-    """Lint the files, run them, and compare them with the reference. Raises InterruptedRunError for an interrupt."""
+def check_files(
+    o: ConvertOptions, opened: Opened, plans: Sequence[Plan], inputs: Inputs, unrecorded: Sequence[Path],
+    results: Results,
+) -> None:  # fmt: skip
+    """Lint the files, run them, and compare them with the reference; those of an earlier run of which nothing is
+    recorded also row by row with their checkpoint. Raises InterruptedRunError for an interrupt."""
     try:
         for plan in plans:
             results.add(lint(opened.out / plan.file_name, opened.files, o.threads, hashed=True))
         with results.as_far_as_possible():
+            for request in opened.requests:
+                for path in {opened.out / plan.file_name for plan in request.plans}.intersection(unrecorded):
+                    ours = model_of_file(opened.files.model(path), opened.files.shards)
+                    results.add(compare_tensors(ours, request.model, o.threads))
             for checked in validate(inputs, systems_to_check(o, opened, plans), opened.files, o.threads):
                 results.add(checked.check)
     except KeyboardInterrupt:

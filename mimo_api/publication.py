@@ -1,5 +1,6 @@
 """Check the GGUF files of a folder and publish them with a model card."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,8 @@ from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, validate
 from runtime_check.static.lint import lint
 
+from .paths import with_paths
+
 # What making a card of a report raises that somebody edited.
 MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TemplateError, TypeError, ValueError)
 NAME_ALIKE = "call the one that belongs to it as the {role} is called, with `{companion}` in the place of `{stem}`"
@@ -55,6 +58,9 @@ class PublishOptions:
     report: Path | None = None
     repack: str = "auto"
     dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        with_paths(self)
 
 
 def publish(
@@ -86,6 +92,8 @@ def _publish(o: PublishOptions, claims: Claims) -> PublishResult:
         paths = [path for path in paths if path.name in names]
     if o.dry_run and not o.report:
         return preview_check(o, paths, files)
+    if not earlier and not to.yes and not sys.stdin.isatty():  # a report that is made now is always something new
+        raise InputError("--yes", "there is no terminal to ask at", todo="give --yes to upload without being asked")
     if earlier and o.report:
         report = earlier_report(o, o.report, earlier, names, paths, remote, files)
     else:

@@ -18,10 +18,11 @@ from quantize.backends import AUTO
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from quantize.recipes import Rule
-from quantize.types import Type, type_named
+from quantize.types import TYPES, Type, type_named
 from runtime_check.report.records import Conversion
 from runtime_check.report.results import conversion
 
+from .paths import with_paths
 from .recorded import accept_recorded
 
 
@@ -41,6 +42,9 @@ class QuantizeOptions:
     dry_run: bool = False
     force: bool = False
 
+    def __post_init__(self) -> None:
+        with_paths(self)
+
 
 def quantize(
     options: QuantizeOptions, *, progress: OnProgress | None = None, message: OnMessage | None = None,
@@ -59,6 +63,9 @@ def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
     model = model_of_file(files.model(o.source), files.shards)
     if model.recipe_problem:
         warn(f"{model.recipe_problem}; read as a file without rules")
+    if o.target.name.lower() in TYPES:
+        todo = f"give the file to write, and --outtype {o.target.name.lower()}"
+        raise InputError(o.target, "is the name of a type, where the file to write is expected", todo=todo)
     if o.target.is_dir():
         raise InputError(o.target, "is a folder", expected="the name of the file to write")
     options = Options(

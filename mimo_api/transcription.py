@@ -20,6 +20,7 @@ from runtime_check.run.transcribe import Piece, Transcript, longest_piece, trans
 from runtime_check.run.validate import check_language, choose_language
 
 from .checking import members
+from .paths import with_paths
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class TranscribeOptions:
     max_new_tokens: int | None = None
     repack: str = AUTO
     follow_idle: float | None = None
+
+    def __post_init__(self) -> None:
+        with_paths(self)
 
 
 def transcribe(

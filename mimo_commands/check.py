@@ -1,6 +1,7 @@
 """mimo-check: run GGUF files and compare them with the model they came from. Parse, call, print."""
 
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -30,6 +31,9 @@ class FileByDefault(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in (*ctx.help_option_names, "--version"):
+            near = get_close_matches(args[0], self.commands, 1)
+            if near and not Path(args[0]).exists():
+                ctx.fail(f"No such command or file {args[0]!r}. Did you mean {near[0]!r}?")
             args = ["file", *args]
         return super().parse_args(ctx, args)
 

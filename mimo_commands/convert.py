@@ -74,7 +74,15 @@ from .publish_options import check_has_destination, publish_options
     help="The Hub's id, or OWNER/NAME@REVISION, of what is in the folder MODEL: recorded in the file.",
 )
 @click.option("--tokenizer-base-model", metavar="OWNER/NAME", help="The same of what is in the folder --tokenizer.")
-@click.option("-o", "--out", type=FOLDER, metavar="DIR", help="Folder for the files.  [default: ./<model name>-GGUF]")
+@click.option(
+    "-o",
+    "--out",
+    "--output",
+    "out",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder for the files.  [default: ./<model name>-GGUF]",
+)
 @threads_option
 @click.option(
     "--check/--no-check",

@@ -17,6 +17,7 @@ from mimo_convert.terminal import show, show_whole, tell
 from mimo_families.sources import find_source
 from mimo_nightly.config import Config, read_config
 from mimo_nightly.config_schema import seconds
+from mimo_nightly.history import PASSED as GOOD
 from mimo_nightly.history import History, TargetResult
 from mimo_nightly.notify.channel import NotSentError
 from mimo_nightly.notify.message import trial_message
@@ -47,7 +48,8 @@ def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: P
     with interruptible("the same command resumes here"):
         for result in nightly(config, names, tell):
             results.append(result)
-            show(line(result, width))
+            text = line(result, width)
+            show(text, text if result.state != GOOD else "")
     words = [state_word(result.state, result.scope) for result in results]
     show(f"{counted(words)}; {duration(time.perf_counter() - begin)}; {config.pages / 'index.html'}")
     if junit:

@@ -8,14 +8,19 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from quantize.errors import InputError, reason_of
+from quantize.quoting import quoted
 
 MB = 1 << 20
+MOST_NEIGHBOURS = 1000  # names of a folder that are compared with one that is not there
+ALIKE = 0.8  # of two names, by `difflib`: one may be meant by the other
 MOST_JSON_BYTES = 32 * MB  # of any JSON file of a checkpoint; the largest published, a tokenizer.json, has 11 MB
 KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a character device",
@@ -86,11 +91,22 @@ def input_errors(path: Path, what: str, **more: str) -> Iterator[None]:
         if path == STREAM:
             more["todo"] = "save it as a file first"
             raise InputError(path, "is standard input, which can only be read once and in order", **more) from error
-        raise InputError(path, "no such file", **more) from error
+        raise InputError(path, "no such file", **{"todo": did_you_mean(str(path)), **more}) from error
     except OSError as error:
         raise InputError(path, f"{what}: {reason_of(error)}", **more) from error
     except ValueError as error:  # a path with a NUL in it
         raise InputError(path, f"{what}: {error}", **more) from error
+
+
+def did_you_mean(path: str, others: Iterable[str] = ()) -> str:
+    """What may have been meant by the path of something that is not there: of the files beside it, or `others`; empty
+    if no name is alike."""
+    head, tail = os.path.split(path)
+    names = list(others)
+    with suppress(OSError, ValueError), os.scandir(head or ".") as entries:
+        names += [entry.name for entry in islice(entries, MOST_NEIGHBOURS)]
+    near = get_close_matches(tail[:100], names, 1, ALIKE)
+    return f"did you mean {quoted(os.path.join(head, near[0]))}?" if near else ""
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -179,8 +179,11 @@ def open_reference(
 
     Raises InputError if PyTorch is missing, before anything is downloaded, or if a checkpoint could not be converted.
     """
-    resolve(source, CHECKPOINT)
-    need_pytorch(source)
+    named = resolve(source, CHECKPOINT)
+    try:
+        need_pytorch(source)
+    except InputError as error:
+        raise guessed(named, error) from error
     system, main = open_main(source, checkpoints)
     run = pytorch_reference(source, system)
     members = {system.family.role: main, **open_companions(system, source, given, checkpoints, option)}

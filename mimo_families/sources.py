@@ -5,22 +5,19 @@ A place says which kinds of sources it accepts; a value is of one kind, whatever
 
 import os
 from collections.abc import Sequence
-from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from gguf import GGUF_MAGIC
 
-from mimo_convert.files import open_regular
+from mimo_convert.files import did_you_mean, open_regular
 from mimo_convert.model.checkpoint import REPO
 from quantize.errors import InputError, reason_of
 
 from .registry import systems
 
+CONFIG = "config.json"  # which every checkpoint has
 FILE_SUFFIXES = (".gguf", ".safetensors", ".json")  # a value with one of these is a path, and never a Hub id
-MOST_NEIGHBOURS = 1000  # names of a folder that are compared with one that is not there
-ALIKE = 0.8  # of two names, by `difflib`: one may be meant by the other
 
 
 class Kind(NamedTuple):
@@ -69,7 +66,17 @@ def resolve(value: str, accepted: Kinds, folder: Path | None = None) -> ModelSou
         raise InputError(value, why_missing(value, accepted, folder), expected=words_of(accepted), todo=meant(value))
     if source.kind not in accepted:
         raise InputError(value, source.kind.found, expected=words_of(accepted), todo=instead_of(source))
+    if source.kind is FOLDER and source.path and not (source.path / CONFIG).exists():
+        raise InputError(source.path / CONFIG, "no such file", expected=words_of(accepted), todo=held_in(source.path))
     return source
+
+
+def held_in(folder: Path) -> str:
+    """What to do with a folder that is no checkpoint."""
+    files = sorted(file.name for file in folder.glob("*.gguf"))
+    if files:
+        return f"the folder holds GGUF files, such as {files[0]}, which mimo-quantize and mimo-check take"
+    return "a checkpoint folder must hold it"
 
 
 def find_source(value: str, folder: Path | None = None) -> ModelSource | None:
@@ -149,20 +156,12 @@ def guessed(source: ModelSource, error: InputError) -> InputError:
 
 def meant(value: str) -> str:
     """What may have been meant by the name of something that is not there; empty if nothing is alike."""
-    head, tail = os.path.split(value)
-    names = [] if head else list(bundled_names())
-    try:
-        with os.scandir(head or ".") as entries:
-            names += [entry.name for entry in islice(entries, MOST_NEIGHBOURS)]
-    except (OSError, ValueError):
-        pass
-    near = get_close_matches(tail[:100], names, 1, ALIKE)
-    return f"did you mean {os.path.join(head, near[0])}?" if near else ""
+    return did_you_mean(value, () if os.path.dirname(value) else bundled_names())
 
 
 def instead_of(source: ModelSource) -> str:
     """What to give in place of a source of a kind that is not accepted; empty if that is not known."""
     path = source.path
-    if source.kind is STORED and path and (path.parent / "config.json").is_file():
+    if source.kind is STORED and path and (path.parent / CONFIG).is_file():
         return f"give the folder {path.parent}"
     return source.kind.todo

@@ -285,7 +285,9 @@ class History:
         try:
             yield
         except sqlite3.Error as error:
-            raise InputError(self.path, f"cannot be used as a history: {error}", todo=TODO) from error
+            full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or "disk is full" in str(error)
+            what = "cannot be written" if full else "cannot be used as a history"
+            raise InputError(self.path, f"{what}: {error}", todo="make room" if full else TODO) from error
 
 
 COLUMNS = (

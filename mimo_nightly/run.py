@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mimo_convert.disk import sha256_of
 from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.listener import timed_phase
 from mimo_convert.numbers_text import size
 from mimo_convert.own_files import read_own
 from mimo_nightly.files.lock import locked
@@ -54,7 +55,8 @@ def nightly(config: Config, names: Sequence[str], tell: Callable[[str], None]) -
         folder = run_folder(config, run)
         for target in targets:
             if target.name not in done:
-                done[target.name] = check(target, run, config, folder, history)
+                with timed_phase(f"checking {target.name}"):
+                    done[target.name] = check(target, run, config, folder, history)
                 record(done[target.name], history, config)
                 write_page(history, config)
             yield done[target.name]

@@ -16,7 +16,7 @@ from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write
 from mimo_convert.model.checkpoint import REPO
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.terminal import show, wants_details
+from mimo_convert.terminal import show, show_whole, wants_details
 from quantize.errors import InputError
 from runtime_check.report.json_report import json_text
 from runtime_check.report.records import Publication, PublishedFile, Report, file_name
@@ -226,7 +226,7 @@ def preview(
         new = prepare(report, folder, scratch, to, opened, kept, Claims(), tell, dry_run=True)
         show_plan(new, report, to, tell)
         if wants_details():
-            show(f"\n{(scratch / CARD).read_text(encoding='utf-8')}")
+            show_whole(f"\n{(scratch / CARD).read_text(encoding='utf-8')}")
         offer("to publish this:", folder, given, to, tell, n_deleted=len(new.deletions.files))
     else:
         offer("to publish nevertheless:", folder, given, replace(to, even_if_failed=True), tell)

@@ -92,6 +92,8 @@ def type_named(name: Type | str) -> Type:
 def did_you_mean(name: str) -> str:
     """What somebody may have meant who wrote `name`, which is no type; empty if that is anybody's guess."""
     name = name.strip().lower().replace("-", "_")
+    if "," in name:
+        return "give the option once for each type"
     mix = MIX.fullmatch(name)
     close = mix[1] if mix and mix[1] in TYPES else OTHER_NAMES.get(name)
     close = close or next(iter(get_close_matches(name, TYPES, n=1, cutoff=0.7)), "")

@@ -7,6 +7,7 @@ rows of every tensor that are converted again.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mimo_convert.formats.gguf import ARCHITECTURE, GGUFFile, is_array, parse_header, read_gguf, shown
-from mimo_convert.model.gguf_facts import FILE_TYPE, QUANTIZER, RECIPE, VARIANT, type_of_file
+from mimo_convert.model.gguf_facts import FILE_TYPE, QUANTIZER, RECIPE, VARIANT, checked_dimensions, type_of_file
 from mimo_convert.model.provenance import BASE, SHARDS, VERSION, hashes_of_text
 from mimo_convert.plan.plan import Plan, PlannedTensor
 from mimo_convert.plan.request import Request
@@ -39,6 +40,9 @@ TOLD = {
     f"{BASE}.0.name": "name", f"{BASE}.0.version": "revision", SHARDS: "shards", FILE_TYPE: "type", RECIPE: "rules",
     VARIANT: "variant", QUANTIZER: "quantizer",
 }  # fmt: skip
+
+
+QKV = {False: "separate Q, K and V", True: "fused QKV (--fuse-qkv)"}
 
 
 class Difference(NamedTuple):
@@ -139,9 +143,18 @@ def differences(found: GGUFFile, planned: GGUFFile, plan: Plan) -> Iterator[Diff
             words = f"with the {TOLD[key]}" if key in TOLD else f"with the key {quoted(key)}"
             yield Difference(f"{words} {text_of(key, theirs, found)}", text_of(key, ours, planned))
         if key == QUANTIZER:  # the last of TOLD: behind it is what no option decides
+            yield from difference_of_layout(found, plan)
             yield from differences_of_tensors(found, planned)
     if found.size != planned.size:
         yield Difference(f"with {found.size:,} bytes", f"{planned.size:,}")
+
+
+def difference_of_layout(found: GGUFFile, plan: Plan) -> Iterator[Difference]:
+    """The difference of two headers in the layout of Q, K and V."""
+    with suppress(InputError):
+        is_fused = checked_dimensions(found, plan.family)[1].fuse_qkv
+        if is_fused != plan.fuse_qkv:
+            yield Difference(f"with {QKV[is_fused]}", f"{QKV[plan.fuse_qkv]}")
 
 
 def differences_of_tensors(found: GGUFFile, planned: GGUFFile) -> Iterator[Difference]:

@@ -49,7 +49,7 @@ def as_text(history: History, target: str | None = None, *, full: bool = False) 
     if target is not None:
         lines = _of_target(history, target, most=None if full else PROBLEMS)
     else:
-        lines = _of_all(history, known)
+        lines = _of_all(history, known, most=None if full else 1)
     return "\n".join(lines if full else map(_cut, lines))
 
 
@@ -58,8 +58,8 @@ def as_text(history: History, target: str | None = None, *, full: bool = False) 
 ALL = "{:<25} {:<11} {:<10} {:>5}  {:<10} {:>7} {:>10} {:>10}".format
 
 
-def _of_all(history: History, targets: Sequence[str]) -> Iterator[str]:
-    """A line per target, and one for its last change."""
+def _of_all(history: History, targets: Sequence[str], most: int | None) -> Iterator[str]:
+    """A line per target, at most so many problems of its last run, and a line for its last change."""
     runs = history.runs()
     if not targets:
         yield "There are no runs as yet."
@@ -75,6 +75,7 @@ def _of_all(history: History, targets: Sequence[str]) -> Iterator[str]:
             good.started[:DAY] if good else NOTHING,
             *(figures.get(metric, NOTHING) for metric in (ERROR_RATE, LOWEST_COSINE, KL)),
         )  # fmt: skip
+        yield from _problems(results[-1], most)
         changed = [(one, what) for one in results if (what := _changes(results, one))]
         if changed:
             last, what = changed[-1]
@@ -84,6 +85,14 @@ def _of_all(history: History, targets: Sequence[str]) -> Iterator[str]:
     if not runs[-1].finished:
         yield f"Run {runs[-1].run}, begun {moment(runs[-1].started)} UTC, has not finished."
     yield from map(printable_line, not_sent(history))
+
+
+def _problems(result: TargetResult, most: int | None) -> Iterator[str]:
+    """At most so many problems of a result."""
+    shown = result.problems[:most]
+    yield from (f"  {printable_line(problem.text)}" for problem in shown)
+    if len(result.problems) > len(shown):
+        yield f"  … and {len(result.problems) - len(shown)} more"
 
 
 def _changes(results: Sequence[TargetResult], one: TargetResult) -> list[str]:
@@ -111,11 +120,7 @@ def _of_target(history: History, target: str, most: int | None) -> Iterator[str]
     assert now is not None
     last = f"last good run {good.run}, {good.started[:DAY]}" if good else "no good run"
     yield f"{printable_line(target)}  {now.word} since {now.started[:DAY]}, {_runs(now.runs)}; {last}"
-    problems = results[-1].problems
-    shown = problems[:most]
-    yield from (f"  {printable_line(problem.text)}" for problem in shown)
-    if len(problems) > len(shown):
-        yield f"  … and {len(problems) - len(shown)} more"
+    yield from _problems(results[-1], most)
     yield ""
     yield ROW("run", "UTC", "state", "min:s", "file", "words", "codes", "layers", "hidden", "KL")
     yield from _run_rows(results)
@@ -145,7 +150,7 @@ def _stages(newest: int, series: Sequence[Series], runs: Sequence[int]) -> Itera
         yield _cut(printable_line(f"{file} on {clip}, runs {runs[0]} to {newest}"))
         for one in of_file:
             first, last = one.known[0], one.known[-1]
-            fell = f"fell in run {runs[one.fell]}" if one.fell is not None else ""
+            fell = f"worse: run {runs[one.fell]}" if one.fell is not None else ""
             yield STAGE(_cut(printable_line(one.name), 30), blocks(one), one.text(first), one.text(last), fell).rstrip()
         yield ""
 

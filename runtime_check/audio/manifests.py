@@ -102,7 +102,12 @@ def _clip_of_line(path: Path, number: int, line: str) -> AudioFile:
         raise InputError(where, "is not a manifest entry", expected=ENTRY) from error
     for key in entry.keys() - set(ENTRY_KEYS):
         raise InputError(where, f"has the unknown key {shown(key)}", **one_of(key, ENTRY_KEYS))
-    return audio_file(path.parent / audio, None if text is None else checked_text(text, where))
+    try:
+        return audio_file(path.parent / audio, None if text is None else checked_text(text, where))
+    except InputError as error:
+        if error.where == where:
+            raise
+        raise InputError(where, f"{error.where}: {error.what}", expected=error.expected, todo=error.todo) from error
 
 
 def checked_text(text: str, where: str) -> str:

@@ -26,17 +26,20 @@ class Record(NamedTuple):
     sha256: str
 
 
-def check_unaltered(path: Path, files: OpenFiles, sums: Path, reports: Iterable[Path], upgrades: Upgrades) -> None:
-    """Raise InputError if a file is not the one that checksums or reports record under its name.
+def check_unaltered(path: Path, files: OpenFiles, sums: Path, reports: Iterable[Path], upgrades: Upgrades) -> bool:
+    """Whether checksums or reports record a file. Raises InputError if it is not the one that they record under its
+    name.
 
     A record of an earlier file, of another version or other options, does not count; nor does one that cannot be read.
     """
-    for record in records_of(path, files, sums, reports, upgrades):
+    records = list(records_of(path, files, sums, reports, upgrades))
+    for record in records:
         if record.sha256 != files.sha256(path):
             raise InputError(
                 path, f"was altered: its sha256 is {files.sha256(path)}",
                 expected=f"{record.sha256}, by {record.where}", todo="--force makes it anew",
             )  # fmt: skip
+    return bool(records)
 
 
 def records_of(

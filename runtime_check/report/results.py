@@ -132,6 +132,9 @@ class Results:
                 f"{total.clips} clips with a reference text, {total.words.words} words, "
                 f"{total.words.errors} errors: word error rate {total.words.rate or 0:.1%}"
             )
+        failed = [part for part in self.parts if part.passed is False]
+        if failed and self.parts[-1].passed is not False:
+            show("\n".join(["", *map(brief, failed)]))
         report = self.report()
         outputs.write(report)
         return report

@@ -21,8 +21,8 @@ HEAD = ROW("stage", "shape", "cos mean", "cos min", "rel RMSE", "thresholds", ""
 WRITTEN = {
     "agreement": ("equal codes", "{:.2%}"),
     "top1_agreement": ("top-1 token", "{:.1%}"),
-    "kl_mean": ("KL divergence", "{:.6g}"),
-    "rel_rmse": ("incremental vs. full", "{:.6g}"),
+    "kl_mean": ("KL divergence", "{:.3g}"),
+    "rel_rmse": ("incremental vs. full", "{:.3g}"),
 }
 TIMINGS = {
     "load_s": "load {:.3f} s", "repack_s": "repack {:.2f} s", "tokenize_s": "tokenize {:.2f} s",
@@ -43,7 +43,7 @@ def check_as_text(check: Check, *, with_files: bool = True) -> str:
     if check.transcript is not None:
         lines.append(wrapped("transcript  ", check.transcript))
         if check.words is not None:
-            lines.append(wrapped("reference   ", clip.text or ""))
+            lines.append(wrapped("spoken      ", clip.text or ""))
             lines.append(f"word error rate {check.words.rate or 0:.1%}")
     lines += [_timing_line(check.timings), ""]
     if check.passed is None:

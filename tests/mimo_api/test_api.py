@@ -91,3 +91,9 @@ def test_all_that_is_public_can_be_imported() -> None:
 def test_importing_it_imports_neither_ggml_nor_torch_nor_the_hub() -> None:
     program = "import sys, mimo_api; print(sorted({'ggml', 'torch', 'huggingface_hub', 'jinja2'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
+
+
+def test_paths_may_be_texts(folder: Path) -> None:
+    options = CheckOptions(str(folder / "mimo-asr-q8_0.gguf"), [str(JFK)], reference="tiny")  # type: ignore[arg-type, list-item]
+    assert (options.file, options.audio) == (folder / "mimo-asr-q8_0.gguf", (JFK,))
+    assert check(options).passed

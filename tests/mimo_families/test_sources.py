@@ -73,6 +73,7 @@ def test_a_value_is_of_one_kind(here: Path, value: str, kind: Kind | None) -> No
 
 def test_a_folder_called_as_a_bundled_model_is_named_by_a_path(here: Path) -> None:
     (here / "tiny").mkdir()
+    (here / "tiny" / "config.json").touch()
     assert resolve("tiny", CHECKPOINT).kind is BUNDLED
     assert resolve("./tiny", CHECKPOINT).kind is FOLDER
 

@@ -24,7 +24,8 @@ compared with, is in [sources.md](sources.md).
 """
 STATUSES = {
     outcome.PASSED: "done; every gate reached, or nothing to compare with",
-    outcome.GATE_FAILED: "a gate failed; what arrived on the Hub is not what was sent; a nightly target failed",
+    outcome.GATE_FAILED: "a gate failed; what arrived on the Hub is not what was sent; a nightly target failed, or its "
+    "test message could not be sent",
     outcome.BAD_INPUT: "bad input or usage; the Hub is out of reach; no nightly target failed, but one was not checked",
     outcome.INTERNAL_ERROR: "internal error; the message names the file with its traceback",
     outcome.INTERRUPTED: "interrupted, or not agreed to; the same command resumes",

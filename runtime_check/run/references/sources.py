@@ -23,7 +23,7 @@ from .stored import load_reference
 
 Response = Sequence[int] | None
 TAKES_PYTORCH = "is a checkpoint, and comparing with one takes PyTorch, which"
-OTHERWISE = "or give a stored --reference (mimo-convert: or --no-check)"
+OTHERWISE = "or give a reference that `mimo-check reference` stored where PyTorch is"
 
 
 @dataclass(frozen=True)

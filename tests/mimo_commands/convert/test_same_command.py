@@ -98,7 +98,7 @@ def test_checksums_beside_the_files_are_held_to(lm: Path, tokenizer: Path, tmp_p
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--fuse-qkv"], "without tensor model.layers.0.attn.qkv.weight; expected one with it"),
+        (["--fuse-qkv"], "with separate Q, K and V; expected fused QKV (--fuse-qkv)"),
         (["--quantizer", "ggml"], "with the quantizer simd; expected ggml"),
     ],
 )

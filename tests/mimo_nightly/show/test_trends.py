@@ -72,7 +72,7 @@ def test_every_stage_has_a_line_that_shows_where_it_fell(history: History) -> No
         fell = row.stage in ("steps", "transcript", "prefill_last_hidden", "prefill_text_logits_step0") or (
             row.stage.startswith("layer_") and not row.passed
         )
-        assert line.endswith(f"fell in run {made_up.FELL}") == fell
+        assert line.endswith(f"worse: run {made_up.FELL}") == fell
         if row.cos_mean is not None:
             first = next(stage for stage in results[runs[0]].stages if stage.stage == row.stage)
             assert f"{first.cos_mean:.6f} → {row.cos_mean:.6f}" in line
