@@ -102,11 +102,11 @@ def jobs(folder: Path, size: str, checkpoint: Path | None) -> list[Job]:
 
 
 def lines(folder: Path, old: Path, size: str, checkpoint: Path | None, only: str) -> list[str]:
-    """The machine and the table, whose rows that `only` is not found in are those of the document."""
+    """The machine and the table, whose rows in which `only` is not found are those of the document."""
     known = dict(re.findall(r"(?m)^\| ([^|]+) (\| [\d.]+ s \|.*)$", BENCHMARKS.read_text(encoding="utf-8")))
     rows = []
     for what, command, cold in jobs(folder, size, checkpoint):
-        if only in what:
+        if re.search(only, what):
             rows.append(row(what, old, command, cold))
         elif what in known:
             rows.append(f"| {what} {known[what]}")
@@ -121,7 +121,7 @@ def lines(folder: Path, old: Path, size: str, checkpoint: Path | None, only: str
 
 @click.command()
 @click.option("--old", type=click.Path(path_type=Path), required=True, help="`bin` of the older version's environment.")
-@click.option("--only", default="", metavar="TEXT", help="Measure rows whose name has TEXT; the others stay.")
+@click.option("--only", default="", metavar="REGEX", help="Measure rows in whose name REGEX is found; the others stay.")
 @pair_options
 def main(old: Path, only: str, size: str, checkpoint: Path | None, folder: Path | None) -> None:
     """Measure, print, and put the table into docs/benchmarks.md."""
