@@ -56,7 +56,7 @@ neon: .venv/extras
 clean:
 	rm -rf .venv build demo
 
-.venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/*)
+.venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/* runtime_check/products/kernels/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --editable .
 	touch $@

@@ -151,7 +151,7 @@ def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Re
     system, members = members_of_target(target, paths, files)
     inputs = prepared(target, system)
     with if_wrong(FAILED):
-        opened = open_system(system, members, files, target.threads, inputs.repack, inputs.work)
+        opened = open_system(system, members, files, inputs.compute(target.threads), inputs.work)
         assert inputs.reference
         check_reference_model(system, models_of(members, files), inputs.reference, target.reference)
     for clip in inputs.clips:

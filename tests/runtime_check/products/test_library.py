@@ -1,0 +1,136 @@
+"""Products of the kernels are ggml's, but for the order of sums of floats."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantize.types import TYPES, Type
+from runtime_check.products import library
+from runtime_check.products.choice import tolerance
+from runtime_check.products.comparison import Floats, OneProduct, difference
+
+from .weights import CASES, EACH, ROWS, SUPER, VARIANTS, activations, least_columns, multiply, weights
+
+pytestmark = pytest.mark.skipif(not VARIANTS, reason="no kernels for this processor")
+
+
+def equal(type: Type, variant: str, n_rows: int, row: int, n: int, threads: int = 1) -> None:
+    rows, x = weights(type, n_rows, row), activations(n, row)
+    ours, theirs = multiply(type, rows, x, variant, threads), multiply(type, rows, x)
+    assert difference(ours, theirs) <= tolerance(type), (n_rows, row, n)
+
+
+def test_every_block_type_has_a_kernel_in_every_variant() -> None:
+    assert {type.name for type, _ in CASES} == {type.name for type in TYPES.values() if type.block > 1}
+    assert len(CASES) == len(VARIANTS) * len({type for type, _ in CASES})
+
+
+@EACH
+def test_products_are_ggmls_of_any_number_of_columns(type: Type, variant: str) -> None:
+    for n in (*range(least_columns(type, variant), 10), 94):
+        equal(type, variant, ROWS, 3 * SUPER, n)
+
+
+@pytest.mark.parametrize("name", ["q4_k", "q8_0"])
+def test_products_are_ggmls_of_more_columns_than_fit_the_cache(name: str) -> None:
+    equal(TYPES[name], VARIANTS[0], 40, SUPER, 513)
+
+
+@EACH
+@given(data=st.data())
+@settings(max_examples=12, deadline=None)
+def test_products_are_ggmls_of_any_shape(type: Type, variant: str, data: st.DataObject) -> None:
+    """Rows that are no multiple of what is decoded at once; of types with blocks of 32, rows that end within 256."""
+    n_rows = data.draw(st.integers(17, 140), "rows")
+    row = data.draw(st.integers(1, 1200 // type.block), "blocks") * type.block
+    n = data.draw(st.integers(least_columns(type, variant), 20), "columns")
+    equal(type, variant, n_rows, row, n, data.draw(st.integers(1, 3), "threads"))
+
+
+@EACH
+def test_any_number_of_threads_gives_the_same_bytes_run_after_run(type: Type, variant: str) -> None:
+    for n in (least_columns(type, variant), 7):
+        rows, x = weights(type, 300, SUPER), activations(n, SUPER)
+        product = OneProduct(type, rows.ctypes.data, 300, SUPER, n, variant)
+        once = product(x)
+        assert all(np.array_equal(product(x, threads), once) for threads in (2, 5, 1, 3))
+
+
+def test_graphs_multiply_at_once_with_the_same_weights() -> None:
+    type, variant = CASES[0]
+    rows = weights(type, 300, SUPER)
+    xs = [activations(n, SUPER) for n in (2, 3, 5, 8)]
+    expected = [multiply(type, rows, x, variant) for x in xs]
+    meet = threading.Barrier(len(xs))
+
+    def run(x: Floats) -> list[Floats]:
+        product = OneProduct(type, rows.ctypes.data, 300, SUPER, len(x), variant)
+        meet.wait()
+        return [product(x, 2) for _ in range(20)]
+
+    with ThreadPoolExecutor(len(xs)) as pool:
+        for found, once in zip(pool.map(run, xs), expected, strict=True):
+            assert all(np.array_equal(each, once) for each in found)
+
+
+@EACH
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e30])
+def test_tiny_and_huge_activations_give_what_ggml_gives(type: Type, variant: str, size: float) -> None:
+    x = activations(7) * np.float32(size)
+    ours, theirs = multiply(type, weights(type), x, variant), multiply(type, weights(type), x)
+    assert difference(ours, theirs) <= (tolerance(type) if size > 1e-40 else 1e-3)  # denormals have few digits
+
+
+@EACH
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_nan_or_infinite_activation_spoils_what_it_spoils_in_ggml(type: Type, variant: str, value: float) -> None:
+    """NaN and infinity: results are finite where ggml's are, and equal there."""
+    x = activations(7)
+    x[3, 300] = value
+    ours, theirs = multiply(type, weights(type), x, variant), multiply(type, weights(type), x)
+    assert np.array_equal(np.isfinite(ours), np.isfinite(theirs))
+    others = [0, 1, 2, 4, 5, 6]
+    assert difference(ours[others], theirs[others]) <= tolerance(type)
+
+
+@EACH
+@pytest.mark.parametrize("bits", [0x7E00, 0x7C00, 0xFC00, 0x0001, 0x83FF])
+def test_a_nan_infinite_or_denormal_scale_gives_what_ggml_gives(type: Type, variant: str, bits: int) -> None:
+    rows = weights(type).copy()
+    at = {"q6_k": 208, "q3_k": 108, "q2_k": 80}.get(type.name, 0)  # of d in a block
+    rows[5, at : at + 2] = np.array([bits], np.uint16).view(np.uint8)
+    for n in {least_columns(type, variant), 7}:
+        x = activations(n)
+        ours, theirs = multiply(type, rows, x, variant), multiply(type, rows, x)
+        assert np.isfinite(ours[:, 5]).any() == (bits in (0x0001, 0x83FF))
+        assert difference(ours, theirs) <= tolerance(type)
+
+
+@EACH
+def test_columns_of_zeros_give_zeros(type: Type, variant: str) -> None:
+    assert not multiply(type, weights(type), np.zeros((7, 3 * SUPER), np.float32), variant).any()
+
+
+def test_a_kernel_is_not_used_where_ggml_quantizes_activations_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    type, variant = CASES[0]
+    traits = library.ggml.ggml_get_type_traits_cpu
+
+    def others(number: int) -> object:
+        found = traits(number)
+        return type_with(found, 99) if number == type.ggml else found
+
+    def type_with(found: object, number: int) -> object:
+        class Traits:
+            class contents:  # noqa: N801
+                vec_dot_type = number
+
+        return Traits
+
+    library.kernel.cache_clear()
+    monkeypatch.setattr(library.ggml, "ggml_get_type_traits_cpu", others)
+    assert library.kernel(type, variant) is None
+    library.kernel.cache_clear()
