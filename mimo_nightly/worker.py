@@ -182,7 +182,8 @@ def prepared(target: Target, system: SystemType) -> Inputs:
     companions = {AUDIO_TOKENIZER: target.reference_tokenizer or None}
     hashes = [clip.sha256 for clip in clips]
     reference = find_reference(target.reference, companions, hashes, system, option=REFERENCE_TOKENIZER)
-    inputs = Inputs(clips, reference, language=target.language or None, repack=target.repack)
+    language = target.language or None
+    inputs = Inputs(clips, reference, language=language, repack=target.repack, products=target.products)
     inputs.check_clips()
     return inputs
 

@@ -31,7 +31,8 @@ class OneProduct:
         self.product: library.Product | None = None
         if variant:
             self.product = library.new_product(ggml_type, variant, address, n_rows, row)
-            self.y = multiply(self.context, self.product, quantize(self.context, self.product, self.x), self.x)
+            self.columns = quantize(self.context, self.product, self.x)
+            self.y = multiply(self.context, self.product, self.columns, self.x)
         else:
             ggml.ggml_set_no_alloc(self.context, True)
             weights = ggml.ggml_new_tensor_2d(self.context, ggml_type.ggml, row, n_rows)

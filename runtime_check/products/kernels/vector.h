@@ -66,7 +66,7 @@ inline void multiply_q4_k(const uint8_t* const* rows, int n_blocks, const SuperC
             total = _mm512_add_epi32(
                 total, _mm512_mullo_epi32(_mm512_dpbusd_epi32(zero, second_high, x57), two_scales(scales, 5)));
             const __m128 d = _mm_mul_ps(
-                _mm_cvtph_ps(_mm_cvtsi32_si128(head.d | head.dmin << 16)), _mm_set1_ps(x[b].d));
+                _mm_cvtph_ps(_mm_cvtsi32_si128((int)(head.d | (uint32_t)head.dmin << 16))), _mm_set1_ps(x[b].d));
             sums[r] = _mm512_fmadd_ps(_mm512_broadcastss_ps(d), _mm512_cvtepi32_ps(total), sums[r]);
             mins[r] = _mm_fmadd_ps(
                 _mm_shuffle_ps(d, d, 0x55), _mm_cvtepi32_ps(_mm_madd_epi16(min_levels, x_sums)), mins[r]);

@@ -13,7 +13,19 @@ from runtime_check.products import library
 from runtime_check.products.choice import tolerance
 from runtime_check.products.comparison import Floats, OneProduct, difference
 
-from .weights import CASES, EACH, ROWS, SUPER, VARIANTS, activations, least_columns, multiply, weights
+from .weights import (
+    CASES,
+    EACH,
+    ROWS,
+    SUPER,
+    VARIANTS,
+    activations,
+    columns_of,
+    ggml_blocks,
+    least_columns,
+    multiply,
+    weights,
+)
 
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="no kernels for this processor")
 
@@ -134,3 +146,26 @@ def test_a_kernel_is_not_used_where_ggml_quantizes_activations_otherwise(monkeyp
     monkeypatch.setattr(library.ggml, "ggml_get_type_traits_cpu", others)
     assert library.kernel(type, variant) is None
     library.kernel.cache_clear()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_activations_are_quantized_to_ggmls_bits(variant: str, data: st.DataObject) -> None:
+    """Of any floats: ties, denormals, infinity and NaN, absolute values that occur twice, with either sign."""
+    seed, kind = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.sampled_from(["bits", "few values", "ordinary"]))
+    random = np.random.default_rng(seed)
+    x = {
+        "bits": random.integers(0, 2**32, (3, 2 * SUPER), np.uint32).view(np.float32),
+        "few values": random.integers(-3, 4, (3, 2 * SUPER)).astype(np.float32) / 2,
+        "ordinary": random.standard_normal((3, 2 * SUPER), np.float32),
+    }[kind]
+    if kind == "bits" and data.draw(st.booleans()):
+        x[~(np.abs(x) < 1e30)] = 0
+    columns, blocks = columns_of(TYPES["q4_k"], variant, x), ggml_blocks("q8_k", x).T
+    for field in ("x", "sums", "d"):
+        assert columns[field].tobytes() == np.ascontiguousarray(blocks[field]).tobytes(), field
+    for name, of in (("q8_0", "q8_0"), ("q4_1", "q8_1")):
+        columns, blocks = columns_of(TYPES[name], variant, x), ggml_blocks(of, x).reshape(3, 2, 8).swapaxes(0, 1)
+        assert columns["x"].tobytes() == np.ascontiguousarray(blocks["x"]).tobytes()
+        assert np.array_equal(columns["d"], blocks["d"].astype(np.float32), equal_nan=True)
