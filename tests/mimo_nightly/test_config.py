@@ -105,7 +105,7 @@ def test_a_reference_is_named_as_on_a_command_line_and_paths_are_seen_from_the_c
         (TARGET + REFERENCE + "revision = 'x'", "asr: has revision, and no repo that it belongs to"),
         (TARGET + REFERENCE + "repo = 'x'", "asr: repo is 'x'; expected OWNER/NAME"),
         (TARGET + REFERENCE + "audios = []", "asr: has the unknown key 'audios'; did you mean 'audio'?"),
-        (TARGET + REFERENCE + "xyz = 1", "asr: has the unknown key 'xyz'; expected one of timeout, threads, repack, prod"),
+        (TARGET + REFERENCE + "xyz = 1", "asr: has the unknown key 'xyz'; expected one of timeout, threads, repack"),
         (TARGET + REFERENCE + "audio = []", "asr: audio is []; expected text in quotes, or a list of such"),
         (TARGET + REFERENCE + "audio = ['a', 1]", "asr: audio is ['a', 1]; expected text in quotes, or a list of such"),
         (TARGET + REFERENCE + "language = 'klingon'", "language is 'klingon'; expected one of english, chinese, auto"),

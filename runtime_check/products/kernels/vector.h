@@ -1,4 +1,5 @@
-// Products with a single column, straight from the blocks: bound by memory, not by the processor.
+// Products with a single column, straight from the blocks: bound by memory, not by the processor. Vectors hold 64 levels of
+// one row, four in each lane, in the order of the weights.
 
 #pragma once
 
@@ -6,97 +7,176 @@
 
 namespace {
 
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(__AVX512VNNI__)
 
-constexpr int AT_ONCE = 4, AHEAD = 4;  // rows that are multiplied at once; rows whose blocks are fetched before their turn
+constexpr int AT_ONCE = 4;  // rows that are multiplied at once: the column's values are loaded once for them
 
-// 64 levels of two sub-blocks, which are 64 weights apart: x of the first in the lower half, of the second in the upper.
-inline __m512i two_halves(const int8_t* x) {
-    const __m256i low = _mm256_loadu_si256((const __m256i*)x), high = _mm256_loadu_si256((const __m256i*)(x + 64));
-    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+// 64 levels of four bits: the lower nibbles of 32 bytes, then the upper ones.
+inline __m512i both_nibbles(const uint8_t* bytes) {
+    const __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i*)bytes));
+    const __m512i shifts = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
+    return _mm512_and_si512(_mm512_srlv_epi16(twice, shifts), _mm512_set1_epi8(15));
 }
 
-// Bytes of a 64-bit word → lanes: `first` in the lower eight, `first + 2` in the upper eight.
-inline __m512i two_scales(__m512i scales, int first) {
-    const int64_t low = first * 0x0000000100000001, high = (first + 2) * 0x0000000100000001;
-    const __m512i indices = _mm512_setr_epi64(low, low, low, low, high, high, high, high);
-    return _mm512_maskz_permutexvar_epi8(0x1111111111111111, indices, scales);
+// The same bits of 32 bytes twice: those from `low` on in the lower half, from `high` on in the upper.
+inline __m512i shifted_twice(__m512i twice, int low, int high) {
+    const __m512i shifts = _mm512_inserti64x4(_mm512_set1_epi16((short)low), _mm256_set1_epi16((short)high), 1);
+    return _mm512_srlv_epi16(twice, shifts);
 }
 
-inline float sum_of(__m128 a) {
-    const __m128 two = _mm_add_ps(a, _mm_movehl_ps(a, a));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+// Lanes of 64 weights → their sub-blocks, of N weights each, from the sub-block number `first` on.
+template <int N>
+inline __m512i sub_blocks(int first) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_epi32(_mm512_srli_epi32(lanes, N == 16 ? 2 : 3), _mm512_set1_epi32(first));
 }
 
-// AT_ONCE rows of Q4_K.
-inline void multiply_q4_k(const uint8_t* const* rows, int n_blocks, const SuperColumn* x, float* y) {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    __m512 sums[AT_ONCE];
-    __m128 mins[AT_ONCE];
-    for (int r = 0; r < AT_ONCE; ++r) sums[r] = _mm512_setzero_ps(), mins[r] = _mm_setzero_ps();
-    for (int b = 0; b < n_blocks; ++b) {
-        const __m512i x02 = two_halves(x[b].x), x13 = two_halves(x[b].x + 32);
-        const __m512i x46 = two_halves(x[b].x + 128), x57 = two_halves(x[b].x + 160);
-        const __m128i x_sums = _mm_loadu_si128((const __m128i*)x[b].pair_sums);
-#pragma GCC unroll 4
-        for (int r = 0; r < AT_ONCE; ++r) {
-            BlockQ4_K head;
-            const uint8_t* block = rows[r] + b * sizeof(BlockQ4_K);
-            memcpy(&head, block, offsetof(BlockQ4_K, nibbles));
-            uint32_t s[3];
-            memcpy(s, head.scales, sizeof s);
-            const uint64_t scales_high = (s[2] & 0x0F0F0F0F) | (s[0] >> 2 & 0x30303030);
-            const uint64_t mins_high = (s[2] >> 4 & 0x0F0F0F0F) | (s[1] >> 2 & 0x30303030);
-            const __m512i scales = _mm512_castsi128_si512(
-                _mm_cvtsi64_si128((int64_t)(scales_high << 32 | (s[0] & 0x3F3F3F3F))));
-            const __m128i min_levels = _mm_cvtepu8_epi16(
-                _mm_cvtsi64_si128((int64_t)(mins_high << 32 | (s[1] & 0x3F3F3F3F))));
-            const __m512i zero = _mm512_setzero_si512();
-            const uint8_t* nibbles = block + offsetof(BlockQ4_K, nibbles);
-            const __m512i first = _mm512_loadu_si512(nibbles), second = _mm512_loadu_si512(nibbles + 64);
-            const __m512i first_high = _mm512_and_si512(_mm512_srli_epi16(first, 4), nibble);
-            const __m512i second_high = _mm512_and_si512(_mm512_srli_epi16(second, 4), nibble);
-            __m512i total = _mm512_mullo_epi32(
-                _mm512_dpbusd_epi32(zero, _mm512_and_si512(first, nibble), x02), two_scales(scales, 0));
-            total = _mm512_add_epi32(
-                total, _mm512_mullo_epi32(_mm512_dpbusd_epi32(zero, first_high, x13), two_scales(scales, 1)));
-            total = _mm512_add_epi32(
-                total, _mm512_mullo_epi32(
-                           _mm512_dpbusd_epi32(zero, _mm512_and_si512(second, nibble), x46), two_scales(scales, 4)));
-            total = _mm512_add_epi32(
-                total, _mm512_mullo_epi32(_mm512_dpbusd_epi32(zero, second_high, x57), two_scales(scales, 5)));
-            const __m128 d = _mm_mul_ps(
-                _mm_cvtph_ps(_mm_cvtsi32_si128((int)(head.d | (uint32_t)head.dmin << 16))), _mm_set1_ps(x[b].d));
-            sums[r] = _mm512_fmadd_ps(_mm512_broadcastss_ps(d), _mm512_cvtepi32_ps(total), sums[r]);
-            mins[r] = _mm_fmadd_ps(
-                _mm_shuffle_ps(d, d, 0x55), _mm_cvtepi32_ps(_mm_madd_epi16(min_levels, x_sums)), mins[r]);
-        }
+inline __m512i dot(__m512i sum, __m512i levels, const int8_t* x) {
+    return _mm512_dpbusd_epi32(sum, levels, _mm512_loadu_si512(x));
+}
+
+// sums + the products of a super-block of Q4_K or Q5_K, of which `levels` are decoded.
+inline __m512 join_with_mins(const uint8_t* block, const __m512i* levels, const SuperColumn& x, __m512 sums) {
+    uint32_t head[4];
+    memcpy(head, block, sizeof head);
+    const uint64_t scales_high = (head[3] & 0x0F0F0F0F) | (head[1] >> 2 & 0x30303030);
+    const uint64_t mins_high = (head[3] >> 4 & 0x0F0F0F0F) | (head[2] >> 2 & 0x30303030);
+    const __m512i scales = _mm512_cvtepu8_epi32(
+        _mm_cvtsi64_si128((int64_t)(scales_high << 32 | (head[1] & 0x3F3F3F3F))));
+    const __m128i mins = _mm_cvtepu8_epi16(_mm_cvtsi64_si128((int64_t)(mins_high << 32 | (head[2] & 0x3F3F3F3F))));
+    __m512i total = _mm512_setzero_si512();
+    for (int i = 0; i < 4; ++i)
+        total = _mm512_add_epi32(
+            total, _mm512_mullo_epi32(
+                       dot(_mm512_setzero_si512(), levels[i], x.x + 64 * i),
+                       _mm512_permutexvar_epi32(sub_blocks<32>(2 * i), scales)));
+    const __m128i min_sums = _mm_madd_epi16(mins, _mm_loadu_si128((const __m128i*)x.pair_sums));
+    const __m128 d = _mm_mul_ps(_mm_cvtph_ps(_mm_cvtsi32_si128((int)head[0])), _mm_set1_ps(x.d));
+    sums = _mm512_fmadd_ps(_mm512_broadcastss_ps(d), _mm512_cvtepi32_ps(total), sums);
+    return _mm512_fnmadd_ps(
+        _mm512_broadcastss_ps(_mm_movehdup_ps(d)), _mm512_zextps128_ps512(_mm_cvtepi32_ps(min_sums)), sums);
+}
+
+struct VectorQ4_K {
+    using Block = BlockQ4_K;
+    using Column = SuperColumn;
+
+    static __m512 join(const uint8_t* block, const Column& x, __m512 sums) {
+        __m512i levels[4];
+        for (int i = 0; i < 4; ++i) levels[i] = both_nibbles(block + offsetof(Block, nibbles) + 32 * i);
+        return join_with_mins(block, levels, x, sums);
     }
-    for (int r = 0; r < AT_ONCE; ++r) y[r] = _mm512_reduce_add_ps(sums[r]) - sum_of(mins[r]);
-}
+};
 
-void multiply_vector_q4_k(const products::Rows& rows) {
-    const int n_blocks = (int)(rows.row / SUPER);
+struct VectorQ5_K {
+    using Block = BlockQ5_K;
+    using Column = SuperColumn;
+
+    static __m512 join(const uint8_t* block, const Column& x, __m512 sums) {
+        const __m512i fifth = _mm512_broadcast_i64x4(
+            _mm256_loadu_si256((const __m256i*)(block + offsetof(Block, fifth_bits))));
+        __m512i levels[4];
+        for (int i = 0; i < 4; ++i) {
+            const __m512i bits = _mm512_and_si512(shifted_twice(fifth, 2 * i, 2 * i + 1), _mm512_set1_epi8(1));
+            levels[i] = _mm512_or_si512(
+                both_nibbles(block + offsetof(Block, nibbles) + 32 * i), _mm512_slli_epi16(bits, 4));
+        }
+        return join_with_mins(block, levels, x, sums);
+    }
+};
+
+struct VectorQ6_K {
+    using Block = BlockQ6_K;
+    using Column = SuperColumn;
+
+    static __m512 join(const uint8_t* block, const Column& x, __m512 sums) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i*)(block + offsetof(Block, scales)));
+        const __m512i scales = _mm512_cvtepi8_epi32(bytes);
+        const __m256i offsets = _mm256_madd_epi16(
+            _mm256_cvtepi8_epi16(bytes), _mm256_loadu_si256((const __m256i*)x.sums));
+        __m512i total = _mm512_zextsi256_si512(_mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(offsets, 5)));
+        const __m512i nibble = _mm512_set1_epi8(15), pair = _mm512_set1_epi8(3);
+        for (int half = 0; half < 2; ++half) {
+            const __m512i low = _mm512_loadu_si512(block + offsetof(Block, nibbles) + 64 * half);
+            const __m512i pairs = _mm512_broadcast_i64x4(
+                _mm256_loadu_si256((const __m256i*)(block + offsetof(Block, pairs) + 32 * half)));
+            for (int upper = 0; upper < 2; ++upper) {
+                const __m512i bits = _mm512_and_si512(shifted_twice(pairs, 4 * upper, 4 * upper + 2), pair);
+                const __m512i four = _mm512_and_si512(upper ? _mm512_srli_epi16(low, 4) : low, nibble);
+                const int i = 2 * half + upper;
+                const __m512i sum = dot(
+                    _mm512_setzero_si512(), _mm512_or_si512(four, _mm512_slli_epi16(bits, 4)), x.x + 64 * i);
+                const __m512i scale = _mm512_permutexvar_epi32(sub_blocks<16>(4 * i), scales);
+                total = _mm512_add_epi32(total, _mm512_mullo_epi32(sum, scale));
+            }
+        }
+        uint16_t d;
+        memcpy(&d, block + offsetof(Block, d), sizeof d);
+        return _mm512_fmadd_ps(_mm512_set1_ps(widen_half(d) * x.d), _mm512_cvtepi32_ps(total), sums);
+    }
+};
+
+struct VectorQ8_0 {
+    using Block = BlockQ8_0;
+    using Column = FlatColumn;
+
+    // Blocks behind the end of the row are not there; the column is 0 there.
+    static __m512 join(const uint8_t* block, const Column& x, __m512 sums, int n = 8) {
+        const __m512i sign = _mm512_set1_epi8((char)0x80);
+        for (int i = 0; i < n; i += 2) {
+            const uint8_t *first = block + i * sizeof(Block), *second = first + (i + 1 < n ? sizeof(Block) : 0);
+            const __m256i low = _mm256_loadu_si256((const __m256i*)(first + offsetof(Block, levels)));
+            const __m256i high = _mm256_loadu_si256((const __m256i*)(second + offsetof(Block, levels)));
+            const __m512i levels = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), sign);
+            const __m512i offset = _mm512_sub_epi32(_mm512_setzero_si512(), dot(_mm512_setzero_si512(), sign, x.x + 32 * i));
+            uint16_t halves[2];
+            memcpy(halves, first, sizeof *halves);
+            memcpy(halves + 1, second, sizeof *halves);
+            const __m256 d_low = _mm256_set1_ps(widen_half(halves[0]) * x.d[i]);
+            const __m256 d_high = _mm256_set1_ps(i + 1 < n ? widen_half(halves[1]) * x.d[i + 1] : 0);
+            const __m512 d = _mm512_insertf32x8(_mm512_castps256_ps512(d_low), d_high, 1);
+            sums = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(dot(offset, levels, x.x + 32 * i)), sums);
+        }
+        return sums;
+    }
+};
+
+template <class Type>
+void multiply_vector(const products::Rows& rows) {
+    using Block = typename Type::Block;
+    constexpr bool FLAT = sizeof(Block) < 64;
+    constexpr int64_t SUPER_BYTES = FLAT ? 8 * sizeof(Block) : sizeof(Block);
+    const int64_t supers = rows.row / SUPER, rest = rows.row % SUPER / 32;
+    const auto* x = (const typename Type::Column*)rows.columns;
     for (int64_t first = rows.first; first < rows.end; first += AT_ONCE) {
         const uint8_t* at[AT_ONCE];
-        float y[AT_ONCE];
+        __m512 sums[AT_ONCE];
         for (int r = 0; r < AT_ONCE; ++r) {
             const int64_t row = first + r < rows.n_rows ? first + r : rows.n_rows - 1;
             at[r] = rows.weights + row * rows.row_bytes;
+            sums[r] = _mm512_setzero_ps();
         }
-        const int64_t ahead = first + AHEAD < rows.end ? first + AHEAD : rows.ahead;
+        const int64_t ahead = first + AT_ONCE < rows.end ? first + AT_ONCE : rows.ahead;
         const char* fetched = (const char*)rows.weights + ahead * rows.row_bytes;
         if (ahead + AT_ONCE <= rows.n_rows)
             for (int64_t i = 0; i < AT_ONCE * rows.row_bytes; i += 64) __builtin_prefetch(fetched + i, 0, 2);
-        multiply_q4_k(at, n_blocks, (const SuperColumn*)rows.columns, y);
+        for (int64_t b = 0; b < supers; ++b)
+#pragma GCC unroll 4
+            for (int r = 0; r < AT_ONCE; ++r) sums[r] = Type::join(at[r] + b * SUPER_BYTES, x[b], sums[r]);
+        float y[AT_ONCE];
+        for (int r = 0; r < AT_ONCE; ++r) {
+            if constexpr (FLAT)
+                if (rest) sums[r] = Type::join(at[r] + supers * SUPER_BYTES, x[supers], sums[r], (int)rest);
+            y[r] = _mm512_reduce_add_ps(sums[r]);
+        }
         const int64_t n = rows.end - first < AT_ONCE ? rows.end - first : AT_ONCE;
         memcpy(rows.y + first, y, n * sizeof *y);
     }
 }
 
-#define VECTOR_Q4_K multiply_vector_q4_k
+#define VECTOR(type) multiply_vector<Vector##type>
 #else
-#define VECTOR_Q4_K nullptr
+#define VECTOR(type) nullptr
 #endif
 
 }  // namespace

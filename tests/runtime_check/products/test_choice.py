@@ -127,7 +127,7 @@ def test_one_column_and_several_are_compared_apart(monkeypatch: pytest.MonkeyPat
 def test_what_no_kernel_covers_is_ggmls() -> None:
     products = Products(OWN)
     assert code_of(products, TYPES["f16"], weights(TYPES["f16"]), 9) == GGML
-    assert code_of(products, TYPES["q6_k"], weights(TYPES["q6_k"]), 1) == GGML
+    assert code_of(products, TYPES["q2_k"], weights(TYPES["q2_k"]), 1) == GGML
     context = new_context(4)
     weight = tensor_of(context, TYPES["q4_k"], weights(TYPES["q4_k"]))
     x = new_tensor(context, ggml.GGML_TYPE_F32, (9, 3 * SUPER))
