@@ -52,7 +52,7 @@ fuzz: .venv/extras
 
 # The kernels for ARM: cross-built, and run by an emulator. Debian: apt install g++-aarch64-linux-gnu qemu-user
 neon: .venv/extras
-	LANES_TARGET=aarch64 $(BIN)/pytest tests/quantize/test_lanes.py
+	LANES_TARGET=aarch64 $(BIN)/pytest tests/quantize/test_lanes.py tests/runtime_check/products/test_driver.py
 
 clean:
 	rm -rf .venv build demo

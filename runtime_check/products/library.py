@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import ggml
 
 import runtime_check.products
+from quantize.backends import BackendWarning
 from quantize.types import Type
 
 LIBRARY = "products.so"
@@ -23,7 +24,7 @@ LEAST_COLUMNS: dict[tuple[str, str], int] = {}
 FIELDS = ("ne", "nb", "src", "data")  # of ggml_tensor, that the kernels read
 
 
-class ProductsWarning(UserWarning):
+class ProductsWarning(BackendWarning):
     """Products are computed by ggml although own kernels were expected."""
 
 

@@ -36,10 +36,9 @@ struct BlockQ8_1 {
 
 static_assert(sizeof(BlockQ8_1) == 36, "as in ggml");
 
-inline float widen_half(uint16_t half) { return _cvtsh_ss(half); }
-
-// The sums of 16 bytes each, by way of those of eight, which the processor has for unsigned bytes.
+// The sums of 16 bytes each. The processor sums eight bytes at once if they are unsigned.
 inline void sum_bytes(const int8_t* x, int16_t* sums) {
+#if defined(__AVX2__)
     alignas(64) uint64_t eights[SUPER / 8];
     for (int i = 0; i < SUPER; i += 32) {
         const __m256i bytes = _mm256_loadu_si256((const __m256i*)(x + i));
@@ -47,6 +46,9 @@ inline void sum_bytes(const int8_t* x, int16_t* sums) {
         _mm256_store_si256((__m256i*)(eights + i / 8), _mm256_sad_epu8(positive, _mm256_setzero_si256()));
     }
     for (int i = 0; i < 16; ++i) sums[i] = (int16_t)(eights[2 * i] + eights[2 * i + 1] - 16 * 128);
+#elif defined(__aarch64__)
+    for (int i = 0; i < 16; ++i) sums[i] = vaddlvq_s8(vld1q_s8(x + 16 * i));
+#endif
 }
 
 // 256 floats of a column, as quantize_row_q8_K_ref of ggml-quants.c, step by step: the first of the largest absolute

@@ -23,7 +23,7 @@ struct FlatPanel {
     Floats d[8], min[8];
 };
 
-constexpr int PANELS = 2, COLUMNS = VNNI ? 6 : 3;  // multiplied at once, as many as there are registers for
+constexpr int PANELS = 2, COLUMNS = FEW_REGISTERS ? 3 : 6;  // multiplied at once, as many as there are registers for
 
 // Whether a type's minima are the offset of its levels × scale, or its own.
 enum Mins { OFFSET, OWN };

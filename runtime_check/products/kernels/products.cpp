@@ -4,6 +4,10 @@
 #include <atomic>
 #include <cstddef>
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
 #include "variant.h"
 
 namespace {
@@ -47,8 +51,10 @@ int64_t supers_of(const Product& product) { return (product.row + SUPER - 1) / S
 [[maybe_unused]] bool has_avx512_vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+           __builtin_cpu_supports("avx512vnni");
 }
+#elif defined(__aarch64__)
+[[maybe_unused]] bool has_neon_dot() { return getauxval(AT_HWCAP) & 1 << 20; }  // HWCAP_ASIMDDP
 #endif
 
 struct Variant {
@@ -64,6 +70,9 @@ const Variant VARIANTS[] = {
 #endif
 #if defined(PRODUCTS_avx2)
     {"avx2", has_avx2, products::avx2_kernels},
+#endif
+#if defined(PRODUCTS_neon_dot)
+    {"neon_dot", has_neon_dot, products::neon_dot_kernels},
 #endif
 };
 

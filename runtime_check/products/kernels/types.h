@@ -12,7 +12,7 @@ constexpr int32_t LOW_NIBBLES = 0x0F0F0F0F, FIFTH_BITS = 0x10101010, UPPER_PAIRS
 const int8_t NONLINEAR[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 // Signed bytes as dot4_signed takes them.
-inline Ints store_signed(Ints levels) { return VNNI ? levels ^ (int32_t)0x80808080 : levels; }
+inline Ints store_signed(Ints levels) { return SIGNED_OFFSET ? levels ^ (int32_t)0x80808080 : levels; }
 
 // Byte i, 0 to 3, of each lane.
 inline Ints byte_of(Ints four, int i) { return four >> 8 * i & 0xFF; }

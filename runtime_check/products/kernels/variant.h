@@ -33,5 +33,6 @@ struct Kernels {
 
 Kernels avx2_kernels();
 Kernels avx512_vnni_kernels();
+Kernels neon_dot_kernels();
 
 }  // namespace products
