@@ -22,8 +22,8 @@ class OneProduct:
     or, without one, by ggml."""
 
     def __init__(self, ggml_type: Type, address: int, n_rows: int, row: int, n: int, variant: str = "") -> None:
-        size = 4 * n * (2 * row + n_rows) + n * ggml_type.nbytes(row) + 16 * n * n_rows + OVERHEAD
-        self.context = ggml.ggml_init(ggml.ggml_init_params(mem_size=2 * size, mem_buffer=None, no_alloc=False))
+        size = 4 * n * (2 * row + n_rows) + OVERHEAD  # quantized activations take less than floats
+        self.context = ggml.ggml_init(ggml.ggml_init_params(mem_size=size, mem_buffer=None, no_alloc=False))
         if not self.context:
             raise MemoryError("ggml cannot make a context")
         weakref.finalize(self, ggml.ggml_free, self.context)
@@ -53,7 +53,10 @@ class OneProduct:
 
     def run(self, threads: int) -> None:
         """Multiply what was given last."""
-        status = ggml.ggml_graph_compute_with_ctx(self.context, self.graph, threads)
+        plan = ggml.ggml_graph_plan(self.graph, threads, None)
+        work = np.empty(plan.work_size, np.uint8)
+        plan.work_data = ctypes.cast(work.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
+        status = ggml.ggml_graph_compute(self.graph, ctypes.byref(plan))
         assert status == ggml.GGML_STATUS_SUCCESS, f"ggml status {status}"
 
 

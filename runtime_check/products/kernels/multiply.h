@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "fetch.h"
 #include "types.h"
 
 namespace {
@@ -21,19 +22,15 @@ inline void multiply_rest(const typename Type::Panel* panels, const typename Typ
 
 template <class Type>
 __attribute__((noinline)) void multiply_panels(const typename Type::Panel* panels, const typename Type::Column* x,
-                                               Floats (*y)[PANELS], int n) {
+                                               Floats (*y)[PANELS], int n, Fetch fetch) {
+    const int64_t bytes = (fetch.end - fetch.at) / (n / COLUMNS + 1) + 64;
     int i = 0;
-    for (; i + COLUMNS <= n; i += COLUMNS) Type::template multiply<COLUMNS>(panels, x + i, y + i);
+    for (; i + COLUMNS <= n; i += COLUMNS) {
+        fetch.some(bytes);
+        Type::template multiply<COLUMNS>(panels, x + i, y + i);
+    }
+    fetch.some(fetch.end - fetch.at);
     if (i < n) multiply_rest<Type, COLUMNS - 1>(panels, x + i, y + i, n - i);
-}
-
-// Fetch the part of rows `first` to `first + STEP` that lies where super-block `b` of `n` lies in them, all taken as one
-// piece of memory.
-inline void fetch(const products::Rows& rows, int64_t first, int64_t b, int64_t n) {
-    if (first + STEP > rows.n_rows) return;
-    const char* piece = (const char*)rows.weights + first * rows.row_bytes;
-    const int64_t bytes = STEP * rows.row_bytes;
-    for (int64_t i = bytes * b / n & -64; i < bytes * (b + 1) / n; i += 64) __builtin_prefetch(piece + i, 0, 2);
 }
 
 template <class Type>
@@ -51,7 +48,8 @@ void multiply(const products::Rows& rows) {
             const int n = left < MOST_COLUMNS ? (int)left : MOST_COLUMNS;
             memset(sums, 0, n * sizeof *sums);
             for (int64_t b = 0; b < supers; ++b) {
-                if (begin + n == rows.n_columns) fetch(rows, next, b, supers);
+                const bool last = begin + n == rows.n_columns;
+                const Fetch fetch = last ? fetch_rows(rows, next, STEP, b, supers) : Fetch{nullptr, nullptr};
                 const int64_t weights = rows.row - b * SUPER;
                 for (int p = 0; p < PANELS; ++p) {
                     RowPointers at;
@@ -62,7 +60,7 @@ void multiply(const products::Rows& rows) {
                     }
                     Type::decode(at, weights < SUPER ? (int)(weights / 32) : 8, panels[p]);
                 }
-                multiply_panels<Type>(panels, columns + b * rows.n_columns + begin, sums, n);
+                multiply_panels<Type>(panels, columns + b * rows.n_columns + begin, sums, n, fetch);
             }
             const int64_t valid = rows.end - first < STEP ? rows.end - first : STEP;
             for (int i = 0; i < n; ++i)

@@ -3,13 +3,21 @@
 
 #pragma once
 
+#include "fetch.h"
 #include "types.h"
 
 namespace {
 
 #if defined(__AVX512VNNI__)
 
-constexpr int AT_ONCE = 4;  // rows that are multiplied at once: the column's values are loaded once for them
+constexpr int AT_ONCE = 4;  // rows that are multiplied at once
+
+typedef const uint8_t* RowsAt[AT_ONCE];  // where each row begins
+
+// Of each row, over all lanes; and of the minima, four lanes a row, which are subtracted.
+struct Sums {
+    __m512 rows[AT_ONCE], mins;
+};
 
 // 64 levels of four bits: the lower nibbles of 32 bytes, then the upper ones.
 inline __m512i both_nibbles(const uint8_t* bytes) {
@@ -35,36 +43,55 @@ inline __m512i dot(__m512i sum, __m512i levels, const int8_t* x) {
     return _mm512_dpbusd_epi32(sum, levels, _mm512_loadu_si512(x));
 }
 
-// sums + the products of a super-block of Q4_K or Q5_K, of which `levels` are decoded.
-inline __m512 join_with_mins(const uint8_t* block, const __m512i* levels, const SuperColumn& x, __m512 sums) {
-    uint32_t head[4];
-    memcpy(head, block, sizeof head);
-    const uint64_t scales_high = (head[3] & 0x0F0F0F0F) | (head[1] >> 2 & 0x30303030);
-    const uint64_t mins_high = (head[3] >> 4 & 0x0F0F0F0F) | (head[2] >> 2 & 0x30303030);
-    const __m512i scales = _mm512_cvtepu8_epi32(
-        _mm_cvtsi64_si128((int64_t)(scales_high << 32 | (head[1] & 0x3F3F3F3F))));
-    const __m128i mins = _mm_cvtepu8_epi16(_mm_cvtsi64_si128((int64_t)(mins_high << 32 | (head[2] & 0x3F3F3F3F))));
-    __m512i total = _mm512_setzero_si512();
-    for (int i = 0; i < 4; ++i)
-        total = _mm512_add_epi32(
-            total, _mm512_mullo_epi32(
-                       dot(_mm512_setzero_si512(), levels[i], x.x + 64 * i),
-                       _mm512_permutexvar_epi32(sub_blocks<32>(2 * i), scales)));
-    const __m128i min_sums = _mm_madd_epi16(mins, _mm_loadu_si128((const __m128i*)x.pair_sums));
-    const __m128 d = _mm_mul_ps(_mm_cvtph_ps(_mm_cvtsi32_si128((int)head[0])), _mm_set1_ps(x.d));
-    sums = _mm512_fmadd_ps(_mm512_broadcastss_ps(d), _mm512_cvtepi32_ps(total), sums);
-    return _mm512_fnmadd_ps(
-        _mm512_broadcastss_ps(_mm_movehdup_ps(d)), _mm512_zextps128_ps512(_mm_cvtepi32_ps(min_sums)), sums);
+// Four rows of Q4_K or Q5_K: sums of each, and those of the minima, four lanes a row. levels_of(row, i) are the levels
+// number 64 i and on.
+template <class LevelsOf>
+inline void join_with_mins(const RowsAt& at, int64_t offset, const SuperColumn& x, Sums& sums, LevelsOf levels_of) {
+    __m128i head[AT_ONCE];
+    for (int r = 0; r < AT_ONCE; ++r) head[r] = _mm_loadu_si128((const __m128i*)(at[r] + offset));
+    const __m128i low01 = _mm_unpacklo_epi32(head[0], head[1]), low23 = _mm_unpacklo_epi32(head[2], head[3]);
+    const __m128i high01 = _mm_unpackhi_epi32(head[0], head[1]), high23 = _mm_unpackhi_epi32(head[2], head[3]);
+    const __m128i halves = _mm_unpacklo_epi64(low01, low23), a = _mm_unpackhi_epi64(low01, low23);
+    const __m128i b = _mm_unpacklo_epi64(high01, high23), c = _mm_unpackhi_epi64(high01, high23);
+    const __m128i six = _mm_set1_epi32(0x3F3F3F3F), nibble = _mm_set1_epi32(LOW_NIBBLES);
+    const __m128i pair = _mm_set1_epi32(UPPER_PAIRS);
+    const __m128i scales_low = _mm_and_si128(a, six), mins_low = _mm_and_si128(b, six);
+    const __m128i scales_high = _mm_or_si128(_mm_and_si128(c, nibble), _mm_and_si128(_mm_srli_epi32(a, 2), pair));
+    const __m128i mins_high = _mm_or_si128(
+        _mm_and_si128(_mm_srli_epi32(c, 4), nibble), _mm_and_si128(_mm_srli_epi32(b, 2), pair));
+    const __m512i scales[2] = {_mm512_cvtepu8_epi32(_mm_unpacklo_epi32(scales_low, scales_high)),
+                               _mm512_cvtepu8_epi32(_mm_unpackhi_epi32(scales_low, scales_high))};
+    const __m256i mins = _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_unpacklo_epi32(mins_low, mins_high)), _mm_unpackhi_epi32(mins_low, mins_high), 1);
+    const __m512i x_sums = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)x.pair_sums));
+    const __m512i min_sums = _mm512_madd_epi16(_mm512_cvtepu8_epi16(mins), x_sums);
+    // d of each row, then dmin of each.
+    const __m128i in_order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    const __m512 d = _mm512_zextps256_ps512(
+        _mm256_mul_ps(_mm256_cvtph_ps(_mm_shuffle_epi8(halves, in_order)), _mm256_set1_ps(x.d)));
+    const __m512i quarters = _mm512_setr_epi32(4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
+    sums.mins = _mm512_fmadd_ps(_mm512_permutexvar_ps(quarters, d), _mm512_cvtepi32_ps(min_sums), sums.mins);
+#pragma GCC unroll 4
+    for (int r = 0; r < AT_ONCE; ++r) {
+        __m512i total = _mm512_setzero_si512();
+        for (int i = 0; i < 4; ++i) {
+            const __m512i scale = _mm512_permutexvar_epi32(sub_blocks<32>(2 * i + r % 2 * 8), scales[r / 2]);
+            total = _mm512_add_epi32(
+                total, _mm512_mullo_epi32(dot(_mm512_setzero_si512(), levels_of(r, i), x.x + 64 * i), scale));
+        }
+        sums.rows[r] = _mm512_fmadd_ps(
+            _mm512_permutexvar_ps(_mm512_set1_epi32(r), d), _mm512_cvtepi32_ps(total), sums.rows[r]);
+    }
 }
 
 struct VectorQ4_K {
     using Block = BlockQ4_K;
     using Column = SuperColumn;
 
-    static __m512 join(const uint8_t* block, const Column& x, __m512 sums) {
-        __m512i levels[4];
-        for (int i = 0; i < 4; ++i) levels[i] = both_nibbles(block + offsetof(Block, nibbles) + 32 * i);
-        return join_with_mins(block, levels, x, sums);
+    static void join(const RowsAt& at, int64_t offset, const Column& x, Sums& sums, int) {
+        join_with_mins(at, offset, x, sums, [&](int r, int i) {
+            return both_nibbles(at[r] + offset + offsetof(Block, nibbles) + 32 * i);
+        });
     }
 };
 
@@ -72,22 +99,26 @@ struct VectorQ5_K {
     using Block = BlockQ5_K;
     using Column = SuperColumn;
 
-    static __m512 join(const uint8_t* block, const Column& x, __m512 sums) {
-        const __m512i fifth = _mm512_broadcast_i64x4(
-            _mm256_loadu_si256((const __m256i*)(block + offsetof(Block, fifth_bits))));
-        __m512i levels[4];
-        for (int i = 0; i < 4; ++i) {
+    static void join(const RowsAt& at, int64_t offset, const Column& x, Sums& sums, int) {
+        join_with_mins(at, offset, x, sums, [&](int r, int i) {
+            const uint8_t* block = at[r] + offset;
+            const __m512i fifth = _mm512_broadcast_i64x4(
+                _mm256_loadu_si256((const __m256i*)(block + offsetof(Block, fifth_bits))));
             const __m512i bits = _mm512_and_si512(shifted_twice(fifth, 2 * i, 2 * i + 1), _mm512_set1_epi8(1));
-            levels[i] = _mm512_or_si512(
+            return _mm512_or_si512(
                 both_nibbles(block + offsetof(Block, nibbles) + 32 * i), _mm512_slli_epi16(bits, 4));
-        }
-        return join_with_mins(block, levels, x, sums);
+        });
     }
 };
 
 struct VectorQ6_K {
     using Block = BlockQ6_K;
     using Column = SuperColumn;
+
+    static void join(const RowsAt& at, int64_t offset, const Column& x, Sums& sums, int) {
+#pragma GCC unroll 4
+        for (int r = 0; r < AT_ONCE; ++r) sums.rows[r] = join(at[r] + offset, x, sums.rows[r]);
+    }
 
     static __m512 join(const uint8_t* block, const Column& x, __m512 sums) {
         const __m128i bytes = _mm_loadu_si128((const __m128i*)(block + offsetof(Block, scales)));
@@ -120,8 +151,13 @@ struct VectorQ8_0 {
     using Block = BlockQ8_0;
     using Column = FlatColumn;
 
-    // Blocks behind the end of the row are not there; the column is 0 there.
-    static __m512 join(const uint8_t* block, const Column& x, __m512 sums, int n = 8) {
+    static void join(const RowsAt& at, int64_t offset, const Column& x, Sums& sums, int n) {
+#pragma GCC unroll 4
+        for (int r = 0; r < AT_ONCE; ++r) sums.rows[r] = join(at[r] + offset, x, sums.rows[r], n);
+    }
+
+    // n blocks: those behind the end of the row are not there.
+    static __m512 join(const uint8_t* block, const Column& x, __m512 sums, int n) {
         const __m512i sign = _mm512_set1_epi8((char)0x80);
         for (int i = 0; i < n; i += 2) {
             const uint8_t *first = block + i * sizeof(Block), *second = first + (i + 1 < n ? sizeof(Block) : 0);
@@ -144,30 +180,29 @@ struct VectorQ8_0 {
 template <class Type>
 void multiply_vector(const products::Rows& rows) {
     using Block = typename Type::Block;
-    constexpr bool FLAT = sizeof(Block) < 64;
-    constexpr int64_t SUPER_BYTES = FLAT ? 8 * sizeof(Block) : sizeof(Block);
-    const int64_t supers = rows.row / SUPER, rest = rows.row % SUPER / 32;
+    constexpr int64_t SUPER_BYTES = sizeof(Block) < 64 ? 8 * sizeof(Block) : sizeof(Block);
+    const int64_t supers = rows.row / SUPER;
+    const int rest = (int)(rows.row % SUPER / 32);
     const auto* x = (const typename Type::Column*)rows.columns;
     for (int64_t first = rows.first; first < rows.end; first += AT_ONCE) {
-        const uint8_t* at[AT_ONCE];
-        __m512 sums[AT_ONCE];
+        RowsAt at;
+        Sums sums = {};
         for (int r = 0; r < AT_ONCE; ++r) {
             const int64_t row = first + r < rows.n_rows ? first + r : rows.n_rows - 1;
             at[r] = rows.weights + row * rows.row_bytes;
-            sums[r] = _mm512_setzero_ps();
         }
-        const int64_t ahead = first + AT_ONCE < rows.end ? first + AT_ONCE : rows.ahead;
-        const char* fetched = (const char*)rows.weights + ahead * rows.row_bytes;
-        if (ahead + AT_ONCE <= rows.n_rows)
-            for (int64_t i = 0; i < AT_ONCE * rows.row_bytes; i += 64) __builtin_prefetch(fetched + i, 0, 2);
-        for (int64_t b = 0; b < supers; ++b)
-#pragma GCC unroll 4
-            for (int r = 0; r < AT_ONCE; ++r) sums[r] = Type::join(at[r] + b * SUPER_BYTES, x[b], sums[r]);
-        float y[AT_ONCE];
+        const int64_t next = first + AT_ONCE < rows.end ? first + AT_ONCE : rows.ahead;
+        Fetch fetch = fetch_rows(rows, next, AT_ONCE, 0, 1);
+        for (int64_t b = 0; b < supers; ++b) {
+            fetch.some(AT_ONCE * SUPER_BYTES);
+            Type::join(at, b * SUPER_BYTES, x[b], sums, 8);
+        }
+        if (rest) Type::join(at, supers * SUPER_BYTES, x[supers], sums, rest);
+        float y[AT_ONCE], mins[16];
+        _mm512_storeu_ps(mins, sums.mins);
         for (int r = 0; r < AT_ONCE; ++r) {
-            if constexpr (FLAT)
-                if (rest) sums[r] = Type::join(at[r] + supers * SUPER_BYTES, x[supers], sums[r], (int)rest);
-            y[r] = _mm512_reduce_add_ps(sums[r]);
+            const float* four = mins + 4 * r;
+            y[r] = _mm512_reduce_add_ps(sums.rows[r]) - ((four[0] + four[1]) + (four[2] + four[3]));
         }
         const int64_t n = rows.end - first < AT_ONCE ? rows.end - first : AT_ONCE;
         memcpy(rows.y + first, y, n * sizeof *y);
