@@ -117,7 +117,10 @@ inline Ints look_up(const int8_t* table, Ints indices) {
 }
 
 // 16 bytes at `offset` of each row → four vectors with four of these bytes in each lane.
-inline void transpose(const RowPointers& rows, int64_t offset, Ints* out) {
+inline void transpose(const RowPointers& pointers, int64_t offset, Ints* out) {
+    // Pointers are read from memory again each time: gcc would keep them in vectors' registers, from where they come slower.
+    const uint8_t* const* rows = pointers;
+    asm("" : "+r"(rows));
 #if defined(__AVX512F__)
     __m512i a[4];
     for (int i = 0; i < 4; ++i) {
