@@ -18,7 +18,7 @@ import runtime_check.products
 from quantize.backends import BackendWarning
 from quantize.types import Type
 
-LIBRARY = "products.so"
+LIBRARY = "kernels/products.so"
 # Where ggml's own products of few columns are faster (docs/benchmarks.md); elsewhere 2.
 LEAST_COLUMNS: dict[tuple[str, str], int] = {}
 FIELDS = ("ne", "nb", "src", "data")  # of ggml_tensor, that the kernels read
