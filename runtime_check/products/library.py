@@ -19,7 +19,7 @@ from quantize.backends import BackendWarning
 from quantize.types import Type
 
 LIBRARY = "kernels/products.so"
-# Where ggml's own products of few columns are faster (docs/benchmarks.md); elsewhere 2.
+# Where ggml's products of few columns are faster than those of a kernel (docs/benchmarks.md).
 LEAST_COLUMNS: dict[tuple[str, str], int] = {}
 FIELDS = ("ne", "nb", "src", "data")  # of ggml_tensor, that the kernels read
 
@@ -82,7 +82,7 @@ def least_columns(ggml_type: Type, variant: str) -> float:
     found = kernel(ggml_type, variant)
     if found is None:
         return math.inf
-    return 1 if found.contents.multiply_vector else LEAST_COLUMNS.get((ggml_type.name, variant), 2)
+    return LEAST_COLUMNS.get((ggml_type.name, variant), 1 if found.contents.multiply_vector else 2)
 
 
 def new_product(ggml_type: Type, variant: str, address: int, n_rows: int, row: int) -> Product:

@@ -1,7 +1,10 @@
 """Products of the kernels are ggml's, but for the order of sums of floats."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +37,17 @@ def equal(type: Type, variant: str, n_rows: int, row: int, n: int, threads: int 
     rows, x = weights(type, n_rows, row), activations(n, row)
     ours, theirs = multiply(type, rows, x, variant, threads), multiply(type, rows, x)
     assert difference(ours, theirs) <= tolerance(type), (n_rows, row, n)
+
+
+@pytest.fixture
+def not_loaded() -> Iterator[None]:
+    """The library is loaded anew in the test, and after it."""
+    caches = (library._library, library.variants, library.kernel, library.least_columns)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
 
 
 def test_every_block_type_has_a_kernel_in_every_variant() -> None:
@@ -127,25 +141,12 @@ def test_columns_of_zeros_give_zeros(type: Type, variant: str) -> None:
     assert not multiply(type, weights(type), np.zeros((7, 3 * SUPER), np.float32), variant).any()
 
 
+@pytest.mark.usefixtures("not_loaded")
 def test_a_kernel_is_not_used_where_ggml_quantizes_activations_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     type, variant = CASES[0]
-    traits = library.ggml.ggml_get_type_traits_cpu
-
-    def others(number: int) -> object:
-        found = traits(number)
-        return type_with(found, 99) if number == type.ggml else found
-
-    def type_with(found: object, number: int) -> object:
-        class Traits:
-            class contents:  # noqa: N801
-                vec_dot_type = number
-
-        return Traits
-
-    library.kernel.cache_clear()
-    monkeypatch.setattr(library.ggml, "ggml_get_type_traits_cpu", others)
+    other = SimpleNamespace(contents=SimpleNamespace(vec_dot_type=99))
+    monkeypatch.setattr(library.ggml, "ggml_get_type_traits_cpu", lambda number: other)
     assert library.kernel(type, variant) is None
-    library.kernel.cache_clear()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -169,3 +170,26 @@ def test_activations_are_quantized_to_ggmls_bits(variant: str, data: st.DataObje
         columns, blocks = columns_of(TYPES[name], variant, x), ggml_blocks(of, x).reshape(3, 2, 8).swapaxes(0, 1)
         assert columns["x"].tobytes() == np.ascontiguousarray(blocks["x"]).tobytes()
         assert np.array_equal(columns["d"], blocks["d"].astype(np.float32), equal_nan=True)
+
+
+@pytest.mark.usefixtures("not_loaded")
+def test_without_a_library_nothing_is_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "LIBRARY", "kernels/absent.so")
+    assert library.variants() == ()
+    assert library.kernel(TYPES["q4_k"], "avx2") is None
+    assert library.least_columns(TYPES["q4_k"], "") == np.inf
+
+
+@pytest.mark.usefixtures("not_loaded")
+def test_a_library_for_other_tensors_than_ggmls_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "FIELDS", ("nb", "ne", "src", "data"))
+    with pytest.warns(library.ProductsWarning, match="install the ggml-python that mimo-convert requires"):
+        assert library.variants() == ()
+
+
+@pytest.mark.usefixtures("not_loaded")
+def test_a_library_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "damaged.so").write_bytes(b"no library")
+    monkeypatch.setattr(library, "LIBRARY", str(tmp_path / "damaged.so"))
+    with pytest.warns(library.ProductsWarning, match=r"damaged\.so.*ggml multiplies: install mimo-convert again"):
+        assert library.variants() == ()
