@@ -20,7 +20,7 @@ from quantize.types import Type
 
 LIBRARY = "kernels/products.so"
 # Where ggml's products of few columns are faster than those of a kernel (docs/benchmarks.md).
-LEAST_COLUMNS: dict[tuple[str, str], int] = {}
+LEAST_COLUMNS = {("q6_k", "avx2"): 3, ("q2_k", "avx2"): 3}
 FIELDS = ("ne", "nb", "src", "data")  # of ggml_tensor, that the kernels read
 
 

@@ -32,6 +32,8 @@ inline __m512i shifted_twice(__m512i twice, int low, int high) {
     return _mm512_srlv_epi16(twice, shifts);
 }
 
+constexpr int CHOOSE = 0xCA;  // bits of b where those of a are set, else of c
+
 // Lanes of 64 weights → their sub-blocks, of N weights each, from the sub-block number `first` on.
 template <int N>
 inline __m512i sub_blocks(int first) {
@@ -126,17 +128,19 @@ struct VectorQ6_K {
         const __m256i offsets = _mm256_madd_epi16(
             _mm256_cvtepi8_epi16(bytes), _mm256_loadu_si256((const __m256i*)x.sums));
         __m512i total = _mm512_zextsi256_si512(_mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(offsets, 5)));
-        const __m512i nibble = _mm512_set1_epi8(15), pair = _mm512_set1_epi8(3);
+        const __m512i nibble = _mm512_set1_epi8(15), pair = _mm512_set1_epi8(0x30);
+        const __m512i left = _mm512_inserti64x4(_mm512_set1_epi16(4), _mm256_set1_epi16(2), 1);
         for (int half = 0; half < 2; ++half) {
             const __m512i low = _mm512_loadu_si512(block + offsetof(Block, nibbles) + 64 * half);
             const __m512i pairs = _mm512_broadcast_i64x4(
                 _mm256_loadu_si256((const __m256i*)(block + offsetof(Block, pairs) + 32 * half)));
+            const __m512i raised = _mm512_sllv_epi16(pairs, left);
             for (int upper = 0; upper < 2; ++upper) {
-                const __m512i bits = _mm512_and_si512(shifted_twice(pairs, 4 * upper, 4 * upper + 2), pair);
-                const __m512i four = _mm512_and_si512(upper ? _mm512_srli_epi16(low, 4) : low, nibble);
+                const __m512i bits = _mm512_and_si512(upper ? shifted_twice(pairs, 0, 2) : raised, pair);
+                const __m512i four = upper ? _mm512_srli_epi16(low, 4) : low;
                 const int i = 2 * half + upper;
-                const __m512i sum = dot(
-                    _mm512_setzero_si512(), _mm512_or_si512(four, _mm512_slli_epi16(bits, 4)), x.x + 64 * i);
+                const __m512i levels = _mm512_ternarylogic_epi32(nibble, four, bits, CHOOSE);
+                const __m512i sum = dot(_mm512_setzero_si512(), levels, x.x + 64 * i);
                 const __m512i scale = _mm512_permutexvar_epi32(sub_blocks<16>(4 * i), scales);
                 total = _mm512_add_epi32(total, _mm512_mullo_epi32(sum, scale));
             }
