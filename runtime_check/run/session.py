@@ -51,7 +51,7 @@ class Session:
             own = self.backend.products.multiplies
             names = [name for name in repack.multiplied(loaded.model) if not own(types[name])]
             nbytes = sum(loaded.model.file.tensors[name].nbytes for name in names)
-            if not repack.worth_repacking(self.repack_choice, loaded.positions, nbytes):
+            if not names or not repack.worth_repacking(self.repack_choice, loaded.positions, nbytes):
                 continue
             with phase(f"{TIMINGS['repack_s']} {loaded.model.path.name}", nbytes):
                 self.repacked += loaded.weights.repack(names, self.backend.threads, loaded.model.hash)
