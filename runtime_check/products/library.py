@@ -20,7 +20,9 @@ from quantize.types import Type
 
 LIBRARY = "kernels/products.so"
 # Where ggml's products of few columns are faster than those of a kernel (docs/benchmarks.md).
-LEAST_COLUMNS = {("q6_k", "avx2"): 3, ("q2_k", "avx2"): 3}
+LEAST_COLUMNS = {
+    ("q6_k", "avx2"): 3, ("q2_k", "avx2"): 3, ("q4_1", "avx512_vnni"): 2, ("q5_1", "avx512_vnni"): 2
+}  # fmt: skip
 FIELDS = ("ne", "nb", "src", "data")  # of ggml_tensor, that the kernels read
 
 

@@ -14,9 +14,11 @@ constexpr int AT_ONCE = 4;  // rows that are multiplied at once
 
 typedef const uint8_t* RowsAt[AT_ONCE];  // where each row begins
 
-// Of each row, over all lanes; and of the minima, four lanes a row, which are subtracted.
+// Of each row, over all lanes; of the minima of super-blocks, four lanes a row, which are subtracted; and of those of
+// blocks of 32.
 struct Sums {
     __m512 rows[AT_ONCE], mins;
+    float added[AT_ONCE];
 };
 
 // 64 levels of four bits: the lower nibbles of 32 bytes, then the upper ones.
@@ -24,6 +26,24 @@ inline __m512i both_nibbles(const uint8_t* bytes) {
     const __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i*)bytes));
     const __m512i shifts = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
     return _mm512_and_si512(_mm512_srlv_epi16(twice, shifts), _mm512_set1_epi8(15));
+}
+
+// The lower nibbles of 16 bytes, then the upper ones; and those of 16 others behind them.
+inline __m512i spread_nibbles(const uint8_t* first, const uint8_t* second) {
+    const __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)first));
+    const __m256i high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)second));
+    const __m512i shifts = _mm512_setr_epi64(0, 0, 0x0004000400040004, 0x0004000400040004, 0, 0, 0x0004000400040004,
+                                             0x0004000400040004);
+    const __m512i all = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    return _mm512_and_si512(_mm512_srlv_epi16(all, shifts), _mm512_set1_epi8(15));
+}
+
+// NONLINEAR levels, shifted by 128, of indices.
+inline __m512i nonlinear(__m512i indices) { return (__m512i)store_signed(look_up(NONLINEAR, (Ints)indices)); }
+
+// `low` in the lower half, `high` in the upper.
+inline __m512 halves_of(float low, float high) {
+    return _mm512_insertf32x8(_mm512_set1_ps(low), _mm256_set1_ps(high), 1);
 }
 
 // The same bits of 32 bytes twice: those from `low` on in the lower half, from `high` on in the upper.
@@ -151,34 +171,115 @@ struct VectorQ6_K {
     }
 };
 
-struct VectorQ8_0 {
-    using Block = BlockQ8_0;
+struct VectorIQ4_XS {
+    using Block = BlockIQ4_XS;
+    using Column = SuperColumn;
+
+    static void join(const RowsAt& at, int64_t offset, const Column& x, Sums& sums, int) {
+        const __m128i x_sums = _mm_loadu_si128((const __m128i*)x.pair_sums);
+#pragma GCC unroll 4
+        for (int r = 0; r < AT_ONCE; ++r) {
+            const uint8_t* block = at[r] + offset;
+            uint32_t head[2];
+            memcpy(head, block, sizeof head);
+            const __m256i sub = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            const __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32((int)head[1]), _mm256_slli_epi32(sub, 2));
+            const __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32((int)(head[0] >> 16)), _mm256_slli_epi32(sub, 1));
+            const __m256i six = _mm256_or_si256(
+                _mm256_and_si256(low, _mm256_set1_epi32(15)),
+                _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
+            const __m256i scales = _mm256_sub_epi32(six, _mm256_set1_epi32(32));
+            const __m256i offsets = _mm256_slli_epi32(_mm256_mullo_epi32(scales, _mm256_cvtepi16_epi32(x_sums)), 7);
+            __m512i total = _mm512_zextsi256_si512(_mm256_sub_epi32(_mm256_setzero_si256(), offsets));
+            for (int i = 0; i < 4; ++i) {
+                const uint8_t* nibbles = block + offsetof(Block, nibbles) + 32 * i;
+                const __m512i levels = nonlinear(spread_nibbles(nibbles, nibbles + 16));
+                const __m512i scale = _mm512_permutexvar_epi32(sub_blocks<32>(2 * i), _mm512_castsi256_si512(scales));
+                const __m512i sum = dot(_mm512_setzero_si512(), levels, x.x + 64 * i);
+                total = _mm512_add_epi32(total, _mm512_mullo_epi32(sum, scale));
+            }
+            const float d = widen_half((uint16_t)head[0]) * x.d;
+            sums.rows[r] = _mm512_fmadd_ps(_mm512_set1_ps(d), _mm512_cvtepi32_ps(total), sums.rows[r]);
+        }
+    }
+};
+
+// Types with blocks of 32, two at a time: levels(first, second) are those of two blocks, unsigned.
+template <class Type, class Block_, int LEVEL_OFFSET, Mins MINS>
+struct VectorFlat {
+    using Block = Block_;
     using Column = FlatColumn;
 
-    static void join(const RowsAt& at, int64_t offset, const Column& x, Sums& sums, int n) {
-#pragma GCC unroll 4
-        for (int r = 0; r < AT_ONCE; ++r) sums.rows[r] = join(at[r] + offset, x, sums.rows[r], n);
-    }
-
     // n blocks: those behind the end of the row are not there.
-    static __m512 join(const uint8_t* block, const Column& x, __m512 sums, int n) {
-        const __m512i sign = _mm512_set1_epi8((char)0x80);
+    static void join(const RowsAt& at, int64_t offset, const Column& x, Sums& sums, int n) {
         for (int i = 0; i < n; i += 2) {
-            const uint8_t *first = block + i * sizeof(Block), *second = first + (i + 1 < n ? sizeof(Block) : 0);
-            const __m256i low = _mm256_loadu_si256((const __m256i*)(first + offsetof(Block, levels)));
-            const __m256i high = _mm256_loadu_si256((const __m256i*)(second + offsetof(Block, levels)));
-            const __m512i levels = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), sign);
-            const __m512i offset = _mm512_sub_epi32(_mm512_setzero_si512(), dot(_mm512_setzero_si512(), sign, x.x + 32 * i));
-            uint16_t halves[2];
-            memcpy(halves, first, sizeof *halves);
-            memcpy(halves + 1, second, sizeof *halves);
-            const __m256 d_low = _mm256_set1_ps(widen_half(halves[0]) * x.d[i]);
-            const __m256 d_high = _mm256_set1_ps(i + 1 < n ? widen_half(halves[1]) * x.d[i + 1] : 0);
-            const __m512 d = _mm512_insertf32x8(_mm512_castps256_ps512(d_low), d_high, 1);
-            sums = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(dot(offset, levels, x.x + 32 * i)), sums);
+            const bool both = i + 1 < n;
+            const __m512i none = _mm512_setzero_si512();
+            const __m512i start = MINS == OFFSET
+                                      ? _mm512_sub_epi32(none, dot(none, _mm512_set1_epi8((char)LEVEL_OFFSET), x.x + 32 * i))
+                                      : none;
+            const __m512 x_d = halves_of(x.d[i], both ? x.d[i + 1] : 0);
+#pragma GCC unroll 4
+            for (int r = 0; r < AT_ONCE; ++r) {
+                const uint8_t *first = at[r] + offset + i * sizeof(Block), *second = both ? first + sizeof(Block) : first;
+                uint16_t a[2], b[2];
+                memcpy(a, first, sizeof a);
+                memcpy(b, second, sizeof b);
+                const __m512 d = _mm512_mul_ps(halves_of(widen_half(a[0]), widen_half(b[0])), x_d);
+                const __m512i products = dot(start, Type::levels(first, second), x.x + 32 * i);
+                sums.rows[r] = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(products), sums.rows[r]);
+                if (MINS == OWN) {
+                    sums.added[r] += widen_half(a[1]) * x.s[i];
+                    if (both) sums.added[r] += widen_half(b[1]) * x.s[i + 1];
+                }
+            }
         }
-        return sums;
     }
+};
+
+struct VectorQ8_0 : VectorFlat<VectorQ8_0, BlockQ8_0, 128, OFFSET> {
+    static __m512i levels(const uint8_t* first, const uint8_t* second) {
+        const __m256i low = _mm256_loadu_si256((const __m256i*)(first + offsetof(Block, levels)));
+        const __m256i high = _mm256_loadu_si256((const __m256i*)(second + offsetof(Block, levels)));
+        return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8((char)0x80));
+    }
+};
+
+struct VectorQ4_0 : VectorFlat<VectorQ4_0, BlockQ4_0, 8, OFFSET> {
+    static __m512i levels(const uint8_t* first, const uint8_t* second) {
+        return spread_nibbles(first + offsetof(Block, nibbles), second + offsetof(Block, nibbles));
+    }
+};
+
+struct VectorQ4_1 : VectorFlat<VectorQ4_1, BlockQ4_1, 0, OWN> {
+    static __m512i levels(const uint8_t* first, const uint8_t* second) {
+        return spread_nibbles(first + offsetof(Block, nibbles), second + offsetof(Block, nibbles));
+    }
+};
+
+struct VectorIQ4_NL : VectorFlat<VectorIQ4_NL, BlockIQ4_NL, 128, OFFSET> {
+    static __m512i levels(const uint8_t* first, const uint8_t* second) {
+        return nonlinear(spread_nibbles(first + offsetof(Block, nibbles), second + offsetof(Block, nibbles)));
+    }
+};
+
+// Q5_0 and Q5_1: with the fifth bits of both blocks, a bit for each level.
+template <class Block>
+inline __m512i five_bits(const uint8_t* first, const uint8_t* second) {
+    uint32_t low, high;
+    memcpy(&low, first + offsetof(Block, fifth_bits), sizeof low);
+    memcpy(&high, second + offsetof(Block, fifth_bits), sizeof high);
+    const __m512i fifth = _mm512_maskz_mov_epi8((uint64_t)high << 32 | low, _mm512_set1_epi8(16));
+    return _mm512_or_si512(
+        fifth, spread_nibbles(first + offsetof(Block, nibbles), second + offsetof(Block, nibbles)));
+}
+
+struct VectorQ5_0 : VectorFlat<VectorQ5_0, BlockQ5_0, 16, OFFSET> {
+    static __m512i levels(const uint8_t* first, const uint8_t* second) { return five_bits<Block>(first, second); }
+};
+
+struct VectorQ5_1 : VectorFlat<VectorQ5_1, BlockQ5_1, 0, OWN> {
+    static __m512i levels(const uint8_t* first, const uint8_t* second) { return five_bits<Block>(first, second); }
 };
 
 template <class Type>
@@ -206,7 +307,7 @@ void multiply_vector(const products::Rows& rows) {
         _mm512_storeu_ps(mins, sums.mins);
         for (int r = 0; r < AT_ONCE; ++r) {
             const float* four = mins + 4 * r;
-            y[r] = _mm512_reduce_add_ps(sums.rows[r]) - ((four[0] + four[1]) + (four[2] + four[3]));
+            y[r] = _mm512_reduce_add_ps(sums.rows[r]) - ((four[0] + four[1]) + (four[2] + four[3])) + sums.added[r];
         }
         const int64_t n = rows.end - first < AT_ONCE ? rows.end - first : AT_ONCE;
         memcpy(rows.y + first, y, n * sizeof *y);
