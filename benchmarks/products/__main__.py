@@ -29,7 +29,7 @@ ROWS, ROW = 11008, 4096
 POSITIONS = (1, 2, 4, 16, 94, 512)
 OF_ALL_TYPES = (94,)  # of types beside those that are measured with all numbers of positions
 DETAILED = ("q4_k", "q6_k", "q8_0")
-ROUNDS = 9
+ROUNDS = 7
 BYTES = 100_000_000  # of weights in a graph of few positions: more than caches hold
 # One block of the model: (rows, row) of qkv, o, gate, up, down.
 BLOCK = ((6144, 4096), (4096, 4096), (11008, 4096), (11008, 4096), (4096, 11008))
