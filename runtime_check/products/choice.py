@@ -54,7 +54,7 @@ class Products:
     def _variant_for(self, ggml_type: Type, weights: Any, x: Any) -> str:
         """The variant that multiplies; empty: ggml does."""
         n_columns = ggml.ggml_nrows(x)
-        if not (self.variant and n_columns >= library.least_columns(ggml_type, self.variant)):
+        if not library.covers(ggml_type, self.variant, n_columns):
             return ""
         if not (_in_file(weights, ggml_type) and _in_rows(x)):
             return ""

@@ -6,7 +6,6 @@ multiplies.
 """
 
 import ctypes
-import math
 import warnings
 from functools import cache
 from pathlib import Path
@@ -19,9 +18,10 @@ from quantize.backends import BackendWarning
 from quantize.types import Type
 
 LIBRARY = "kernels/products.so"
-# Where ggml's products of few columns are faster than those of a kernel (docs/benchmarks.md).
-LEAST_COLUMNS = {
-    ("q6_k", "avx2"): 3, ("q2_k", "avx2"): 3, ("q4_1", "avx512_vnni"): 2, ("q5_1", "avx512_vnni"): 2
+# Numbers of columns of which ggml's products are faster than a kernel's (docs/benchmarks.md).
+FASTER_BY_GGML = {
+    ("q4_1", "avx512_vnni"): {1}, ("q5_1", "avx512_vnni"): {1}, ("q6_k", "avx512_vnni"): {2}, ("q6_k", "avx2"): {2},
+    ("q2_k", "avx2"): {2},
 }  # fmt: skip
 FIELDS = ("ne", "nb", "src", "data")  # of ggml_tensor, that the kernels read
 
@@ -79,12 +79,12 @@ def kernel(ggml_type: Type, variant: str) -> "ctypes._Pointer[Kernel] | None":
 
 
 @cache
-def least_columns(ggml_type: Type, variant: str) -> float:
-    """The least number of columns that the kernel multiplies no slower than ggml; infinite without a kernel."""
+def covers(ggml_type: Type, variant: str, n_columns: int) -> bool:
+    """Whether a variant multiplies with weights of `ggml_type` so many columns, no slower than ggml."""
     found = kernel(ggml_type, variant)
-    if found is None:
-        return math.inf
-    return LEAST_COLUMNS.get((ggml_type.name, variant), 1 if found.contents.multiply_vector else 2)
+    if found is None or n_columns in FASTER_BY_GGML.get((ggml_type.name, variant), ()):
+        return False
+    return n_columns > 1 or bool(found.contents.multiply_vector)
 
 
 def new_product(ggml_type: Type, variant: str, address: int, n_rows: int, row: int) -> Product:

@@ -42,7 +42,7 @@ def equal(type: Type, variant: str, n_rows: int, row: int, n: int, threads: int 
 @pytest.fixture
 def not_loaded() -> Iterator[None]:
     """The library is loaded anew in the test, and after it."""
-    caches = (library._library, library.variants, library.kernel, library.least_columns)
+    caches = (library._library, library.variants, library.kernel, library.covers)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -177,7 +177,7 @@ def test_without_a_library_nothing_is_covered(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(library, "LIBRARY", "kernels/absent.so")
     assert library.variants() == ()
     assert library.kernel(TYPES["q4_k"], "avx2") is None
-    assert library.least_columns(TYPES["q4_k"], "") == np.inf
+    assert not library.covers(TYPES["q4_k"], "", 94)
 
 
 @pytest.mark.usefixtures("not_loaded")
