@@ -68,6 +68,7 @@ class CheckOptions:
     language: str | None = None
     max_new_tokens: int | None = None
     repack: str = "auto"
+    products: str = "auto"
     dump: Path | None = None
 
     def __post_init__(self) -> None:
@@ -138,7 +139,14 @@ def run_file(
     for clip in clips:
         claims.reads("--audio", clip.path)
     keep = o.dump is not None
-    inputs = Inputs(clips, language=o.language, repack=o.repack, max_new_tokens=o.max_new_tokens, keep_stages=keep)
+    inputs = Inputs(
+        clips,
+        language=o.language,
+        repack=o.repack,
+        products=o.products,
+        max_new_tokens=o.max_new_tokens,
+        keep_stages=keep,
+    )
     if compared.stages:
         inputs = with_reference(o, compared.stages, files, checkpoints, (system, paths), inputs)
     inputs.check_clips()
@@ -169,7 +177,7 @@ def with_reference(
         other, paths = members(Path(source.value), files, given, REFERENCE_TOKENIZER)
 
         def open_other() -> System:
-            return open_system(other, paths, files, o.threads, o.repack, inputs.work)
+            return open_system(other, paths, files, inputs.compute(o.threads), inputs.work)
 
         return replace(inputs, reference=file_reference(open_other))
     system, hashes = run[0], [clip.sha256 for clip in inputs.clips]

@@ -75,6 +75,7 @@ class ConvertOptions:
     checked: bool = True
     reference: str | None = None
     repack: str = "auto"
+    products: str = "auto"
     destination: Destination | None = None
     stream: bool = False
     dry_run: bool = False
@@ -264,7 +265,7 @@ def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
     reference = find_reference(o.source, beside, hashes, opened.system, checkpoints=opened.every, members=members)
     models = {request.model.family.role: request.model for request in opened.requests}
     check_reference_model(opened.system, models, reference, o.source)
-    inputs = Inputs(clips, reference, repack=o.repack)
+    inputs = Inputs(clips, reference, repack=o.repack, products=o.products)
     inputs.check_clips()
     return inputs
 

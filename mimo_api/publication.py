@@ -57,6 +57,7 @@ class PublishOptions:
     reference: str | None = None
     report: Path | None = None
     repack: str = "auto"
+    products: str = "auto"
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -142,7 +143,7 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
     reference = find_reference(source, companions, hashes, systems[0][0], option="--reference-tokenizer")
     for system, members in systems:
         check_reference_model(system, models_of(members, files), reference, source)
-    inputs = Inputs(clips, reference, repack=o.repack)
+    inputs = Inputs(clips, reference, repack=o.repack, products=o.products)
     inputs.check_clips()
     results = Results("mimo-publish")
     for path in paths:

@@ -15,7 +15,7 @@ from runtime_check.audio.follow import PIECE_SECONDS, follow
 from runtime_check.audio.manifests import AudioFile, find_clips
 from runtime_check.choices import AUTO
 from runtime_check.run.members import open_system
-from runtime_check.run.system import AUTO_LANGUAGE, System, SystemType, Task, Work
+from runtime_check.run.system import AUTO_LANGUAGE, Compute, System, SystemType, Task, Work
 from runtime_check.run.transcribe import Piece, Transcript, longest_piece, transcribe_clip
 from runtime_check.run.validate import check_language, choose_language
 
@@ -38,6 +38,7 @@ class TranscribeOptions:
     language: str | None = None
     max_new_tokens: int | None = None
     repack: str = AUTO
+    products: str = AUTO
     follow_idle: float | None = None
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ def _transcripts(o: TranscribeOptions, claims: Claims) -> list[Transcript]:
         raise InputError("--follow", f"is for one audio file, found {len(o.audio)}", todo="start a command for each")
     clips = [] if o.follow_idle else find_clips(o.audio)
     work = Work(sum(clip.seconds for clip in clips), len(clips))
-    opened = open_system(system, paths, files, o.threads, o.repack, work)
+    opened = open_system(system, paths, files, Compute(o.threads, o.repack, o.products), work)
     if opened.text is None:
         what = f"is an {system.family.role.replace('_', ' ')}, which writes no words"
         raise InputError(o.file, what, todo="give the file that it belongs to")

@@ -17,6 +17,7 @@ from .check_options import (
     dtype_option,
     language_option,
     max_new_tokens_option,
+    products_option,
     repack_option,
     report_options,
     tokenizer_option,
@@ -113,13 +114,14 @@ main.add_command(transcribe)
 @click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
 @max_new_tokens_option
 @repack_option
+@products_option
 @threads_option
 @handle_errors
 def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
     dtype: str, against: Path | None, static: bool, checkpoint: str | None, audio: tuple[Path, ...], text: str | None,
     language: str | None, json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
-    max_new_tokens: int | None, repack: str, threads: int,
+    max_new_tokens: int | None, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
 
@@ -146,6 +148,7 @@ def check_file(
         language=language,
         max_new_tokens=max_new_tokens,
         repack=repack,
+        products=products,
         dump=dump,
     )
     sys.exit(exit_status([check(options, claims=current_claims()).passed]))

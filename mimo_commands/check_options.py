@@ -36,6 +36,13 @@ repack_option = click.option(
     show_default=True,
     help="Lay quantized weights out anew in memory for faster products; auto: where it repays the time it takes.",
 )
+products_option = click.option(
+    "--products",
+    type=click.Choice(choices.PRODUCTS),
+    default=choices.AUTO,
+    show_default=True,
+    help="What multiplies with quantized weights: own kernels, as far as they equal ggml, or ggml alone.",
+)
 dtype_option = click.option(
     "--reference-dtype",
     "dtype",

@@ -11,7 +11,7 @@ from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
 from quantize.types import TYPES
 
-from .check_options import audio_option, repack_option, report_options
+from .check_options import audio_option, products_option, repack_option, report_options
 from .console import (
     AUDIO_TOKENIZER,
     TYPE_NAME,
@@ -99,6 +99,7 @@ from .publish_options import check_has_destination, publish_options
 )
 @audio_option
 @repack_option
+@products_option
 @report_options
 @click.option("--publish", "publish_to", metavar="USER/REPO", help="Upload the files to the Hub, once they passed.")
 @publish_options
@@ -111,7 +112,7 @@ def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, asr_only: bool, quantizer: str,
     base_model: str | None, tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool,
-    reference: str | None, audio: Path, repack: str, json_file: Path | None, junit_file: Path | None,
+    reference: str | None, audio: Path, repack: str, products: str, json_file: Path | None, junit_file: Path | None,
     html_file: Path | None, publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
@@ -146,6 +147,7 @@ def main(
         checked=checked,
         reference=reference,
         repack=repack,
+        products=products,
         destination=destination,
         stream=stream,
         dry_run=dry_run,

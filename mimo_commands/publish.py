@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .check_options import audio_option, repack_option, report_options
+from .check_options import audio_option, products_option, repack_option, report_options
 from .console import AUDIO_TOKENIZER, handle_errors, results_option, threads_option
 from .paths import FOLDER, READS, SOURCE, current_claims
 from .publish_options import publish_options
@@ -40,6 +40,7 @@ from .publish_options import publish_options
 )
 @click.option("--base-model", metavar="OWNER/NAME", help="On the Hub, for the card of files that do not say theirs.")
 @repack_option
+@products_option
 @results_option
 @report_options
 @threads_option
@@ -52,8 +53,8 @@ from .publish_options import publish_options
 @handle_errors
 def main(
     folder: Path, repo: str, how: dict[str, Any], reference: str | None, reference_tokenizer: str | None, audio: Path,
-    report_file: Path | None, card_only: bool, base_model: str | None, repack: str, json_file: Path | None,
-    junit_file: Path | None, html_file: Path | None, threads: int, dry_run: bool,
+    report_file: Path | None, card_only: bool, base_model: str | None, repack: str, products: str,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, threads: int, dry_run: bool,
 ) -> None:  # fmt: skip
     """Check every GGUF file of the folder DIR, and publish them with a model card, checksums and the report.
 
@@ -75,6 +76,7 @@ def main(
         reference=reference,
         report=report_file,
         repack=repack,
+        products=products,
         dry_run=dry_run,
     )
     published = publish(options, claims=current_claims())

@@ -10,7 +10,7 @@ from mimo_convert.terminal import put
 from quantize.errors import InputError
 from runtime_check import choices
 
-from .check_options import language_option, max_new_tokens_option, repack_option, tokenizer_option
+from .check_options import language_option, max_new_tokens_option, products_option, repack_option, tokenizer_option
 from .console import AUDIO_TOKENIZER, handle_errors, threads_option
 from .paths import READS, WRITES, current_claims
 
@@ -57,11 +57,12 @@ class Seconds(click.ParamType[float]):
 @language_option
 @max_new_tokens_option
 @repack_option
+@products_option
 @threads_option
 @handle_errors
 def transcribe(
     file: Path, tokenizer: Path | None, audio: tuple[Path, ...], form: str, output: Path, follow: bool, idle: float,
-    language: str | None, max_new_tokens: int | None, repack: str, threads: int,
+    language: str | None, max_new_tokens: int | None, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Print what FILE.gguf hears in audio files.
 
@@ -82,6 +83,7 @@ def transcribe(
         language=language,
         max_new_tokens=max_new_tokens,
         repack=repack,
+        products=products,
         follow_idle=idle if follow else None,
     )
     transcripts = transcripts_of(options, claims=current_claims())

@@ -52,6 +52,7 @@ class Target:
     timeout: float
     threads: int
     repack: str
+    products: str
     tolerance: Mapping[str, float]
     gates: Gates
     compare_since: str
@@ -149,6 +150,7 @@ def _target(table: TargetTable, shared: Shared, folder: Path) -> Target:
         timeout=both["timeout"],
         threads=both["threads"],
         repack=both["repack"],
+        products=both["products"],
         tolerance=tolerance,
         gates=table.given(["gates"]).get("gates", {}),
         compare_since=str(table.compare_since),

@@ -151,7 +151,7 @@ def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Re
     system, members = members_of_target(target, paths, files)
     inputs = prepared(target, system)
     with if_wrong(FAILED):
-        opened = open_system(system, members, files, target.threads, inputs.repack, inputs.work)
+        opened = open_system(system, members, files, inputs.compute(target.threads), inputs.work)
         assert inputs.reference
         check_reference_model(system, models_of(members, files), inputs.reference, target.reference)
     for clip in inputs.clips:
@@ -182,7 +182,8 @@ def prepared(target: Target, system: SystemType) -> Inputs:
     companions = {AUDIO_TOKENIZER: target.reference_tokenizer or None}
     hashes = [clip.sha256 for clip in clips]
     reference = find_reference(target.reference, companions, hashes, system, option=REFERENCE_TOKENIZER)
-    inputs = Inputs(clips, reference, language=target.language or None, repack=target.repack)
+    language = target.language or None
+    inputs = Inputs(clips, reference, language=language, repack=target.repack, products=target.products)
     inputs.check_clips()
     return inputs
 

@@ -6,4 +6,4 @@ BACKENDS = (AUTO, GGML, SIMD)
 
 
 class BackendWarning(UserWarning):
-    """A type is quantized by ggml although a SIMD kernel was expected."""
+    """ggml does the work of a type although a kernel was expected."""

@@ -2,6 +2,8 @@
 
 AUTO, ON, OFF = "auto", "on", "off"
 REPACK = (AUTO, ON, OFF)
+OWN, GGML = "own", "ggml"
+PRODUCTS = (AUTO, OWN, GGML)
 REFERENCE_DTYPES = ("f32", "bf16")
 TRANSCRIPTS = ("text", "srt", "json", "tsv")  # formats
 COMPARED = ROWS, STAGES, BOTH = "rows", "stages", "both"  # what of a file is compared with a reference

@@ -27,7 +27,7 @@ from runtime_check.run.check import Checked, check
 from runtime_check.run.facts import file_facts
 from runtime_check.run.members import open_system
 from runtime_check.run.references.stored import load_reference as load_reference_of
-from runtime_check.run.system import NO_WORK, System, Task, Work
+from runtime_check.run.system import NO_WORK, Compute, System, Task, Work
 from runtime_check.static import lint as linting
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.compare import compare_tensors
@@ -87,11 +87,18 @@ def paths_of(lm: Path | None, tokenizer: Path) -> Mapping[str, Path]:
 
 
 def open_pair(
-    lm: Path | None, tokenizer: Path, threads: int | None = None, repack: str = "off", work: Work = NO_WORK
+    lm: Path | None,
+    tokenizer: Path,
+    threads: int | None = None,
+    repack: str = "off",
+    work: Work = NO_WORK,
+    products: str = AUTO,
 ) -> System:
     """A speech LM and an audio tokenizer, or an audio tokenizer alone, ready to run."""
     files, system = OpenFiles(families()), SYSTEM if lm else TOKENIZER_SYSTEM
-    return open_system(system, paths_of(lm, tokenizer), files, threads or default_threads(), repack, work)
+    return open_system(
+        system, paths_of(lm, tokenizer), files, Compute(threads or default_threads(), repack, products), work
+    )
 
 
 def check_pair(

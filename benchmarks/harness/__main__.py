@@ -19,7 +19,8 @@ from mimo_families.mimo_audio.system import MimoAudioSystem
 from runtime_check.audio.clips import Clip, read_clip
 from runtime_check.audio.jfk import JFK
 from runtime_check.audio.wave import resample
-from runtime_check.choices import OFF, ON
+from runtime_check.choices import GGML, OFF, ON
+from runtime_check.run.system import Compute
 from tests.opened import model_file, paths_of
 
 GROUPS, STEPS, ROUNDS = 97, 32, 5
@@ -30,7 +31,7 @@ def main(lm: Path, tokenizer: Path, report: Path) -> None:
     """Measure, and write what was found as JSON: phase → seconds, the middle one of all rounds."""
     clip, threads = read_clip(JFK), default_threads()
     files = {role: model_file(path) for role, path in paths_of(lm, tokenizer).items()}
-    mapped, repacked = (MimoAudioSystem(files, threads, choice) for choice in (OFF, ON))
+    mapped, repacked = (MimoAudioSystem(files, Compute(threads, choice, GGML)) for choice in (OFF, ON))
     prompt = first_groups(mapped, clip)
     session = repacked.session
     found: dict[str, Any] = {"repack_s": session.timings["repack_s"], "repacked_bytes": session.repacked}

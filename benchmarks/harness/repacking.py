@@ -25,6 +25,7 @@ from quantize.backends import AUTO
 from quantize.kernels import quantize_rows
 from quantize.rows import convert
 from quantize.types import BF16, TYPES, Type
+from runtime_check.choices import GGML
 from runtime_check.ggml.graph import Backend, Graph, Weights
 
 N_MATRICES, SIDE = 8, 4096  # more than a core's caches hold
@@ -57,7 +58,7 @@ def repack(file: GGUFFile, weights: Weights, sha256: FileHash | None = None) -> 
 
 def products(weights: Weights, n: int, times: int) -> Callable[[], object]:
     """The product of each matrix with `n` positions, so many times."""
-    g = Graph(Backend(1), weights)
+    g = Graph(Backend(1, GGML), weights)
     x = g.input("x", (n, SIDE))
     for i in range(N_MATRICES):
         g.output(f"y{i}", g.linear(x, f"matrix{i}"))

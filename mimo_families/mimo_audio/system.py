@@ -27,7 +27,7 @@ from runtime_check.run.activations import (
     Origin,
     Stages,
 )
-from runtime_check.run.system import NO_WORK, Bundled, Member, Runtime, System, SystemType, Task, Work
+from runtime_check.run.system import NO_WORK, Bundled, Compute, Member, Runtime, System, SystemType, Task, Work
 
 from . import REPO
 from .layout import FAMILY
@@ -49,7 +49,7 @@ class MimoAudioSystem:
 
     stages = STAGES
 
-    def __init__(self, files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> None:
+    def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:
         from mimo_families.mimo_tokenizer.harness import (
             AudioTokenizer,  # late: ggml is slow to load, and often not needed
         )
@@ -57,7 +57,7 @@ class MimoAudioSystem:
 
         from .harness import SpeechLM
 
-        self.session = Session(threads)
+        self.session = Session(compute)
         with self.session.timed("load_s"):
             self.tokenizer = AudioTokenizer(files[TOKENIZER], self.session.backend)
             self.lm = SpeechLM(files[ROLE], self.session.backend)
@@ -69,7 +69,6 @@ class MimoAudioSystem:
         positions = groups + (groups + tokens) * work.compared
         encoded = work.seconds * self.tokenizer.d.positions_per_second
         self.session.repack(
-            repack,
             [
                 Loaded(files[TOKENIZER], self.tokenizer.weights, encoded),
                 Loaded(files[ROLE], self.lm.weights, positions),
@@ -107,8 +106,9 @@ class MimoAudioSystem:
         origin = Origin(
             [str(model.path) for model in models], str(clip.path), clip.sha256, task.language, lm.text.sha256
         )
+        timings, memory = dict(session.timings), session.memory(models)
         transcript = self.transcript(ids.tolist())
-        return Activations(stages, transcript, origin, dict(session.timings), session.memory(models))
+        return Activations(stages, transcript, origin, timings, memory, session.products())
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
         """The speech LM's stages for the reference's codes, (frames, channels), and response.
@@ -161,9 +161,9 @@ def check_codebooks(lm: "SpeechLM", tokenizer: "AudioTokenizer") -> None:
         )  # fmt: skip
 
 
-def open_system(files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> System:
+def open_system(files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> System:
     """Open a speech LM file and an audio tokenizer file."""
-    return MimoAudioSystem(files, threads, repack, work)
+    return MimoAudioSystem(files, compute, work)
 
 
 SYSTEM = SystemType(

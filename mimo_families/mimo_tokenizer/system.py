@@ -8,7 +8,7 @@ from mimo_families.programs import BUILT_ON_LLAMA_CPP
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import resample
 from runtime_check.run.activations import Activations, Origin, Stages
-from runtime_check.run.system import NO_WORK, Bundled, Member, System, SystemType, Task, Work
+from runtime_check.run.system import NO_WORK, Bundled, Compute, Member, System, SystemType, Task, Work
 
 from . import REPO
 from .layout import DEFAULT_CODEBOOKS, FAMILY
@@ -24,17 +24,17 @@ class AudioTokenizerSystem:
     text = None
     context = None
 
-    def __init__(self, files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> None:
+    def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:
         from runtime_check.run.session import Loaded, Session  # late: ggml is slow to load, and often not needed
 
         from .harness import AudioTokenizer
 
-        self.session = Session(threads)
+        self.session = Session(compute)
         with self.session.timed("load_s"):
             self.tokenizer = AudioTokenizer(files[ROLE], self.session.backend)
         self.members: Sequence[Member] = [Member(ROLE, files[ROLE])]
         positions = work.seconds * self.tokenizer.d.positions_per_second
-        self.session.repack(repack, [Loaded(files[ROLE], self.tokenizer.weights, positions)])
+        self.session.repack([Loaded(files[ROLE], self.tokenizer.weights, positions)])
         self.session.loaded()
 
     def prompt_positions(self, seconds: float) -> int:
@@ -50,7 +50,8 @@ class AudioTokenizerSystem:
             stages = self.tokenizer.encode(wave, min(DEFAULT_CODEBOOKS, d.num_quantizers))
         model = self.tokenizer.model
         origin = Origin([str(model.path)], str(clip.path), clip.sha256, task.language)
-        return Activations(stages, "", origin, dict(self.session.timings), self.session.memory([model]))
+        timings, memory = dict(self.session.timings), self.session.memory([model])
+        return Activations(stages, "", origin, timings, memory, self.session.products())
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
         """There is no text model."""
@@ -65,9 +66,9 @@ class AudioTokenizerSystem:
         raise NotImplementedError
 
 
-def open_system(files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> System:
+def open_system(files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> System:
     """Open an audio tokenizer file."""
-    return AudioTokenizerSystem(files, threads, repack, work)
+    return AudioTokenizerSystem(files, compute, work)
 
 
 SYSTEM = SystemType(

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize.types import BY_GGML
+from runtime_check.products.choice import add_product
+from runtime_check.products.library import Product
 
 from .memory import Backend, State, TensorPtr, Weights, new_context, new_tensor, shape_of
 
@@ -49,6 +51,8 @@ class Graph:
         weakref.finalize(self, ggml.ggml_gallocr_free, self.allocator)
         self.inputs: dict[str, TensorPtr] = {}
         self.outputs: dict[str, TensorPtr] = {}
+        self.products: list[Product] = []  # that operations of the graph refer to
+        self.quantized: dict[tuple[int, int], TensorPtr] = {}  # activations, for own products
         self.planned = False
         self.work = 0  # weights' bytes × rows they are multiplied with
 
@@ -111,7 +115,11 @@ class Graph:
 
     def _multiply(self, weight: TensorPtr, x: TensorPtr, bias: str) -> TensorPtr:
         self.work += ggml.ggml_nbytes(weight) * ggml.ggml_nrows(x)
-        y = ggml.ggml_mul_mat(self.ctx, weight, x)
+        if product := self.backend.products.product_of(weight, x):
+            self.products.append(product)
+            y = add_product(self.ctx, product, x, self.quantized)
+        else:
+            y = ggml.ggml_mul_mat(self.ctx, weight, x)
         return ggml.ggml_add(self.ctx, y, self.weights[bias]) if bias in self.weights else y
 
     def rows(self, name: str, ids: TensorPtr) -> TensorPtr:

@@ -21,6 +21,8 @@ import numpy as np
 from mimo_convert.formats.gguf import GGUFFile
 from mimo_convert.listener import advance
 from mimo_convert.model.model_file import FileHash
+from runtime_check.choices import AUTO
+from runtime_check.products.choice import Products
 
 TensorPtr = Any  # ctypes pointer to a ggml_tensor
 HASHED_AT_ONCE = 1 << 24  # bytes that are hashed before their pages are unmapped, if nothing else needs them
@@ -79,10 +81,12 @@ def new_tensor(context: Any, ggml_type: int, shape: tuple[int, ...]) -> TensorPt
 
 
 class Backend:
-    """ggml's CPU backend. `held` counts the bytes of graphs and states, `peak` is its maximum."""
+    """ggml's CPU backend, and the choice of the code that multiplies (`products`: AUTO, OWN, GGML). `held` counts the
+    bytes of graphs and states, `peak` is its maximum."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, products: str = AUTO) -> None:
         self.handle, self.threads = ggml.ggml_backend_cpu_init(), threads
+        self.products = Products(products)
         self.held = self.peak = 0
         weakref.finalize(self, ggml.ggml_backend_free, self.handle)
 

@@ -45,7 +45,8 @@ def check_as_text(check: Check, *, with_files: bool = True) -> str:
         if check.words is not None:
             lines.append(wrapped("spoken      ", clip.text or ""))
             lines.append(f"word error rate {check.words.rate or 0:.1%}")
-    lines += [_timing_line(check.timings), ""]
+    lines.append(_timing_line(check.timings))
+    lines += [*([f"products of {check.multiplied_by}"] if check.products else []), ""]
     if check.passed is None:
         return "\n".join([*lines, "NOT COMPARED: no reference was given"])
     return "\n".join([*lines, *_pass_or_fail(check.passed, check.gates, "gates")])

@@ -45,13 +45,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class Activations:
-    """Activations by stage (docs/stages.md), and the transcript. `memory` is in bytes, `timings` in seconds."""
+    """Activations by stage (docs/stages.md), and the transcript. `memory` is in bytes, `timings` in seconds;
+    `products` are the types of weights that each code multiplied with."""
 
     stages: Stages
     transcript: str
     origin: Origin
     timings: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
+    products: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file atomically. Raises InputError if it cannot be written."""

@@ -77,6 +77,7 @@ def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task,
         words=None if clip.text is None or transcript is None else count_words(clip.text, transcript),
         timings=dict(run.timings),
         memory=run.memory,
+        products=run.products,
     )
 
 

@@ -14,7 +14,7 @@ from quantize.errors import InputError
 from quantize.quoting import quoted
 from quantize.types import TYPES, Type
 
-from .system import NO_WORK, System, SystemType, Work
+from .system import NO_WORK, Compute, System, SystemType, Work
 
 Paths = Mapping[str, Path]  # of the files of a system, by role
 
@@ -84,9 +84,7 @@ def bits_per_weight(path: Path, files: OpenFiles) -> float:
     return declared.bits_per_weight if declared else 0.0
 
 
-def open_system(
-    system: SystemType, paths: Paths, files: OpenFiles, threads: int, repack: str, work: Work = NO_WORK
-) -> System:
+def open_system(system: SystemType, paths: Paths, files: OpenFiles, compute: Compute, work: Work = NO_WORK) -> System:
     """Map the files of a system, ready to run. Raises InputError for a file of another role, or one that could not be
     run."""
     for family in system.families:
@@ -98,4 +96,4 @@ def open_system(
                 expected=f"{family.architecture!r}",
                 todo="give the other file",
             )
-    return system.open({role: files.model(path) for role, path in paths.items()}, threads, repack, work)
+    return system.open({role: files.model(path) for role, path in paths.items()}, compute, work)

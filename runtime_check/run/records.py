@@ -127,7 +127,7 @@ class Steps:
 @dataclass(frozen=True)
 class Check:
     """The files of a system run on a clip. `passed` is None without a reference; `words` is None without a reference
-    text."""
+    text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels."""
 
     passed: bool | None
     files: tuple[FileFacts, ...]
@@ -142,11 +142,17 @@ class Check:
     words: WordErrors | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
+    products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def main(self) -> FileFacts:
         """The main file of the system."""
         return self.files[0]
+
+    @property
+    def multiplied_by(self) -> str:
+        """Which code multiplied with which types, such as `q4_k by avx512_vnni, f32 by ggml`."""
+        return ", ".join(f"{' '.join(types)} by {code}" for code, types in self.products.items())
 
     def file_of(self, role: str) -> FileFacts | None:
         """The file of a role; None if the system has none."""

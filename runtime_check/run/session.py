@@ -8,8 +8,11 @@ from typing import NamedTuple
 from mimo_convert.listener import phase
 from mimo_convert.model.model_file import ModelFile
 from mimo_convert.numbers_text import TIMINGS
+from runtime_check.choices import AUTO, GGML, ON
 from runtime_check.ggml import repack
 from runtime_check.ggml.graph import Backend, Weights
+
+from .system import Compute
 
 
 class Loaded(NamedTuple):
@@ -23,8 +26,10 @@ class Loaded(NamedTuple):
 class Session:
     """The runs of one system. `timings` are those of the current run, and of loading."""
 
-    def __init__(self, threads: int) -> None:
-        self.backend = Backend(threads)
+    def __init__(self, compute: Compute) -> None:
+        self.repack_choice = compute.repack
+        repacked = compute.repack == ON and compute.products == AUTO  # repacked weights are ggml's to multiply
+        self.backend = Backend(compute.threads, GGML if repacked else compute.products)
         self.timings: dict[str, float] = {}
         self.repacked = 0
         self._loaded: dict[str, float] = {}
@@ -37,14 +42,16 @@ class Session:
             yield
         self.timings[timing] = time.perf_counter() - start
 
-    def repack(self, choice: str, models: Iterable[Loaded]) -> None:
-        """Repack the weights of models for which it pays off; a file that is repacked is hashed in the same reading, if
-        its hash is wanted and not known."""
+    def repack(self, models: Iterable[Loaded]) -> None:
+        """Repack the weights of models for which it pays off, but those that own kernels multiply; a file that is
+        repacked is hashed in the same reading, if its hash is wanted and not known."""
         begin = time.perf_counter()
         for loaded in models:
-            names = repack.multiplied(loaded.model)
+            types = {name: tensor.ggml_type for name, tensor in loaded.model.file.tensors.items()}
+            own = self.backend.products.multiplies
+            names = [name for name in repack.multiplied(loaded.model) if not own(types[name])]
             nbytes = sum(loaded.model.file.tensors[name].nbytes for name in names)
-            if not repack.worth_repacking(choice, loaded.positions, nbytes):
+            if not names or not repack.worth_repacking(self.repack_choice, loaded.positions, nbytes):
                 continue
             with phase(f"{TIMINGS['repack_s']} {loaded.model.path.name}", nbytes):
                 self.repacked += loaded.weights.repack(names, self.backend.threads, loaded.model.hash)
@@ -64,6 +71,10 @@ class Session:
         """Record the time per token of incremental decoding, without the first token, which comes with the prefill."""
         if n_tokens > 1:
             self.timings["ms_per_token"] = seconds * 1000 / (n_tokens - 1)
+
+    def products(self) -> dict[str, tuple[str, ...]]:
+        """The code of products, GGML or a variant of the own kernels → the types that it has multiplied with so far."""
+        return {code: tuple(sorted(types)) for code, types in sorted(self.backend.products.used.items())}
 
     def memory(self, models: Iterable[ModelFile]) -> dict[str, int]:
         """Bytes of mapped files, repacked weights, and the maximum of graphs and states in the run."""

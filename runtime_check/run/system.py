@@ -11,6 +11,7 @@ from mimo_convert.model.family import Family
 from mimo_convert.model.model_file import ModelFile
 from quantize.types import Type
 from runtime_check.audio.clips import Clip
+from runtime_check.choices import AUTO
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .activations import Activations, Stages
@@ -30,6 +31,15 @@ class Task(NamedTuple):
     def longest(self, clip: Clip) -> int:
         """The maximum number of response tokens for `clip`."""
         return self.max_new_tokens or clip.longest_response
+
+
+class Compute(NamedTuple):
+    """How a system computes: its threads, whether weights are repacked, and the code that multiplies (choices.REPACK,
+    choices.PRODUCTS)."""
+
+    threads: int
+    repack: str = AUTO
+    products: str = AUTO
 
 
 class Work(NamedTuple):
@@ -134,7 +144,7 @@ def no_problems(stages: Stages) -> Iterator[tuple[str, str]]:
 class SystemType:
     """The type of a system, which a family registers: its main family and `companions`.
 
-    `open(files, threads, repack, work)` opens files by role; `reference` is the module whose `run(checkpoints, clip,
+    `open(files, compute, work)` opens files by role; `reference` is the module whose `run(checkpoints, clip,
     task, response, dtype)` computes the same stages in PyTorch, imported on demand. `languages` are those of the
     prompt; `published` the Hub ids of the published checkpoints by role; `bundled` the models bundled with the package.
     `reference_problems(stages)` yields contradictions in a stored reference as (found, expected); `sizes` tell one of

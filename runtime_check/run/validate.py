@@ -17,7 +17,7 @@ from .length import check_length
 from .members import Paths, open_system
 from .records import FileFacts
 from .references.sources import Reference
-from .system import AUTO_LANGUAGE, System, SystemType, Task, Work
+from .system import AUTO_LANGUAGE, Compute, System, SystemType, Task, Work
 
 JFK_LANGUAGE = "english"
 
@@ -30,6 +30,7 @@ class Inputs:
     reference: Reference | None = None
     language: str | None = None
     repack: str = AUTO
+    products: str = AUTO
     max_new_tokens: int | None = None
     keep_stages: bool = False
     references: dict[str, Activations] = field(default_factory=dict)  # that are known already, by the clip's hash
@@ -38,6 +39,10 @@ class Inputs:
     def work(self) -> Work:
         """The expected work of each system."""
         return Work(sum(clip.seconds for clip in self.clips), len(self.clips), self.reference is not None)
+
+    def compute(self, threads: int) -> Compute:
+        """How each system computes."""
+        return Compute(threads, self.repack, self.products)
 
     def check_clips(self) -> None:
         """Raise InputError for a clip that is not the stored reference's."""
@@ -68,7 +73,7 @@ def open_ready(system: SystemType, paths: Paths, files: OpenFiles, inputs: Input
     """
     for path in paths.values():
         files.hash_of(path).wanted = True
-    opened = open_system(system, paths, files, threads, inputs.repack, inputs.work)
+    opened = open_system(system, paths, files, inputs.compute(threads), inputs.work)
     for clip in inputs.clips:
         check_length(opened, clip.path, clip.seconds)
     return Ready(opened, [file_facts(member.role, member.model, files) for member in opened.members])

@@ -30,7 +30,7 @@ def test_a_target_has_what_it_needs_by_itself(tmp_path: Path) -> None:
     assert target == Target(
         name="asr", file=f"{tmp_path}/lm.gguf", tokenizer=f"{tmp_path}/tok.gguf", repo="", revision="main",
         reference=f"{tmp_path}/jfk.safetensors", reference_tokenizer="", audio=[str(JFK)],
-        language="", timeout=2700, threads=default_threads(), repack="off",
+        language="", timeout=2700, threads=default_threads(), repack="off", products="auto",
         tolerance={name: metric.tolerance for name, metric in METRICS.items()}, gates={}, compare_since="",
     )  # fmt: skip
     config = read_config(tmp_path / "nightly.toml")
@@ -42,15 +42,15 @@ def test_a_target_has_what_it_needs_by_itself(tmp_path: Path) -> None:
 def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     shared = 'history = "h/all.db"\ntimeout = "1.5 h"\nthreads = 3\n[tolerance]\ncos_mean = 0.01\nkl_mean = 1\n'
-    own = 'timeout = "90 s"\nrepack = "on"\naudio = ["a.wav", "/b.jsonl"]\nlanguage = "chinese"\n'
+    own = 'timeout = "90 s"\nrepack = "on"\nproducts = "ggml"\naudio = ["a.wav", "/b.jsonl"]\nlanguage = "chinese"\n'
     hub = '[[target]]\nname = "hub"\nrepo = "some/repo"\nrevision = "v1"\nfile = "lm.gguf"\ncheckpoint = "checkpoint"\n'
     more = 'checkpoint_tokenizer = "some/tokenizer"\ncompare_since = 2026-11-21T04:00:00+01:00\n'
     tables = "[target.tolerance]\ncos_mean = 0\n[target.gates]\nlayer_35 = { cos_mean = 0.95, rel_rmse = 0.1 }\n"
     one, two = read(tmp_path, f"{shared}{TARGET}{REFERENCE}{own}{hub}{more}{tables}")
-    assert (one.timeout, one.threads, one.repack, one.language) == (90, 3, "on", "chinese")
+    assert (one.timeout, one.threads, one.repack, one.products, one.language) == (90, 3, "on", "ggml", "chinese")
     assert one.audio == [f"{tmp_path}/a.wav", "/b.jsonl"]
     assert (one.tolerance["cos_mean"], one.tolerance["kl_mean"]) == (0.01, 1)
-    assert (two.timeout, two.threads, two.repack) == (5400, 3, "off")
+    assert (two.timeout, two.threads, two.repack, two.products) == (5400, 3, "off", "auto")
     assert (two.repo, two.revision, two.file, two.tokenizer) == ("some/repo", "v1", "lm.gguf", "")
     assert (two.reference, two.reference_tokenizer) == (f"{tmp_path}/checkpoint", "some/tokenizer")
     assert (two.tolerance["cos_mean"], two.tolerance["kl_mean"]) == (0, 1)
@@ -237,7 +237,8 @@ TOML = st.recursive(
     max_leaves=5,
 )  # fmt: skip
 KEYS = ["name", "file", "tokenizer", "repo", "revision", "reference", "reference_tokenizer", "checkpoint", "audio",
-        "language", "timeout", "threads", "repack", "tolerance", "gates", "compare_since"]  # fmt: skip
+        "language", "timeout", "threads", "repack", "products", "tolerance", "gates",
+        "compare_since"]  # fmt: skip
 
 
 @given(

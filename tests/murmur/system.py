@@ -17,7 +17,7 @@ from runtime_check.run.activations import (
     Origin,
     Stages,
 )
-from runtime_check.run.system import NO_WORK, Member, System, SystemType, Task, Work
+from runtime_check.run.system import NO_WORK, Compute, Member, System, SystemType, Task, Work
 
 from .front_end import HOP, LANGUAGES, RATE, frames_of, tokens_of
 from .layout import FAMILY
@@ -34,18 +34,18 @@ class MurmurSystem:
 
     stages = STAGES
 
-    def __init__(self, files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> None:
+    def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:
         from runtime_check.run.session import Loaded, Session  # late: ggml is slow to load, and often not needed
 
         from .harness import Recogniser
 
-        self.session = Session(threads)
+        self.session = Session(compute)
         with self.session.timed("load_s"):
             self.model = Recogniser(files[ROLE], self.session.backend)
         self.d, self.text, self.context = self.model.d, self.model.text, self.model.d.context
         self.members: Sequence[Member] = [Member(ROLE, files[ROLE])]
         positions = work.seconds * self._frames_per_second * (1 + work.compared)
-        self.session.repack(repack, [Loaded(files[ROLE], self.model.weights, positions)])
+        self.session.repack([Loaded(files[ROLE], self.model.weights, positions)])
         self.session.loaded()
 
     @property
@@ -74,7 +74,7 @@ class MurmurSystem:
         models = [member.model for member in self.members]
         origin = Origin([str(models[0].path)], str(clip.path), clip.sha256, task.language, self.text.sha256)
         timings, memory = dict(self.session.timings), self.session.memory(models)
-        return Activations(stages, self.transcript(ids.tolist()), origin, timings, memory)
+        return Activations(stages, self.transcript(ids.tolist()), origin, timings, memory, self.session.products())
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
         from runtime_check.ggml.decoder import HIDDEN, LOGITS, Decoder, incremental_logits
@@ -112,9 +112,9 @@ def of_prompt(out: Stages, n: int) -> Stages:
     return {name: x[:n] for name, x in out.items() if name not in ("hidden", "logits")}
 
 
-def open_system(files: Mapping[str, ModelFile], threads: int, repack: str, work: Work = NO_WORK) -> System:
+def open_system(files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> System:
     """A `murmur` file, ready to run."""
-    return MurmurSystem(files, threads, repack, work)
+    return MurmurSystem(files, compute, work)
 
 
 SYSTEM = SystemType(

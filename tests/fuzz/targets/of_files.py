@@ -98,9 +98,9 @@ def gguf_run(e: Edits, s: Seeds) -> Case:
         files["r.safetensors"] = s.path("reference.safetensors")
         options += ["--reference", "r.safetensors"]
     options += e.choice_of(
-        [[], ["--repack", "on"], ["--language", "chinese"]]
+        [[], ["--repack", "on"], ["--products", "ggml"], ["--language", "chinese"]]
         if "--reference" not in options
-        else [[], ["--repack", "on"]]
+        else [[], ["--repack", "on"], ["--products", "ggml"]]
     )
     outputs = complete.REPORTS if e.choose.random() < 0.3 else {}
     options += complete.REPORT_OPTIONS if outputs else []

@@ -134,7 +134,7 @@ def worker(e: Edits, s: Seeds) -> Case:
     target = Target(
         name="t", file=FOUND[0], tokenizer=FOUND[1], repo=REPO, revision="main", reference=reference,
         reference_tokenizer="", audio=[str(s.path("clip.wav"))], language="", timeout=60, threads=1, repack="off",
-        tolerance=dict.fromkeys(METRICS, 1.0), gates={}, compare_since="",
+        products="auto", tolerance=dict.fromkeys(METRICS, 1.0), gates={}, compare_since="",
     )  # fmt: skip
     job = {"target": asdict(target), "cache": "cache", "folder": "."}
     outputs = {"t.found": complete.json_object, "t.json": complete.json_object, "t.html": complete.page}

@@ -14,7 +14,7 @@ from mimo_commands.check import main as mimo_check
 from quantize.types import TYPES
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.jfk import JFK_TEXT
-from runtime_check.choices import AUTO, OFF, ON
+from runtime_check.choices import AUTO, GGML, OFF, ON
 from runtime_check.ggml import memory
 from runtime_check.ggml.graph import Backend, Graph, Weights
 from runtime_check.ggml.repack import (
@@ -24,6 +24,7 @@ from runtime_check.ggml.repack import (
     multiplied,
     worth_repacking,
 )
+from runtime_check.products.library import variants
 from runtime_check.pytorch import layers
 from runtime_check.run.compare.measures import cosines
 from runtime_check.run.system import Task, Work
@@ -39,7 +40,9 @@ def test_repacked_weights_give_the_same_stages(converted: Converter, jfk: Clip, 
     paths = converted(outtype)
     task = Task(language="english", max_new_tokens=4)
     clip = replace(jfk, wave=jfk.wave[: 3 * jfk.rate])
-    mapped, repacked = (open_pair(*paths, repack=choice).run(clip, task, keep_stages=True) for choice in (OFF, ON))
+    mapped, repacked = (
+        open_pair(*paths, repack=choice, products=GGML).run(clip, task, keep_stages=True) for choice in (OFF, ON)
+    )
     assert mapped.memory["repacked"] == 0
     assert (repacked.memory["repacked"] > 0) or outtype not in REPACKED
     assert list(mapped.stages) == list(repacked.stages)
@@ -75,19 +78,27 @@ def test_repacking_is_chosen_where_the_work_ahead_repays_it(converted: Converter
     assert not worth_repacking(OFF, 1e9, 1)
     lm, tokenizer = converted("q4_k")
     pairs = [
-        open_pair(lm, tokenizer, repack=AUTO, work=work) for work in (Work(0.5), Work(3), Work(60, 4, compared=True))
+        open_pair(lm, tokenizer, repack=AUTO, work=work, products=GGML)
+        for work in (Work(0.5), Work(3), Work(60, 4, compared=True))
     ]
     repacked = [pair.run(jfk, Task(max_new_tokens=1)).memory["repacked"] for pair in pairs]
     assert repacked[0] == 0 < repacked[1] < repacked[2]  # none, the audio tokenizer, both
 
 
-@pytest.mark.parametrize("choice", ["on", "off", "auto"])
-def test_the_command_line_repacks_as_asked(tmp_path: Path, converted: Converter, choice: str) -> None:
+@pytest.mark.parametrize(
+    ("choice", "products", "repacked"),
+    [("on", "ggml", True), ("off", "ggml", False), ("auto", "ggml", True), ("on", "auto", True)]
+    + [("auto", "auto", False), ("on", "own", False)] * bool(variants()),
+)
+def test_the_command_line_repacks_as_asked(
+    tmp_path: Path, converted: Converter, choice: str, products: str, repacked: bool
+) -> None:
+    """Weights that own kernels multiply are not repacked; where repacking is asked for, ggml multiplies by default."""
     lm, tokenizer = converted("q4_k")
-    arguments = [lm, "--tokenizer", tokenizer, "--repack", choice, "--json", tmp_path / "r.json", "--max-new-tokens", 4]
-    result = CliRunner().invoke(mimo_check, list(map(str, arguments)))
+    arguments = [lm, "--tokenizer", tokenizer, "--repack", choice, "--products", products, "--max-new-tokens", 4]
+    result = CliRunner().invoke(mimo_check, [*map(str, arguments), "--json", str(tmp_path / "r.json")])
     assert result.exit_code == 0, result.output
-    assert ("repack " in result.stdout) == (choice != "off")
+    assert ("repack " in result.stdout) == repacked
     assert result.stderr == "", "ggml does not tell of every tensor"
 
 

@@ -1,0 +1,1 @@
+"""Products of the own kernels beside those of ggml."""

@@ -1,0 +1,119 @@
+"""Choose the code that multiplies: the own kernels where they are equal to ggml on the very weights, else ggml."""
+
+import ctypes
+import warnings
+from typing import Any
+
+import ggml
+import numpy as np
+
+from quantize.errors import InputError
+from quantize.types import BY_GGML, Type
+from runtime_check.choices import AUTO, GGML, OWN
+
+from . import library
+from .comparison import OneProduct, difference, multiply, quantize
+
+# Sums of floats in another order differ by a few times 2⁻²⁴ of the result's norm, by more the longer the row, and where
+# the products of levels and of minima nearly cancel: there it is ggml's sums that are the less exact ones.
+TOLERANCE, TOLERANCES = 1e-6, {"q4_1": 4e-6, "q5_1": 4e-6}
+SAMPLE_ROWS, SAMPLE_COLUMNS = 75, (1, 9)  # neither is a multiple of what is multiplied at once
+VECTOR, MATRIX = "a single column", "several columns"
+
+
+class Products:
+    """The products of one system. `choice` is AUTO, OWN or GGML; the types that each code multiplied are collected.
+
+    OWN raises InputError where there are no kernels, or where one of them is not equal to ggml; AUTO warns of the
+    latter (ProductsWarning), and ggml multiplies. Types without a kernel are multiplied by ggml in any case.
+    """
+
+    def __init__(self, choice: str) -> None:
+        if choice == OWN and not library.variants():
+            what = "there are no kernels for this processor or platform"
+            raise InputError("--products own", what, expected=f"{AUTO} or {GGML}")
+        self.choice = choice
+        self.variant = "" if choice == GGML else next(iter(library.variants()), "")
+        self.used: dict[str, set[str]] = {}
+        self._problems: dict[tuple[Type, str], str] = {}
+
+    def multiplies(self, ggml_type: Type) -> bool:
+        """Whether several columns are multiplied with weights of `ggml_type` by a kernel, if it is equal to ggml."""
+        return library.kernel(ggml_type, self.variant) is not None
+
+    def product_of(self, weights: Any, x: Any) -> library.Product | None:
+        """The product of a weight, a ggml tensor (n_rows, row), and activations (…, row); None if ggml computes it."""
+        ggml_type = BY_GGML[weights.contents.type]
+        variant = self._variant_for(ggml_type, weights, x)
+        self.used.setdefault(variant or GGML, set()).add(ggml_type.name)
+        if not variant:
+            return None
+        row, n_rows = weights.contents.ne[:2]
+        return library.new_product(ggml_type, variant, weights.contents.data, n_rows, row)
+
+    def _variant_for(self, ggml_type: Type, weights: Any, x: Any) -> str:
+        """The variant that multiplies; empty: ggml does."""
+        n_columns = ggml.ggml_nrows(x)
+        if not library.covers(ggml_type, self.variant, n_columns):
+            return ""
+        if not (_in_file(weights, ggml_type) and _in_rows(x)):
+            return ""
+        kind = VECTOR if n_columns == 1 else MATRIX
+        if (ggml_type, kind) not in self._problems:
+            self._problems[ggml_type, kind] = problem = self._problem(ggml_type, weights, kind)
+            if problem and self.choice == OWN:
+                raise InputError("--products own", problem, expected=f"{AUTO} or {GGML}", todo="please report this")
+            if problem:
+                warnings.warn(f"{problem}; ggml is used: please report this", library.ProductsWarning, stacklevel=2)
+        return "" if self._problems[ggml_type, kind] else self.variant
+
+    def _problem(self, ggml_type: Type, weights: Any, kind: str) -> str:
+        """Compare the kernel with ggml on the first rows of `weights`: a message if they differ, else empty."""
+        row, n_rows = weights.contents.ne[:2]
+        address, n = weights.contents.data, SAMPLE_COLUMNS[kind == MATRIX]
+        found = sample_difference(ggml_type, address, min(n_rows, SAMPLE_ROWS), row, n, self.variant)
+        if found <= tolerance(ggml_type):  # NaN is not
+            return ""
+        return (
+            f"the {self.variant} kernel of {ggml_type.name} for {kind} differs from ggml by {found:.2g} of the "
+            f"result's norm, expected at most {tolerance(ggml_type):g}"
+        )
+
+
+def tolerance(ggml_type: Type) -> float:
+    """The largest difference from ggml, relative to the result's norm, of a kernel that is sound."""
+    return TOLERANCES.get(ggml_type.name, TOLERANCE)
+
+
+def sample_difference(ggml_type: Type, address: int, n_rows: int, row: int, n: int, variant: str) -> float:
+    """The difference of the variant's products from ggml's, relative to the norm, of the (n_rows, row) weights at
+    `address` and n columns of Gaussian activations."""
+    x = np.random.default_rng(0).standard_normal((n, row), np.float32)
+    ours, theirs = (OneProduct(ggml_type, address, n_rows, row, n, code)(x) for code in (variant, ""))
+    return difference(ours, theirs)
+
+
+def add_product(context: Any, product: library.Product, x: Any, quantized: dict[tuple[int, int], Any]) -> Any:
+    """The nodes of a product with x (…, row) → (…, n_rows). Activations that were `quantized` for another product of
+    the same kind are shared."""
+    key = ctypes.addressof(x.contents), product.kernel.contents.activations
+    if key not in quantized:
+        quantized[key] = quantize(context, product, x)
+    return multiply(context, product, quantized[key], x)
+
+
+def _in_file(weights: Any, ggml_type: Type) -> bool:
+    """Whether `weights` is a matrix whose rows lie one behind the other in memory as they lie in a file."""
+    tensor = weights.contents
+    return bool(
+        tensor.data
+        and not tensor.extra  # ggml has not repacked it
+        and tensor.op == ggml.GGML_OP_NONE
+        and tensor.nb[1] == ggml_type.nbytes(tensor.ne[0])
+        and tensor.ne[2] == tensor.ne[3] == 1
+    )
+
+
+def _in_rows(x: Any) -> bool:
+    """Whether the rows of `x` are float32, each in one piece."""
+    return x.contents.type == ggml.GGML_TYPE_F32 and x.contents.nb[0] == 4

@@ -1,0 +1,92 @@
+"""Compare the kernels with ggml: the same rows of a file, and the same activations, multiplied by both."""
+
+import ctypes
+import weakref
+from typing import Any
+
+import ggml
+import numpy as np
+import numpy.typing as npt
+
+from quantize.types import Type
+
+from . import library
+
+Floats = npt.NDArray[np.float32]
+
+OVERHEAD = 1 << 20  # bytes of a graph of a few nodes
+
+
+class OneProduct:
+    """A graph that multiplies the (n_rows, row) weights at `address` with columns (n, row), by a variant of the kernels
+    or, without one, by ggml."""
+
+    def __init__(self, ggml_type: Type, address: int, n_rows: int, row: int, n: int, variant: str = "") -> None:
+        size = 4 * n * (2 * row + n_rows) + OVERHEAD  # quantized activations take less than floats
+        self.context = ggml.ggml_init(ggml.ggml_init_params(mem_size=size, mem_buffer=None, no_alloc=False))
+        if not self.context:
+            raise MemoryError("ggml cannot make a context")
+        weakref.finalize(self, ggml.ggml_free, self.context)
+        self.x = ggml.ggml_new_tensor_2d(self.context, ggml.GGML_TYPE_F32, row, n)
+        self.product: library.Product | None = None
+        if variant:
+            self.product = library.new_product(ggml_type, variant, address, n_rows, row)
+            self.columns = quantize(self.context, self.product, self.x)
+            self.y = multiply(self.context, self.product, self.columns, self.x)
+        else:
+            ggml.ggml_set_no_alloc(self.context, True)
+            weights = ggml.ggml_new_tensor_2d(self.context, ggml_type.ggml, row, n_rows)
+            weights.contents.data = address
+            ggml.ggml_set_no_alloc(self.context, False)
+            self.y = ggml.ggml_mul_mat(self.context, weights, self.x)
+        self.graph = ggml.ggml_new_graph(self.context)
+        ggml.ggml_build_forward_expand(self.graph, self.y)
+
+    def __call__(self, x: Floats, threads: int = 1) -> Floats:
+        """x (n, row) → (n, n_rows)."""
+        x = np.ascontiguousarray(x, np.float32)
+        ctypes.memmove(self.x.contents.data, x.ctypes.data, x.nbytes)
+        self.run(threads)
+        y = np.empty((len(x), int(self.y.contents.ne[0])), np.float32)
+        ctypes.memmove(y.ctypes.data, self.y.contents.data, y.nbytes)
+        return y
+
+    def run(self, threads: int) -> None:
+        """Multiply what was given last."""
+        plan = ggml.ggml_graph_plan(self.graph, threads, None)
+        work = np.empty(plan.work_size, np.uint8)
+        plan.work_data = ctypes.cast(work.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
+        status = ggml.ggml_graph_compute(self.graph, ctypes.byref(plan))
+        assert status == ggml.GGML_STATUS_SUCCESS, f"ggml status {status}"
+
+
+def quantize(context: Any, product: library.Product, x: Any) -> Any:
+    """The node that quantizes activations x, (…, row), each row in one piece, for `product` and all of its kind."""
+    n_bytes = library.columns_bytes(product, ggml.ggml_nrows(x))
+    return _custom(context, ggml.GGML_TYPE_I8, (n_bytes, 1, 1, 1), x, library.operations().quantize, product)
+
+
+def multiply(context: Any, product: library.Product, columns: Any, x: Any) -> Any:
+    """The node that multiplies: `columns`, x quantized, → (…, n_rows)."""
+    shape = (product.n_rows, *x.contents.ne[1:4])
+    return _custom(context, ggml.GGML_TYPE_F32, shape, columns, library.operations().multiply, product)
+
+
+def _custom(
+    context: Any, result: int, shape: tuple[int, ...], operand: Any, operation: Any, product: library.Product
+) -> Any:
+    operands = (type(operand) * 1)(operand)
+    return ggml.ggml_custom_4d(
+        context, result, *shape, operands, 1, operation, ggml.GGML_N_TASKS_MAX,
+        ctypes.cast(ctypes.pointer(product), ctypes.c_void_p),
+    )  # fmt: skip
+
+
+def difference(ours: Floats, theirs: Floats) -> float:
+    """‖ours − theirs‖ / ‖theirs‖; infinite where one alone is finite."""
+    if not np.array_equal(np.isfinite(ours), np.isfinite(theirs)):
+        return np.inf
+    finite = np.isfinite(theirs)
+    exact = theirs[finite].astype(np.float64)
+    away, norm = np.linalg.norm(ours[finite] - exact), np.linalg.norm(exact)
+    return float(away / norm) if norm else float(away and np.inf)

@@ -1,0 +1,131 @@
+// Panels of decoded weights: 256 weights of ROWS rows, one row in each lane; and their products with columns.
+//
+// Integers are exact; the sums of floats, one summand for each scale of activations, are in another order than ggml's.
+
+#pragma once
+
+#include "columns.h"
+
+namespace {
+
+// Of types with super-blocks: y += d·dx·(Σ scale·Σ level·x) − min·dx·(Σ min·Σ x), sums over sub-blocks. Where the minimum is
+// the level's offset × scale, `mins` has −offset·scale and joins the first sum.
+struct SuperPanel {
+    Ints levels[64];  // four weights of each row, unsigned
+    Ints scales[16];
+    Ints mins[8];  // two sub-blocks' each, in 16 bits
+    Floats d, min;
+};
+
+// Of types with blocks of 32: y += Σ d·dx·(Σ level·x − offset·Σ x) + min·s
+struct FlatPanel {
+    Ints levels[64];
+    Floats d[8], min[8];
+};
+
+constexpr int PANELS = 2, COLUMNS = FEW_REGISTERS ? 3 : 6;  // multiplied at once, as many as there are registers for
+
+// Whether a type's minima are the offset of its levels × scale, or its own.
+enum Mins { OFFSET, OWN };
+
+template <int SUB, Mins MINS, bool SIGNED, int N>
+inline void multiply_super(const SuperPanel* panels, const SuperColumn* x, Floats (*y)[PANELS]) {
+    Ints total[N][PANELS] = {};
+#pragma GCC unroll 1
+    for (int sub = 0; sub < SUPER / SUB; ++sub) {
+        Ints dot[N][PANELS] = {};
+#pragma GCC unroll 8
+        for (int i = 0; i < SUB / 4; ++i) {
+            const int four = sub * (SUB / 4) + i;
+#pragma GCC unroll 6
+            for (int n = 0; n < N; ++n) {
+                const Ints same = broadcast_at(x[n].x + 4 * four);
+#pragma GCC unroll 2
+                for (int p = 0; p < PANELS; ++p)
+                    dot[n][p] = SIGNED ? dot4_signed(dot[n][p], panels[p].levels[four], same)
+                                       : dot4(dot[n][p], panels[p].levels[four], same);
+            }
+        }
+#pragma GCC unroll 6
+        for (int n = 0; n < N; ++n)
+#pragma GCC unroll 2
+            for (int p = 0; p < PANELS; ++p) total[n][p] += dot[n][p] * panels[p].scales[sub];
+    }
+#pragma GCC unroll 6
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 2
+        for (int p = 0; p < PANELS; ++p) {
+            const int16_t* sums = SUB == 16 ? x[n].sums : x[n].pair_sums;
+            Ints mins = MINS == OFFSET ? total[n][p] : Ints{};
+#pragma GCC unroll 8
+            for (int i = 0; i < SUPER / SUB / 2; ++i)
+                mins = dot2(mins, panels[p].mins[i], broadcast_at(sums + 2 * i));
+            const Floats d = broadcast(x[n].d);
+            if (MINS == OFFSET)
+                y[n][p] = fma(panels[p].d * d, to_floats(mins), y[n][p]);
+            else
+                y[n][p] = fma(panels[p].d * d, to_floats(total[n][p]), y[n][p]) - panels[p].min * d * to_floats(mins);
+        }
+}
+
+template <int LEVEL_OFFSET, Mins MINS, bool SIGNED, int N>
+inline void multiply_flat(const FlatPanel* panels, const FlatColumn* x, Floats (*y)[PANELS]) {
+    Floats sums[N][PANELS];
+    memcpy(sums, y, sizeof sums);
+#pragma GCC unroll 1
+    for (int block = 0; block < 8; ++block) {
+        Ints dot[N][PANELS];
+#pragma GCC unroll 6
+        for (int n = 0; n < N; ++n)
+#pragma GCC unroll 2
+            for (int p = 0; p < PANELS; ++p)
+                dot[n][p] = MINS == OFFSET ? broadcast(-LEVEL_OFFSET * x[n].sums[block]) : Ints{};
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) {
+            const int four = 8 * block + i;
+#pragma GCC unroll 6
+            for (int n = 0; n < N; ++n) {
+                const Ints same = broadcast_at(x[n].x + 4 * four);
+#pragma GCC unroll 2
+                for (int p = 0; p < PANELS; ++p)
+                    dot[n][p] = SIGNED ? dot4_signed(dot[n][p], panels[p].levels[four], same)
+                                       : dot4(dot[n][p], panels[p].levels[four], same);
+            }
+        }
+#pragma GCC unroll 6
+        for (int n = 0; n < N; ++n)
+#pragma GCC unroll 2
+            for (int p = 0; p < PANELS; ++p) {
+                const Floats d = panels[p].d[block] * broadcast(x[n].d[block]), whole = to_floats(dot[n][p]);
+                if (MINS == OWN)  // the two nearly cancel: their sum is rounded once, before it joins the others
+                    sums[n][p] += fma(d, whole, panels[p].min[block] * broadcast(x[n].s[block]));
+                else
+                    sums[n][p] = fma(d, whole, sums[n][p]);
+            }
+    }
+    memcpy(y, sums, sizeof sums);
+}
+
+// The forms of types: what is decoded to, and multiplied by N columns. SUB: weights of a sub-block.
+template <int SUB, Mins MINS_, bool SIGNED>
+struct SuperForm {
+    using Panel = SuperPanel;
+    using Column = SuperColumn;
+    template <int N>
+    static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
+        multiply_super<SUB, MINS_, SIGNED, N>(panels, x, y);
+    }
+};
+
+template <int LEVEL_OFFSET, Mins MINS_, bool SIGNED>
+struct FlatForm {
+    using Panel = FlatPanel;
+    using Column = FlatColumn;
+    static constexpr Mins MINS = MINS_;
+    template <int N>
+    static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
+        multiply_flat<LEVEL_OFFSET, MINS_, SIGNED, N>(panels, x, y);
+    }
+};
+
+}  // namespace

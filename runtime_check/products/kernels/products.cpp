@@ -1,0 +1,137 @@
+// The C interface: which variants this processor runs, their kernels, and two ggml operations with which a graph multiplies:
+// quantize activations, then multiply them with weights.
+
+#include <atomic>
+#include <cstddef>
+
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
+#include "variant.h"
+
+namespace {
+
+// The beginning of ggml_tensor in the pinned ggml's ggml.h; products/library.py compares the offsets with ggml's own.
+struct Tensor {
+    int32_t type;
+    void* buffer;
+    int64_t ne[4];
+    size_t nb[4];
+    int32_t op, op_params[16], flags;
+    Tensor* src[10];
+    Tensor* view_src;
+    size_t view_offs;
+    void* data;
+};
+
+const int64_t OFFSETS[] = {offsetof(Tensor, ne), offsetof(Tensor, nb), offsetof(Tensor, src), offsetof(Tensor, data)};
+
+// `Product` of products/library.py: a product in a graph. Threads claim runs of rows; the last to find none left makes the
+// counters ready for the graph's next run, which no thread begins before all have met at the barrier behind the operation.
+struct Product {
+    const products::Kernel* kernel;
+    products::FromFloat from_float;
+    const uint8_t* weights;
+    int64_t row_bytes, n_rows, row;
+    std::atomic<int64_t> claimed, finished;
+};
+
+static_assert(sizeof(std::atomic<int64_t>) == 8, "as in products/library.py");
+
+constexpr int64_t SUPER = 256, RUN = 64;  // activations of a column block; rows that a thread claims
+
+int64_t supers_of(const Product& product) { return (product.row + SUPER - 1) / SUPER; }
+
+#if defined(__x86_64__)
+[[maybe_unused]] bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+[[maybe_unused]] bool has_avx512_vnni() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#elif defined(__aarch64__)
+[[maybe_unused]] bool has_neon_dot() { return getauxval(AT_HWCAP) & 1 << 20; }  // HWCAP_ASIMDDP
+#endif
+
+struct Variant {
+    const char* name;
+    bool (*runs_here)();
+    products::Kernels (*kernels)();
+};
+
+// Those that were built (CMakeLists.txt), the fastest first.
+const Variant VARIANTS[] = {
+#if defined(PRODUCTS_avx512_vnni)
+    {"avx512_vnni", has_avx512_vnni, products::avx512_vnni_kernels},
+#endif
+#if defined(PRODUCTS_avx2)
+    {"avx2", has_avx2, products::avx2_kernels},
+#endif
+#if defined(PRODUCTS_neon_dot)
+    {"neon_dot", has_neon_dot, products::neon_dot_kernels},
+#endif
+};
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+// The name of this processor's variant number i, counted from the fastest; null when there are no more.
+EXPORT const char* products_variant(int i) {
+    for (const Variant& variant : VARIANTS)
+        if (variant.runs_here() && i-- == 0) return variant.name;
+    return nullptr;
+}
+
+// The kernel of that variant for a ggml type; null if it has none.
+EXPORT const products::Kernel* products_kernel(int number, int type) {
+    for (const Variant& variant : VARIANTS) {
+        if (!variant.runs_here() || number-- != 0) continue;
+        const products::Kernels kernels = variant.kernels();
+        for (int i = 0; i < kernels.n; ++i)
+            if (kernels.first[i].type == type) return kernels.first + i;
+    }
+    return nullptr;
+}
+
+// Where ggml_tensor's ne, nb, src and data are expected.
+EXPORT const int64_t* products_offsets() { return OFFSETS; }
+
+// Bytes of `n_columns` quantized columns.
+EXPORT int64_t products_columns_bytes(const Product* product, int64_t n_columns) {
+    return supers_of(*product) * n_columns * products::COLUMN_BYTES;
+}
+
+// src[0], (…, row) floats, each row in one piece → dst, (row / 256, columns) of COLUMN_BYTES.
+EXPORT void products_quantize(Tensor* dst, int ith, int nth, void* userdata) {
+    const Product& product = *(const Product*)userdata;
+    const Tensor& x = *dst->src[0];
+    const int64_t supers = supers_of(product), n_columns = x.ne[1] * x.ne[2] * x.ne[3], n = supers * n_columns;
+    for (int64_t i = n * ith / nth; i < n * (ith + 1) / nth; ++i) {
+        const int64_t b = i / n_columns, column = i % n_columns, left = product.row - b * SUPER;
+        const char* at = (const char*)x.data + column % x.ne[1] * x.nb[1] + column / x.ne[1] % x.ne[2] * x.nb[2] +
+                         column / (x.ne[1] * x.ne[2]) * x.nb[3];
+        product.kernel->quantize((const float*)at + b * SUPER, (int)(left < SUPER ? left : SUPER), product.from_float,
+                                 (char*)dst->data + i * products::COLUMN_BYTES);
+    }
+}
+
+// src[0], quantized columns → dst, (…, n_rows) floats.
+EXPORT void products_multiply(Tensor* dst, int, int nth, void* userdata) {
+    Product& product = *(Product*)userdata;
+    products::Rows rows = {product.weights, product.row_bytes, product.n_rows, product.row, 0, 0, 0,
+                           dst->ne[1] * dst->ne[2] * dst->ne[3], dst->src[0]->data, (float*)dst->data};
+    const auto multiply = rows.n_columns == 1 && product.kernel->multiply_vector ? product.kernel->multiply_vector
+                                                                                  : product.kernel->multiply;
+    for (int64_t first = product.claimed.fetch_add(RUN); first < rows.n_rows; first = rows.ahead) {
+        rows.first = first;
+        rows.end = first + RUN < rows.n_rows ? first + RUN : rows.n_rows;
+        rows.ahead = product.claimed.fetch_add(RUN);  // early, so that it can be fetched
+        multiply(rows);
+    }
+    if (product.finished.fetch_add(1) + 1 == nth) product.claimed = product.finished = 0;
+}

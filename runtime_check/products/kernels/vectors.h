@@ -1,0 +1,176 @@
+// Operations on vectors of 32-bit integers and floats whose lanes are rows of a weight matrix.
+//
+// As quantize/lanes/lanes.h, on which it stands, this is compiled once for each instruction set, in a namespace without a
+// name.
+
+#pragma once
+
+#include "quantize/lanes/blocks.h"
+
+namespace {
+
+// Whether bytes that are multiplied with signed ones must be unsigned, and how far signed levels are shifted then. Without
+// such an instruction levels are at most 127.
+#if defined(__AVX512VNNI__)
+constexpr int SIGNED_OFFSET = 128;
+#else
+constexpr int SIGNED_OFFSET = 0;
+#endif
+
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+constexpr bool FEW_REGISTERS = true;  // 16
+#else
+constexpr bool FEW_REGISTERS = false;  // 32
+#endif
+
+constexpr int ROWS = WIDTH;  // of a panel: one in each lane
+
+typedef const uint8_t* RowPointers[ROWS];  // where the same super-block begins in each row
+
+// sum + the four products of levels and signed bytes in each lane.
+inline Ints dot4(Ints sum, Ints levels, Ints x) {
+#if defined(__AVX512VNNI__)
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)levels, (__m512i)x);
+#elif defined(__AVX2__)
+    const __m256i pairs = _mm256_maddubs_epi16((__m256i)levels, (__m256i)x);  // of levels up to 128: they fit 16 bits
+    return sum + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#elif defined(__aarch64__)
+    return (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)levels, (int8x16_t)x);
+#endif
+}
+
+// The same of signed levels, which the panel has plus SIGNED_OFFSET.
+inline Ints dot4_signed(Ints sum, Ints levels, Ints x) {
+#if defined(__AVX512VNNI__) || defined(__aarch64__)
+    return dot4(sum, levels, x);
+#elif defined(__AVX2__)
+    const __m256i w = (__m256i)levels;
+    return dot4(sum, (Ints)_mm256_abs_epi8(w), (Ints)_mm256_sign_epi8((__m256i)x, w));
+#endif
+}
+
+// sum + the two products of 16-bit integers in each lane.
+inline Ints dot2(Ints sum, Ints a, Ints b) {
+#if defined(__AVX512VNNI__)
+    return (Ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__aarch64__)
+    const int16x8_t first = (int16x8_t)a, second = (int16x8_t)b;
+    const int32x4_t low = vmull_s16(vget_low_s16(first), vget_low_s16(second));
+    return sum + (Ints)vpaddq_s32(low, vmull_high_s16(first, second));
+#endif
+}
+
+// a × b + c, rounded once.
+inline Floats fma(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+    return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+    return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#endif
+}
+
+inline Floats to_floats(Ints a) { return __builtin_convertvector(a, Floats); }
+
+// The same four bytes in each lane.
+inline Ints broadcast_at(const void* bytes) {
+    int32_t four;
+    memcpy(&four, bytes, sizeof four);
+    return broadcast(four);
+}
+
+// The halves in the lower 16 bits of each lane → floats; infinity and NaN included.
+inline Floats widen_halves(Ints halves) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)halves));
+#elif defined(__AVX2__)
+    const __m256i even = _mm256_and_si256((__m256i)halves, _mm256_set1_epi32(0xFFFF));
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(even, even), 0x08);
+    return (Floats)_mm256_cvtph_ps(_mm256_castsi256_si128(packed));
+#elif defined(__aarch64__)
+    return (Floats)vcvt_f32_f16(vreinterpret_f16_s16(vmovn_s32((int32x4_t)halves)));
+#endif
+}
+
+inline float widen_half(uint16_t half) {
+#if defined(__x86_64__)
+    return _cvtsh_ss(half);
+#elif defined(__aarch64__)
+    return widen_halves(broadcast((int32_t)half))[0];
+#endif
+}
+
+// Bytes from a table of 16, by the lower four bits of each byte; their upper bits are 0.
+inline Ints look_up(const int8_t* table, Ints indices) {
+#if defined(__AVX512F__)
+    const __m128i sixteen = _mm_loadu_si128((const __m128i*)table);
+    return (Ints)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(sixteen), (__m512i)indices);
+#elif defined(__AVX2__)
+    const __m128i sixteen = _mm_loadu_si128((const __m128i*)table);
+    return (Ints)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(sixteen), (__m256i)indices);
+#elif defined(__aarch64__)
+    return (Ints)vqtbl1q_s8(vld1q_s8(table), (uint8x16_t)indices);
+#endif
+}
+
+// 16 bytes at `offset` of each row → four vectors with four of these bytes in each lane.
+inline void transpose(const RowPointers& pointers, int64_t offset, Ints* out) {
+    // Pointers are read from memory again each time: gcc would keep them in vectors' registers, from where they come slower.
+    const uint8_t* const* rows = pointers;
+    asm("" : "+r"(rows));
+#if defined(__AVX512F__)
+    __m512i a[4];
+    for (int i = 0; i < 4; ++i) {
+        a[i] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(rows[i] + offset)));
+        a[i] = _mm512_inserti32x4(a[i], _mm_loadu_si128((const __m128i*)(rows[i + 4] + offset)), 1);
+        a[i] = _mm512_inserti32x4(a[i], _mm_loadu_si128((const __m128i*)(rows[i + 8] + offset)), 2);
+        a[i] = _mm512_inserti32x4(a[i], _mm_loadu_si128((const __m128i*)(rows[i + 12] + offset)), 3);
+    }
+    const __m512i low01 = _mm512_unpacklo_epi32(a[0], a[1]), low23 = _mm512_unpacklo_epi32(a[2], a[3]);
+    const __m512i high01 = _mm512_unpackhi_epi32(a[0], a[1]), high23 = _mm512_unpackhi_epi32(a[2], a[3]);
+    out[0] = (Ints)_mm512_unpacklo_epi64(low01, low23);
+    out[1] = (Ints)_mm512_unpackhi_epi64(low01, low23);
+    out[2] = (Ints)_mm512_unpacklo_epi64(high01, high23);
+    out[3] = (Ints)_mm512_unpackhi_epi64(high01, high23);
+#elif defined(__AVX2__)
+    __m256i a[4];
+    for (int i = 0; i < 4; ++i) {
+        a[i] = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)(rows[i] + offset)));
+        a[i] = _mm256_inserti128_si256(a[i], _mm_loadu_si128((const __m128i*)(rows[i + 4] + offset)), 1);
+    }
+    const __m256i low01 = _mm256_unpacklo_epi32(a[0], a[1]), low23 = _mm256_unpacklo_epi32(a[2], a[3]);
+    const __m256i high01 = _mm256_unpackhi_epi32(a[0], a[1]), high23 = _mm256_unpackhi_epi32(a[2], a[3]);
+    out[0] = (Ints)_mm256_unpacklo_epi64(low01, low23);
+    out[1] = (Ints)_mm256_unpackhi_epi64(low01, low23);
+    out[2] = (Ints)_mm256_unpacklo_epi64(high01, high23);
+    out[3] = (Ints)_mm256_unpackhi_epi64(high01, high23);
+#elif defined(__aarch64__)
+    int32x4_t a[4];
+    for (int i = 0; i < 4; ++i) a[i] = vreinterpretq_s32_u8(vld1q_u8(rows[i] + offset));
+    const int64x2_t low01 = vreinterpretq_s64_s32(vzip1q_s32(a[0], a[1]));
+    const int64x2_t low23 = vreinterpretq_s64_s32(vzip1q_s32(a[2], a[3]));
+    const int64x2_t high01 = vreinterpretq_s64_s32(vzip2q_s32(a[0], a[1]));
+    const int64x2_t high23 = vreinterpretq_s64_s32(vzip2q_s32(a[2], a[3]));
+    out[0] = (Ints)vzip1q_s64(low01, low23);
+    out[1] = (Ints)vzip2q_s64(low01, low23);
+    out[2] = (Ints)vzip1q_s64(high01, high23);
+    out[3] = (Ints)vzip2q_s64(high01, high23);
+#endif
+}
+
+// An integer of type T at `offset` of each row.
+template <class T>
+inline Ints pick(const RowPointers& rows, int64_t offset) {
+    Ints found;
+    for (int i = 0; i < ROWS; ++i) {
+        T value;
+        memcpy(&value, rows[i] + offset, sizeof value);
+        found[i] = (int32_t)value;
+    }
+    return found;
+}
+
+}  // namespace

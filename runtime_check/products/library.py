@@ -1,0 +1,142 @@
+"""The kernels of `products/kernels`: products of quantized weights, where they lie in the mapped file, and activations.
+
+They are compiled for several instruction sets, of which the fastest that this processor has is the default. A graph
+calls them as two custom operations of ggml, in which no Python runs. Where none was built for the platform, ggml
+multiplies.
+"""
+
+import ctypes
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ggml
+
+import runtime_check.products
+from quantize.backends import BackendWarning
+from quantize.types import Type
+
+LIBRARY = "kernels/products.so"
+# Numbers of columns of which ggml's products are faster than a kernel's (docs/benchmarks.md).
+FASTER_BY_GGML = {
+    ("q4_1", "avx512_vnni"): {1}, ("q5_1", "avx512_vnni"): {1}, ("q6_k", "avx512_vnni"): {2}, ("q6_k", "avx2"): {2},
+    ("q2_k", "avx2"): {2},
+}  # fmt: skip
+FIELDS = ("ne", "nb", "src", "data")  # of ggml_tensor, that the kernels read
+
+
+class ProductsWarning(BackendWarning):
+    """Products are computed by ggml although own kernels were expected."""
+
+
+class Kernel(ctypes.Structure):
+    """`products::Kernel` of kernels/variant.h."""
+
+    _fields_ = [
+        ("type", ctypes.c_int), ("activations", ctypes.c_int), ("quantize", ctypes.c_void_p),
+        ("multiply", ctypes.c_void_p), ("multiply_vector", ctypes.c_void_p),
+    ]  # fmt: skip
+
+
+class Product(ctypes.Structure):
+    """`Product` of kernels/products.cpp: a product in a graph, as long as which it must live."""
+
+    _fields_ = [
+        ("kernel", ctypes.POINTER(Kernel)), ("from_float", ctypes.c_void_p), ("weights", ctypes.c_void_p),
+        ("row_bytes", ctypes.c_int64), ("n_rows", ctypes.c_int64), ("row", ctypes.c_int64),
+        ("claimed", ctypes.c_int64), ("finished", ctypes.c_int64),
+    ]  # fmt: skip
+
+
+class Operations(NamedTuple):
+    """The two operations of a product, as ggml_custom_4d takes them."""
+
+    quantize: Any
+    multiply: Any
+
+
+@cache
+def variants() -> tuple[str, ...]:
+    """Instruction sets that both the processor and the kernels support, the fastest first: `avx512_vnni`, `avx2`."""
+    library = _library()
+    names: list[str] = []
+    while library and (name := library.products_variant(len(names))):
+        names.append(name.decode())
+    return tuple(names)
+
+
+@cache
+def kernel(ggml_type: Type, variant: str) -> "ctypes._Pointer[Kernel] | None":
+    """The kernel of a variant for `ggml_type`; None without one, or if ggml quantizes activations to another type."""
+    library = _library()
+    if library is None or variant not in variants():
+        return None
+    found = library.products_kernel(variants().index(variant), ggml_type.ggml)
+    if not found or ggml.ggml_get_type_traits_cpu(ggml_type.ggml).contents.vec_dot_type != found.contents.activations:
+        return None
+    return found
+
+
+@cache
+def covers(ggml_type: Type, variant: str, n_columns: int) -> bool:
+    """Whether a variant multiplies with weights of `ggml_type` so many columns, no slower than ggml."""
+    found = kernel(ggml_type, variant)
+    if found is None or n_columns in FASTER_BY_GGML.get((ggml_type.name, variant), ()):
+        return False
+    return n_columns > 1 or bool(found.contents.multiply_vector)
+
+
+def new_product(ggml_type: Type, variant: str, address: int, n_rows: int, row: int) -> Product:
+    """A product with the (n_rows, row) weights at `address`, of a type that has a kernel; `row` a multiple of its
+    block."""
+    found = kernel(ggml_type, variant)
+    assert found is not None, f"no kernel for {ggml_type.name}"
+    assert row % ggml_type.block == 0, f"rows of {row} are no multiple of {ggml_type.block}"
+    traits = ggml.ggml_get_type_traits_cpu(found.contents.activations).contents
+    from_float = ctypes.cast(traits.from_float, ctypes.c_void_p)
+    return Product(found, from_float, address, ggml_type.nbytes(row), n_rows, row, 0, 0)
+
+
+def columns_bytes(product: Product, n_columns: int) -> int:
+    """Bytes of `n_columns` columns of activations, quantized for `product`."""
+    library = _library()
+    assert library is not None
+    return library.products_columns_bytes(ctypes.byref(product), n_columns)
+
+
+@cache
+def operations() -> Operations:
+    """The operations for ggml_custom_4d; their userdata is a Product."""
+    library = _library()
+    assert library is not None
+    functions = (library.products_quantize, library.products_multiply)
+    return Operations(*(ggml.ggml_custom_op_t(ctypes.cast(each, ctypes.c_void_p).value) for each in functions))
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    """Load the kernels; None if they were not built, or for another ggml."""
+    folders = (Path(folder) for folder in runtime_check.products.__path__)
+    path = next((path for path in (folder / LIBRARY for folder in folders) if path.exists()), None)
+    if path is None:
+        return None
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        warnings.warn(f"{error}; ggml multiplies: install mimo-convert again", ProductsWarning, stacklevel=2)
+        return None
+    library.products_variant.argtypes, library.products_variant.restype = [ctypes.c_int], ctypes.c_char_p
+    library.products_kernel.argtypes = [ctypes.c_int, ctypes.c_int]
+    library.products_kernel.restype = ctypes.POINTER(Kernel)
+    library.products_columns_bytes.argtypes = [ctypes.POINTER(Product), ctypes.c_int64]
+    library.products_columns_bytes.restype = ctypes.c_int64
+    library.products_offsets.restype = ctypes.POINTER(ctypes.c_int64)
+    offsets = library.products_offsets()[: len(FIELDS)]
+    if offsets != [getattr(ggml.ggml_tensor, field).offset for field in FIELDS]:
+        warnings.warn(
+            "ggml's tensors are laid out otherwise than the kernels of products expect; ggml multiplies: "
+            "install the ggml-python that mimo-convert requires", ProductsWarning, stacklevel=2,
+        )  # fmt: skip
+        return None
+    return library

@@ -1,0 +1,60 @@
+"""The kernels under AddressSanitizer and UndefinedBehaviorSanitizer, by products_driver.cpp.
+
+With LANES_TARGET=aarch64 (`make neon`) they are built by a cross compiler, too, and run by an emulator, against the
+bytes of this machine's own.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system.once import once
+
+from .weights import CASES, VARIANTS
+
+ROOT = Path(__file__).parents[3]
+CMAKE = (sys.executable, "-m", "cmake")
+CROSS = (
+    "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++"
+)  # fmt: skip
+EMULATOR = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
+
+
+def products_by_kernel(factory: pytest.TempPathFactory, target: str) -> dict[tuple[str, int], tuple[str, str]]:
+    """(variant, number of the type) → hashes of the products of several columns and of one, of a build for `target`."""
+    cross = target != "native"
+
+    def build(folder: Path) -> None:
+        options = ["-DLANES_DRIVER=ON", "-DLANES_SANITIZE=ON", "-DCMAKE_CXX_FLAGS=-O0", *(CROSS if cross else ())]
+        for command in (
+            (*CMAKE, "-S", ROOT, "-B", folder, *options),
+            (*CMAKE, "--build", folder, "--parallel", "2", "--target", "products_driver"),
+        ):
+            ended = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert ended.returncode == 0, ended.stdout
+
+    program = str(once(factory, f"products-{target}", build) / "products_driver")
+    options = {**os.environ, "ASAN_OPTIONS": f"detect_leaks={int(not cross)}"}  # not under an emulator
+    command = [*(EMULATOR if cross else ()), program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=options)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows = [line.split() for line in ended.stdout.splitlines()]
+    return {(variant, int(type)): (several, one) for variant, type, several, one in rows}
+
+
+@pytest.mark.skipif(not VARIANTS, reason="no kernels for this processor")
+def test_no_kernel_touches_what_is_not_its_own_and_all_variants_multiply_alike(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Several columns give the same bytes in every variant; a single one is summed by lanes."""
+    found = products_by_kernel(tmp_path_factory, "native")
+    assert set(found) == {(variant, type.ggml) for type, variant in CASES}
+    if (target := os.environ.get("LANES_TARGET", "native")) != "native":
+        emulated = products_by_kernel(tmp_path_factory, target)
+        assert {variant for variant, _ in emulated} == {"neon_dot"}
+        found |= emulated
+    for type in {number for _, number in found}:
+        assert len({several for (_, number), (several, _) in found.items() if number == type}) == 1, type
