@@ -1,12 +1,19 @@
-"""What benchmarks were measured on."""
+"""What benchmarks were measured on: the machine, and what its memory gave."""
 
 import datetime
 import os
 import platform
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mimo_convert.threads import default_threads
+
+SLICE_BYTES = 1 << 22
 
 
 def machine() -> str:
@@ -17,3 +24,20 @@ def machine() -> str:
     date = datetime.datetime.now(datetime.timezone.utc).date()
     system = f"{platform.system()} {platform.release().split('-')[0]}"
     return f"{cpu}, {default_threads()} cores, {memory:.0f} GB, {system}; {date}; commit {commit}."
+
+
+def bandwidth(nbytes: int, threads: int) -> float:
+    """Bytes a second that the threads read together, of so many in memory."""
+    arrays = [np.ones(nbytes // threads // 4, np.float32) for _ in range(threads)]
+    n = SLICE_BYTES // 4
+
+    def read(array: Any) -> float:
+        return sum(float(np.dot(array[i : i + n], array[i : i + n])) for i in range(0, len(array), n))
+
+    def seconds() -> float:
+        begin = time.perf_counter()
+        list(pool.map(read, arrays))
+        return time.perf_counter() - begin
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(a.nbytes for a in arrays) / min(seconds() for _ in range(3))

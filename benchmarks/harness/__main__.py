@@ -7,12 +7,12 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import bandwidth
 from mimo_convert.threads import default_threads
 from mimo_families.mimo_audio.prompt import Ids, build_prompt
 from mimo_families.mimo_audio.system import MimoAudioSystem
@@ -24,7 +24,6 @@ from runtime_check.run.system import Compute
 from tests.opened import model_file, paths_of
 
 GROUPS, STEPS, ROUNDS = 97, 32, 5
-SLICE_BYTES = 1 << 22
 
 
 def main(lm: Path, tokenizer: Path, report: Path) -> None:
@@ -77,18 +76,6 @@ def bytes_of_step(system: MimoAudioSystem) -> int:
     """Bytes of weights that a decoding step reads, each once."""
     tensors = system.lm.model.file.tensors.values()
     return sum(t.nbytes for t in tensors if t.name.startswith(("model.layers.", "llm.lm_head.", "llm.final_norm.")))
-
-
-def bandwidth(nbytes: int, threads: int) -> float:
-    """Bytes a second that the threads read together, of so many in memory."""
-    arrays = [np.ones(nbytes // threads // 4, np.float32) for _ in range(threads)]
-    n = SLICE_BYTES // 4
-
-    def read(array: Any) -> float:
-        return sum(float(np.dot(array[i : i + n], array[i : i + n])) for i in range(0, len(array), n))
-
-    with ThreadPoolExecutor(threads) as pool:
-        return sum(a.nbytes for a in arrays) / min(timed(lambda: list(pool.map(read, arrays))) for _ in range(3))
 
 
 if __name__ == "__main__":

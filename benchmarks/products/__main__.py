@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.document import insert_lines
-from benchmarks.machine import machine
+from benchmarks.machine import bandwidth, machine
 from mimo_convert.formats.gguf import GGUFFile
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.threads import default_threads
@@ -31,6 +31,7 @@ OF_ALL_TYPES = (94,)  # of types beside those that are measured with all numbers
 DETAILED = ("q4_k", "q6_k", "q8_0")
 ROUNDS = 7
 BYTES = 100_000_000  # of weights in a graph of few positions: more than caches hold
+READ_BYTES = 400_000_000
 # One block of the model: (rows, row) of qkv, o, gate, up, down.
 BLOCK = ((6144, 4096), (4096, 4096), (11008, 4096), (11008, 4096), (4096, 11008))
 
@@ -103,15 +104,19 @@ def cells(found: dict[str, list[float]], n_matrices: int) -> Iterator[str]:
         yield ratio(found, "mapped", variant)
 
 
-def rows_of(type: Type, folder: Path) -> Iterator[str]:
-    """Rows of the table for a type."""
+def rows_of(type: Type, folder: Path, steps: list[str]) -> Iterator[str]:
+    """Rows of the table for a type; `steps` gets what a step takes beside reading its weights."""
     for n in POSITIONS if type.name in DETAILED else OF_ALL_TYPES:
         n_matrices = max(1, round(BYTES / type.nbytes(ROWS * ROW))) if n < 16 else 1
         found = measure(contenders(write(folder / "m.gguf", type, [(ROWS, ROW)] * n_matrices), n))
         yield f"| {type.name} {ROWS} × {ROW} | {n} | {' | '.join(cells(found, n_matrices))} |"
     if type.name in DETAILED:
         for n in (1, 94):
-            found = measure(contenders(write(folder / "m.gguf", type, list(BLOCK)), n))
+            file, read = write(folder / "m.gguf", type, list(BLOCK)), bandwidth(READ_BYTES, default_threads())
+            found = measure(contenders(file, n))
+            if n == 1:
+                beside = median(found[variants()[0]]) * read / file.size
+                steps.append(f"{type.name} {beside:.2f} × ({read / 1e9:.0f} GB/s)")
             yield f"| {type.name}, a block of the model | {n} | {' | '.join(cells(found, 1))} |"
 
 
@@ -121,11 +126,11 @@ def main() -> None:
     best, others = variants()[0], variants()[1:]
     heads = ["mapped", "repacked", *variants(), f"mapped / {best}", f"repacked / {best}"]
     heads += [f"mapped / {other}" for other in others]
-    load, table = os.getloadavg()[0], []
+    load, table, steps = os.getloadavg()[0], [], []
     with tempfile.TemporaryDirectory() as folder:
         for type in TYPES.values():
             if type.block > 1:
-                for row in rows_of(type, Path(folder)):
+                for row in rows_of(type, Path(folder), steps):
                     table.append(row)
                     print(row, flush=True)
     lines = [
@@ -135,6 +140,9 @@ def main() -> None:
         f"| | positions | {' | '.join(heads)} |",
         "|" + " --- |" * (len(heads) + 2),
         *table,
+        "",
+        f"A single position by {best} takes, beside reading the weights of a block once at the bandwidth measured just "
+        f"before: {', '.join(steps)}.",
     ]
     insert_lines("products", lines)
 
