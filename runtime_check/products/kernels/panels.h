@@ -28,24 +28,30 @@ constexpr int PANELS = 2, COLUMNS = FEW_REGISTERS ? 3 : 6;  // multiplied at onc
 // Whether a type's minima are the offset of its levels × scale, or its own.
 enum Mins { OFFSET, OWN };
 
+// Adds the products of FOURS times four levels, from the `first` four on.
+template <int FOURS, bool SIGNED, int N, class Panel, class Column>
+[[gnu::always_inline]] inline void add_dots(const Panel* panels, const Column* x, int first, Ints (*dot)[PANELS]) {
+#pragma GCC unroll 8
+    for (int i = 0; i < FOURS; ++i) {
+        const int four = first + i;
+#pragma GCC unroll 6
+        for (int n = 0; n < N; ++n) {
+            const Ints same = broadcast_at(x[n].x + 4 * four);
+#pragma GCC unroll 2
+            for (int p = 0; p < PANELS; ++p)
+                dot[n][p] = SIGNED ? dot4_signed(dot[n][p], panels[p].levels[four], same)
+                                   : dot4(dot[n][p], panels[p].levels[four], same);
+        }
+    }
+}
+
 template <int SUB, Mins MINS, bool SIGNED, int N>
 inline void multiply_super(const SuperPanel* panels, const SuperColumn* x, Floats (*y)[PANELS]) {
     Ints total[N][PANELS] = {};
 #pragma GCC unroll 1
     for (int sub = 0; sub < SUPER / SUB; ++sub) {
         Ints dot[N][PANELS] = {};
-#pragma GCC unroll 8
-        for (int i = 0; i < SUB / 4; ++i) {
-            const int four = sub * (SUB / 4) + i;
-#pragma GCC unroll 6
-            for (int n = 0; n < N; ++n) {
-                const Ints same = broadcast_at(x[n].x + 4 * four);
-#pragma GCC unroll 2
-                for (int p = 0; p < PANELS; ++p)
-                    dot[n][p] = SIGNED ? dot4_signed(dot[n][p], panels[p].levels[four], same)
-                                       : dot4(dot[n][p], panels[p].levels[four], same);
-            }
-        }
+        add_dots<SUB / 4, SIGNED, N>(panels, x, sub * (SUB / 4), dot);
 #pragma GCC unroll 6
         for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
@@ -80,18 +86,7 @@ inline void multiply_flat(const FlatPanel* panels, const FlatColumn* x, Floats (
 #pragma GCC unroll 2
             for (int p = 0; p < PANELS; ++p)
                 dot[n][p] = MINS == OFFSET ? broadcast(-LEVEL_OFFSET * x[n].sums[block]) : Ints{};
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) {
-            const int four = 8 * block + i;
-#pragma GCC unroll 6
-            for (int n = 0; n < N; ++n) {
-                const Ints same = broadcast_at(x[n].x + 4 * four);
-#pragma GCC unroll 2
-                for (int p = 0; p < PANELS; ++p)
-                    dot[n][p] = SIGNED ? dot4_signed(dot[n][p], panels[p].levels[four], same)
-                                       : dot4(dot[n][p], panels[p].levels[four], same);
-            }
-        }
+        add_dots<8, SIGNED, N>(panels, x, 8 * block, dot);
 #pragma GCC unroll 6
         for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2

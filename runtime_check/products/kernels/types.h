@@ -205,43 +205,31 @@ inline void decode_fifth_bits(const RowPointers& rows, int64_t offset, Ints* lev
     for (int i = 0; i < 8; ++i) levels[i] |= ((bits >> 4 * i & 15) * 0x00204081 & 0x01010101) << 4;
 }
 
-struct Q4_0 : FlatForm<8, OFFSET, false> {
-    using Block = BlockQ4_0;
+template <class Block_, int LEVEL_OFFSET, Mins MINS_>
+struct Nibbles : FlatForm<LEVEL_OFFSET, MINS_, false> {
+    using Block = Block_;
 
     static void decode_block(const RowPointers& rows, int64_t offset, Ints* levels) {
         decode_nibbles(rows, offset + offsetof(Block, nibbles), levels);
     }
-    static void decode(const RowPointers& rows, int n, Panel& panel) { decode_blocks<Q4_0>(rows, n, panel); }
+    static void decode(const RowPointers& rows, int n, FlatPanel& panel) { decode_blocks<Nibbles>(rows, n, panel); }
 };
 
-struct Q4_1 : FlatForm<0, OWN, false> {
-    using Block = BlockQ4_1;
-
-    static void decode_block(const RowPointers& rows, int64_t offset, Ints* levels) {
-        decode_nibbles(rows, offset + offsetof(Block, nibbles), levels);
-    }
-    static void decode(const RowPointers& rows, int n, Panel& panel) { decode_blocks<Q4_1>(rows, n, panel); }
-};
-
-struct Q5_0 : FlatForm<16, OFFSET, false> {
-    using Block = BlockQ5_0;
+template <class Block_, int LEVEL_OFFSET, Mins MINS_>
+struct FiveBits : FlatForm<LEVEL_OFFSET, MINS_, false> {
+    using Block = Block_;
 
     static void decode_block(const RowPointers& rows, int64_t offset, Ints* levels) {
         decode_nibbles(rows, offset + offsetof(Block, nibbles), levels);
         decode_fifth_bits(rows, offset + offsetof(Block, fifth_bits), levels);
     }
-    static void decode(const RowPointers& rows, int n, Panel& panel) { decode_blocks<Q5_0>(rows, n, panel); }
+    static void decode(const RowPointers& rows, int n, FlatPanel& panel) { decode_blocks<FiveBits>(rows, n, panel); }
 };
 
-struct Q5_1 : FlatForm<0, OWN, false> {
-    using Block = BlockQ5_1;
-
-    static void decode_block(const RowPointers& rows, int64_t offset, Ints* levels) {
-        decode_nibbles(rows, offset + offsetof(Block, nibbles), levels);
-        decode_fifth_bits(rows, offset + offsetof(Block, fifth_bits), levels);
-    }
-    static void decode(const RowPointers& rows, int n, Panel& panel) { decode_blocks<Q5_1>(rows, n, panel); }
-};
+using Q4_0 = Nibbles<BlockQ4_0, 8, OFFSET>;
+using Q4_1 = Nibbles<BlockQ4_1, 0, OWN>;
+using Q5_0 = FiveBits<BlockQ5_0, 16, OFFSET>;
+using Q5_1 = FiveBits<BlockQ5_1, 0, OWN>;
 
 struct IQ4_NL : FlatForm<SIGNED_OFFSET, OFFSET, true> {
     using Block = BlockIQ4_NL;
