@@ -5,9 +5,7 @@ the same bytes. Where none was built for the platform, ggml is used. Calls relea
 """
 
 import ctypes
-import warnings
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +13,7 @@ import quantize
 
 from .backends import BackendWarning
 from .kernels import Bytes, Floats, Scratch, is_float, memory
+from .libraries import load_library, variant_names
 from .types import Type
 
 LIBRARY = "lanes/lanes.so"
@@ -30,10 +29,7 @@ class Kernel(ctypes.Structure):
 def variants() -> tuple[str, ...]:
     """Instruction sets that both the processor and the kernels support, the fastest first: `avx512`, `avx2`, …"""
     library = _library()
-    names: list[str] = []
-    while library and (name := library.lanes_variant(len(names))):
-        names.append(name.decode())
-    return tuple(names)
+    return variant_names(library.lanes_variant) if library else ()
 
 
 def has_kernel(ggml_type: Type, variant: str = "") -> bool:
@@ -96,13 +92,8 @@ def _kernel(ggml_type: Type, variant: str) -> "ctypes._Pointer[Kernel] | None":
 @cache
 def _library() -> ctypes.CDLL | None:
     """Load the kernels; None if they were not built."""
-    path = next((path for path in (Path(folder) / LIBRARY for folder in quantize.__path__) if path.exists()), None)
-    if path is None:
-        return None
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        warnings.warn(f"{error}; ggml is used: install mimo-convert again", BackendWarning, stacklevel=2)
+    library = load_library(quantize.__path__, LIBRARY, "ggml is used", BackendWarning)
+    if library is None:
         return None
     library.lanes_variant.argtypes, library.lanes_variant.restype = [ctypes.c_int], ctypes.c_char_p
     library.lanes_kernel.argtypes = [ctypes.c_int, ctypes.c_int]

@@ -8,13 +8,13 @@ multiplies.
 import ctypes
 import warnings
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import ggml
 
 import runtime_check.products
 from quantize.backends import BackendWarning
+from quantize.libraries import load_library, variant_names
 from quantize.types import Type
 
 LIBRARY = "kernels/products.so"
@@ -60,10 +60,7 @@ class Operations(NamedTuple):
 def variants() -> tuple[str, ...]:
     """Instruction sets that both the processor and the kernels support, the fastest first: `avx512_vnni`, `avx2`."""
     library = _library()
-    names: list[str] = []
-    while library and (name := library.products_variant(len(names))):
-        names.append(name.decode())
-    return tuple(names)
+    return variant_names(library.products_variant) if library else ()
 
 
 @cache
@@ -117,14 +114,8 @@ def operations() -> Operations:
 @cache
 def _library() -> ctypes.CDLL | None:
     """Load the kernels; None if they were not built, or for another ggml."""
-    folders = (Path(folder) for folder in runtime_check.products.__path__)
-    path = next((path for path in (folder / LIBRARY for folder in folders) if path.exists()), None)
-    if path is None:
-        return None
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        warnings.warn(f"{error}; ggml multiplies: install mimo-convert again", ProductsWarning, stacklevel=2)
+    library = load_library(runtime_check.products.__path__, LIBRARY, "ggml multiplies", ProductsWarning)
+    if library is None:
         return None
     library.products_variant.argtypes, library.products_variant.restype = [ctypes.c_int], ctypes.c_char_p
     library.products_kernel.argtypes = [ctypes.c_int, ctypes.c_int]
