@@ -108,7 +108,7 @@ def compare(
     """Compare every row with checkpoints, and with another file."""
     for source in compared.rows:
         theirs = rows_of(source, files.family(o.file), files, checkpoints)
-        ours = source_model(o.file, files)
+        ours = model_of_file(o.file, files)
         check_same(ours, theirs)
         results.add(compare_tensors(ours, theirs, o.threads))
 
@@ -116,13 +116,8 @@ def compare(
 def rows_of(source: ModelSource, family: Family, files: OpenFiles, checkpoints: OpenCheckpoints) -> SourceModel:
     """The model that a file of `family` is compared with row by row."""
     if source.kind is GGUF:
-        return source_model(Path(source.value), files)
+        return model_of_file(Path(source.value), files)
     return model_of_checkpoint(open_source(source.value, family, checkpoints), family)
-
-
-def source_model(path: Path, files: OpenFiles) -> SourceModel:
-    """The model in a GGUF file."""
-    return model_of_file(files.model(path), files.shards)
 
 
 def run_file(

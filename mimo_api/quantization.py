@@ -60,7 +60,7 @@ def quantize(
 
 def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
     files = OpenFiles(families())
-    model = model_of_file(files.model(o.source), files.shards)
+    model = model_of_file(o.source, files)
     if model.recipe_problem:
         warn(f"{model.recipe_problem}; read as a file without rules")
     if o.target.name.lower() in TYPES:

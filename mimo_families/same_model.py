@@ -29,7 +29,7 @@ TOKENS, MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.merges"
 
 def models_of(paths: Paths, files: OpenFiles) -> Models:
     """The models in the files of a system. Raises InputError for a file that could not be run."""
-    return {role: model_of_file(files.model(path), files.shards) for role, path in paths.items()}
+    return {role: model_of_file(path, files) for role, path in paths.items()}
 
 
 def check_reference_model(system: SystemType, ours: Models, reference: Reference, source: str) -> None:

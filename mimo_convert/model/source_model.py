@@ -17,7 +17,7 @@ from quantize.types import F32, Type
 from .checkpoint import Checkpoint
 from .family import SEPARATE, Family, Layout, TextFacts
 from .gguf_facts import FILE_TYPE, backends_of_file, recorded_rules, type_of_file
-from .model_file import ModelFile
+from .model_file import ModelFile, OpenFiles
 from .provenance import NO_PROVENANCE, Provenance, base_model_entries, provenance_of
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
@@ -62,8 +62,9 @@ def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
     )  # fmt: skip
 
 
-def model_of_file(model: ModelFile, shards: LocalShards) -> SourceModel:
+def model_of_file(path: Path, files: OpenFiles) -> SourceModel:
     """The model in a GGUF file. Raises InputError if it could not be run."""
+    model = files.model(path)
     file = model.check().file
     rules, recipe_problem = recorded_rules(file)
     return SourceModel(
@@ -73,7 +74,7 @@ def model_of_file(model: ModelFile, shards: LocalShards) -> SourceModel:
         model.dims,
         dict(_tensors_of_file(model)),
         file.entries,
-        shards,
+        files.shards,
         layout=model.layout,
         backends=backends_of_file(file),
         outtype=type_of_file(file),
