@@ -39,7 +39,7 @@ from runtime_check.run.validate import Inputs, validate
 from runtime_check.static.lint import lint
 from runtime_check.tensors.compare import compare_tensors
 
-from .cost import Cost, cost_of
+from .cost import Cost, cost_of, is_worth_asking
 from .paths import with_paths
 from .recorded import accept_recorded
 
@@ -134,8 +134,9 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
     if o.dry_run:
         return Converted(print_plans_of(o, opened))
     inputs = prepare(o, opened, claims)
-    cost = cost_of(opened.requests, opened.out, force=o.force, measured=True)
-    if cost.is_worth_asking:
+    if is_worth_asking(opened.requests):
+        write = what_is_to_do(opened.requests, opened.out, force=o.force).nbytes
+        cost = cost_of(opened.requests, write, opened.out, measured=True)
         tell(str(cost))
         if not agree(cost):
             raise KeyboardInterrupt("nothing was downloaded")
@@ -228,12 +229,13 @@ def options_of(o: ConvertOptions, system: SystemType, role: str) -> Options:
 
 def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:
     """Print what a conversion would write; returns it as a report."""
-    cost = cost_of(opened.requests, opened.out, force=o.force, measured=False)
-    if cost.download:
-        show(str(cost))
     requests = with_promotions(opened.requests, o.threads)
     plans = [plan for request in requests for plan in request.plans]
-    print_plans(plans, opened.out, *what_is_to_do(requests, opened.out, force=o.force))
+    left = what_is_to_do(requests, opened.out, force=o.force)
+    cost = cost_of(requests, left.nbytes, opened.out, measured=False)
+    if cost.download:
+        show(str(cost))
+    print_plans(plans, opened.out, *left)
     return Results("mimo-convert", plans).write(o.outputs)
 
 
@@ -282,7 +284,7 @@ def check_files(
         with results.as_far_as_possible():
             for request in opened.requests:
                 for path in {opened.out / plan.file_name for plan in request.plans}.intersection(unrecorded):
-                    ours = model_of_file(opened.files.model(path), opened.files.shards)
+                    ours = model_of_file(path, opened.files)
                     results.add(compare_tensors(ours, request.model, o.threads))
             for checked in validate(inputs, systems_to_check(o, opened, plans), opened.files, o.threads):
                 results.add(checked.check)

@@ -116,7 +116,7 @@ def preview_check(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) ->
         show(f"would check {first}{beside}, against {source}, on {o.audio.name}")
     total = size(sum(path.stat().st_size for path in paths))
     show(f"would publish {len(paths)} GGUF files, {total}, card, checksums and report to {o.destination.repo}")
-    tell("a --report of `mimo-convert --json` or `mimo-check --json` on these files shows the card, too")
+    tell("with a --report of `mimo-convert --json` on these files, the changes are shown, and with -v the card")
     return PublishResult(Results("mimo-publish").report())
 
 

@@ -35,6 +35,14 @@ size = _number(_size)
 small = _number(lambda value: f"{value:.1e}" if 0 < value < 1e-4 else f"{value:.6f}" if value else "0")
 
 
+def about(seconds: float) -> str:
+    """About how long, for people who wait."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
+
+
 def timings(found: dict[str, float]) -> list[tuple[str, str]]:
     """(phase, duration) as text, in the order of the run."""
     write = {True: milliseconds, False: seconds}

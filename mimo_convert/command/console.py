@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import click
 
 from mimo_convert.listener import BYTES, Listener, Progress
-from mimo_convert.numbers_text import size
+from mimo_convert.numbers_text import about, size
 from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
 
@@ -80,7 +80,7 @@ class Console(Listener):
         for bar in shown:
             bar.clear()
         try:
-            click.echo(text, file=stream, color=self.color != NEVER or None)
+            click.echo(text, file=stream, color=True)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -118,7 +118,7 @@ class Console(Listener):
         if not now.ended and clock - self._told.setdefault(now.phase, begun) >= EVERY:
             self._told[now.phase] = clock
             left = (now.total - now.done) * (clock - begun) / now.done if now.total and now.done else None
-            self.warning(_what(now) + (f"; about {_duration(left)} left" if left is not None else ""))
+            self.warning(_what(now) + (f"; {about(left)} left" if left is not None else ""))
 
 
 def _what(now: Progress) -> str:
@@ -134,7 +134,3 @@ def _amount(n: float, unit: str) -> str:
 
 def _unit(unit: str) -> str:
     return unit if unit == BYTES else f" {unit}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -64,10 +64,10 @@ def name_of(names: Sequence[str]) -> str:
     """One name for names that differ in numbers: `0…35` where these are all from 0 to 35, else those that there are."""
     parts = [NUMBER.split(name) for name in names]  # text, number, text, …
     columns = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
-    return "".join(numbers_text(column) if i % 2 else column[0] for i, column in enumerate(columns))
+    return "".join(number_ranges(column) if i % 2 else column[0] for i, column in enumerate(columns))
 
 
-def numbers_text(numbers: Sequence[str]) -> str:
+def number_ranges(numbers: Sequence[str]) -> str:
     """`3`, `0…35`, or `0,2,5…7`."""
     runs: list[list[int]] = []
     for n in sorted(map(int, numbers)):
