@@ -62,8 +62,7 @@ def model_file(path: Path) -> ModelFile:
 
 def model_of_file(path: Path) -> SourceModel:
     """The model in a GGUF file of a known family."""
-    files = OpenFiles(families())
-    return model_of_opened_file(files.model(path), files.shards)
+    return model_of_opened_file(path, OpenFiles(families()))
 
 
 def lint(path: Path, threads: int = 2, weights: bool = True) -> LintResult:
