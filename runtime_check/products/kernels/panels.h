@@ -12,7 +12,7 @@ namespace {
 // the level's offset × scale, `mins` has −offset·scale and joins the first sum.
 struct SuperPanel {
     Ints levels[64];  // four weights of each row, unsigned
-    Ints scales[16];
+    Ints factors[16];  // of sub-blocks' sums
     Ints mins[8];  // two sub-blocks' each, in 16 bits
     Floats d, min;
 };
@@ -23,7 +23,11 @@ struct FlatPanel {
     Floats d[8], min[8];
 };
 
-constexpr int PANELS = 2, COLUMNS = FEW_REGISTERS ? 3 : 6;  // multiplied at once, as many as there are registers for
+constexpr int PANELS = 2, COLUMNS = FEW_REGISTERS ? 4 : 6;  // multiplied at once, as many as there are registers for
+
+// Fours of levels below 2^BITS whose products are summed before they are multiplied with a scale: of signed levels one.
+template <int BITS>
+constexpr int SUMMED = !IN_PAIRS ? SUPER / 4 : BITS == 8 ? 1 : INT16_MAX / (2 * 127 * ((1 << BITS) - 1));
 
 // Whether a type's minima are the offset of its levels × scale, or its own.
 enum Mins { OFFSET, OWN };
@@ -39,23 +43,27 @@ template <int FOURS, bool SIGNED, int N, class Panel, class Column>
             const Ints same = broadcast_at(x[n].x + 4 * four);
 #pragma GCC unroll 2
             for (int p = 0; p < PANELS; ++p)
-                dot[n][p] = SIGNED ? dot4_signed(dot[n][p], panels[p].levels[four], same)
-                                   : dot4(dot[n][p], panels[p].levels[four], same);
+                dot[n][p] = SIGNED ? add_dot_signed(dot[n][p], panels[p].levels[four], same)
+                                   : add_dot(dot[n][p], panels[p].levels[four], same);
         }
     }
 }
 
-template <int SUB, Mins MINS, bool SIGNED, int N>
+template <int SUB, Mins MINS, int BITS, int N>
 inline void multiply_super(const SuperPanel* panels, const SuperColumn* x, Floats (*y)[PANELS]) {
+    constexpr int FOURS = SUB / 4, SUMS = FOURS < SUMMED<BITS> ? FOURS : SUMMED<BITS>;
     Ints total[N][PANELS] = {};
 #pragma GCC unroll 1
     for (int sub = 0; sub < SUPER / SUB; ++sub) {
-        Ints dot[N][PANELS] = {};
-        add_dots<SUB / 4, SIGNED, N>(panels, x, sub * (SUB / 4), dot);
+#pragma GCC unroll 8
+        for (int four = 0; four < FOURS; four += SUMS) {
+            Ints dot[N][PANELS] = {};
+            add_dots<SUMS, BITS == 8, N>(panels, x, sub * FOURS + four, dot);
 #pragma GCC unroll 6
-        for (int n = 0; n < N; ++n)
+            for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
-            for (int p = 0; p < PANELS; ++p) total[n][p] += dot[n][p] * panels[p].scales[sub];
+                for (int p = 0; p < PANELS; ++p) total[n][p] = join_dot(total[n][p], dot[n][p], panels[p].factors[sub]);
+        }
     }
 #pragma GCC unroll 6
     for (int n = 0; n < N; ++n)
@@ -74,7 +82,23 @@ inline void multiply_super(const SuperPanel* panels, const SuperColumn* x, Float
         }
 }
 
-template <int LEVEL_OFFSET, Mins MINS, bool SIGNED, int N>
+// The same of a block of 32, which has a scale of its own.
+template <int BITS, int N, class Panel, class Column>
+[[gnu::always_inline]] inline void add_block(const Panel* panels, const Column* x, int first, Ints (*dot)[PANELS]) {
+    if (!IN_PAIRS) return add_dots<8, BITS == 8, N>(panels, x, first, dot);
+    constexpr int SUMS = SUMMED<BITS> < 8 ? SUMMED<BITS> : 8;
+#pragma GCC unroll 8
+    for (int four = 0; four < 8; four += SUMS) {
+        Ints sums[N][PANELS] = {};
+        add_dots<SUMS, BITS == 8, N>(panels, x, first + four, sums);
+#pragma GCC unroll 6
+        for (int n = 0; n < N; ++n)
+#pragma GCC unroll 2
+            for (int p = 0; p < PANELS; ++p) dot[n][p] = join_dot(dot[n][p], sums[n][p], factor_of(broadcast(1)));
+    }
+}
+
+template <int LEVEL_OFFSET, Mins MINS, int BITS, int N>
 inline void multiply_flat(const FlatPanel* panels, const FlatColumn* x, Floats (*y)[PANELS]) {
     Floats sums[N][PANELS];
     memcpy(sums, y, sizeof sums);
@@ -86,7 +110,7 @@ inline void multiply_flat(const FlatPanel* panels, const FlatColumn* x, Floats (
 #pragma GCC unroll 2
             for (int p = 0; p < PANELS; ++p)
                 dot[n][p] = MINS == OFFSET ? broadcast(-LEVEL_OFFSET * x[n].sums[block]) : Ints{};
-        add_dots<8, SIGNED, N>(panels, x, 8 * block, dot);
+        add_block<BITS, N>(panels, x, 8 * block, dot);
 #pragma GCC unroll 6
         for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
@@ -101,25 +125,26 @@ inline void multiply_flat(const FlatPanel* panels, const FlatColumn* x, Floats (
     memcpy(y, sums, sizeof sums);
 }
 
-// The forms of types: what is decoded to, and multiplied by N columns. SUB: weights of a sub-block.
-template <int SUB, Mins MINS_, bool SIGNED>
+// The forms of types: what is decoded to, and multiplied by N columns. SUB: weights of a sub-block. BITS: of levels; those of
+// eight bits are signed.
+template <int SUB, Mins MINS_, int BITS>
 struct SuperForm {
     using Panel = SuperPanel;
     using Column = SuperColumn;
     template <int N>
     static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
-        multiply_super<SUB, MINS_, SIGNED, N>(panels, x, y);
+        multiply_super<SUB, MINS_, BITS, N>(panels, x, y);
     }
 };
 
-template <int LEVEL_OFFSET, Mins MINS_, bool SIGNED>
+template <int LEVEL_OFFSET, Mins MINS_, int BITS>
 struct FlatForm {
     using Panel = FlatPanel;
     using Column = FlatColumn;
     static constexpr Mins MINS = MINS_;
     template <int N>
     static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
-        multiply_flat<LEVEL_OFFSET, MINS_, SIGNED, N>(panels, x, y);
+        multiply_flat<LEVEL_OFFSET, MINS_, BITS, N>(panels, x, y);
     }
 };
 

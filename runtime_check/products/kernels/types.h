@@ -24,7 +24,7 @@ inline Ints pair_of(Ints a, Ints b) { return (a & 0xFFFF) | b << 16; }
 // Scales of sub-blocks, and minima that are −offset × scale.
 template <int N>
 inline void put_offset_scales(const Ints* scales, int offset, SuperPanel& panel) {
-    for (int i = 0; i < N; ++i) panel.scales[i] = scales[i];
+    for (int i = 0; i < N; ++i) panel.factors[i] = factor_of(scales[i]);
     for (int i = 0; i < N / 2; ++i) panel.mins[i] = pair_of(-offset * scales[2 * i], -offset * scales[2 * i + 1]);
 }
 
@@ -36,12 +36,12 @@ inline void put_head(const RowPointers& rows, SuperPanel& panel) {
     panel.min = widen_halves(head[0] >> 16);
     const Ints scales[2] = {head[1] & 0x3F3F3F3F, (head[3] & LOW_NIBBLES) | (head[1] >> 2 & UPPER_PAIRS)};
     const Ints mins[2] = {head[2] & 0x3F3F3F3F, (head[3] >> 4 & LOW_NIBBLES) | (head[2] >> 2 & UPPER_PAIRS)};
-    for (int i = 0; i < 8; ++i) panel.scales[i] = byte_of(scales[i / 4], i % 4);
+    for (int i = 0; i < 8; ++i) panel.factors[i] = factor_of(byte_of(scales[i / 4], i % 4));
     for (int i = 0; i < 4; ++i)
         panel.mins[i] = pair_of(byte_of(mins[i / 2], 2 * i % 4), byte_of(mins[i / 2], 2 * i % 4 + 1));
 }
 
-struct Q4_K : SuperForm<32, OWN, false> {
+struct Q4_K : SuperForm<32, OWN, 4> {
     using Block = BlockQ4_K;
 
     static void decode(const RowPointers& rows, int, Panel& panel) {
@@ -55,7 +55,7 @@ struct Q4_K : SuperForm<32, OWN, false> {
     }
 };
 
-struct Q5_K : SuperForm<32, OWN, false> {
+struct Q5_K : SuperForm<32, OWN, 5> {
     using Block = BlockQ5_K;
 
     static void decode(const RowPointers& rows, int, Panel& panel) {
@@ -74,7 +74,7 @@ struct Q5_K : SuperForm<32, OWN, false> {
     }
 };
 
-struct Q6_K : SuperForm<16, OFFSET, false> {
+struct Q6_K : SuperForm<16, OFFSET, 6> {
     using Block = BlockQ6_K;
 
     static void decode(const RowPointers& rows, int, Panel& panel) {
@@ -97,7 +97,7 @@ struct Q6_K : SuperForm<16, OFFSET, false> {
     }
 };
 
-struct Q3_K : SuperForm<16, OFFSET, false> {
+struct Q3_K : SuperForm<16, OFFSET, 3> {
     using Block = BlockQ3_K;
 
     static void decode(const RowPointers& rows, int, Panel& panel) {
@@ -123,13 +123,13 @@ struct Q3_K : SuperForm<16, OFFSET, false> {
     }
 };
 
-struct Q2_K : SuperForm<16, OWN, false> {
+struct Q2_K : SuperForm<16, OWN, 2> {
     using Block = BlockQ2_K;
 
     static void decode(const RowPointers& rows, int, Panel& panel) {
         Ints four[4];
         transpose(rows, offsetof(Block, scales), four);
-        for (int i = 0; i < 16; ++i) panel.scales[i] = byte_of(four[i / 4], i % 4) & 15;
+        for (int i = 0; i < 16; ++i) panel.factors[i] = factor_of(byte_of(four[i / 4], i % 4) & 15);
         for (int i = 0; i < 8; ++i)
             panel.mins[i] = pair_of(byte_of(four[i / 2], 2 * i % 4) >> 4, byte_of(four[i / 2], 2 * i % 4 + 1) >> 4);
         const Ints both = pick<uint32_t>(rows, offsetof(Block, d));
@@ -145,7 +145,7 @@ struct Q2_K : SuperForm<16, OWN, false> {
     }
 };
 
-struct IQ4_XS : SuperForm<32, OFFSET, true> {
+struct IQ4_XS : SuperForm<32, OFFSET, 8> {
     using Block = BlockIQ4_XS;
 
     static void decode(const RowPointers& rows, int, Panel& panel) {
@@ -179,7 +179,7 @@ inline void decode_blocks(const RowPointers& rows, int n, FlatPanel& panel) {
     }
 }
 
-struct Q8_0 : FlatForm<SIGNED_OFFSET, OFFSET, true> {
+struct Q8_0 : FlatForm<SIGNED_OFFSET, OFFSET, 8> {
     using Block = BlockQ8_0;
 
     static void decode_block(const RowPointers& rows, int64_t offset, Ints* levels) {
@@ -206,7 +206,7 @@ inline void decode_fifth_bits(const RowPointers& rows, int64_t offset, Ints* lev
 }
 
 template <class Block_, int LEVEL_OFFSET, Mins MINS_>
-struct Nibbles : FlatForm<LEVEL_OFFSET, MINS_, false> {
+struct Nibbles : FlatForm<LEVEL_OFFSET, MINS_, 4> {
     using Block = Block_;
 
     static void decode_block(const RowPointers& rows, int64_t offset, Ints* levels) {
@@ -216,7 +216,7 @@ struct Nibbles : FlatForm<LEVEL_OFFSET, MINS_, false> {
 };
 
 template <class Block_, int LEVEL_OFFSET, Mins MINS_>
-struct FiveBits : FlatForm<LEVEL_OFFSET, MINS_, false> {
+struct FiveBits : FlatForm<LEVEL_OFFSET, MINS_, 5> {
     using Block = Block_;
 
     static void decode_block(const RowPointers& rows, int64_t offset, Ints* levels) {
@@ -231,7 +231,7 @@ using Q4_1 = Nibbles<BlockQ4_1, 0, OWN>;
 using Q5_0 = FiveBits<BlockQ5_0, 16, OFFSET>;
 using Q5_1 = FiveBits<BlockQ5_1, 0, OWN>;
 
-struct IQ4_NL : FlatForm<SIGNED_OFFSET, OFFSET, true> {
+struct IQ4_NL : FlatForm<SIGNED_OFFSET, OFFSET, 8> {
     using Block = BlockIQ4_NL;
 
     static void decode_block(const RowPointers& rows, int64_t offset, Ints* levels) {

@@ -9,12 +9,25 @@
 
 namespace {
 
+// In 256 bits, with an instruction that adds four products to 32 bits; or, for tests on processors that lack it, with a
+// sequence of AVX2 in its place.
+#if defined(__AVXVNNI__) || defined(AVX_VNNI_STAND_IN)
+#define AVX_VNNI
+#endif
+
 // Whether bytes that are multiplied with signed ones must be unsigned, and how far signed levels are shifted then. Without
 // such an instruction levels are at most 127.
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(AVX_VNNI)
 constexpr int SIGNED_OFFSET = 128;
 #else
 constexpr int SIGNED_OFFSET = 0;
+#endif
+
+// Whether products are summed in pairs of 16 bits, as many as fit, before the product with their scale joins a pair.
+#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(AVX_VNNI)
+constexpr bool IN_PAIRS = true;
+#else
+constexpr bool IN_PAIRS = false;
 #endif
 
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
@@ -27,25 +40,50 @@ constexpr int ROWS = WIDTH;  // of a panel: one in each lane
 
 typedef const uint8_t* RowPointers[ROWS];  // where the same super-block begins in each row
 
-// sum + the four products of levels and signed bytes in each lane.
-inline Ints dot4(Ints sum, Ints levels, Ints x) {
+#if defined(__AVX2__)
+// A sum that is needed in this order: gcc would sum in another, for which it has too few registers.
+inline __m256i in_turn(__m256i sum) {
+    asm("" : "+x"(sum));
+    return sum;
+}
+#endif
+
+// sum + the four products of levels and signed bytes in each lane; IN_PAIRS two sums of two.
+inline Ints add_dot(Ints sum, Ints levels, Ints x) {
 #if defined(__AVX512VNNI__)
     return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)levels, (__m512i)x);
+#elif defined(__AVXVNNI__)
+    return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)levels, (__m256i)x);
+#elif defined(AVX_VNNI_STAND_IN)
+    const __m256i w = (__m256i)levels, even_x = _mm256_srai_epi16(_mm256_slli_epi16((__m256i)x, 8), 8);
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(255)), even_x);
+    return sum + (Ints)even + (Ints)_mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16((__m256i)x, 8));
 #elif defined(__AVX2__)
-    const __m256i pairs = _mm256_maddubs_epi16((__m256i)levels, (__m256i)x);  // of levels up to 128: they fit 16 bits
-    return sum + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    return (Ints)in_turn(_mm256_add_epi16((__m256i)sum, _mm256_maddubs_epi16((__m256i)levels, (__m256i)x)));
 #elif defined(__aarch64__)
     return (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)levels, (int8x16_t)x);
 #endif
 }
 
-// The same of signed levels, which the panel has plus SIGNED_OFFSET.
-inline Ints dot4_signed(Ints sum, Ints levels, Ints x) {
-#if defined(__AVX512VNNI__) || defined(__aarch64__)
-    return dot4(sum, levels, x);
-#elif defined(__AVX2__)
+// The same of signed levels, which the panel has plus SIGNED_OFFSET. IN_PAIRS they are at least -127, or activations are.
+inline Ints add_dot_signed(Ints sum, Ints levels, Ints x) {
+#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(AVX_VNNI)
     const __m256i w = (__m256i)levels;
-    return dot4(sum, (Ints)_mm256_abs_epi8(w), (Ints)_mm256_sign_epi8((__m256i)x, w));
+    return add_dot(sum, (Ints)_mm256_abs_epi8(w), (Ints)_mm256_sign_epi8((__m256i)x, w));
+#else
+    return add_dot(sum, levels, x);
+#endif
+}
+
+// A factor of sums as join_dot takes it: IN_PAIRS of both of a pair.
+inline Ints factor_of(Ints scale) { return IN_PAIRS ? (scale & 0xFFFF) | scale << 16 : scale; }
+
+// total + sums of add_dot × their factor.
+inline Ints join_dot(Ints total, Ints sums, Ints factor) {
+#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(AVX_VNNI)
+    return (Ints)in_turn(_mm256_add_epi32((__m256i)total, _mm256_madd_epi16((__m256i)sums, (__m256i)factor)));
+#else
+    return total + sums * factor;
 #endif
 }
 
@@ -53,6 +91,8 @@ inline Ints dot4_signed(Ints sum, Ints levels, Ints x) {
 inline Ints dot2(Ints sum, Ints a, Ints b) {
 #if defined(__AVX512VNNI__)
     return (Ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVXVNNI__)
+    return (Ints)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
 #elif defined(__AVX2__)
     return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #elif defined(__aarch64__)
