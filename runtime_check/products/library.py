@@ -35,7 +35,7 @@ class Kernel(ctypes.Structure):
 
     _fields_ = [
         ("type", ctypes.c_int), ("activations", ctypes.c_int), ("quantize", ctypes.c_void_p),
-        ("multiply", ctypes.c_void_p), ("multiply_vector", ctypes.c_void_p),
+        ("multiply", ctypes.c_void_p), ("multiply_few", ctypes.c_void_p), ("few", ctypes.c_int),
     ]  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def covers(ggml_type: Type, variant: str, n_columns: int) -> bool:
     found = kernel(ggml_type, variant)
     if found is None or n_columns in FASTER_BY_GGML.get((ggml_type.name, variant), ()):
         return False
-    return n_columns > 1 or bool(found.contents.multiply_vector)
+    return n_columns > 1 or found.contents.few > 0
 
 
 def new_product(ggml_type: Type, variant: str, address: int, n_rows: int, row: int) -> Product:

@@ -35,9 +35,7 @@ __attribute__((noinline)) void multiply_panels(const typename Type::Panel* panel
 
 template <class Type>
 void multiply(const products::Rows& rows) {
-    using Block = typename Type::Block;
-    const int64_t supers = (rows.row + SUPER - 1) / SUPER;
-    const int64_t super_bytes = (int64_t)sizeof(Block) * (SUPER * rows.row_bytes / rows.row / (int64_t)sizeof(Block));
+    const int64_t supers = (rows.row + SUPER - 1) / SUPER, super_bytes = super_bytes_of<Type>();
     const auto* columns = (const typename Type::Column*)rows.columns;
     alignas(64) typename Type::Panel panels[PANELS];
     alignas(64) Floats sums[MOST_COLUMNS][PANELS];
@@ -50,15 +48,14 @@ void multiply(const products::Rows& rows) {
             for (int64_t b = 0; b < supers; ++b) {
                 const bool last = begin + n == rows.n_columns;
                 const Fetch fetch = last ? fetch_rows(rows, next, STEP, b, supers) : Fetch{nullptr, nullptr};
-                const int64_t weights = rows.row - b * SUPER;
                 for (int p = 0; p < PANELS; ++p) {
                     RowPointers at;
                     for (int i = 0; i < ROWS; ++i) {
                         const int64_t row = first + p * ROWS + i;
-                        at[i] = rows.weights + (row < rows.n_rows ? row : rows.n_rows - 1) * rows.row_bytes;
-                        at[i] += b * super_bytes;
+                        at.at[i] = rows.weights + (row < rows.n_rows ? row : rows.n_rows - 1) * rows.row_bytes;
+                        at.at[i] += b * super_bytes;
                     }
-                    Type::decode(at, weights < SUPER ? (int)(weights / 32) : 8, panels[p]);
+                    Type::decode(at, blocks_of(rows, b), panels[p]);
                 }
                 multiply_panels<Type>(panels, columns + b * rows.n_columns + begin, sums, n, fetch);
             }

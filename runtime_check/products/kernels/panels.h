@@ -10,19 +10,34 @@ namespace {
 
 // Of types with super-blocks: y += d·dx·(Σ scale·Σ level·x) − min·dx·(Σ min·Σ x), sums over sub-blocks. Where the minimum is
 // the level's offset × scale, `mins` has −offset·scale and joins the first sum.
-struct SuperPanel {
-    Ints levels[64];  // four weights of each row, unsigned
+struct SuperHead {
     Ints factors[16];  // of sub-blocks' sums
-    Ints mins[8];  // two sub-blocks' each, in 16 bits
+    Ints mins[8];      // two sub-blocks' each, in 16 bits
     Floats d, min;
 };
 
-// Of types with blocks of 32: y += Σ d·dx·(Σ level·x − offset·Σ x) + min·s
-struct FlatPanel {
+// Decoded weights: each vector has four of each row, unsigned.
+struct Levels {
     Ints levels[64];
+
+    // Four vectors from number `first` on: 16 weights.
+    void put(int first, const Ints* four) {
+        for (int i = 0; i < 4; ++i) levels[first + i] = four[i];
+    }
+};
+
+struct SuperPanel : SuperHead, Levels {};
+
+// Of types with blocks of 32: y += Σ d·dx·(Σ level·x − offset·Σ x) + min·s
+struct FlatHead {
     Floats d[8], min[8];
 };
 
+struct FlatPanel : FlatHead, Levels {
+    void clear() { memset(this, 0, sizeof *this); }
+};
+
+constexpr int DECODED_AT_ONCE = FEW_REGISTERS ? 8 : 1;  // pieces of a super-block
 constexpr int PANELS = 2, COLUMNS = FEW_REGISTERS ? 4 : 6;  // multiplied at once, as many as there are registers for
 
 // Fours of levels below 2^BITS whose products are summed before they are multiplied with a scale: of signed levels one.
@@ -32,8 +47,13 @@ constexpr int SUMMED = !IN_PAIRS ? SUPER / 4 : BITS == 8 ? 1 : INT16_MAX / (2 * 
 // Whether a type's minima are the offset of its levels × scale, or its own.
 enum Mins { OFFSET, OWN };
 
+template <int BITS>
+inline Ints add_dot_of(Ints sum, Ints levels, Ints x) {
+    return BITS == 8 ? add_dot_signed(sum, levels, x) : add_dot(sum, levels, x);
+}
+
 // Adds the products of FOURS times four levels, from the `first` four on.
-template <int FOURS, bool SIGNED, int N, class Panel, class Column>
+template <int FOURS, int BITS, int N, class Panel, class Column>
 [[gnu::always_inline]] inline void add_dots(const Panel* panels, const Column* x, int first, Ints (*dot)[PANELS]) {
 #pragma GCC unroll 8
     for (int i = 0; i < FOURS; ++i) {
@@ -43,10 +63,36 @@ template <int FOURS, bool SIGNED, int N, class Panel, class Column>
             const Ints same = broadcast_at(x[n].x + 4 * four);
 #pragma GCC unroll 2
             for (int p = 0; p < PANELS; ++p)
-                dot[n][p] = SIGNED ? add_dot_signed(dot[n][p], panels[p].levels[four], same)
-                                   : add_dot(dot[n][p], panels[p].levels[four], same);
+                dot[n][p] = add_dot_of<BITS>(dot[n][p], panels[p].levels[four], same);
         }
     }
+}
+
+// y + the products of a super-block, whose sums of levels × factors are `total`, and a column.
+template <int SUB, Mins MINS>
+[[gnu::always_inline]] inline Floats add_super(Floats y, const SuperHead& head, const SuperColumn& x, Ints total) {
+    const int16_t* sums = SUB == 16 ? x.sums : x.pair_sums;
+    Ints mins = MINS == OFFSET ? total : Ints{};
+#pragma GCC unroll 8
+    for (int i = 0; i < SUPER / SUB / 2; ++i) mins = dot2(mins, head.mins[i], broadcast_at(sums + 2 * i));
+    const Floats d = broadcast(x.d);
+    if (MINS == OFFSET) return fma(head.d * d, to_floats(mins), y);
+    return fma(head.d * d, to_floats(total), y) - head.min * d * to_floats(mins);
+}
+
+// What the offsets of a block's levels add to the sums of its products.
+template <int LEVEL_OFFSET, Mins MINS>
+[[gnu::always_inline]] inline Ints start_flat(const FlatColumn& x, int block) {
+    return MINS == OFFSET ? broadcast(-LEVEL_OFFSET * x.sums[block]) : Ints{};
+}
+
+// y + the products of a block of 32, whose sums of levels less their offsets are `total`, and a column.
+template <Mins MINS>
+[[gnu::always_inline]] inline Floats add_flat(Floats y, const FlatHead& head, const FlatColumn& x, int block, Ints total) {
+    const Floats d = head.d[block] * broadcast(x.d[block]), whole = to_floats(total);
+    if (MINS == OFFSET) return fma(d, whole, y);
+    // the two nearly cancel: their sum is rounded once, before it joins the others
+    return y + fma(d, whole, head.min[block] * broadcast(x.s[block]));
 }
 
 template <int SUB, Mins MINS, int BITS, int N>
@@ -58,7 +104,7 @@ inline void multiply_super(const SuperPanel* panels, const SuperColumn* x, Float
 #pragma GCC unroll 8
         for (int four = 0; four < FOURS; four += SUMS) {
             Ints dot[N][PANELS] = {};
-            add_dots<SUMS, BITS == 8, N>(panels, x, sub * FOURS + four, dot);
+            add_dots<SUMS, BITS, N>(panels, x, sub * FOURS + four, dot);
 #pragma GCC unroll 6
             for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
@@ -68,29 +114,18 @@ inline void multiply_super(const SuperPanel* panels, const SuperColumn* x, Float
 #pragma GCC unroll 6
     for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
-        for (int p = 0; p < PANELS; ++p) {
-            const int16_t* sums = SUB == 16 ? x[n].sums : x[n].pair_sums;
-            Ints mins = MINS == OFFSET ? total[n][p] : Ints{};
-#pragma GCC unroll 8
-            for (int i = 0; i < SUPER / SUB / 2; ++i)
-                mins = dot2(mins, panels[p].mins[i], broadcast_at(sums + 2 * i));
-            const Floats d = broadcast(x[n].d);
-            if (MINS == OFFSET)
-                y[n][p] = fma(panels[p].d * d, to_floats(mins), y[n][p]);
-            else
-                y[n][p] = fma(panels[p].d * d, to_floats(total[n][p]), y[n][p]) - panels[p].min * d * to_floats(mins);
-        }
+        for (int p = 0; p < PANELS; ++p) y[n][p] = add_super<SUB, MINS>(y[n][p], panels[p], x[n], total[n][p]);
 }
 
 // The same of a block of 32, which has a scale of its own.
 template <int BITS, int N, class Panel, class Column>
 [[gnu::always_inline]] inline void add_block(const Panel* panels, const Column* x, int first, Ints (*dot)[PANELS]) {
-    if (!IN_PAIRS) return add_dots<8, BITS == 8, N>(panels, x, first, dot);
+    if (!IN_PAIRS) return add_dots<8, BITS, N>(panels, x, first, dot);
     constexpr int SUMS = SUMMED<BITS> < 8 ? SUMMED<BITS> : 8;
 #pragma GCC unroll 8
     for (int four = 0; four < 8; four += SUMS) {
         Ints sums[N][PANELS] = {};
-        add_dots<SUMS, BITS == 8, N>(panels, x, first + four, sums);
+        add_dots<SUMS, BITS, N>(panels, x, first + four, sums);
 #pragma GCC unroll 6
         for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
@@ -108,43 +143,40 @@ inline void multiply_flat(const FlatPanel* panels, const FlatColumn* x, Floats (
 #pragma GCC unroll 6
         for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
-            for (int p = 0; p < PANELS; ++p)
-                dot[n][p] = MINS == OFFSET ? broadcast(-LEVEL_OFFSET * x[n].sums[block]) : Ints{};
+            for (int p = 0; p < PANELS; ++p) dot[n][p] = start_flat<LEVEL_OFFSET, MINS>(x[n], block);
         add_block<BITS, N>(panels, x, 8 * block, dot);
 #pragma GCC unroll 6
         for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
-            for (int p = 0; p < PANELS; ++p) {
-                const Floats d = panels[p].d[block] * broadcast(x[n].d[block]), whole = to_floats(dot[n][p]);
-                if (MINS == OWN)  // the two nearly cancel: their sum is rounded once, before it joins the others
-                    sums[n][p] += fma(d, whole, panels[p].min[block] * broadcast(x[n].s[block]));
-                else
-                    sums[n][p] = fma(d, whole, sums[n][p]);
-            }
+            for (int p = 0; p < PANELS; ++p)
+                sums[n][p] = add_flat<MINS>(sums[n][p], panels[p], x[n], block, dot[n][p]);
     }
     memcpy(y, sums, sizeof sums);
 }
 
 // The forms of types: what is decoded to, and multiplied by N columns. SUB: weights of a sub-block. BITS: of levels; those of
 // eight bits are signed.
-template <int SUB, Mins MINS_, int BITS>
+template <int SUB_, Mins MINS_, int BITS_>
 struct SuperForm {
     using Panel = SuperPanel;
     using Column = SuperColumn;
-    template <int N>
-    static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
-        multiply_super<SUB, MINS_, BITS, N>(panels, x, y);
-    }
-};
-
-template <int LEVEL_OFFSET, Mins MINS_, int BITS>
-struct FlatForm {
-    using Panel = FlatPanel;
-    using Column = FlatColumn;
+    static constexpr int SUB = SUB_, BITS = BITS_;
     static constexpr Mins MINS = MINS_;
     template <int N>
     static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
-        multiply_flat<LEVEL_OFFSET, MINS_, BITS, N>(panels, x, y);
+        multiply_super<SUB, MINS, BITS, N>(panels, x, y);
+    }
+};
+
+template <int LEVEL_OFFSET_, Mins MINS_, int BITS_>
+struct FlatForm {
+    using Panel = FlatPanel;
+    using Column = FlatColumn;
+    static constexpr int LEVEL_OFFSET = LEVEL_OFFSET_, BITS = BITS_;
+    static constexpr Mins MINS = MINS_;
+    template <int N>
+    static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
+        multiply_flat<LEVEL_OFFSET, MINS, BITS, N>(panels, x, y);
     }
 };
 

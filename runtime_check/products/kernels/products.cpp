@@ -48,6 +48,8 @@ int64_t supers_of(const Product& product) { return (product.row + SUPER - 1) / S
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
 
+[[maybe_unused]] bool has_avx_vnni() { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
+
 [[maybe_unused]] bool has_avx512_vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -67,6 +69,9 @@ struct Variant {
 const Variant VARIANTS[] = {
 #if defined(PRODUCTS_avx512_vnni)
     {"avx512_vnni", has_avx512_vnni, products::avx512_vnni_kernels},
+#endif
+#if defined(PRODUCTS_avx_vnni)
+    {"avx_vnni", has_avx_vnni, products::avx_vnni_kernels},
 #endif
 #if defined(PRODUCTS_avx2)
     {"avx2", has_avx2, products::avx2_kernels},
@@ -125,8 +130,8 @@ EXPORT void products_multiply(Tensor* dst, int, int nth, void* userdata) {
     Product& product = *(Product*)userdata;
     products::Rows rows = {product.weights, product.row_bytes, product.n_rows, product.row, 0, 0, 0,
                            dst->ne[1] * dst->ne[2] * dst->ne[3], dst->src[0]->data, (float*)dst->data};
-    const auto multiply = rows.n_columns == 1 && product.kernel->multiply_vector ? product.kernel->multiply_vector
-                                                                                  : product.kernel->multiply;
+    const auto multiply =
+        rows.n_columns <= product.kernel->few ? product.kernel->multiply_few : product.kernel->multiply;
     for (int64_t first = product.claimed.fetch_add(RUN); first < rows.n_rows; first = rows.ahead) {
         rows.first = first;
         rows.end = first + RUN < rows.n_rows ? first + RUN : rows.n_rows;

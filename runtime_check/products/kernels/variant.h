@@ -23,7 +23,8 @@ struct Kernel {
     int type, activations;  // numbers in ggml_type, of the weights and of what ggml quantizes activations to
     void (*quantize)(const float* x, int n, FromFloat from_float, void* column);  // n of at most 256 activations
     void (*multiply)(const Rows& rows);                                           // two columns or more
-    void (*multiply_vector)(const Rows& rows);                                    // a single one; may be null
+    void (*multiply_few)(const Rows& rows);                                       // at most `few` columns
+    int few;
 };
 
 struct Kernels {
@@ -32,6 +33,7 @@ struct Kernels {
 };
 
 Kernels avx2_kernels();
+Kernels avx_vnni_kernels();
 Kernels avx512_vnni_kernels();
 Kernels neon_dot_kernels();
 

@@ -314,9 +314,6 @@ void multiply_vector(const products::Rows& rows) {
     }
 }
 
-#define VECTOR(type) multiply_vector<Vector##type>
-#else
-#define VECTOR(type) nullptr
 #endif
 
 }  // namespace

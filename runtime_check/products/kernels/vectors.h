@@ -38,7 +38,25 @@ constexpr bool FEW_REGISTERS = false;  // 32
 
 constexpr int ROWS = WIDTH;  // of a panel: one in each lane
 
-typedef const uint8_t* RowPointers[ROWS];  // where the same super-block begins in each row
+// Where the same super-block begins in each of ROWS rows: any rows; rows that lie one behind the other.
+struct RowPointers {
+    const uint8_t* at[ROWS];
+
+    // Pointers are read from memory again each time: gcc would keep them in vectors' registers, from where they come slower.
+    const uint8_t* const* each() const {
+        const uint8_t* const* rows = at;
+        asm("" : "+r"(rows));
+        return rows;
+    }
+};
+
+struct RowsInTurn {
+    const uint8_t* first;
+    int64_t row_bytes;
+
+    const RowsInTurn& each() const { return *this; }
+    const uint8_t* operator[](int64_t i) const { return first + i * row_bytes; }
+};
 
 #if defined(__AVX2__)
 // A sum that is needed in this order: gcc would sum in another, for which it has too few registers.
@@ -77,6 +95,64 @@ inline Ints add_dot_signed(Ints sum, Ints levels, Ints x) {
 
 // A factor of sums as join_dot takes it: IN_PAIRS of both of a pair.
 inline Ints factor_of(Ints scale) { return IN_PAIRS ? (scale & 0xFFFF) | scale << 16 : scale; }
+
+inline Ints pair_of(Ints a, Ints b) { return (a & 0xFFFF) | b << 16; }
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// Bytes of each lane, of which a, b, c, d are the numbers; 0 where one is negative.
+inline __m256i bytes_of(Ints four, int a, int b, int c, int d) {
+    const __m256i numbers = _mm256_set1_epi32((a & 0xFF) | (b & 0xFF) << 8 | (c & 0xFF) << 16 | (int)((uint32_t)(d & 0xFF) << 24));
+    const __m256i lanes = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0C0C0C0C, 0, 0x04040404, 0x08080808, 0x0C0C0C0C);
+    return _mm256_shuffle_epi8((__m256i)four, _mm256_or_si256(numbers, lanes));
+}
+#endif
+
+// The factor that is byte i, 0 to 3, of each lane.
+inline Ints factor_of_byte(Ints four, int i) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    return (Ints)bytes_of(four, i, -128, IN_PAIRS ? i : -128, -128);
+#else
+    return four >> 8 * i & 0xFF;
+#endif
+}
+
+inline Ints factor_of_signed_byte(Ints four, int i) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    if (IN_PAIRS) return (Ints)_mm256_srai_epi16(bytes_of(four, -128, i, -128, i), 8);
+#endif
+    return four << (24 - 8 * i) >> 24;
+}
+
+// Bytes 2 i and 2 i + 1 of each lane, in 16 bits each.
+inline Ints pair_of_bytes(Ints four, int i) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    return (Ints)bytes_of(four, 2 * i, -128, 2 * i + 1, -128);
+#else
+    return pair_of(four >> 16 * i & 0xFF, four >> (16 * i + 8) & 0xFF);
+#endif
+}
+
+// The same of signed bytes, × −2^BITS.
+template <int BITS>
+inline Ints minus_pair_of_signed_bytes(Ints four, int i) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256i upper = bytes_of(four, -128, 2 * i, -128, 2 * i + 1);
+    return (Ints)_mm256_sub_epi16(_mm256_setzero_si256(), _mm256_srai_epi16(upper, 8 - BITS));
+#else
+    return pair_of(-(1 << BITS) * (four << (24 - 16 * i) >> 24), -(1 << BITS) * (four << (16 - 16 * i) >> 24));
+#endif
+}
+
+// Four bits of each lane, from bit 4 i on → the lowest bits of four bytes.
+inline Ints spread_bits(Ints bits, int i) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256i each = _mm256_set1_epi32(0x08040201 << i % 2 * 4), bytes = bytes_of(bits, i / 2, i / 2, i / 2, i / 2);
+    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, each), each);
+    return (Ints)_mm256_and_si256(set, _mm256_set1_epi8(1));
+#else
+    return (bits >> 4 * i & 15) * 0x00204081 & 0x01010101;  // the product moves bit j of four to bit 8 j
+#endif
+}
 
 // total + sums of add_dot × their factor.
 inline Ints join_dot(Ints total, Ints sums, Ints factor) {
@@ -157,10 +233,9 @@ inline Ints look_up(const int8_t* table, Ints indices) {
 }
 
 // 16 bytes at `offset` of each row → four vectors with four of these bytes in each lane.
-inline void transpose(const RowPointers& pointers, int64_t offset, Ints* out) {
-    // Pointers are read from memory again each time: gcc would keep them in vectors' registers, from where they come slower.
-    const uint8_t* const* rows = pointers;
-    asm("" : "+r"(rows));
+template <class At>
+inline void transpose(const At& at, int64_t offset, Ints* out) {
+    const auto& rows = at.each();
 #if defined(__AVX512F__)
     __m512i a[4];
     for (int i = 0; i < 4; ++i) {
@@ -202,8 +277,9 @@ inline void transpose(const RowPointers& pointers, int64_t offset, Ints* out) {
 }
 
 // An integer of type T at `offset` of each row.
-template <class T>
-inline Ints pick(const RowPointers& rows, int64_t offset) {
+template <class T, class At>
+inline Ints pick(const At& at, int64_t offset) {
+    const auto& rows = at.each();
     Ints found;
     for (int i = 0; i < ROWS; ++i) {
         T value;
@@ -211,6 +287,24 @@ inline Ints pick(const RowPointers& rows, int64_t offset) {
         found[i] = (int32_t)value;
     }
     return found;
+}
+
+// The halves at `offset` of each row, widened.
+template <class At>
+inline Floats pick_halves(const At& at, int64_t offset) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const auto& rows = at.each();
+    typedef uint16_t Halves __attribute__((vector_size(2 * ROWS)));
+    Halves halves;
+    for (int i = 0; i < ROWS; ++i) {
+        uint16_t half;
+        memcpy(&half, rows[i] + offset, sizeof half);
+        halves[i] = half;
+    }
+    return (Floats)_mm256_cvtph_ps((__m128i)halves);
+#else
+    return widen_halves(pick<uint16_t>(at, offset));
+#endif
 }
 
 }  // namespace

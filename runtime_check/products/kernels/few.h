@@ -1,0 +1,120 @@
+// Products with few columns: levels are multiplied as they are decoded, and no panel is laid out.
+
+#pragma once
+
+#include "fetch.h"
+#include "types.h"
+
+namespace {
+
+constexpr int MOST_FEW = 2;  // columns: with more, panels are faster
+
+// total + the products of 16 levels of each row, in four vectors, and of as many activations, × factor.
+template <int BITS>
+[[gnu::always_inline]] inline Ints join_four(Ints total, const Ints* four, const int8_t* x, Ints factor) {
+    constexpr int SUMS = SUMMED<BITS> < 4 ? SUMMED<BITS> : 4;
+#pragma GCC unroll 4
+    for (int first = 0; first < 4; first += SUMS) {
+        Ints sum = {};
+#pragma GCC unroll 4
+        for (int i = first; i < first + SUMS; ++i) sum = add_dot_of<BITS>(sum, four[i], broadcast_at(x + 4 * i));
+        total = join_dot(total, sum, factor);
+    }
+    return total;
+}
+
+// The same without a factor.
+template <int BITS>
+[[gnu::always_inline]] inline Ints join_four(Ints total, const Ints* four, const int8_t* x) {
+    if (IN_PAIRS) return join_four<BITS>(total, four, x, factor_of(broadcast(1)));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) total = add_dot_of<BITS>(total, four[i], broadcast_at(x + 4 * i));
+    return total;
+}
+
+// What takes the levels of a super-block of ROWS rows in place of a panel: the sums of their products with N columns.
+template <class Type, int N>
+struct SuperSums : SuperHead {
+    const SuperColumn* x;
+    Floats* y;
+    Ints total[N] = {};
+
+    SuperSums(const SuperColumn* columns, Floats* results) : x(columns), y(results) {}
+
+    [[gnu::always_inline]] void put(int first, const Ints* four) {
+#pragma GCC unroll 3
+        for (int n = 0; n < N; ++n)
+            total[n] = join_four<Type::BITS>(total[n], four, x[n].x + 4 * first, factors[first / (Type::SUB / 4)]);
+    }
+
+    [[gnu::always_inline]] void finish() {
+#pragma GCC unroll 3
+        for (int n = 0; n < N; ++n) y[n] = add_super<Type::SUB, Type::MINS>(y[n], *this, x[n], total[n]);
+    }
+};
+
+// The same of eight blocks of 32, which join y one by one.
+template <class Type, int N>
+struct FlatSums : FlatHead {
+    const FlatColumn* x;
+    Floats* y;
+    Ints total[N];
+
+    FlatSums(const FlatColumn* columns, Floats* results) : x(columns), y(results) {}
+
+    [[gnu::always_inline]] void put(int first, const Ints* four) {
+        const int block = first / 8;
+#pragma GCC unroll 3
+        for (int n = 0; n < N; ++n) {
+            if (first % 8 == 0) total[n] = start_flat<Type::LEVEL_OFFSET, Type::MINS>(x[n], block);
+            total[n] = join_four<Type::BITS>(total[n], four, x[n].x + 4 * first);
+            if (first % 8 == 4) y[n] = add_flat<Type::MINS>(y[n], *this, x[n], block, total[n]);
+        }
+    }
+
+    void clear() {}
+    void finish() {}
+};
+
+template <class Type, int N, class Column>
+struct SumsOf;
+
+template <class Type, int N>
+struct SumsOf<Type, N, SuperColumn> : SuperSums<Type, N> {
+    using SuperSums<Type, N>::SuperSums;
+};
+
+template <class Type, int N>
+struct SumsOf<Type, N, FlatColumn> : FlatSums<Type, N> {
+    using FlatSums<Type, N>::FlatSums;
+};
+
+template <class Type, int N>
+void multiply_columns(const products::Rows& rows) {
+    const int64_t supers = (rows.row + SUPER - 1) / SUPER, super_bytes = super_bytes_of<Type>();
+    const auto* columns = (const typename Type::Column*)rows.columns;
+    for (int64_t first = rows.first, n_rows; first < rows.end; first += n_rows) {
+        n_rows = first + ROWS <= rows.end ? ROWS : 1;  // of the last rows, each is in all of the lanes
+        RowsInTurn at = {rows.weights + first * rows.row_bytes, n_rows == ROWS ? rows.row_bytes : 0};
+        Floats y[N] = {};
+        Fetch fetch = fetch_rows(rows, first + ROWS < rows.end ? first + ROWS : rows.ahead, ROWS, 0, 1);
+        for (int64_t b = 0; b < supers; ++b, at.first += super_bytes) {
+            fetch.some(ROWS * super_bytes);
+            SumsOf<Type, N, typename Type::Column> sums(columns + b * N, y);
+            Type::decode(at, blocks_of(rows, b), sums);
+            sums.finish();
+        }
+        for (int n = 0; n < N; ++n) memcpy(rows.y + n * rows.n_rows + first, y + n, n_rows * sizeof(float));
+    }
+}
+
+// At most N columns.
+template <class Type, int N = MOST_FEW>
+void multiply_few(const products::Rows& rows) {
+    if (rows.n_columns == N)
+        multiply_columns<Type, N>(rows);
+    else if constexpr (N > 1)
+        multiply_few<Type, N - 1>(rows);
+}
+
+}  // namespace
