@@ -37,8 +37,9 @@ __all__ = ["Backend", "Graph", "State", "TensorPtr", "Weights", "shape_of"]
 class Graph:
     """A graph under construction, then ready to `run`.
 
-    With `widen`, F16 and BF16 weights are cast to F32 in the graph. Otherwise ggml rounds the *activations* of such a
-    product to the weights' type, by up to 2⁻¹¹ for F16, which is enough to flip a code of the residual quantizer.
+    Where ggml multiplies with F16 or BF16 weights, it rounds the *activations* to the weights' type, by up to 2⁻¹¹ for
+    F16, which is enough to flip a code of the residual quantizer. With `widen`, such weights are cast to F32 in the
+    graph. Own products do not round.
     """
 
     def __init__(self, backend: Backend, weights: Weights, *, widen: bool = False) -> None:
@@ -102,23 +103,24 @@ class Graph:
 
     # ── layers ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def weight(self, name: str) -> TensorPtr:
-        """A weight as an operand of a product; cast to F32 with `widen` if it is F16 or BF16."""
-        tensor = self.weights[name]
-        if self.widen and BY_GGML[tensor.contents.type].name in ("f16", "bf16"):
-            return ggml.ggml_cast(self.ctx, tensor, ggml.GGML_TYPE_F32)
-        return tensor
-
     def linear(self, x: TensorPtr, name: str) -> TensorPtr:
         """Linear layer: (…, n_in) → (…, n_out), with a bias if the file has one."""
-        return self._multiply(self.weight(f"{name}.weight"), x, f"{name}.bias")
+        return self._multiply(x, name, widen=self.widen)
 
-    def _multiply(self, weight: TensorPtr, x: TensorPtr, bias: str) -> TensorPtr:
+    def _multiply(self, x: TensorPtr, name: str, *, widen: bool) -> TensorPtr:
+        """The product of a weight, all of its dimensions but the slowest taken as one, and x, with a bias if there is
+        one."""
+        weight, bias = self.weights[f"{name}.weight"], f"{name}.bias"
         self.work += ggml.ggml_nbytes(weight) * ggml.ggml_nrows(x)
         if product := self.backend.products.product_of(weight, x):
             self.products.append(product)
             y = add_product(self.ctx, product, x, self.quantized)
         else:
+            if widen and BY_GGML[weight.contents.type].name in ("f16", "bf16"):
+                weight = ggml.ggml_cast(self.ctx, weight, ggml.GGML_TYPE_F32)
+            if weight.contents.ne[0] != x.contents.ne[0]:
+                row = x.contents.ne[0]
+                weight = ggml.ggml_reshape_2d(self.ctx, weight, row, ggml.ggml_nelements(weight) // row)
             y = ggml.ggml_mul_mat(self.ctx, weight, x)
         return ggml.ggml_add(self.ctx, y, self.weights[bias]) if bias in self.weights else y
 
@@ -195,14 +197,11 @@ class Graph:
     def convolution(self, x: TensorPtr, name: str, *, stride: int = 1, padding: int = 0) -> TensorPtr:
         """1-D convolution: (T, n_in) → (T', n_out), in float32 (`ggml_conv_1d` would round the activations to F16)."""
         kernel = self.weights[f"{name}.weight"]  # (n_out, n_in, kernel_size)
-        n_out, n_in, size = shape_of(kernel)
         time_last = ggml.ggml_cont(self.ctx, ggml.ggml_transpose(self.ctx, x))
         windows = ggml.ggml_im2col(
             self.ctx, kernel, time_last, stride, 0, padding, 0, 1, 0, False, ggml.GGML_TYPE_F32
         )  # (T', n_in × kernel_size)
-        if kernel.contents.type != ggml.GGML_TYPE_F32:
-            kernel = ggml.ggml_cast(self.ctx, kernel, ggml.GGML_TYPE_F32)
-        return self._multiply(ggml.ggml_reshape_2d(self.ctx, kernel, n_in * size, n_out), windows, f"{name}.bias")
+        return self._multiply(windows, name, widen=True)
 
     def add(self, a: TensorPtr, b: TensorPtr) -> TensorPtr:
         """Elementwise sum, broadcasting b."""

@@ -17,8 +17,9 @@ from .comparison import OneProduct, difference, multiply, quantize
 # Sums of floats in another order differ by a few times 2⁻²⁴ of the result's norm, by more the longer the row, and where
 # the products of levels and of minima nearly cancel: there it is ggml's sums that are the less exact ones.
 TOLERANCE, TOLERANCES = 1e-6, {"q4_1": 4e-6, "q5_1": 4e-6}
-SAMPLE_ROWS, SAMPLE_COLUMNS = 75, (1, 9)  # neither is a multiple of what is multiplied at once
-VECTOR, MATRIX = "a single column", "several columns"
+SAMPLE_ROWS = 75  # no multiple of what is multiplied at once
+FEW, SEVERAL = "few columns", "several columns"
+SAMPLE_COLUMNS = {FEW: 1, SEVERAL: 9}
 
 
 class Products:
@@ -42,35 +43,36 @@ class Products:
         return library.kernel(ggml_type, self.variant) is not None
 
     def product_of(self, weights: Any, x: Any) -> library.Product | None:
-        """The product of a weight, a ggml tensor (n_rows, row), and activations (…, row); None if ggml computes it."""
+        """The product of a weight, a ggml tensor (n_rows, …) with as many weights a row as x has activations, and
+        activations x (…, row); None if ggml computes it."""
         ggml_type = BY_GGML[weights.contents.type]
         variant = self._variant_for(ggml_type, weights, x)
         self.used.setdefault(variant or GGML, set()).add(ggml_type.name)
         if not variant:
             return None
-        row, n_rows = weights.contents.ne[:2]
-        return library.new_product(ggml_type, variant, weights.contents.data, n_rows, row)
+        return library.new_product(ggml_type, variant, weights.contents.data, *_shape(weights, x))
 
     def _variant_for(self, ggml_type: Type, weights: Any, x: Any) -> str:
         """The variant that multiplies; empty: ggml does."""
         n_columns = ggml.ggml_nrows(x)
         if not library.covers(ggml_type, self.variant, n_columns):
             return ""
-        if not (_in_file(weights, ggml_type) and _in_rows(x)):
+        if not (_in_file(weights) and _in_rows(x)):
             return ""
-        kind = VECTOR if n_columns == 1 else MATRIX
+        kind = FEW if library.are_few(ggml_type, self.variant, n_columns) else SEVERAL
         if (ggml_type, kind) not in self._problems:
-            self._problems[ggml_type, kind] = problem = self._problem(ggml_type, weights, kind)
+            self._problems[ggml_type, kind] = problem = self._problem(ggml_type, weights, _shape(weights, x), kind)
             if problem and self.choice == OWN:
                 raise InputError("--products own", problem, expected=f"{AUTO} or {GGML}", todo="please report this")
             if problem:
                 warnings.warn(f"{problem}; ggml is used: please report this", library.ProductsWarning, stacklevel=2)
         return "" if self._problems[ggml_type, kind] else self.variant
 
-    def _problem(self, ggml_type: Type, weights: Any, kind: str) -> str:
-        """Compare the kernel with ggml on the first rows of `weights`: a message if they differ, else empty."""
-        row, n_rows = weights.contents.ne[:2]
-        address, n = weights.contents.data, SAMPLE_COLUMNS[kind == MATRIX]
+    def _problem(self, ggml_type: Type, weights: Any, shape: tuple[int, int], kind: str) -> str:
+        """Compare the kernel with ggml on the first rows of (n_rows, row) weights: a message if they differ, else
+        empty."""
+        n_rows, row = shape
+        address, n = weights.contents.data, SAMPLE_COLUMNS[kind]
         found = sample_difference(ggml_type, address, min(n_rows, SAMPLE_ROWS), row, n, self.variant)
         if found <= tolerance(ggml_type):  # NaN is not
             return ""
@@ -102,15 +104,20 @@ def add_product(context: Any, product: library.Product, x: Any, quantized: dict[
     return multiply(context, product, quantized[key], x)
 
 
-def _in_file(weights: Any, ggml_type: Type) -> bool:
-    """Whether `weights` is a matrix whose rows lie one behind the other in memory as they lie in a file."""
+def _shape(weights: Any, x: Any) -> tuple[int, int]:
+    """The rows of a matrix that is multiplied with x, and the weights of each."""
+    row = int(x.contents.ne[0])
+    return ggml.ggml_nelements(weights) // row, row
+
+
+def _in_file(weights: Any) -> bool:
+    """Whether the rows of `weights` lie one behind the other in memory as they lie in a file."""
     tensor = weights.contents
     return bool(
         tensor.data
         and not tensor.extra  # ggml has not repacked it
         and tensor.op == ggml.GGML_OP_NONE
-        and tensor.nb[1] == ggml_type.nbytes(tensor.ne[0])
-        and tensor.ne[2] == tensor.ne[3] == 1
+        and ggml.ggml_is_contiguous(weights)
     )
 
 

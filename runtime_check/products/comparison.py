@@ -15,14 +15,16 @@ from . import library
 Floats = npt.NDArray[np.float32]
 
 OVERHEAD = 1 << 20  # bytes of a graph of a few nodes
+PADDING = 128  # activations by which a column may grow
 
 
 class OneProduct:
     """A graph that multiplies the (n_rows, row) weights at `address` with columns (n, row), by a variant of the kernels
-    or, without one, by ggml."""
+    or, without one, by ggml. ggml gets floats widened to F32, or it would round the columns to the type of weights."""
 
     def __init__(self, ggml_type: Type, address: int, n_rows: int, row: int, n: int, variant: str = "") -> None:
-        size = 4 * n * (2 * row + n_rows) + OVERHEAD  # quantized activations take less than floats
+        widened = ggml_type.block == 1 and not variant
+        size = 4 * (n * (2 * row + n_rows + PADDING) + widened * n_rows * row) + OVERHEAD
         self.context = ggml.ggml_init(ggml.ggml_init_params(mem_size=size, mem_buffer=None, no_alloc=False))
         if not self.context:
             raise MemoryError("ggml cannot make a context")
@@ -38,6 +40,8 @@ class OneProduct:
             weights = ggml.ggml_new_tensor_2d(self.context, ggml_type.ggml, row, n_rows)
             weights.contents.data = address
             ggml.ggml_set_no_alloc(self.context, False)
+            if widened:
+                weights = ggml.ggml_cast(self.context, weights, ggml.GGML_TYPE_F32)
             self.y = ggml.ggml_mul_mat(self.context, weights, self.x)
         self.graph = ggml.ggml_new_graph(self.context)
         ggml.ggml_build_forward_expand(self.graph, self.y)

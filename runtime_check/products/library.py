@@ -19,10 +19,7 @@ from quantize.types import Type
 
 LIBRARY = "kernels/products.so"
 # Numbers of columns of which ggml's products are faster than a kernel's (docs/benchmarks.md).
-FASTER_BY_GGML = {
-    ("q4_1", "avx512_vnni"): {1}, ("q5_1", "avx512_vnni"): {1}, ("q6_k", "avx512_vnni"): {2}, ("q6_k", "avx2"): {2},
-    ("q2_k", "avx2"): {2},
-}  # fmt: skip
+FASTER_BY_GGML = {("q4_1", "avx512_vnni"): {1}, ("q5_1", "avx512_vnni"): {1}, ("q6_k", "avx512_vnni"): {2}}
 FIELDS = ("ne", "nb", "src", "data")  # of ggml_tensor, that the kernels read
 
 
@@ -34,7 +31,8 @@ class Kernel(ctypes.Structure):
     """`products::Kernel` of kernels/variant.h."""
 
     _fields_ = [
-        ("type", ctypes.c_int), ("activations", ctypes.c_int), ("quantize", ctypes.c_void_p),
+        ("type", ctypes.c_int), ("activations", ctypes.c_int), ("weights", ctypes.c_int),
+        ("column_bytes", ctypes.c_int), ("quantize", ctypes.c_void_p),
         ("multiply", ctypes.c_void_p), ("multiply_few", ctypes.c_void_p), ("few", ctypes.c_int),
     ]  # fmt: skip
 
@@ -70,18 +68,25 @@ def kernel(ggml_type: Type, variant: str) -> "ctypes._Pointer[Kernel] | None":
     if library is None or variant not in variants():
         return None
     found = library.products_kernel(variants().index(variant), ggml_type.ggml)
-    if not found or ggml.ggml_get_type_traits_cpu(ggml_type.ggml).contents.vec_dot_type != found.contents.activations:
+    if not found:
         return None
-    return found
+    rounded_to = ggml.ggml_get_type_traits_cpu(ggml_type.ggml).contents.vec_dot_type
+    # Activations of products with floats are not rounded at all.
+    return found if found.contents.activations in (rounded_to, ggml.GGML_TYPE_F32) else None
 
 
 @cache
 def covers(ggml_type: Type, variant: str, n_columns: int) -> bool:
     """Whether a variant multiplies with weights of `ggml_type` so many columns, no slower than ggml."""
+    faster_by_ggml = FASTER_BY_GGML.get((ggml_type.name, variant), set())
+    return kernel(ggml_type, variant) is not None and n_columns not in faster_by_ggml
+
+
+@cache
+def are_few(ggml_type: Type, variant: str, n_columns: int) -> bool:
+    """Whether a variant has another kernel for so few columns than for several."""
     found = kernel(ggml_type, variant)
-    if found is None or n_columns in FASTER_BY_GGML.get((ggml_type.name, variant), ()):
-        return False
-    return n_columns > 1 or found.contents.few > 0
+    return found is not None and n_columns <= found.contents.few
 
 
 def new_product(ggml_type: Type, variant: str, address: int, n_rows: int, row: int) -> Product:

@@ -91,7 +91,7 @@ struct SumsOf<Type, N, FlatColumn> : FlatSums<Type, N> {
 
 template <class Type, int N>
 void multiply_columns(const products::Rows& rows) {
-    const int64_t supers = (rows.row + SUPER - 1) / SUPER, super_bytes = super_bytes_of<Type>();
+    const int64_t supers = (rows.row + Type::WEIGHTS - 1) / Type::WEIGHTS, super_bytes = bytes_of<Type>();
     const auto* columns = (const typename Type::Column*)rows.columns;
     for (int64_t first = rows.first, n_rows; first < rows.end; first += n_rows) {
         n_rows = first + ROWS <= rows.end ? ROWS : 1;  // of the last rows, each is in all of the lanes
@@ -101,7 +101,7 @@ void multiply_columns(const products::Rows& rows) {
         for (int64_t b = 0; b < supers; ++b, at.first += super_bytes) {
             fetch.some(ROWS * super_bytes);
             SumsOf<Type, N, typename Type::Column> sums(columns + b * N, y);
-            Type::decode(at, blocks_of(rows, b), sums);
+            Type::decode(at, weights_left<Type>(rows, b), sums);
             sums.finish();
         }
         for (int n = 0; n < N; ++n) memcpy(rows.y + n * rows.n_rows + first, y + n, n_rows * sizeof(float));

@@ -23,19 +23,20 @@ inline void multiply_rest(const typename Type::Panel* panels, const typename Typ
 template <class Type>
 __attribute__((noinline)) void multiply_panels(const typename Type::Panel* panels, const typename Type::Column* x,
                                                Floats (*y)[PANELS], int n, Fetch fetch) {
-    const int64_t bytes = (fetch.end - fetch.at) / (n / COLUMNS + 1) + 64;
+    constexpr int AT_ONCE = Type::COLUMNS;
+    const int64_t bytes = (fetch.end - fetch.at) / (n / AT_ONCE + 1) + 64;
     int i = 0;
-    for (; i + COLUMNS <= n; i += COLUMNS) {
+    for (; i + AT_ONCE <= n; i += AT_ONCE) {
         fetch.some(bytes);
-        Type::template multiply<COLUMNS>(panels, x + i, y + i);
+        Type::template multiply<AT_ONCE>(panels, x + i, y + i);
     }
     fetch.some(fetch.end - fetch.at);
-    if (i < n) multiply_rest<Type, COLUMNS - 1>(panels, x + i, y + i, n - i);
+    if (i < n) multiply_rest<Type, AT_ONCE - 1>(panels, x + i, y + i, n - i);
 }
 
 template <class Type>
 void multiply(const products::Rows& rows) {
-    const int64_t supers = (rows.row + SUPER - 1) / SUPER, super_bytes = super_bytes_of<Type>();
+    const int64_t supers = (rows.row + Type::WEIGHTS - 1) / Type::WEIGHTS, super_bytes = bytes_of<Type>();
     const auto* columns = (const typename Type::Column*)rows.columns;
     alignas(64) typename Type::Panel panels[PANELS];
     alignas(64) Floats sums[MOST_COLUMNS][PANELS];
@@ -55,7 +56,7 @@ void multiply(const products::Rows& rows) {
                         at.at[i] = rows.weights + (row < rows.n_rows ? row : rows.n_rows - 1) * rows.row_bytes;
                         at.at[i] += b * super_bytes;
                     }
-                    Type::decode(at, blocks_of(rows, b), panels[p]);
+                    Type::decode(at, weights_left<Type>(rows, b), panels[p]);
                 }
                 multiply_panels<Type>(panels, columns + b * rows.n_columns + begin, sums, n, fetch);
             }

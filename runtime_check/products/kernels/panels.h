@@ -38,7 +38,8 @@ struct FlatPanel : FlatHead, Levels {
 };
 
 constexpr int DECODED_AT_ONCE = FEW_REGISTERS ? 8 : 1;  // pieces of a super-block
-constexpr int PANELS = 2, COLUMNS = FEW_REGISTERS ? 4 : 6;  // multiplied at once, as many as there are registers for
+constexpr int PANELS = 2;                              // multiplied at once
+constexpr int BLOCK_COLUMNS = FEW_REGISTERS ? 4 : 6;  // as many as there are registers for
 
 // Fours of levels below 2^BITS whose products are summed before they are multiplied with a scale: of signed levels one.
 template <int BITS>
@@ -154,13 +155,13 @@ inline void multiply_flat(const FlatPanel* panels, const FlatColumn* x, Floats (
     memcpy(y, sums, sizeof sums);
 }
 
-// The forms of types: what is decoded to, and multiplied by N columns. SUB: weights of a sub-block. BITS: of levels; those of
-// eight bits are signed.
+// The forms of types: what is decoded to, and multiplied by N columns. WEIGHTS: decoded at once; BLOCK: weights of a block;
+// SUB: of a sub-block; COLUMNS: multiplied at once; BITS: of levels, of which those of eight bits are signed.
 template <int SUB_, Mins MINS_, int BITS_>
 struct SuperForm {
     using Panel = SuperPanel;
     using Column = SuperColumn;
-    static constexpr int SUB = SUB_, BITS = BITS_;
+    static constexpr int WEIGHTS = SUPER, BLOCK = SUPER, COLUMNS = BLOCK_COLUMNS, SUB = SUB_, BITS = BITS_;
     static constexpr Mins MINS = MINS_;
     template <int N>
     static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
@@ -172,7 +173,8 @@ template <int LEVEL_OFFSET_, Mins MINS_, int BITS_>
 struct FlatForm {
     using Panel = FlatPanel;
     using Column = FlatColumn;
-    static constexpr int LEVEL_OFFSET = LEVEL_OFFSET_, BITS = BITS_;
+    static constexpr int WEIGHTS = SUPER, BLOCK = 32, COLUMNS = BLOCK_COLUMNS, LEVEL_OFFSET = LEVEL_OFFSET_;
+    static constexpr int BITS = BITS_;
     static constexpr Mins MINS = MINS_;
     template <int N>
     static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {

@@ -39,16 +39,25 @@ struct Product {
 
 static_assert(sizeof(std::atomic<int64_t>) == 8, "as in products/library.py");
 
-constexpr int64_t SUPER = 256, RUN = 64;  // activations of a column block; rows that a thread claims
+constexpr int64_t RUN = 64;  // rows that a thread claims
 
-int64_t supers_of(const Product& product) { return (product.row + SUPER - 1) / SUPER; }
+// Pieces of a column.
+int64_t pieces_of(const Product& product) {
+    return (product.row + product.kernel->weights - 1) / product.kernel->weights;
+}
 
 #if defined(__x86_64__)
 [[maybe_unused]] bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
 
-[[maybe_unused]] bool has_avx_vnni() { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
+[[maybe_unused]] bool has_avx_vnni() {
+#if defined(AVX_VNNI_STAND_IN)
+    return has_avx2();
+#else
+    return has_avx2() && __builtin_cpu_supports("avxvnni");
+#endif
+}
 
 [[maybe_unused]] bool has_avx512_vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -108,20 +117,21 @@ EXPORT const int64_t* products_offsets() { return OFFSETS; }
 
 // Bytes of `n_columns` quantized columns.
 EXPORT int64_t products_columns_bytes(const Product* product, int64_t n_columns) {
-    return supers_of(*product) * n_columns * products::COLUMN_BYTES;
+    return pieces_of(*product) * n_columns * product->kernel->column_bytes;
 }
 
-// src[0], (…, row) floats, each row in one piece → dst, (row / 256, columns) of COLUMN_BYTES.
+// src[0], (…, row) floats, each row in one piece → dst, (pieces, columns) of column_bytes.
 EXPORT void products_quantize(Tensor* dst, int ith, int nth, void* userdata) {
     const Product& product = *(const Product*)userdata;
     const Tensor& x = *dst->src[0];
-    const int64_t supers = supers_of(product), n_columns = x.ne[1] * x.ne[2] * x.ne[3], n = supers * n_columns;
+    const int64_t n_columns = x.ne[1] * x.ne[2] * x.ne[3], n = pieces_of(product) * n_columns;
+    const int64_t weights = product.kernel->weights;
     for (int64_t i = n * ith / nth; i < n * (ith + 1) / nth; ++i) {
-        const int64_t b = i / n_columns, column = i % n_columns, left = product.row - b * SUPER;
+        const int64_t b = i / n_columns, column = i % n_columns, left = product.row - b * weights;
         const char* at = (const char*)x.data + column % x.ne[1] * x.nb[1] + column / x.ne[1] % x.ne[2] * x.nb[2] +
                          column / (x.ne[1] * x.ne[2]) * x.nb[3];
-        product.kernel->quantize((const float*)at + b * SUPER, (int)(left < SUPER ? left : SUPER), product.from_float,
-                                 (char*)dst->data + i * products::COLUMN_BYTES);
+        product.kernel->quantize((const float*)at + b * weights, (int)(left < weights ? left : weights),
+                                 product.from_float, (char*)dst->data + i * product.kernel->column_bytes);
     }
 }
 

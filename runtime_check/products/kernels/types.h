@@ -8,7 +8,8 @@
 namespace {
 
 constexpr int32_t LOW_NIBBLES = 0x0F0F0F0F, FIFTH_BITS = 0x10101010, UPPER_PAIRS = 0x30303030, PAIRS = 0x03030303;
-constexpr int32_t SIGN_BITS = (int32_t)0x80808080, BITS_OF_32 = 0x20202020;
+constexpr int32_t SIGN_BITS = (int32_t)0x80808080;
+constexpr uint32_t BITS_OF_32 = 0x20202020;
 
 // ggml's kvalues_iq4nl.
 const int8_t NONLINEAR[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
@@ -144,7 +145,8 @@ struct Q3_K : SuperForm<16, OFFSET, 3> {
         const Ints six[4] = {(a[0] & LOW_NIBBLES) | (a[2] & PAIRS) << 4, (a[1] & LOW_NIBBLES) | (a[2] >> 2 & PAIRS) << 4,
                              (a[0] >> 4 & LOW_NIBBLES) | (a[2] >> 4 & PAIRS) << 4,
                              (a[1] >> 4 & LOW_NIBBLES) | (a[2] >> 6 & PAIRS) << 4};
-        for (int i = 0; i < 4; ++i) scales[i] = ((six[i] | SIGN_BITS) - BITS_OF_32) ^ SIGN_BITS;  // six - 32, byte by byte
+        for (int i = 0; i < 4; ++i)  // six - 32, byte by byte
+            scales[i] = (Ints)((Words)(six[i] | SIGN_BITS) - BITS_OF_32) ^ SIGN_BITS;
         put_offset_scales<16, 2>(scales, out);
         out.d = widen_halves(tail[3] >> 16);
         for (int i = 0; i < 2; ++i) transpose(rows, offsetof(Block, third_bits) + 16 * i, third + 4 * i);
@@ -212,11 +214,11 @@ struct IQ4_XS : SuperForm<32, OFFSET, 8> {
 };
 
 // A type of blocks of 32: decode_block(rows, offset of the block, out, first) decodes one block of each row, from level
-// number `first` on. Blocks from `n` on, behind the end of the row, are 0.
+// number `first` on. Blocks behind the n weights that are left of the row are 0.
 template <class Type, class At, class Out>
 [[gnu::always_inline]] inline void decode_blocks(const At& rows, int n, Out& out) {
-    if (n < 8) out.clear();
-    for (int b = 0; b < n; ++b) {
+    if (n < SUPER) out.clear();
+    for (int b = 0; b < n / 32; ++b) {
         const int64_t offset = b * (int64_t)sizeof(typename Type::Block);
         if (Type::MINS == OWN) {
             const Ints both = pick<uint32_t>(rows, offset);
@@ -295,17 +297,5 @@ struct IQ4_NL : FlatForm<SIGNED_OFFSET, OFFSET, 8> {
         decode_blocks<IQ4_NL>(rows, n, out);
     }
 };
-
-// Bytes of 256 weights.
-template <class Type>
-constexpr int64_t super_bytes_of() {
-    return sizeof(typename Type::Block) < 64 ? 8 * sizeof(typename Type::Block) : sizeof(typename Type::Block);
-}
-
-// Blocks of 32 in super-block b of a row.
-inline int blocks_of(const products::Rows& rows, int64_t b) {
-    const int64_t weights = rows.row - b * SUPER;
-    return weights < SUPER ? (int)(weights / 32) : 8;
-}
 
 }  // namespace

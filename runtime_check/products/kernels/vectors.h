@@ -36,6 +36,8 @@ constexpr bool FEW_REGISTERS = true;  // 16
 constexpr bool FEW_REGISTERS = false;  // 32
 #endif
 
+typedef uint32_t Words __attribute__((vector_size(4 * WIDTH)));
+
 constexpr int ROWS = WIDTH;  // of a panel: one in each lane
 
 // Where the same super-block begins in each of ROWS rows: any rows; rows that lie one behind the other.
@@ -189,6 +191,15 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
+// The sum of the lanes, by halves.
+inline float sum_of(Floats lanes) {
+    float each[WIDTH];
+    memcpy(each, &lanes, sizeof each);
+    for (int n = WIDTH / 2; n; n /= 2)
+        for (int i = 0; i < n; ++i) each[i] += each[i + n];
+    return each[0];
+}
+
 inline Floats to_floats(Ints a) { return __builtin_convertvector(a, Floats); }
 
 // The same four bytes in each lane.
@@ -208,6 +219,20 @@ inline Floats widen_halves(Ints halves) {
     return (Floats)_mm256_cvtph_ps(_mm256_castsi256_si128(packed));
 #elif defined(__aarch64__)
     return (Floats)vcvt_f32_f16(vreinterpret_f16_s16(vmovn_s32((int32x4_t)halves)));
+#endif
+}
+
+// The same of two vectors.
+inline void widen_two(Ints first, Ints second, Floats& a, Floats& b) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256i lower = _mm256_set1_epi32(0xFFFF);
+    const __m256i packed = _mm256_packus_epi32(_mm256_and_si256((__m256i)first, lower), _mm256_and_si256((__m256i)second, lower));
+    const __m256i halves = _mm256_permute4x64_epi64(packed, 0xD8);
+    a = (Floats)_mm256_cvtph_ps(_mm256_castsi256_si128(halves));
+    b = (Floats)_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
+#else
+    a = widen_halves(first);
+    b = widen_halves(second);
 #endif
 }
 

@@ -1,6 +1,6 @@
 // Runs every kernel of products.cpp over random blocks, for sanitizers: each buffer is on the heap, not a byte larger than a
 // kernel may touch. Rows that are multiplied in two pieces must give the bytes of rows that are multiplied at once. For each
-// kernel it prints the variant, the type, and hashes of the products of several columns and of one (0: left to ggml).
+// kernel it prints the variant, the type, and hashes of the products of several columns and of few.
 
 #include <cstdio>
 #include <cstring>
@@ -22,7 +22,10 @@ struct Type {
     std::vector<int> halves = {0};  // where its halves lie
 };
 
-const Type TYPES[] = {{2, 32, 18},
+const Type TYPES[] = {{0, 1, 4, {2}},
+                      {1, 1, 2},
+                      {30, 1, 2},
+                      {2, 32, 18},
                       {3, 32, 20, {0, 2}},
                       {6, 32, 22},
                       {7, 32, 24, {0, 2}},
@@ -34,6 +37,8 @@ const Type TYPES[] = {{2, 32, 18},
                       {14, 256, 210, {208}},
                       {20, 32, 18},
                       {23, 256, 136}};
+
+constexpr int FEW = 2;  // columns, the most that any kernel takes for few
 
 std::mt19937 engine;
 
@@ -61,29 +66,29 @@ void join(uint64_t& hash, const void* bytes, size_t n) {
 }
 
 bool run(const products::Kernel& kernel, const Type& type, int64_t n_rows, int64_t row, int64_t n_columns, uint64_t* hashes) {
-    const int64_t supers = (row + 255) / 256, row_bytes = row / type.block * type.bytes;
+    const int64_t pieces = (row + kernel.weights - 1) / kernel.weights, row_bytes = row / type.block * type.bytes;
     const auto weights = random_bytes(n_rows * row_bytes);
     for (int64_t i = 0; i < n_rows * row_bytes; i += type.bytes)
         for (int half : type.halves) weights[i + half + 1] &= 0xBB;  // below 1
-    const auto columns = random_bytes(supers * n_columns * products::COLUMN_BYTES);
-    for (int64_t i = 0; i < supers * n_columns; ++i) {
-        const int64_t left = row - i / n_columns * 256, n = left < 256 ? left : 256;
+    const auto columns = random_bytes(pieces * n_columns * kernel.column_bytes);
+    for (int64_t i = 0; i < pieces * n_columns; ++i) {
+        const int64_t left = row - i / n_columns * kernel.weights, n = left < kernel.weights ? left : kernel.weights;
         const std::unique_ptr<float[]> x(new float[n]);
         for (int64_t j = 0; j < n; ++j) x[j] = (float)(engine() % 2001) / 1000 - 1;
         kernel.quantize(x.get(), (int)n, kernel.activations == 9 ? from_float<2> : from_float<1>,
-                        columns.get() + i * products::COLUMN_BYTES);
+                        columns.get() + i * kernel.column_bytes);
     }
     const int64_t half = n_rows / 2;
     std::vector<std::unique_ptr<float[]>> results;
-    for (const auto& pieces : std::vector<std::vector<int64_t>>{{0, n_rows}, {0, half, n_rows}}) {
+    for (const auto& runs : std::vector<std::vector<int64_t>>{{0, n_rows}, {0, half, n_rows}}) {
         std::unique_ptr<float[]> y(new float[n_rows * n_columns]);
-        const auto multiply = n_columns == 1 ? kernel.multiply_vector : kernel.multiply;
-        for (size_t i = 0; i + 1 < pieces.size(); ++i)
-            multiply({weights.get(), row_bytes, n_rows, row, pieces[i], pieces[i + 1], pieces[i + 1], n_columns,
+        const auto multiply = n_columns <= kernel.few ? kernel.multiply_few : kernel.multiply;
+        for (size_t i = 0; i + 1 < runs.size(); ++i)
+            multiply({weights.get(), row_bytes, n_rows, row, runs[i], runs[i + 1], runs[i + 1], n_columns,
                       columns.get(), y.get()});
         results.push_back(std::move(y));
     }
-    join(hashes[n_columns == 1], results[0].get(), n_rows * n_columns * sizeof(float));
+    join(hashes[n_columns <= FEW], results[0].get(), n_rows * n_columns * sizeof(float));
     return memcmp(results[0].get(), results[1].get(), n_rows * n_columns * sizeof(float)) == 0;
 }
 
@@ -96,11 +101,10 @@ int main() {
             if (!kernel) continue;
             uint64_t hashes[2] = {0, 0};
             engine.seed(type.number);
-            for (int64_t n_columns : {2, 5, 7, 13, 259, 1})
+            for (int64_t n_columns : {5, 7, 13, 259, 1, 2})
                 for (int64_t n_rows : {1, 17, 32, 75})
-                    for (int64_t blocks : {1, 3, 9}) {
-                        if (n_columns > 99 && blocks > 1) continue;
-                        if (n_columns == 1 && !kernel->multiply_vector) continue;
+                    for (int64_t blocks : {1, 3, 9, 301}) {
+                        if ((n_columns > 99 && blocks > 1) || blocks * type.block > 9 * 256) continue;
                         if (run(*kernel, type, n_rows, blocks * type.block, n_columns, hashes)) continue;
                         fprintf(stderr, "%s, type %d: %d rows, %d blocks, %d columns differ in pieces\n",
                                 products_variant(variant), type.number, (int)n_rows, (int)blocks, (int)n_columns);

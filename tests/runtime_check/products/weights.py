@@ -23,7 +23,7 @@ ROWS, SUPER = 75, 256
 
 @cache
 def weights(type: Type, n_rows: int = ROWS, row: int = 3 * SUPER) -> Bytes:
-    """Gaussian rows, quantized by ggml."""
+    """Gaussian rows of a type."""
     rows = np.random.default_rng(0).standard_normal((n_rows, row), np.float32) * np.float32(0.02)
     return kernels.quantize_rows(rows, type)
 
@@ -69,10 +69,3 @@ def ggml_blocks(name: str, x: Floats) -> npt.NDArray[np.void]:
         x.ctypes.data, blocks.ctypes.data, x.size
     )
     return blocks
-
-
-def least_columns(type: Type, variant: str) -> int:
-    """The least number of columns that a kernel multiplies."""
-    kernel = library.kernel(type, variant)
-    assert kernel is not None
-    return 1 if kernel.contents.multiply_vector else 2
