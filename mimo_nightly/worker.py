@@ -27,7 +27,6 @@ from mimo_nightly.files.fetch import fetch
 from quantize.errors import InputError
 from runtime_check.audio.manifests import find_clips
 from runtime_check.report.results import Outputs, Results
-from runtime_check.run.facts import file_facts
 from runtime_check.run.length import check_length
 from runtime_check.run.members import Paths, open_system
 from runtime_check.run.system import SystemType
@@ -156,7 +155,7 @@ def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Re
         check_reference_model(system, models_of(members, files), inputs.reference, target.reference)
     for clip in inputs.clips:
         check_length(opened, clip.path, clip.seconds)
-    ready = Ready(opened, [file_facts(member.role, member.model, files) for member in opened.members])
+    ready = Ready(opened, files)
     for clip in inputs.clips:
         results.add(validate_clip(inputs, ready, system, clip.read()).check)
 

@@ -112,7 +112,7 @@ def check_pair(
     system, files = open_pair(lm, tokenizer, threads), OpenFiles(families())
     facts = [file_facts(member.role, member.model, files) for member in system.members]
     make = None if reference is None else lambda response: reference
-    return check(system, facts, clip, Task(language="english", max_new_tokens=max_new_tokens), make)
+    return check(system, lambda: facts, clip, Task(language="english", max_new_tokens=max_new_tokens), make)
 
 
 def open_tiny() -> Checkpoint:

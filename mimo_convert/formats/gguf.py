@@ -8,6 +8,7 @@ import io
 import os
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -251,6 +252,23 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise InputError(self.path, f"a string at byte {begin} is not UTF-8") from error
 
+    def strings(self, n: int) -> list[str]:
+        """The next `n` strings; those whose bytes are at hand are taken at once."""
+        texts: list[str] = []
+        length_at = _U64.unpack_from
+        while len(texts) < n:
+            texts.append(self.string())  # with its bytes come those of others; or it tells what is wrong
+            data, at = self.data, self.at
+            with suppress(UnicodeDecodeError):
+                while len(texts) < n and at + 8 <= len(data):
+                    end = at + 8 + length_at(data, at)[0]
+                    if end > len(data):
+                        break
+                    texts.append(data[at + 8 : end].decode())
+                    at = end
+            self.at = at
+        return texts
+
     def value(self, key: str, value_type: int) -> tuple[Any, GGUFValueType]:
         """A value with its type, or the type of its elements."""
         if value_type in _STRUCTS:
@@ -267,7 +285,7 @@ class _Reader:
                 if length > MAX_STRINGS:
                     what = f"damaged: key {quoted(key)} claims {length} texts"
                     raise InputError(self.path, what, expected=f"at most {MAX_STRINGS}")
-                return [self.string() for _ in range(length)], GGUFValueType.STRING
+                return self.strings(length), GGUFValueType.STRING
             value_type = element
         raise InputError(self.path, f"key {quoted(key)} has the unknown value type {value_type}")
 

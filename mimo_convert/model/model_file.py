@@ -1,9 +1,13 @@
 """The GGUF files of a command, each opened once: header, sizes, vocabulary and hash are cached."""
 
+import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from mimo_convert.disk import sha256_of
@@ -14,6 +18,8 @@ from quantize.errors import InputError
 from .family import Family, Layout, family_named
 from .gguf_facts import FileVocabulary, checked_dimensions, vocabulary_of_file
 
+LEAST_PRIORITY = 19  # of `nice`
+
 
 @dataclass
 class FileHash:
@@ -23,14 +29,29 @@ class FileHash:
     path: Path
     wanted: bool = False
     known: str = ""
+    computing: Thread | None = None
 
     @property
     def missing(self) -> bool:
-        """Whether it is wanted and not known."""
-        return self.wanted and not self.known
+        """Whether it is wanted, not known, and not being computed."""
+        return self.wanted and not self.known and not self.computing
+
+    def begin(self) -> None:
+        """Compute it in a thread beside other work, to which that gives way."""
+        if not self.known and not self.computing:
+            self.computing = Thread(target=self._compute, daemon=True)
+            self.computing.start()
+
+    def _compute(self) -> None:
+        if sys.platform == "linux":  # elsewhere it would be the whole process
+            os.nice(LEAST_PRIORITY)
+        with suppress(InputError):  # which `value` raises
+            self.known = sha256_of(self.path)
 
     def value(self) -> str:
-        """The hash; reads the file unless it is known."""
+        """The hash; reads the file unless it is known. Raises InputError if it cannot be read."""
+        if self.computing:
+            self.computing.join()
         if not self.known:
             self.known = sha256_of(self.path)
         return self.known

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from mimo_convert.model.model_file import ModelFile
 from quantize.kernels import is_float
-from runtime_check.choices import AUTO, ON
+from runtime_check.choices import AUTO, GGML, ON
+from runtime_check.products.library import variants
 
 # Seconds of one thread for a byte of Q4_K, of which repacking repays last: to repack it, and what each position of a
 # prompt then saves. Threads share both alike.
@@ -24,6 +25,11 @@ def worth_repacking(choice: str, positions: float, nbytes: int) -> bool:
         return choice == ON
     cost, saving = nbytes * REPACK_SECONDS, nbytes * positions * SAVED_SECONDS
     return saving > cost and nbytes * MEMORY_LEFT < available_memory()
+
+
+def may_repack(choice: str, products: str) -> bool:
+    """Whether weights may be repacked: on request, or if ggml multiplies and it pays off."""
+    return choice == ON or (choice == AUTO and (products == GGML or not variants()))
 
 
 def multiplied(model: ModelFile) -> list[str]:

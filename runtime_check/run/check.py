@@ -30,19 +30,21 @@ class Checked:
 
 def check(
     system: System,
-    files: Sequence[FileFacts],
+    facts: Callable[[], Sequence[FileFacts]],
     clip: Clip,
     task: Task,
     make_reference: MakeReference | None,
     *,
     keep_stages: bool = False,
 ) -> Checked:
-    """Run the system on `clip` and compare it with a reference. `files` are the facts of its members.
+    """Run the system on `clip` and compare it with a reference. `facts` gives those of its members' files: it is called
+    after the run, beside which their hashes may be computed.
 
     Without a reference, all stages are kept only with `keep_stages`. Raises InputError for a reference that does not
     belong to the system.
     """
     run = system.run(clip, task, keep_stages=keep_stages and make_reference is None)
+    files = facts()
     found = facts_of(system, files, clip, task, run)
     if make_reference is None:
         return Checked(found, run.stages)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mimo_convert.model.model_file import OpenFiles
 from quantize.errors import InputError
@@ -59,24 +60,33 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Ready:
-    """An open system, and the facts of its files."""
+    """An open system, and its files."""
 
     system: System
-    files: Sequence[FileFacts]
+    files: OpenFiles
+
+    @cached_property
+    def facts(self) -> Sequence[FileFacts]:
+        """The facts of its members' files; waits for their hashes."""
+        return [file_facts(member.role, member.model, self.files) for member in self.system.members]
 
 
 def open_ready(system: SystemType, paths: Paths, files: OpenFiles, inputs: Inputs, threads: int) -> Ready:
-    """Open a system with the facts of its files. Raises InputError for files that could not be run, or a clip that is
-    too long, before anything is run.
+    """Open a system. Raises InputError for files that could not be run, or a clip that is too long, before anything is
+    run.
 
-    A file that is repacked is hashed in the same reading.
+    A file that is repacked is hashed in the same reading, others beside loading and running.
     """
+    from runtime_check.ggml.repack import may_repack  # ggml is slow to import
+
     for path in paths.values():
         files.hash_of(path).wanted = True
+        if not may_repack(inputs.repack, inputs.products):
+            files.hash_of(path).begin()
     opened = open_system(system, paths, files, inputs.compute(threads), inputs.work)
     for clip in inputs.clips:
         check_length(opened, clip.path, clip.seconds)
-    return Ready(opened, [file_facts(member.role, member.model, files) for member in opened.members])
+    return Ready(opened, files)
 
 
 def validate(
@@ -105,7 +115,7 @@ def validate_clip(inputs: Inputs, ready: Ready, system: SystemType, clip: Clip) 
         return known[clip.sha256]
 
     make = reference if found else None
-    return check(ready.system, ready.files, clip, task, make, keep_stages=inputs.keep_stages)
+    return check(ready.system, lambda: ready.facts, clip, task, make, keep_stages=inputs.keep_stages)
 
 
 def check_language(asked: str | None, system: SystemType) -> None:
