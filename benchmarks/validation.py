@@ -22,12 +22,14 @@ from benchmarks.document import insert_lines
 from benchmarks.full_size import cat_cold, forget, shards
 from benchmarks.generate import pair, pair_options
 from benchmarks.machine import machine
+from runtime_check.audio.jfk import JFK
 
 POLL_SECONDS = 0.02
 CONVERT, CHECK = (Path(sys.executable).with_name(name) for name in ("mimo-convert", "mimo-check"))
 NEW_TOKENS = "24"  # random weights never come to an end
 # A peer's C++ runtime on the same ggml and machine: seconds for 11 s of audio, a prompt of 97 groups, and a step.
 PEER = {"tokenize": 5.2, "prefill": 7.4, "step": 0.1179}
+WAYS = "mapped", "repacked", "own"  # ggml's products twice, and the own ones
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,10 @@ def validation_lines(lm: Path, tokenizer: Path, out: Path, folder: Path) -> list
         found = watched(*command)
         cat = cat_cold(cold).wall if cold else None
         verdict = re.findall(r"^(PASS|FAIL|NOT COMPARED)", found.output, re.MULTILINE)
+        phases = sum(seconds_of_phases(found.output))
+        beside_phases = f"{found.wall / phases:.2f} ×" if phases else ""
         cells = [
-            f"{found.wall:.1f} s", f"{found.peak_rss / 1e9:.2f} GB", f"{found.own / 1e9:.2f} GB",
+            f"{found.wall:.1f} s", beside_phases, f"{found.peak_rss / 1e9:.2f} GB", f"{found.own / 1e9:.2f} GB",
             f"{found.wall / cat:.2f} × {cat:.1f} s" if cat else "", ", ".join(dict.fromkeys(verdict)),
         ]  # fmt: skip
         rows.append(f"| {name} | {' | '.join(cells)} |")
@@ -103,9 +107,14 @@ def validation_lines(lm: Path, tokenizer: Path, out: Path, folder: Path) -> list
     for dtype in ("f32", "bf16"):
         stored = folder / f"{dtype}.safetensors"
         measure(f"reference, {dtype}", *checked, "--reference-dtype", dtype, "-o", stored, cold=shards(lm, tokenizer))
+    for products in ("auto", "ggml"):
+        measure(f"`q4_k` alone, {products} products", CHECK, files["q4_k"], "--audio", JFK, "--products", products,
+                "--max-new-tokens", NEW_TOKENS)  # fmt: skip
     reference = "--reference", folder / "f32.safetensors", "--max-new-tokens", NEW_TOKENS
     for name, file in files.items():
-        measure(f"`{name}` against the f32 reference", CHECK, file, *reference)
+        for products in ("auto", "ggml"):
+            measure(f"`{name}` against the f32 reference, {products} products", CHECK, file, *reference,
+                    "--products", products)  # fmt: skip
     measure("`f16` against the bf16 reference", CHECK, files["f16"], "--reference",
             folder / "bf16.safetensors", "--max-new-tokens", NEW_TOKENS)  # fmt: skip
     for name, file in files.items():
@@ -118,10 +127,17 @@ def validation_lines(lm: Path, tokenizer: Path, out: Path, folder: Path) -> list
     return [
         f"Measured on {machine()}",
         "",
-        "| | wall | peak RSS | own memory | × cat of what it reads | verdict |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| | wall | × its phases | peak RSS | own memory | × cat of what it reads | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         *rows,
     ]
+
+
+def seconds_of_phases(output: str) -> list[float]:
+    """The seconds of each phase that a check prints; of decoding, those of all NEW_TOKENS."""
+    line = next((line for line in output.splitlines() if line.startswith("load ")), "")
+    seconds = [float(found) for found in re.findall(r"([\d.]+) s\b", line)]
+    return seconds + [float(found) / 1000 * int(NEW_TOKENS) for found in re.findall(r"([\d.]+) ms per token", line)]
 
 
 def harness_lines(out: Path, folder: Path) -> list[str]:
@@ -131,21 +147,20 @@ def harness_lines(out: Path, folder: Path) -> list[str]:
         sys.executable, "-m", "benchmarks.harness", out / "mimo-asr-q4_k.gguf", out / "mimo-tokenizer-q8_0.gguf", report
     )
     found = json.loads(report.read_text())
-    rows = [
-        f"| {phase} | {seconds:.4g} s | {found[f'mapped {phase}']:.4g} s | {found[f'repacked {phase}']:.4g} s | "
-        f"{seconds / found[f'mapped {phase}']:.2f} × | {seconds / found[f'repacked {phase}']:.2f} × |"
-        for phase, seconds in PEER.items()
-    ]
-    once = "step by reading once"
+    rows = []
+    for phase, peer in PEER.items():
+        mapped, repacked, own = (found[f"{way} {phase}"] for way in WAYS)
+        seconds = " | ".join(f"{each:.4g} s" for each in (peer, mapped, repacked, own))
+        rows.append(f"| {phase} | {seconds} | {mapped / own:.2f} × | {repacked / own:.2f} × |")
+    once = ", ".join(f"{way} {found[way + ' step by reading once']:.2f} ×" for way in WAYS)
     return [
-        f"Measured on {machine()} Q4_K; medians. A step reads {found['read_by_step'] / 1e9:.2f} GB of weights: a "
-        f"mapped one takes {found[f'mapped {once}']:.2f} ×, a repacked one {found[f'repacked {once}']:.2f} × as long "
-        "as reading so much once at the memory's bandwidth just before, "
-        f"{found['repacked bandwidth'] / 1e9:.1f} GB/s. Loading takes "
+        f"Measured on {machine()} Q4_K; medians. A step reads {found['read_by_step'] / 1e9:.2f} GB of weights, and "
+        f"takes, beside reading so much once at the memory's bandwidth just before: {once}, the last at "
+        f"{found['own bandwidth'] / 1e9:.1f} GB/s. Loading takes "
         f"{found['load_s']:.2f} s, repacking {found['repacked_bytes'] / 1e9:.2f} GB {found['repack_s']:.1f} s.",
         "",
-        "| | peer | mapped | repacked | peer / mapped | peer / repacked |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| | peer | {' | '.join(WAYS)} | mapped / own | repacked / own |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         *rows,
     ]
 

@@ -1,6 +1,7 @@
 """How fast the harness runs files of the real size: `python -m benchmarks.harness LM.gguf TOKENIZER.gguf REPORT.json`.
 
-Mapped weights and repacked ones, and the memory's own bandwidth, in turn, in one process.
+ggml's products on mapped weights and on repacked ones, the own ones, and the memory's own bandwidth, in turn, in one
+process.
 """
 
 import json
@@ -19,7 +20,7 @@ from mimo_families.mimo_audio.system import MimoAudioSystem
 from runtime_check.audio.clips import Clip, read_clip
 from runtime_check.audio.jfk import JFK
 from runtime_check.audio.wave import resample
-from runtime_check.choices import GGML, OFF, ON
+from runtime_check.choices import GGML, OFF, ON, OWN
 from runtime_check.run.system import Compute
 from tests.opened import model_file, paths_of
 
@@ -30,14 +31,15 @@ def main(lm: Path, tokenizer: Path, report: Path) -> None:
     """Measure, and write what was found as JSON: phase → seconds, the middle one of all rounds."""
     clip, threads = read_clip(JFK), default_threads()
     files = {role: model_file(path) for role, path in paths_of(lm, tokenizer).items()}
-    mapped, repacked = (MimoAudioSystem(files, Compute(threads, choice, GGML)) for choice in (OFF, ON))
+    ways = {"mapped": (OFF, GGML), "repacked": (ON, GGML), "own": (OFF, OWN)}
+    systems = {name: MimoAudioSystem(files, Compute(threads, *way)) for name, way in ways.items()}
+    mapped, session = systems["mapped"], systems["repacked"].session
     prompt = first_groups(mapped, clip)
-    session = repacked.session
     found: dict[str, Any] = {"repack_s": session.timings["repack_s"], "repacked_bytes": session.repacked}
     found["read_by_step"] = bytes_of_step(mapped)
     rounds: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        for name, system in (("mapped", mapped), ("repacked", repacked)):
+        for name, system in systems.items():
             best = bandwidth(found["read_by_step"], threads)  # neighbours come and go: the one just before counts
             seconds = phases(system, clip, prompt)
             seconds["step by reading once"] = seconds["step"] * best / found["read_by_step"]
