@@ -21,8 +21,19 @@ tokenizer_option = click.option(
 )
 language_option = click.option(
     "--language", metavar="NAME",
-    help="Of the prompt: english, chinese, auto.  [default: the reference's; else english for JFK, auto for others]",
+    callback=lambda ctx, param, value: value and value.lower(),
+    help="Of the prompt: english, chinese, auto, …  [default: the reference's; else english for JFK, auto for others]",
 )  # fmt: skip
+context_option = click.option(
+    "--context", metavar="TEXT", default="", help="Hints for the prompt, such as names: for models that take them."
+)
+attention_option = click.option(
+    "--attention",
+    type=click.Choice(choices.ATTENTION),
+    default=choices.AUTO,
+    show_default=True,
+    help="Of an audio encoder with windows. auto: within them, if the file says so; full: over the whole clip.",
+)
 max_new_tokens_option = click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
