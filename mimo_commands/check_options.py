@@ -25,7 +25,11 @@ language_option = click.option(
     help="Of the prompt: english, chinese, auto, …  [default: the reference's; else english for JFK, auto for others]",
 )  # fmt: skip
 context_option = click.option(
-    "--context", metavar="TEXT", default="", help="Hints for the prompt, such as names: for models that take them."
+    "--context",
+    metavar="TEXT",
+    default="",
+    show_default="none",
+    help="Hints for the prompt, such as names: for models that take them.",
 )
 attention_option = click.option(
     "--attention",
@@ -37,7 +41,7 @@ attention_option = click.option(
 max_new_tokens_option = click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
-    show_default="8 a second, at least 256",
+    show_default="MiMo: 8 a second, at least 256; Qwen3-ASR: 512",
     help="The transcript's length at most.",
 )
 repack_option = click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mimo_convert.model.model_file import ModelFile
+from mimo_families.programs import BUILT_ON_LLAMA_CPP
 from runtime_check.audio.clips import Clip
 from runtime_check.choices import FULL
 from runtime_check.run.activations import (
@@ -183,5 +184,6 @@ SYSTEM = SystemType(
             ("crispasr", "--backend", "qwen3", "-m", "{file}", "-f", "{clip}"),
         )
     ],
+    not_run_by=BUILT_ON_LLAMA_CPP,  # which load the pair of another layout
     cutting=CUTTING,
 )
