@@ -14,7 +14,7 @@ from runtime_check.text.words import WordErrors
 @dataclass(frozen=True)
 class FileFacts:
     """A GGUF file of a role; `type` is the type of most weights of its matrices, `mixed` the number of tensors of each
-    other type that rules chose.
+    other type that rules chose; `role_types` the type of most weights of its tensors of a role.
 
     As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `variant`, its name
     beside others of its type; `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a
@@ -38,6 +38,7 @@ class FileFacts:
     provenance: Provenance = NO_PROVENANCE
     about: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
+    role_types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

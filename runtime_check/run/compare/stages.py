@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from quantize.types import TYPES
 from runtime_check.gate import (
     CODES,
     IDS,
@@ -47,6 +48,9 @@ class Comparison:
         return all(gate.passed for gate in self.gates)
 
 
+NO_ROLES: Mapping[str, str] = {}
+
+
 class Texts(NamedTuple):
     """The text model's part of a comparison: the `role` of its file, the hashes of both vocabularies, the reference's
     response decoded by each, and the tokens of the forced response as text."""
@@ -64,10 +68,12 @@ def compare(
     types: Mapping[str, str],
     texts: Texts | None = None,
     reference_dtype: str = "",
+    role_types: Mapping[str, str] = NO_ROLES,
 ) -> Comparison:
     """Compare our stages with the reference's, computed from the same codes.
 
-    `types`, the type of each role's file, select rows of the threshold table. `theirs` has every stage of `ours`.
+    `types`, the type of each role's file, and `role_types`, those of tensors of a role, select rows of the threshold
+    table. `theirs` has every stage of `ours`.
     `texts` is None for a system without a text model; `reference_dtype` is PyTorch's dtype, if it computed the
     reference.
     """
@@ -76,7 +82,7 @@ def compare(
     for name, stage in in_order(stages, ours):
         if texts and stage.role == texts.role and not any(gate.kind == VOCABULARY for gate in gates):
             gates.append(vocabulary_gate(texts))
-        thresholds = THRESHOLDS[types[stage.role]]
+        thresholds = THRESHOLDS[lowest([role_types[role] for role in stage.weights] or [types[stage.role]])]
         pair = ours[name], theirs[name]
         if stage.kind == IDS:
             gates.append(ids_gate(stage.subject(name), *pair))
@@ -92,6 +98,11 @@ def compare(
         steps, found = compare_responses(texts, ours, theirs, THRESHOLDS[types[texts.role]])
         gates += found
     return Comparison(tuple(results), steps, tuple(gates))
+
+
+def lowest(types: Sequence[str]) -> str:
+    """The type with the fewest bits per weight."""
+    return min(types, key=lambda name: TYPES[name].bits_per_weight)
 
 
 def compare_codes(stage: Stage, name: str, ours: Array, theirs: Array, bound: float) -> tuple[StageResult, list[Gate]]:
