@@ -41,7 +41,7 @@ attention_option = click.option(
 max_new_tokens_option = click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
-    show_default="MiMo: 8 a second, at least 256; Qwen3-ASR: 512",
+    show_default="MiMo: 8 a second, at least 256; Qwen3-ASR: 512, Mega-ASR: 256",
     help="The transcript's length at most.",
 )
 repack_option = click.option(
