@@ -187,6 +187,21 @@ def test_beside_a_bfloat16_reference_a_few_codes_of_an_exact_file_may_flip() -> 
     assert not compared(ours, dtype="bf16").passed
 
 
+def test_the_lowest_type_of_the_tensors_that_compute_it_judges_a_stage() -> None:
+    """Of a file whose encoder is of another type than its matrices."""
+    ours, noise = stages(), np.random.default_rng(1).standard_normal((6, 8))
+    ours["layer_00"] = ours["layer_00"] + 0.1 * noise
+    declared = [stage._replace(weights=("encoder", "matrix") if stage.name == "layer_" else ()) for stage in STAGES]
+
+    def passes(**role_types: str) -> bool:
+        files = {ROLE: "f16", TOKENIZER_ROLE: "f16"}
+        return compare(declared, ours, stages(), files, TEXTS, "f32", role_types).passed
+
+    assert not passes(encoder="q8_0", matrix="f16")
+    assert passes(encoder="q8_0", matrix="q4_k")
+    assert passes(encoder="q4_k", matrix="f16")
+
+
 def test_the_type_of_its_own_file_judges_each_stage() -> None:
     ours = stages()
     ours[CODES] = flipped(ours[CODES])
