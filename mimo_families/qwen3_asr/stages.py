@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from runtime_check.gate import FEATURES, HIDDEN, IDS, LAYER, LOGITS
 from runtime_check.run.activations import Stages
-from runtime_check.run.compare.thresholds import EXACT
+from runtime_check.run.compare.thresholds import FLOAT32
 from runtime_check.run.stages import Stage
 
 from .layout import FAMILY
@@ -23,8 +23,8 @@ ENCODER = ("encoder_matrix",)
 ALL = ("encoder_matrix", "matrix", "embedding")
 
 STAGES = (
-    Stage(MEL, ROLE, FEATURES, ("mel frames", "mel bins"), EXACT),
-    *(Stage(name, ROLE, HIDDEN, (f"{name} steps", f"{name} width"), EXACT) for name in CONVOLUTIONS),
+    Stage(MEL, ROLE, FEATURES, ("mel frames", "mel bins"), FLOAT32),
+    *(Stage(name, ROLE, HIDDEN, (f"{name} steps", f"{name} width"), FLOAT32) for name in CONVOLUTIONS),
     Stage(CONV_OUT, ROLE, HIDDEN, ("chunk rows", ENCODER_WIDTH), "encoder", weights=ENCODER),
     Stage(INPUT, ROLE, HIDDEN, (TOKENS, ENCODER_WIDTH), "encoder", weights=ENCODER),
     Stage(ENCODER_LAYERS, ROLE, LAYER, (TOKENS, ENCODER_WIDTH), "encoder", numbered=True, weights=ENCODER),

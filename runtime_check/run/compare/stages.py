@@ -19,6 +19,7 @@ from runtime_check.gate import (
     Gate,
     Subject,
     at_least,
+    at_most,
     may_differ,
     must_hold,
     within_factor,
@@ -90,7 +91,7 @@ def compare(
         if stage.kind == CODES:
             result, found = compare_codes(stage, name, *pair, code_threshold(types[stage.role], reference_dtype))
         else:
-            result, found = compare_values(stage, name, *pair, thresholds)
+            result, found = compare_values(stage, name, *pair, thresholds, reference_dtype)
         results.append(result)
         gates += found
     steps = None
@@ -113,7 +114,7 @@ def compare_codes(stage: Stage, name: str, ours: Array, theirs: Array, bound: fl
 
 
 def compare_values(
-    stage: Stage, name: str, ours: Array, theirs: Array, thresholds: Thresholds
+    stage: Stage, name: str, ours: Array, theirs: Array, thresholds: Thresholds, reference_dtype: str = ""
 ) -> tuple[StageResult, list[Gate]]:
     """Compare a stage of floats. It fails below its thresholds, for another shape, or if a side is not finite."""
     subject = stage.subject(name)
@@ -134,6 +135,8 @@ def compare_values(
         at_least(subject, "cos_min", least, threshold.cos_min),
         within_factor(subject, "norm_ratio", ratio, threshold.norm_ratio),  # which no cosine sees
     ]
+    if threshold.rel_rmse is not None and reference_dtype != "bf16":
+        gates.append(at_most(subject, "rel_rmse", relative_rmse(ours, theirs), threshold.rel_rmse, "{:.2g}"))
     return result, gates + ([top1_gate(subject, ours, theirs, thresholds)] if stage.kind == LOGITS else [])
 
 
