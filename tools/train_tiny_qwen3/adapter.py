@@ -22,7 +22,7 @@ from .speech import Clip, Speech
 from .text import Prompts
 from .training import response_loss
 
-STEPS = 500
+STEPS = 300
 PREFIX = "base_model.model."
 RANK = ALPHA = 4  # of modules that the patterns do not name, and there are none
 SPELLINGS = ("thinker.layers.", "thinker.model.layers.")  # of a decoder module; the second is the tensor's

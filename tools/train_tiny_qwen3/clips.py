@@ -1,7 +1,7 @@
 """Write clips that the tests hear: `python -m tools.train_tiny_qwen3.clips --out tests/data/tiny_qwen3`.
 
-A sentence of each language, some in a row (longer than 8 s, so that the audio tower has two windows), each as Ogg Vorbis, and
-the manifest with their texts.
+Sentences, and passages longer than 8 s, so that the audio tower has two or three windows, each as Ogg Vorbis, and the
+manifest with their texts.
 """
 
 import argparse

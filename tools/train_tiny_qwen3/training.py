@@ -16,7 +16,7 @@ from .model import EMBEDDING, decode, encode, log_mel, shapes
 from .speech import Clip, Speech
 from .text import Prompts
 
-TOWER_STEPS, STEPS = 400, 1200
+TOWER_STEPS, STEPS = 400, 800
 CTC_SHARE = 0.3  # of the loss, beside the responses
 CONV_GAIN = 2
 SLOTS = 3  # places for letters that an audio token has
