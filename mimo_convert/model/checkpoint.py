@@ -4,7 +4,7 @@ Every shard's header is validated (formats/safetensors.py) before a weight is us
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -57,6 +57,15 @@ class Checkpoint:
             if said and known and said != known:
                 raise InputError(option, f"{base_model}, but {self.folder} holds {known}", todo="leave it out")
         return replace(self, name=repo.split("/")[1], repo=repo, revision=revision or self.revision)
+
+    def renamed(self, name_of: Callable[[str], str]) -> "Checkpoint":
+        """The same checkpoint with its tensors by other names. Raises InputError for two of one name."""
+        tensors: dict[str, TensorSlice] = {}
+        for name, tensor in self.tensors.items():
+            other = tensors.setdefault(name_of(name), tensor)
+            if other is not tensor:
+                raise InputError(tensor.file, f"tensor {tensor.name} is {other.name} by another name", expected="one")
+        return replace(self, tensors=tensors)
 
     def fetch(self) -> None:
         """Wait until every shard can be read. Raises InputError if one cannot be downloaded."""

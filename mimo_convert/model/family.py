@@ -12,6 +12,7 @@ from gguf import GGUFValueType
 from mimo_convert.formats.config import Config
 from mimo_convert.formats.gguf import Entry
 from quantize.errors import InputError
+from quantize.kernels import Floats
 
 from .checkpoint import Checkpoint
 
@@ -63,10 +64,12 @@ SEPARATE = Layout()
 
 
 class Part(NamedTuple):
-    """Tensors that a file may lack: a pattern of their names in checkpoint and file, and a phrase for what they do."""
+    """Tensors that a file may lack: a pattern of their names in checkpoint and file, a phrase for what they do, and the
+    option that leaves them out."""
 
     pattern: str
     words: str
+    option: str = "--asr-only"
 
 
 class PublishedVocabulary(NamedTuple):
@@ -81,7 +84,8 @@ class PublishedVocabulary(NamedTuple):
 @dataclass(frozen=True)
 class TextFacts:
     """The tokenizer of a family: `tokenizer.ggml.model` and `.pre`, the first added token, stop tokens, added tokens
-    that the prompt requires, and facts of the published vocabulary."""
+    that the prompt requires, and facts of the published vocabulary. `ids` maps fields of the dimensions that hold token
+    ids to the tokens' texts."""
 
     model: str
     pre: str
@@ -91,13 +95,15 @@ class TextFacts:
     published: PublishedVocabulary | None = None
     padding_token: str = ""  # empty: the first added one
     normalize_nfc: bool = True
+    ids: Mapping[str, str] = field(default_factory=dict)
 
 
 class Key(NamedTuple):
     """A row of a family's metadata table: a field of its dimensions ↔ a key and value type in the GGUF file.
 
     A tuple is stored under numbered keys, `key.0`, `key.1`, …. `default` is the value for files without the key, which
-    older tools do not write. `length` names the field that holds the length of a tuple.
+    older tools do not write. `length` names the field that holds the length of a tuple; `least` is the least value of
+    an integer.
     """
 
     field: str
@@ -105,6 +111,7 @@ class Key(NamedTuple):
     value_type: GGUFValueType = GGUFValueType.UINT32
     default: Any = None
     length: str = ""
+    least: int = 1
 
     def entries(self, dimensions: Any) -> list[Entry]:
         """The metadata entries of the field's value, one per element of a tuple."""
@@ -137,6 +144,11 @@ class Family:
     has. `tensors(dimensions, layout)` yields every tensor of the file in order; `skipped` maps patterns of checkpoint
     tensors that belong to no file to the reason; `parts` can be left out. `about` are the general.* entries of every
     file.
+
+    Checkpoints may name tensors in other ways: `canonical` gives the name that `tensors` uses. `computed(dimensions)`
+    are float32 tensors that no checkpoint stores, and `tied` are sources that are another tensor of the checkpoint,
+    both by source name. `stem_of(dimensions)` is what files of a model are called before their type, by default
+    `file_stem`. `no_fused_qkv` says why Q, K and V cannot be fused; empty: --fuse-qkv does not concern the family.
     """
 
     architecture: str
@@ -153,7 +165,12 @@ class Family:
     skipped: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     can_fuse_qkv: bool = False
+    no_fused_qkv: str = ""
     text: TextFacts | None = None
+    canonical: Callable[[str], str] = lambda name: name
+    computed: Callable[[Any], Mapping[str, Floats]] = lambda dimensions: {}
+    tied: Mapping[str, str] = field(default_factory=dict)
+    stem_of: Callable[[Any], str] | None = None
 
     @cached_property
     def layouts(self) -> list[Layout]:
@@ -177,6 +194,10 @@ class Family:
             return len(expected ^ set(names))
 
         return min(self.layouts, key=distance)
+
+    def stem(self, dimensions: Any) -> str:
+        """What files of a model of these sizes are called before their type."""
+        return self.stem_of(dimensions) if self.stem_of else self.file_stem
 
     def part_of(self, name: str) -> str | None:
         """The part of a tensor, by its name in the checkpoint or the file; None if it belongs to none."""

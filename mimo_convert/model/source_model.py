@@ -8,7 +8,7 @@ from typing import Any
 from gguf import GGUFValueType
 
 from mimo_convert.formats.gguf import Entry
-from mimo_convert.formats.tensor import TensorSlice
+from mimo_convert.formats.tensor import TensorSlice, computed_tensor
 from mimo_convert.formats.vocabulary import Vocabulary
 from mimo_convert.sources.shards import LocalShards
 from quantize.recipes import Rule
@@ -16,7 +16,7 @@ from quantize.types import F32, Type
 
 from .checkpoint import Checkpoint
 from .family import SEPARATE, Family, Layout, TextFacts
-from .gguf_facts import FILE_TYPE, backends_of_file, recorded_rules, type_of_file
+from .gguf_facts import FILE_TYPE, backends_of_file, check_ids, recorded_rules, type_of_file
 from .model_file import ModelFile, OpenFiles
 from .provenance import NO_PROVENANCE, Provenance, base_model_entries, provenance_of
 
@@ -55,11 +55,19 @@ def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
     metadata = [*_about(checkpoint, family), *_sizes(family, dims)]
     if family.text:
         vocabulary = checkpoint.vocabulary(dims.vocab_size, family.text.required, family.text.first_added)
+        check_ids(checkpoint.config.path, dims, vocabulary.tokens, family.text)
         metadata += _vocabulary(vocabulary, family.text)
+    tensors = {**checkpoint.renamed(family.canonical).tensors, **_computed(checkpoint, family, dims)}
+    tensors |= {name: tensors[of] for name, of in family.tied.items() if of in tensors}
     return SourceModel(
-        checkpoint.folder, checkpoint.name, family, dims, checkpoint.tensors, metadata, checkpoint.shards,
-        is_checkpoint=True,
-    )  # fmt: skip
+        checkpoint.folder, checkpoint.name, family, dims, tensors, metadata, checkpoint.shards, is_checkpoint=True
+    )
+
+
+def _computed(checkpoint: Checkpoint, family: Family, dims: Any) -> dict[str, TensorSlice]:
+    """The tensors that the sizes determine, by source name."""
+    path = checkpoint.config.path
+    return {name: computed_tensor(name, path, values) for name, values in family.computed(dims).items()}
 
 
 def model_of_file(path: Path, files: OpenFiles) -> SourceModel:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mimo_convert.model.provenance import NO_PROVENANCE, Provenance
 from quantize.recipes import type_label
+from runtime_check.choices import AUTO
 from runtime_check.gate import Gate
 from runtime_check.text.words import WordErrors
 
@@ -57,10 +58,12 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """The task that the system ran."""
+    """The task that the system ran: `language` and `context` of the prompt, `attention` of the audio encoder."""
 
     name: str
     language: str
+    context: str = ""
+    attention: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ class Steps:
 @dataclass(frozen=True)
 class Check:
     """The files of a system run on a clip. `passed` is None without a reference; `words` is None without a reference
-    text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels."""
+    text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels;
+    `language` is the one that the response names, empty if it names none."""
 
     passed: bool | None
     files: tuple[FileFacts, ...]
@@ -143,6 +147,7 @@ class Check:
     timings: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    language: str = ""
 
     @property
     def main(self) -> FileFacts:

@@ -7,13 +7,16 @@ import pytest
 
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
+from runtime_check.audio.cutting import join_words
 from runtime_check.run.length import check_length, longest
 from runtime_check.run.system import System, Task
-from runtime_check.run.transcribe import Piece, Transcript, joined, transcribe_clip
+from runtime_check.run.transcribe import Piece, Transcript, transcribe_clip
 
 
 class Counting:
     """A system whose transcript is how many seconds it was given; its prompt has 10 positions a second, and 5."""
+
+    text, language, stages = None, "", {"greedy_ids": np.zeros(1, np.int32)}
 
     def __init__(self, context: int | None) -> None:
         self.context, self.given = context, list[float]()
@@ -89,4 +92,4 @@ def test_pieces_are_run_once_and_when_they_are_asked_for() -> None:
     ],
 )  # fmt: skip
 def test_joined_as_the_language_is_written(texts: list[str], whole: str) -> None:
-    assert "".join(joined(texts)) == whole
+    assert "".join(join_words(texts)) == whole

@@ -1,0 +1,35 @@
+"""A random checkpoint, and its files of any type."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mimo_convert.model.checkpoint import Checkpoint, open_checkpoint
+from mimo_convert.write.convert import convert
+from quantize.types import TYPES
+from tests.opened import make_request
+from tests.qwen3_checkpoint import write_qwen3_asr
+from tests.system.once import once
+
+Converter = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def qwen3_asr(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return open_checkpoint(once(tmp_path_factory, "random-qwen3-asr", write_qwen3_asr))
+
+
+@pytest.fixture(scope="session")
+def qwen3_file(qwen3_asr: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Converter:
+    """Makes, once, the file of a type."""
+
+    def make(outtype: str) -> Path:
+        folder = once(
+            tmp_path_factory, f"random-qwen3-asr-{outtype}",
+            lambda out: convert([make_request(qwen3_asr, [TYPES[outtype]])], out, threads=1),
+        )  # fmt: skip
+        [path] = folder.glob("*.gguf")
+        return path
+
+    return make
