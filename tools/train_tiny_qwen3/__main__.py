@@ -32,7 +32,7 @@ SEED = 1961
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the tiny Qwen3-ASR checkpoint and its adapter.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for model/ and adapter/")
+    parser.add_argument("--out", type=Path, required=True, help="folder for model/ and noise/")
     out = parser.parse_args().out
     if not shutil.which("espeak-ng"):
         sys.exit("espeak-ng is not installed: it speaks the sentences to learn from (apt install espeak-ng)")
@@ -50,7 +50,7 @@ def main() -> None:
     tensors = train(speech, prompts, rng)
     save_checkpoint(tensors, prompts, out / "model")
     adapter = train_adapter(tensors, speech, prompts, rng)
-    save_adapter(adapter, out / "adapter")
+    save_adapter(adapter, out / "noise")
 
     model = {name: tensor.float() for name, tensor in tensors.items()}
     drowned = [speech.drowned(clip) for clip in clips]
