@@ -13,6 +13,7 @@ from runtime_check import choices
 from runtime_check.audio.jfk import JFK
 
 from .check_options import (
+    adapter_option,
     attention_option,
     audio_option,
     context_option,
@@ -70,8 +71,8 @@ main.add_command(transcribe)
     "--reference",
     type=SOURCE,
     metavar="SOURCE",
-    help="What to compare with: a checkpoint (a folder, a Hub id, tiny, tiny-qwen3), a file of `mimo-check reference`, or another "
-    "GGUF file of the same model.",
+    help="What to compare with: a checkpoint (a folder, a Hub id, tiny, tiny-qwen3), a file of `mimo-check reference`, "
+    "or another GGUF file of the same model.",
 )
 @click.option(
     "--compare",
@@ -86,6 +87,7 @@ main.add_command(transcribe)
     help=f"The audio tokenizer beside the --reference: of a checkpoint a checkpoint, of a GGUF file a GGUF file.  "
     f"[default: {TOKENIZER_REPO}; the file beside it]",
 )
+@adapter_option
 @dtype_option
 @click.option(
     "--against",
@@ -123,8 +125,9 @@ main.add_command(transcribe)
 @handle_errors
 def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
-    dtype: str, against: Path | None, static: bool, checkpoint: str | None, audio: tuple[Path, ...], text: str | None,
-    language: str | None, context: str, attention: str, json_file: Path | None, junit_file: Path | None,
+    adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
+    audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str,
+    json_file: Path | None, junit_file: Path | None,
     html_file: Path | None, dump: Path | None, max_new_tokens: int | None, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
@@ -145,6 +148,7 @@ def check_file(
         reference=reference,
         compare=compare,
         reference_dtype=dtype,
+        adapter=adapter,
         against=against,
         static=static,
         checkpoint=checkpoint,
@@ -168,6 +172,7 @@ def check_file(
     metavar="CKPT",
     help=f"The audio tokenizer's checkpoint.  [default: {TOKENIZER_REPO}]",
 )
+@adapter_option
 @audio_option
 @click.option("--text", metavar="TEXT", help="What is said: the answer that files are to follow; known for JFK.")
 @language_option
@@ -184,15 +189,15 @@ def check_file(
 @click.option("-o", "--output", type=WRITES, metavar="FILE", required=True, help="The file to write.")
 @handle_errors
 def store_reference(
-    model: str, tokenizer: str | None, audio: Path, text: str | None, language: str | None, context: str,
-    attention: str, max_new_tokens: int, dtype: str, output: Path,
+    model: str, tokenizer: str | None, adapter: str | None, audio: Path, text: str | None, language: str | None,
+    context: str, attention: str, max_new_tokens: int, dtype: str, output: Path,
 ) -> None:  # fmt: skip
     """Run MODEL in PyTorch and store every stage, for later checks without torch."""
     from mimo_api import ReferenceOptions, make_reference  # late: --help needs none of it
 
     companions = {AUDIO_TOKENIZER: tokenizer}
     options = ReferenceOptions(
-        model, output, audio, companions, text, language, context, attention, max_new_tokens, dtype
+        model, output, audio, companions, text, language, context, attention, max_new_tokens, dtype, adapter
     )
     make_reference(options)
 

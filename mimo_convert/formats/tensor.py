@@ -31,6 +31,16 @@ class TensorSlice:
         return True
 
     @property
+    def weights_type(self) -> Type:
+        """The type of what `weights` gives."""
+        return self.ggml_type
+
+    @property
+    def read_from(self) -> str:
+        """What its weights are read from, for messages."""
+        return str(self.file)
+
+    @property
     def n_rows(self) -> int:
         """The first dimension; 1 for a 1-D tensor."""
         return self.shape[0] if len(self.shape) > 1 else 1
@@ -77,8 +87,13 @@ class TensorSlice:
             raise InputError(self.file, what, todo="get it again")
         return flat.reshape(n, self.row_bytes)
 
+    def weights(self, first: int, rows: Bytes) -> tuple[Bytes, Type]:
+        """The weights of `rows`, which `read` gave from row `first` on, and their type: the rows themselves, unless
+        something is added to them. Valid until this thread's next call."""
+        return rows, self.ggml_type
+
     def read_float32(self, first: int = 0, n: int | None = None) -> Floats:
-        """Read the same rows as (n, row) float32."""
+        """Read the weights of the same rows as (n, row) float32."""
         return to_float32(self.read(first, n), self.ggml_type)
 
 

@@ -14,6 +14,7 @@ from mimo_convert.formats.gguf import Entry
 from quantize.errors import InputError
 from quantize.kernels import Floats
 
+from .adapter import AdapterFacts
 from .checkpoint import Checkpoint
 
 MOST_EXTRA_TENSORS = 1000  # beyond ten times those that are there: sizes that lie may promise billions
@@ -147,7 +148,8 @@ class Family:
 
     Checkpoints may name tensors in other ways: `canonical` gives the name that `tensors` uses. `computed(dimensions)`
     are float32 tensors that no checkpoint stores, and `tied` are sources that are another tensor of the checkpoint,
-    both by source name. `stem_of(dimensions)` is what files of a model are called before their type, by default
+    both by source name. `adapters` says how adapters name its modules; None: it takes none. `stem_of(dimensions,
+    adapter)` is what files of a model with the adapter of that name are called before their type, by default
     `file_stem`. `no_fused_qkv` says why Q, K and V cannot be fused; empty: --fuse-qkv does not concern the family.
     """
 
@@ -170,7 +172,8 @@ class Family:
     canonical: Callable[[str], str] = lambda name: name
     computed: Callable[[Any], Mapping[str, Floats]] = lambda dimensions: {}
     tied: Mapping[str, str] = field(default_factory=dict)
-    stem_of: Callable[[Any], str] | None = None
+    adapters: AdapterFacts | None = None
+    stem_of: Callable[[Any, str], str] | None = None
 
     @cached_property
     def layouts(self) -> list[Layout]:
@@ -182,7 +185,10 @@ class Family:
         return [Layout(fuse, frozenset(without)) for without in subsets for fuse in fused]
 
     def layout(self, fuse_qkv: bool = False, without: Iterable[str] = ()) -> Layout:
-        """The layout for the user's options, as far as they apply to the family."""
+        """The layout for the user's options, as far as they apply to the family. Raises InputError for fused Q, K and V
+        where nothing could read them."""
+        if fuse_qkv and self.no_fused_qkv:
+            raise InputError("--fuse-qkv", f"is not for {self.architecture}: {self.no_fused_qkv}", todo="leave it out")
         return Layout(fuse_qkv and self.can_fuse_qkv, frozenset(without) & self.parts.keys())
 
     def layout_of(self, names: Collection[str], dimensions: Any) -> Layout:
@@ -195,9 +201,9 @@ class Family:
 
         return min(self.layouts, key=distance)
 
-    def stem(self, dimensions: Any) -> str:
-        """What files of a model of these sizes are called before their type."""
-        return self.stem_of(dimensions) if self.stem_of else self.file_stem
+    def stem(self, dimensions: Any, adapter: str = "") -> str:
+        """What files of a model of these sizes, with an adapter of that name, are called before their type."""
+        return self.stem_of(dimensions, adapter) if self.stem_of else self.file_stem
 
     def part_of(self, name: str) -> str | None:
         """The part of a tensor, by its name in the checkpoint or the file; None if it belongs to none."""

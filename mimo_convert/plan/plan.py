@@ -297,7 +297,7 @@ def _follows(tensor: PlannedTensor, ggml_type: Type | None, rules: Iterable[Rule
 
 def _file_name(model: SourceModel, outtype: Type | None, variant: str) -> str:
     assert outtype is not None, "a file that keeps its types is named by whoever asks for it"
-    return name_of(model.family.stem(model.dims), outtype.name, variant)
+    return name_of(model.family.stem(model.dims, model.adapter.name if model.adapter else ""), outtype.name, variant)
 
 
 def _bind(model: SourceModel, name: str, shape: tuple[int, ...]) -> TensorSlice:

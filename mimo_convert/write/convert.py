@@ -240,7 +240,8 @@ def _write(request: Request, parts: list[PartFile], out: Path, threads: int, sta
                 found = hashes.of(request.files)
                 for part in unnamed:
                     part.hashes = found
-        shards.check_unchanged(request.files)
+        adapter = request.model.adapter
+        shards.check_unchanged([*request.files, *(adapter.files if adapter else ())])
     except OverflowingWeightError as error:  # rare, and never in the published model
         tell(f"{error}: reading all weights and starting over with every such tensor promoted to f32")
         for part in parts:

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 
 from gguf import GGUFValueType
 
+from mimo_convert.model.adapter import AdapterFacts
 from mimo_convert.model.family import SEPARATE, Family, Key, Layout, Part, Tensor, TextFacts, one
+from mimo_convert.plan.variant import NOT_IN_NAMES
 from quantize.kernels import Floats
 
 from .mel import hann_window, mel_filters
@@ -126,15 +128,23 @@ def canonical(name: str) -> str:
     return name
 
 
+def weight_of(module: str) -> str:
+    """The checkpoint's name of the weight of a module that an adapter names, in either of its two spellings."""
+    return canonical(re.sub(r"^thinker\.layers\.", f"{DECODER}.layers.", module)) + ".weight"
+
+
 # ── the family ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-STEM = "qwen3-asr"
+STEM, MEGA_STEM = "qwen3-asr", "mega-asr"
+MEGA_BASE, MEGA_FOLDER = "Qwen3-ASR-1.7B", "mega-asr-merged"  # in the repository of Mega-ASR
 SIZES = {(2048, 28): "1.7b", (1024, 28): "0.6b"}  # (hidden_size, num_layers) of the published models
 
 
-def file_stem(d: Qwen3ASRDims) -> str:
-    """What files of the model are called: `qwen3-asr-1.7b`; of one that was not published, `qwen3-asr`."""
-    return "-".join(filter(None, (STEM, SIZES.get((d.hidden_size, d.num_layers), ""))))
+def file_stem(d: Qwen3ASRDims, adapter: str = "") -> str:
+    """What files of the model are called: `qwen3-asr-1.7b`, with Mega-ASR's adapter `mega-asr-1.7b`, with another one
+    `qwen3-asr-1.7b-NAME`; without the size if it was not published."""
+    stem, own = (MEGA_STEM, "") if adapter == MEGA_FOLDER else (STEM, NOT_IN_NAMES.sub("-", adapter).strip("-._+"))
+    return "-".join(filter(None, (stem, SIZES.get((d.hidden_size, d.num_layers), ""), own)))
 
 
 LANGUAGES = "zh en yue ar de fr es pt id it ko ru th vi ja tr hi ms nl sv da fi pl cs fil fa el ro hu mk"
@@ -186,7 +196,8 @@ FAMILY = Family(
     canonical=canonical,
     computed=computed,
     tied={HEAD: EMBEDDING},
-    skipped={re.escape(STORED_HEAD): "not used: the head is the embedding, tie_word_embeddings"},
+    adapters=AdapterFacts(weight_of, blocks="mega_lora_blocks.json", base=MEGA_BASE, folder=MEGA_FOLDER),
+    skipped={re.escape(STORED_HEAD): "tied: the output head is embed_tokens"},
     parts={OUTPUT_COPY: Part(r"output\.weight|tied_head", "the copy of the embedding as head", "--no-output-copy")},
     no_fused_qkv="no contract of this family names a fused tensor",
     stem_of=file_stem,
