@@ -19,7 +19,7 @@ NAMED = {  # file → language, first sentence, how many in a row
     "german_short": ("German", 10, 1),
     "english_passage": PASSAGES[0],
     "german_passage": PASSAGES[1],
-    "long_passage": PASSAGES[2],
+    "english_long": PASSAGES[2],
 }
 
 
