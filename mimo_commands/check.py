@@ -71,8 +71,8 @@ main.add_command(transcribe)
     "--reference",
     type=SOURCE,
     metavar="SOURCE",
-    help="What to compare with: a checkpoint (a folder, a Hub id, tiny), a file of `mimo-check reference`, or another "
-    "GGUF file of the same model.",
+    help="What to compare with: a checkpoint (a folder, a Hub id, tiny, tiny-qwen3), a file of `mimo-check reference`, "
+    "or another GGUF file of the same model.",
 )
 @click.option(
     "--compare",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ from runtime_check.run.system import (
     AUTO_LANGUAGE,
     CONTEXT,
     NO_WORK,
+    Bundled,
     Compute,
     Member,
     Runtime,
@@ -56,6 +58,7 @@ from .transcript import Transcript, parse
 if TYPE_CHECKING:
     from .harness import Prompt
 
+TINY = Path(__file__).parent / "data" / "tiny"
 TEXT_POSITIONS = 20  # of a prompt, beside its audio and context
 TOKENS_PER_SECOND = 4  # of speech, as people talk
 MOST_NEW_TOKENS, MOST_BY_ADAPTER = 512, {MEGA_FOLDER: 256}  # of a response: upstream's limits
@@ -182,6 +185,7 @@ SYSTEM = SystemType(
     languages=(*LANGUAGES, AUTO_LANGUAGE),
     task_options=(CONTEXT, ATTENTION),
     published={ROLE: REPO},
+    bundled={"tiny-qwen3": Bundled({ROLE: (TINY / "model", "tiny-qwen3")})},
     reference_problems=reference_problems,
     sizes=SIZES,
     runtimes=[
