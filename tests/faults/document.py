@@ -7,6 +7,7 @@ from benchmarks.document import insert
 from .defect import Defect
 from .harness import HARNESS
 from .metadata import METADATA
+from .qwen3_asr import QWEN3_ASR
 from .structure import LAYOUT, STRUCTURE
 from .vocabulary import VOCABULARY
 from .weights import BLOCKS, ENCODER, WEIGHTS
@@ -16,7 +17,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 
 def defects() -> list[Defect]:
     """All of them."""
-    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS]
+    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS, *QWEN3_ASR]
 
 
 PIPE = r"\|"

@@ -135,7 +135,7 @@ def compare_values(
         at_least(subject, "cos_min", least, threshold.cos_min),
         within_factor(subject, "norm_ratio", ratio, threshold.norm_ratio),  # which no cosine sees
     ]
-    if threshold.rel_rmse is not None and reference_dtype != "bf16":
+    if threshold.rel_rmse is not None and reference_dtype == "f32":
         gates.append(at_most(subject, "rel_rmse", relative_rmse(ours, theirs), threshold.rel_rmse, "{:.2g}"))
     return result, gates + ([top1_gate(subject, ours, theirs, thresholds)] if stage.kind == LOGITS else [])
 
