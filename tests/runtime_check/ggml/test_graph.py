@@ -136,14 +136,15 @@ def test_norms_of_small_numbers_depend_on_epsilon_as_pytorchs(converted: Convert
 def test_convolution_2d_is_pytorchs(qwen3_file: Callable[[str], Path], outtype: str, height: int, width: int) -> None:
     """In float32, also where the kernel is in F16: the input's small numbers are not rounded to it."""
     g = empty_graph(qwen3_file(outtype))
-    x = np.random.default_rng(width).standard_normal((2, 16, height, width), np.float32) * np.float32(1e-3)
+    x = np.random.default_rng(width).standard_normal((2, height, width, 16), np.float32) * np.float32(1e-3)
     g.output("y", g.convolution_2d(g.input("x", x.shape), "audio.conv.2", stride=2, padding=1))
     stored = g.weights.file.tensors
     weights = {
         f"c.{kind}": torch.from_numpy(stored[f"audio.conv.2.{kind}"].read_float32()).reshape(shape)
         for kind, shape in (("weight", (16, 16, 3, 3)), ("bias", (16,)))
     }
-    expected = torch.conv2d(torch.from_numpy(x), weights["c.weight"], weights["c.bias"], stride=2, padding=1)
+    channels_first = torch.from_numpy(x).permute(0, 3, 1, 2)
+    expected = torch.conv2d(channels_first, weights["c.weight"], weights["c.bias"], stride=2, padding=1)
     found = g.run({"x": x})["y"].reshape(2, (height + 1) // 2, (width + 1) // 2, 16)
     np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-6 * expected.abs().max().item())
 
