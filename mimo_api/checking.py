@@ -27,13 +27,14 @@ from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
 from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import AudioFile, find_clips
+from runtime_check.choices import AUTO
 from runtime_check.report.records import Report
 from runtime_check.report.results import NO_OUTPUTS, Outputs, Results
 from runtime_check.run.activations import Activations, Stages
 from runtime_check.run.members import Paths, members_of, open_system
 from runtime_check.run.references.sources import file_reference
 from runtime_check.run.system import System, SystemType, Task
-from runtime_check.run.validate import Inputs, check_language, choose_language, validate
+from runtime_check.run.validate import Inputs, check_language, check_task_options, choose_language, validate
 from runtime_check.static.lint import lint
 from runtime_check.tensors.compare import compare_tensors
 
@@ -68,6 +69,8 @@ class CheckOptions:
     checkpoint: str | None = None
     text: str | None = None
     language: str | None = None
+    context: str = ""
+    attention: str = AUTO
     max_new_tokens: int | None = None
     repack: str = "auto"
     products: str = "auto"
@@ -132,6 +135,7 @@ def run_file(
         if role != system.family.role:
             claims.reads("--tokenizer", path)
     check_language(o.language, system)
+    check_task_options(system, context=o.context, attention=o.attention)
     clips = find_clips(o.audio, o.text)
     for clip in clips:
         claims.reads("--audio", clip.path)
@@ -142,6 +146,8 @@ def run_file(
         repack=o.repack,
         products=o.products,
         max_new_tokens=o.max_new_tokens,
+        context=o.context,
+        attention=o.attention,
         keep_stages=keep,
     )
     if compared.stages:
@@ -197,6 +203,8 @@ class ReferenceOptions:
     companions: Mapping[str, str | None] = field(default_factory=dict)
     text: str | None = None
     language: str | None = None
+    context: str = ""
+    attention: str = AUTO
     max_new_tokens: int = 1
     dtype: str = "f32"
     adapter: str | None = None
@@ -221,7 +229,9 @@ def _make_reference(o: ReferenceOptions) -> Activations:
     [file] = find_clips([o.audio], o.text)
     clip = file.read()
     system, reference = open_reference(o.model, o.companions, o.dtype, OpenCheckpoints(adapter=o.adapter))
-    task = Task(language=choose_language(o.language, None, clip, system), max_new_tokens=o.max_new_tokens)
+    check_task_options(system, context=o.context, attention=o.attention)
+    language = choose_language(o.language, None, clip, system)
+    task = Task("transcribe", language, o.max_new_tokens, o.context, o.attention)
     activations = reference.activations(clip, task, None)
     activations.save(o.output)
     transcript = quoted(repr(activations.transcript), 1000)

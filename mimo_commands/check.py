@@ -14,7 +14,9 @@ from runtime_check.audio.jfk import JFK
 
 from .check_options import (
     adapter_option,
+    attention_option,
     audio_option,
+    context_option,
     dtype_option,
     language_option,
     max_new_tokens_option,
@@ -69,8 +71,8 @@ main.add_command(transcribe)
     "--reference",
     type=SOURCE,
     metavar="SOURCE",
-    help="What to compare with: a checkpoint (a folder, a Hub id, tiny), a file of `mimo-check reference`, or another "
-    "GGUF file of the same model.",
+    help="What to compare with: a checkpoint (a folder, a Hub id, tiny, tiny-qwen3), a file of `mimo-check reference`, "
+    "or another GGUF file of the same model.",
 )
 @click.option(
     "--compare",
@@ -111,6 +113,8 @@ main.add_command(transcribe)
 )
 @click.option("--text", metavar="TEXT", help="What is said, for the word error rate; known for the JFK clip.")
 @language_option
+@context_option
+@attention_option
 @results_option
 @report_options
 @click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
@@ -122,8 +126,9 @@ main.add_command(transcribe)
 def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
     adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
-    audio: tuple[Path, ...], text: str | None, language: str | None, json_file: Path | None, junit_file: Path | None,
-    html_file: Path | None, dump: Path | None, max_new_tokens: int | None, repack: str, products: str, threads: int,
+    audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
+    max_new_tokens: int | None, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
 
@@ -149,6 +154,8 @@ def check_file(
         checkpoint=checkpoint,
         text=text,
         language=language,
+        context=context,
+        attention=attention,
         max_new_tokens=max_new_tokens,
         repack=repack,
         products=products,
@@ -169,6 +176,8 @@ def check_file(
 @audio_option
 @click.option("--text", metavar="TEXT", help="What is said: the answer that files are to follow; known for JFK.")
 @language_option
+@context_option
+@attention_option
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
@@ -181,13 +190,16 @@ def check_file(
 @handle_errors
 def store_reference(
     model: str, tokenizer: str | None, adapter: str | None, audio: Path, text: str | None, language: str | None,
-    max_new_tokens: int, dtype: str, output: Path,
+    context: str, attention: str, max_new_tokens: int, dtype: str, output: Path,
 ) -> None:  # fmt: skip
     """Run MODEL in PyTorch and store every stage, for later checks without torch."""
     from mimo_api import ReferenceOptions, make_reference  # late: --help needs none of it
 
     companions = {AUDIO_TOKENIZER: tokenizer}
-    make_reference(ReferenceOptions(model, output, audio, companions, text, language, max_new_tokens, dtype, adapter))
+    options = ReferenceOptions(
+        model, output, audio, companions, text, language, context, attention, max_new_tokens, dtype, adapter
+    )
+    make_reference(options)
 
 
 @main.command("nightly", short_help="Check published files, night after night.")

@@ -21,12 +21,27 @@ tokenizer_option = click.option(
 )
 language_option = click.option(
     "--language", metavar="NAME",
-    help="Of the prompt: english, chinese, auto.  [default: the reference's; else english for JFK, auto for others]",
+    callback=lambda ctx, param, value: value and value.lower(),
+    help="Of the prompt: english, chinese, auto, …  [default: the reference's; else english for JFK, auto for others]",
 )  # fmt: skip
+context_option = click.option(
+    "--context",
+    metavar="TEXT",
+    default="",
+    show_default="none",
+    help="Hints for the prompt, such as names: for models that take them.",
+)
+attention_option = click.option(
+    "--attention",
+    type=click.Choice(choices.ATTENTION),
+    default=choices.AUTO,
+    show_default=True,
+    help="Of an audio encoder with windows. auto: within them, if the file says so; full: over the whole clip.",
+)
 max_new_tokens_option = click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
-    show_default="8 a second, at least 256",
+    show_default="MiMo: 8 a second, at least 256; Qwen3-ASR: 512, Mega-ASR: 256",
     help="The transcript's length at most.",
 )
 repack_option = click.option(

@@ -96,7 +96,7 @@ from .publish_options import check_has_destination, publish_options
     "--reference",
     type=SOURCE,
     metavar="CKPT_OR_FILE",
-    help="What to compare with.  [default: MODEL itself, in PyTorch; for tiny the bundled file]",
+    help="What to compare with.  [default: MODEL itself, in PyTorch; for tiny the stored one]",
 )
 @audio_option
 @repack_option
@@ -119,7 +119,7 @@ def main(
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
-    MODEL is a folder, a Hub id, or `tiny`, the self-test that comes with the package.
+    MODEL is a folder, a Hub id, or one of the self-tests that come with the package, `tiny` and `tiny-qwen3`.
 
     Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 3 internal error; 130
     interrupted. With --publish, 0 if they are published, too; 1 also if what arrived is not what was sent; 130 also if

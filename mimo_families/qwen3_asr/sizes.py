@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from mimo_convert.formats.config import Config
 from mimo_convert.model.family import PublishedVocabulary
@@ -28,6 +28,16 @@ PUBLISHED = PublishedVocabulary(
         "<|audio_end|>": 151_670, "<|audio_pad|>": 151_676, "<asr_text>": 151_704,
     },
 )  # fmt: skip
+
+
+class BlockDims(NamedTuple):
+    """Sizes of the decoder's blocks, by the names of their layers."""
+
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    rope_theta: float
+    rms_norm_eps: float
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,11 @@ class Qwen3ASRDims:
     def window_tokens(self) -> int:
         """Audio tokens of a window of attention."""
         return self.chunk_tokens * (self.n_window_infer // self.chunk_frames)
+
+    @property
+    def llm(self) -> BlockDims:
+        """Sizes of the decoder's blocks."""
+        return BlockDims(self.num_heads, self.num_kv_heads, self.head_dim, self.rope_theta, self.rms_norm_eps)
 
     @property
     def conv_bins(self) -> int:

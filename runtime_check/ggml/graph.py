@@ -147,14 +147,18 @@ class Graph:
         t = x.contents
         return ggml.ggml_view_3d(self.ctx, x, head_dim, n_heads, t.ne[1], head_dim * t.nb[0], t.nb[1], first * t.nb[0])
 
-    def qkv(self, x: TensorPtr, name: str, n_heads: int, n_kv_heads: int, head_dim: int) -> list[TensorPtr]:
-        """Queries, keys and values of x (T, columns), (T, heads, head_dim) each, from fused or separate weights."""
+    def qkv(
+        self, x: TensorPtr, name: str, n_heads: int, n_kv_heads: int, head_dim: int, *, joint: str = "."
+    ) -> list[TensorPtr]:
+        """Queries, keys and values of x (T, columns), (T, heads, head_dim) each, from fused or separate weights;
+        `joint` stands between `name` and q, k and v."""
         counts = (n_heads, n_kv_heads, n_kv_heads)
-        if f"{name}.qkv.weight" in self.weights:
-            fused = self.linear(x, f"{name}.qkv")
+        if f"{name}{joint}qkv.weight" in self.weights:
+            fused = self.linear(x, f"{name}{joint}qkv")
             firsts = (0, n_heads * head_dim, (n_heads + n_kv_heads) * head_dim)
             return [self.heads(fused, first, n, head_dim) for first, n in zip(firsts, counts, strict=True)]
-        return [self.heads(self.linear(x, f"{name}.{c}"), 0, n, head_dim) for c, n in zip("qkv", counts, strict=True)]
+        separate = zip("qkv", counts, strict=True)
+        return [self.heads(self.linear(x, f"{name}{joint}{c}"), 0, n, head_dim) for c, n in separate]
 
     def attend(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, mask: TensorPtr | None) -> TensorPtr:
         """Scaled dot-product attention (grouped-query): q (…, T, n_heads, head_dim) over k, v (…, S, n_kv_heads,
@@ -168,6 +172,12 @@ class Graph:
         out = ggml.ggml_flash_attn_ext(self.ctx, q, k, v, mask, head_dim**-0.5, 0.0, 0.0)  # (…, T, heads, head_dim)
         batch = ggml.ggml_nelements(out) // (head_dim * n_heads)
         return ggml.ggml_reshape_2d(self.ctx, out, head_dim * n_heads, batch)
+
+    def attend_windows(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, n: int) -> TensorPtr:
+        """Attention within each of `n` equal windows: q, k, v (T, heads, head_dim) → (T, n_heads × head_dim)."""
+        head_dim, _, length = q.contents.ne[:3]
+        q, k, v = (self.reshape(t, (n, length // n, t.contents.ne[1], head_dim)) for t in (q, k, v))
+        return self.attend(q, k, v, None)
 
     def kv_write(self, cache: TensorPtr, x: TensorPtr, rows: TensorPtr, n: int) -> TensorPtr:
         """Write x (T, heads, head_dim) to `rows` (T,) of a cache (S, row); returns its first `n` rows, (n, heads,
@@ -187,10 +197,11 @@ class Graph:
         """Reshape to a numpy shape of at most four dimensions."""
         return ggml.ggml_reshape_4d(self.ctx, x, *reversed((1,) * (4 - len(shape)) + shape))
 
-    def swiglu(self, x: TensorPtr, name: str) -> TensorPtr:
-        """SwiGLU feed-forward layer (Shazeer 2020): down(silu(gate(x)) × up(x)), (T, d) → (T, d)."""
-        gate, up = self.linear(x, f"{name}.gate"), self.linear(x, f"{name}.up")
-        return self.linear(ggml.ggml_swiglu_split(self.ctx, gate, up), f"{name}.down")
+    def swiglu(self, x: TensorPtr, name: str, *, joint: str = ".") -> TensorPtr:
+        """SwiGLU feed-forward layer (Shazeer 2020): down(silu(gate(x)) × up(x)), (T, d) → (T, d); `joint` stands
+        between `name` and gate, up and down."""
+        gate, up = self.linear(x, f"{name}{joint}gate"), self.linear(x, f"{name}{joint}up")
+        return self.linear(ggml.ggml_swiglu_split(self.ctx, gate, up), f"{name}{joint}down")
 
     def convolution(self, x: TensorPtr, name: str, *, stride: int = 1, padding: int = 0) -> TensorPtr:
         """1-D convolution: (T, n_in) → (T', n_out), in float32 (`ggml_conv_1d` would round the activations to F16)."""
@@ -200,9 +211,30 @@ class Graph:
         windows = ggml.ggml_im2col(
             self.ctx, kernel, time_last, stride, 0, padding, 0, 1, 0, False, ggml.GGML_TYPE_F32
         )  # (T', n_in × kernel_size)
+        return self._multiply(self._kernel(kernel, n_in * size, n_out), windows, f"{name}.bias")
+
+    def convolution_2d(self, x: TensorPtr, name: str, *, stride: int = 1, padding: int = 0) -> TensorPtr:
+        """2-D convolution: (N, n_in, H, W) → (N, H', W', n_out), in float32 (`ggml_conv_2d` would round the activations
+        to F16)."""
+        kernel = self.weights[f"{name}.weight"]  # (n_out, n_in, height, width)
+        width, height, n_in, n_out = kernel.contents.ne[:4]
+        windows = ggml.ggml_im2col(
+            self.ctx, kernel, x, stride, stride, padding, padding, 1, 1, True, ggml.GGML_TYPE_F32
+        )  # (N, H', W', n_in × height × width)
+        return self._multiply(self._kernel(kernel, n_in * height * width, n_out), windows, f"{name}.bias")
+
+    def _kernel(self, kernel: TensorPtr, columns: int, n_out: int) -> TensorPtr:
+        """A convolution's kernel as a matrix, (n_out, columns) float32."""
         if kernel.contents.type != ggml.GGML_TYPE_F32:
             kernel = ggml.ggml_cast(self.ctx, kernel, ggml.GGML_TYPE_F32)
-        return self._multiply(ggml.ggml_reshape_2d(self.ctx, kernel, n_in * size, n_out), windows, f"{name}.bias")
+        return ggml.ggml_reshape_2d(self.ctx, kernel, columns, n_out)
+
+    def transpose(self, x: TensorPtr, *axes: int) -> TensorPtr:
+        """x with its axes in another order, as numpy's transpose of four dimensions, in contiguous memory."""
+        order = [0] * 4  # ggml: where each axis goes, the fastest first
+        for place, axis in enumerate(axes):
+            order[3 - axis] = 3 - place
+        return ggml.ggml_cont(self.ctx, ggml.ggml_permute(self.ctx, x, *order))
 
     def add(self, a: TensorPtr, b: TensorPtr) -> TensorPtr:
         """Elementwise sum, broadcasting b."""

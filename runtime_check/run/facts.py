@@ -20,7 +20,7 @@ from quantize.types import TYPES
 from .records import FileFacts
 
 ABOUT = ("license", "languages", "tags")  # general.* keys that a model card repeats
-MULTIPLIED = ("matrix", "embedding", "head")  # roles whose weights determine a file's type
+MULTIPLIED = ("matrix", "encoder_matrix", "embedding", "head")  # roles whose weights determine a file's type
 
 
 def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
@@ -28,14 +28,14 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
     file = model.file
     tensors, outtype = file.tensors.values(), type_of_file(file)
     rules = recorded_rules(file)[0]
-    matrices: Counter[str] = Counter()
+    matrices: dict[str, Counter[str]] = {tensor_role: Counter() for tensor_role in MULTIPLIED}
     typed = []
     for tensor in model.family.tensors(model.dims, model.layout):
         ggml_type = file.tensors[tensor.name].ggml_type
         typed.append(Typed(tensor.name, tensor.role, tensor.shape[-1], ggml_type))
         if tensor.role in MULTIPLIED:
-            matrices[ggml_type.name] += prod(tensor.shape)
-    most = matrices.most_common(1)[0][0]
+            matrices[tensor.role][ggml_type.name] += prod(tensor.shape)
+    most = sum(matrices.values(), Counter()).most_common(1)[0][0]
     return FileFacts(
         role=role,
         file=str(file.path),
@@ -53,6 +53,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
         quantizer=backends_text(backends_of_file(file)),
         provenance=provenance_of(file),
         variant=text if isinstance(text := file.metadata.get(VARIANT), str) else "",
+        role_types={name: types.most_common(1)[0][0] for name, types in matrices.items() if types},
         about={name: texts_of(file.metadata.get(f"general.{name}")) for name in ABOUT},
     )
 

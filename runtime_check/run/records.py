@@ -6,6 +6,7 @@ from typing import Any
 
 from mimo_convert.model.provenance import NO_PROVENANCE, Provenance
 from quantize.recipes import type_label
+from runtime_check.choices import AUTO
 from runtime_check.gate import Gate
 from runtime_check.text.words import WordErrors
 
@@ -13,7 +14,7 @@ from runtime_check.text.words import WordErrors
 @dataclass(frozen=True)
 class FileFacts:
     """A GGUF file of a role; `type` is the type of most weights of its matrices, `mixed` the number of tensors of each
-    other type that rules chose.
+    other type that rules chose; `role_types` the type of most weights of its tensors of a role.
 
     As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `variant`, its name
     beside others of its type; `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a
@@ -37,6 +38,7 @@ class FileFacts:
     provenance: Provenance = NO_PROVENANCE
     about: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
+    role_types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -57,10 +59,12 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """The task that the system ran."""
+    """The task that the system ran: `language` and `context` of the prompt, `attention` of the audio encoder."""
 
     name: str
     language: str
+    context: str = ""
+    attention: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ class Steps:
 @dataclass(frozen=True)
 class Check:
     """The files of a system run on a clip. `passed` is None without a reference; `words` is None without a reference
-    text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels."""
+    text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels;
+    `language` is the one that the response names, empty if it names none."""
 
     passed: bool | None
     files: tuple[FileFacts, ...]
@@ -143,6 +148,7 @@ class Check:
     timings: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    language: str = ""
 
     @property
     def main(self) -> FileFacts:
