@@ -58,21 +58,23 @@ N_UNUSED = 7  # ids of small vocabularies that no token has
 
 def write_qwen3_asr(
     folder: Path, *, seed: int = 0, n_shards: int = 1, dtype: str = "BF16", hf: bool = False,
-    text: Mapping[str, Any] = {}, audio: Mapping[str, Any] = {}, with_head: bool = True,
+    text: Mapping[str, Any] = {}, audio: Mapping[str, Any] = {}, with_head: bool = True, other_head: bool = False,
 ) -> Path:  # fmt: skip
     """A checkpoint with random weights; `text` and `audio` override TEXT and AUDIO. The folder has every tokenizer
     file.
 
-    `hf`: with the names and the config of an `-hf` repository. `with_head`: lm_head is stored, other than the
-    embedding.
+    `hf`: with the names and the config of an `-hf` repository. `with_head`: lm_head is stored, a copy of
+    the embedding unless it is an `other_head`.
     """
     text, audio = TEXT | text, AUDIO | audio
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, text, audio, hf=hf)
     n_tokens = REAL_N_TOKENS if text["vocab_size"] == 151_936 else text["vocab_size"] - N_UNUSED
     write_vocabulary(folder, n_tokens, seed=seed, added=ADDED_TOKENS, not_special=NOT_SPECIAL, eos="<|im_end|>")
-    named = shapes(text, audio, with_head=with_head)
-    tensors = sorted(Random(name, role_of(name), shape, dtype) for name, shape in named)
+    named = list(shapes(text, audio, with_head=with_head))
+    copy = {} if other_head else {"thinker.lm_head.weight": "thinker.model.embed_tokens.weight"}
+    roles = {name: "embedding" if name in copy else role_of(name) for name, _ in named}
+    tensors = sorted(Random(name, roles[name], shape, dtype, copy.get(name, "")) for name, shape in named)
     write_shards(folder, tensors, n_shards, seed)
     if hf:
         rename_to_hf(folder)
