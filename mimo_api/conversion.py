@@ -67,7 +67,6 @@ class ConvertOptions:
     companions: Mapping[str, str | None] = field(default_factory=dict)
     companion_base_models: Mapping[str, str | None] = field(default_factory=dict)
     companion_type: Type | str | None = None
-    adapter: str | None = None
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
@@ -82,6 +81,7 @@ class ConvertOptions:
     stream: bool = False
     dry_run: bool = False
     force: bool = False
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
