@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from mimo_commands.check import main as check_main
 from tests.mimo_commands.invoked import check_one_line, invoke, names
-from tests.mimo_families.qwen3_asr import contract
+from tests.mimo_families.qwen3_asr.files import contract
 from tests.qwen3_checkpoint import AUDIO, TEXT, Block, write_adapter, write_mega_asr
 from tests.readers import checkpoint_tensors, gguf_metadata, gguf_tensors
 from tests.system.once import once

@@ -15,10 +15,9 @@ from mimo_commands.check import main as check_main
 from mimo_commands.quantize import main as quantize_main
 from tests.gguf_edit import Key, patch, rewrite
 from tests.mimo_commands.invoked import invoke
+from tests.mimo_families.qwen3_asr.conftest import Converter
 from tests.qwen3_checkpoint import write_qwen3_asr
 from tests.readers import gguf_metadata, gguf_tensors
-
-from .conftest import Converter
 
 
 def check(*arguments: Any) -> Result:

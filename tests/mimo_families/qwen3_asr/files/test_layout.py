@@ -19,7 +19,7 @@ from mimo_families.qwen3_asr.sizes import dimensions
 from quantize.errors import InputError
 from quantize.types import TYPES
 from tests.mimo_commands.invoked import check_one_line, invoke, names
-from tests.mimo_families.qwen3_asr import contract
+from tests.mimo_families.qwen3_asr.files import contract
 from tests.qwen3_checkpoint import (
     ADDED_TOKENS,
     AUDIO,
