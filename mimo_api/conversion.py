@@ -9,7 +9,7 @@ from mimo_convert.claims import Claims
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.model.source_model import model_of_checkpoint, model_of_file
+from mimo_convert.model.source_model import model_of_checkpoint, model_of_file, unlike_copies
 from mimo_convert.plan.describe import describe, print_plans
 from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_rules_of, make_request
@@ -67,7 +67,6 @@ class ConvertOptions:
     companions: Mapping[str, str | None] = field(default_factory=dict)
     companion_base_models: Mapping[str, str | None] = field(default_factory=dict)
     companion_type: Type | str | None = None
-    adapter: str | None = None
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
@@ -82,6 +81,7 @@ class ConvertOptions:
     stream: bool = False
     dry_run: bool = False
     force: bool = False
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -147,6 +147,8 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)
     for plan in plans:
         show(f"{quoted(opened.out / plan.file_name)}: {describe(plan)}")
+    for line in (line for request in opened.requests for line in unlike_copies(request.model)):
+        tell(f"warning: {line}")
     results = Results("mimo-convert", plans)
     if inputs:
         check_files(o, opened, plans, inputs, unrecorded, results)

@@ -61,7 +61,7 @@ products_option = click.option(
 adapter_option = click.option(
     "--adapter",
     type=SOURCE,
-    metavar="DIR|none",
+    metavar="DIR",
     help="A LoRA adapter to add to the checkpoint's weights.  [default: of a repository that holds one its own; none: "
     "its base alone]",
 )

@@ -276,6 +276,8 @@ def _gap(facts: FileFacts) -> str:
         return "which checkpoint it was made from"
     if not stem_of(facts):
         return "which model it is of"
+    if any("/" not in name for name in facts.provenance.adapter):  # those of the base's repository are in its folder
+        return "where its adapter is from"
     return "" if facts.outtype in TYPES else "which type it was converted to"
 
 

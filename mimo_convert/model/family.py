@@ -148,9 +148,10 @@ class Family:
 
     Checkpoints may name tensors in other ways: `canonical` gives the name that `tensors` uses. `computed(dimensions)`
     are float32 tensors that no checkpoint stores, and `tied` are sources that are another tensor of the checkpoint,
-    both by source name. `adapters` says how adapters name its modules; None: it takes none. `stem_of(dimensions,
-    adapter)` is what files of a model with the adapter of that name are called before their type, by default
-    `file_stem`. `no_fused_qkv` says why Q, K and V cannot be fused; empty: --fuse-qkv does not concern the family.
+    both by source name. `unused_copies` are stored tensors that should be the same as another, by name. `adapters` says
+    how adapters name its modules; None: it takes none. `stem_of(dimensions, adapter)` is what files of a model with the
+    adapter of that name are called before their type, by default `file_stem`. `no_fused_qkv` says why Q, K and V cannot
+    be fused; empty: --fuse-qkv does not concern the family.
     """
 
     architecture: str
@@ -172,6 +173,7 @@ class Family:
     canonical: Callable[[str], str] = lambda name: name
     computed: Callable[[Any], Mapping[str, Floats]] = lambda dimensions: {}
     tied: Mapping[str, str] = field(default_factory=dict)
+    unused_copies: Mapping[str, str] = field(default_factory=dict)
     adapters: AdapterFacts | None = None
     stem_of: Callable[[Any, str], str] | None = None
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gguf import GGUFValueType
 
 from mimo_convert.formats.gguf import Entry
@@ -22,6 +23,7 @@ from .model_file import ModelFile, OpenFiles
 from .provenance import NO_PROVENANCE, Provenance, adapter_entries, base_model_entries, provenance_of
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
+SAMPLED_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,18 @@ def _computed(checkpoint: Checkpoint, family: Family, dims: Any) -> dict[str, Te
     """The tensors that the sizes determine, by source name."""
     path = checkpoint.config.path
     return {name: computed_tensor(name, path, values) for name, values in family.computed(dims).items()}
+
+
+def unlike_copies(model: SourceModel) -> Iterator[str]:
+    """Describe stored tensors that are not used, since they should be copies of another, and are not, by a sample of
+    rows. Shards that are not here are not judged."""
+    for name, of in model.family.unused_copies.items():
+        copy, used = model.tensors.get(name), model.tensors.get(of)
+        if copy and used and all(model.shards.is_here(tensor.file) for tensor in (copy, used)):
+            step = max(1, used.n_rows // SAMPLED_ROWS)
+            rows = range(0, used.n_rows, step) if copy.shape == used.shape else ()
+            if not rows or any(not np.array_equal(copy.read(row, 1), used.read(row, 1)) for row in rows):
+                yield f"{copy.file}: tensor {copy.name} is not the same as {used.name}, and not used"
 
 
 def model_of_file(path: Path, files: OpenFiles) -> SourceModel:

@@ -196,6 +196,7 @@ FAMILY = Family(
     canonical=canonical,
     computed=computed,
     tied={HEAD: EMBEDDING},
+    unused_copies={STORED_HEAD: EMBEDDING},
     adapters=AdapterFacts(weight_of, blocks="mega_lora_blocks.json", base=MEGA_BASE, folder=MEGA_FOLDER),
     skipped={re.escape(STORED_HEAD): "tied: the output head is embed_tokens"},
     parts={OUTPUT_COPY: Part(r"output\.weight|tied_head", "the copy of the embedding as head", "--no-output-copy")},
