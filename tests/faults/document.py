@@ -5,12 +5,12 @@ from pathlib import Path
 from benchmarks.document import insert
 
 from .defect import Defect
-from .harness import HARNESS
-from .metadata import METADATA
+from .mimo.harness import HARNESS
+from .mimo.metadata import METADATA
+from .mimo.structure import LAYOUT, STRUCTURE
+from .mimo.vocabulary import VOCABULARY
+from .mimo.weights import BLOCKS, ENCODER, WEIGHTS
 from .qwen3_asr import QWEN3_ASR
-from .structure import LAYOUT, STRUCTURE
-from .vocabulary import VOCABULARY
-from .weights import BLOCKS, ENCODER, WEIGHTS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 

@@ -11,10 +11,9 @@ from mimo_families.qwen3_asr.stages import CONV_OUT, INPUT
 from mimo_families.qwen3_asr.system import Qwen3ASRSystem
 from runtime_check.ggml.graph import Graph
 
-from .defect import Defect
+from .defect import Defect, around
+from .defect import harness as of_harness
 from .edits import TOKENIZER, File, Floats, edit, put, weights
-from .harness import around
-from .harness import harness as of_harness
 
 ASR, EXACT, LONG = "tiny-qwen3 asr f16", "tiny-qwen3 asr f32", "tiny-qwen3 asr f16 on a long clip"
 KEY, NO_ROW = "qwen3asr.{}, the source's is {}", "has no row that is right"
