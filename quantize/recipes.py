@@ -18,9 +18,13 @@ ROLE_TYPES: dict[str, Type | None] = {
     "codebook": F32,
     "convolution": F16,
     "matrix": None,
+    "encoder": None,
     "embedding": None,
     "head": None,
 }
+
+# What a role gets where the requested type has fewer bits: the matrices of an audio encoder lose more than others.
+LEAST_TYPES: dict[str, Type] = {"encoder": TYPES["q8_0"]}
 
 
 # Of a recipe. A rule about one tensor alone has 30 to 60 characters, and some 4 to 60 instructions.
@@ -117,20 +121,30 @@ def check_rules(rules: Iterable[Rule], tensors: Sequence[tuple[str, str]]) -> No
             raise InputError(rule.where, f"{rule} {what}", todo="--dry-run lists every tensor")
 
 
-def choose_type(role: str, row: int, requested: Type, name: str = "", rules: Iterable[Rule] = ()) -> tuple[Type, str]:
+def choose_type(
+    role: str, row: int, requested: Type, name: str = "", rules: Iterable[Rule] = (), *, stored: bool = False
+) -> tuple[Type, str]:
     """Choose the type of a tensor with rows of `row` weights; returns it with a note if it is not the requested one.
 
-    The first matching rule wins, then the role's own type. An F32 file is F32 except for rules. If the row is not a
-    multiple of the block, the type's fallbacks are tried in order.
+    The first matching rule wins, then the role's own type, or its least one; that one does not hold for the type that
+    the tensor is `stored` in. An F32 file is F32 except for rules. If the row is not a multiple of the block, the
+    type's fallbacks are tried in order.
     """
     rule = next((rule for rule in rules if rule.matches(name, role)), None)
-    asked = F32 if requested is F32 else ROLE_TYPES[role] or requested
-    wanted = rule.ggml_type if rule else asked
+    wanted = rule.ggml_type if rule else _type_of_role(role, requested, stored=stored)
     chosen = wanted
     while row % chosen.block:
         chosen = TYPES[chosen.fallback]
     note = "" if chosen is wanted else f"rows of {row} are not a multiple of {wanted.block}: {chosen.name}"
     return chosen, note
+
+
+def _type_of_role(role: str, requested: Type, *, stored: bool) -> Type:
+    """The type of a tensor that no rule applies to, whatever its rows."""
+    if requested is F32:
+        return F32
+    least = requested if stored else LEAST_TYPES.get(role, requested)
+    return ROLE_TYPES[role] or max(requested, least, key=lambda one: one.bits_per_weight)
 
 
 # ── the mix of a file ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -187,7 +187,9 @@ def make_plan(
         sources = tuple(_bind(model, source.name, source.shape) for source in tensor.sources)
         used.update(source.name for source in tensor.sources)
         requested = outtype or _common_type(model, tensor, sources, options.rules)
-        ggml_type, note = choose_type(tensor.role, tensor.shape[-1], requested, tensor.name, options.rules)
+        ggml_type, note = choose_type(
+            tensor.role, tensor.shape[-1], requested, tensor.name, options.rules, stored=outtype is None
+        )
         if (absmax or {}).get(tensor.name, 0.0) >= ggml_type.overflow:
             ggml_type, note = F32, PROMOTED_F32
         if not options.allow_requantize:
