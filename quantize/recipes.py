@@ -175,6 +175,8 @@ def mixed_types(tensors: Iterable[Typed], base: Type, rules: Sequence[Rule] | No
     return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
 
 
-def type_label(base: str, mixed: Mapping[str, int]) -> str:
-    """What a file's type is called with its mix, such as `q4_k + 2 q6_k`."""
-    return " + ".join([base, *(f"{n} {name}" for name, n in mixed.items())])
+def type_label(base: str, mixed: Mapping[str, int], recipe: str = "") -> str:
+    """What a file's type is called with its mix, such as `q4_k + 2 q6_k`, or `q4_k_m: q4_k + 2 q6_k` where the recipe
+    has a name."""
+    label = " + ".join([base, *(f"{n} {name}" for name, n in mixed.items())])
+    return f"{recipe}: {label}" if recipe else label

@@ -14,6 +14,7 @@ from mimo_convert.formats.gguf import Entry
 from quantize.errors import InputError
 
 from .checkpoint import Checkpoint
+from .uses import Use
 
 MOST_EXTRA_TENSORS = 1000  # beyond ten times those that are there: sizes that lie may promise billions
 
@@ -135,8 +136,8 @@ class Family:
     in config.json. `dimensions` reads the sizes from a config; `keys` write them to metadata and read them back.
     `config_errors(dimensions)` yields contradictions as (found, expected), `config_warnings` values that no known model
     has. `tensors(dimensions, layout)` yields every tensor of the file in order; `skipped` maps patterns of checkpoint
-    tensors that belong to no file to the reason; `parts` can be left out. `about` are the general.* entries of every
-    file.
+    tensors that belong to no file to the reason; `parts` can be left out. `uses` are those of the matrices, by name,
+    each of one at most; recipes speak of them. `about` are the general.* entries of every file.
     """
 
     architecture: str
@@ -152,6 +153,7 @@ class Family:
     config_warnings: Callable[[Any], Iterator[tuple[str, str]]] = lambda dimensions: iter(())
     skipped: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
+    uses: Sequence[Use] = ()
     can_fuse_qkv: bool = False
     text: TextFacts | None = None
 

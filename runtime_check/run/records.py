@@ -15,9 +15,9 @@ class FileFacts:
     """A GGUF file of a role; `type` is the type of most weights of its matrices, `mixed` the number of tensors of each
     other type that rules chose.
 
-    As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `variant`, its name
-    beside others of its type; `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a
-    model card repeats.
+    As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `recipe_name`, of a
+    named recipe, and `own_rules`, those of `recipe` that are not its; `variant`, its name beside others of its type;
+    `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a model card repeats.
     """
 
     role: str
@@ -37,11 +37,13 @@ class FileFacts:
     provenance: Provenance = NO_PROVENANCE
     about: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
+    recipe_name: str = ""
+    own_rules: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """The type with its mix, such as `q4_k + 2 q6_k`."""
-        return type_label(self.outtype or self.type, self.mixed)
+        return type_label(self.outtype or self.type, self.mixed, self.recipe_name)
 
 
 @dataclass(frozen=True)
