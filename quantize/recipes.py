@@ -18,13 +18,13 @@ ROLE_TYPES: dict[str, Type | None] = {
     "codebook": F32,
     "convolution": F16,
     "matrix": None,
-    "encoder": None,
+    "encoder_matrix": None,
     "embedding": None,
     "head": None,
 }
 
-# What a role gets where the requested type has fewer bits: the matrices of an audio encoder lose more than others.
-LEAST_TYPES: dict[str, Type] = {"encoder": TYPES["q8_0"]}
+# The smallest type that a role gets unless a rule says otherwise. An encoder's error is in all that follows.
+LEAST_TYPES = {"encoder_matrix": TYPES["q8_0"]}
 
 
 # Of a recipe. A rule about one tensor alone has 30 to 60 characters, and some 4 to 60 instructions.
@@ -126,12 +126,14 @@ def choose_type(
 ) -> tuple[Type, str]:
     """Choose the type of a tensor with rows of `row` weights; returns it with a note if it is not the requested one.
 
-    The first matching rule wins, then the role's own type, or its least one; that one does not hold for the type that
-    the tensor is `stored` in. An F32 file is F32 except for rules. If the row is not a multiple of the block, the
-    type's fallbacks are tried in order.
+    The first matching rule wins, then the role's own or smallest type; the latter not over the type that a file to copy
+    has it `stored` in. An F32 file is F32 except for rules. If the row is not a multiple of the block, the type's
+    fallbacks are tried in order.
     """
     rule = next((rule for rule in rules if rule.matches(name, role)), None)
-    wanted = rule.ggml_type if rule else _type_of_role(role, requested, stored=stored)
+    least = requested if stored else at_least(requested, role)
+    asked = F32 if requested is F32 else ROLE_TYPES[role] or least
+    wanted = rule.ggml_type if rule else asked
     chosen = wanted
     while row % chosen.block:
         chosen = TYPES[chosen.fallback]
@@ -139,12 +141,10 @@ def choose_type(
     return chosen, note
 
 
-def _type_of_role(role: str, requested: Type, *, stored: bool) -> Type:
-    """The type of a tensor that no rule applies to, whatever its rows."""
-    if requested is F32:
-        return F32
-    least = requested if stored else LEAST_TYPES.get(role, requested)
-    return ROLE_TYPES[role] or max(requested, least, key=lambda one: one.bits_per_weight)
+def at_least(requested: Type, role: str) -> Type:
+    """The requested type, or the smallest one of the role."""
+    least = LEAST_TYPES.get(role, requested)
+    return least if requested.bits_per_weight < least.bits_per_weight else requested
 
 
 # ── the mix of a file ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -149,7 +149,7 @@ def random_weights(tensor: Random, first: int, seed: int) -> npt.NDArray[Any]:
         x = 1 + np.float32(0.1) * x
     elif tensor.role == "bias":
         x *= np.float32(0.1)
-    elif tensor.role in ("matrix", "encoder", "head", "convolution"):
+    elif tensor.role in ("matrix", "encoder_matrix", "head", "convolution"):
         x *= np.float32(prod(tensor.shape[1:]) ** -0.5)
     elif tensor.role == "buffer":
         x[:] = 1

@@ -26,7 +26,7 @@ from quantize.types import TYPES
 from .records import FileFacts
 
 ABOUT = ("license", "languages", "tags")  # general.* keys that a model card repeats
-MULTIPLIED = ("matrix", "encoder", "embedding", "head")  # roles whose weights determine a file's type
+MULTIPLIED = ("matrix", "encoder_matrix", "embedding", "head")  # roles whose weights determine a file's type
 
 
 def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:

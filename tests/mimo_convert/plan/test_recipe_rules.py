@@ -92,7 +92,7 @@ def test_mixed_8_4_is_q8_0_but_for_the_mlp() -> None:
 
 
 @pytest.mark.parametrize("recipe", NAMED)
-@pytest.mark.parametrize("role", ["matrix", "encoder"])
+@pytest.mark.parametrize("role", ["matrix", "encoder_matrix"])
 def test_an_audio_tower_is_q8_0_in_every_recipe(recipe: str, role: str) -> None:
     """By a rule, if its role does not say so."""
     tensors = [one("audio.blk.0.up.weight", "up", role, 256, 256)]
