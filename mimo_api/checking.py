@@ -49,7 +49,8 @@ class CheckOptions:
     `companions` are files of the other roles (None: those beside `file`), `reference_companions` the checkpoints, or
     GGUF files, beside `reference`, by role. `compare` is what of the file is compared with `reference` (rows, stages or
     both; None: stages, and of a GGUF file both). `against` is another name of a `reference` that is a GGUF file;
-    `checkpoint` is compared row by row, beside it.
+    `checkpoint` is compared row by row, beside it. `adapter` is the folder of a LoRA adapter for these checkpoints, or
+    `none`.
     """
 
     file: Path
@@ -61,6 +62,7 @@ class CheckOptions:
     reference: str | None = None
     compare: str | None = None
     reference_dtype: str = "f32"
+    adapter: str | None = None
     against: Path | None = None
     static: bool = False
     checkpoint: str | None = None
@@ -92,7 +94,7 @@ def _check(o: CheckOptions, claims: Claims) -> Report:
     compared = comparison_of(o.reference, o.compare, o.against, o.checkpoint, o.static)
     o.outputs.check()
     make_folder(o.dump)
-    files, checkpoints, results = OpenFiles(families()), OpenCheckpoints(), Results("mimo-check")
+    files, checkpoints, results = OpenFiles(families()), OpenCheckpoints(adapter=o.adapter), Results("mimo-check")
     if compared.lint:
         results.add(lint(o.file, files, o.threads, hashed=compared.is_run))
     with results.as_far_as_possible():
@@ -186,7 +188,8 @@ def with_reference(
 @dataclass(frozen=True)
 class ReferenceOptions:
     """Options of a stored reference: the checkpoint `model` is run on the clip `audio`, and every stage stored as the
-    file `output`. `companions` are the checkpoints of the other roles (None: the published ones)."""
+    file `output`. `companions` are the checkpoints of the other roles (None: the published ones); `adapter` is the
+    folder of a LoRA adapter for `model`."""
 
     model: str
     output: Path
@@ -196,6 +199,7 @@ class ReferenceOptions:
     language: str | None = None
     max_new_tokens: int = 1
     dtype: str = "f32"
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -216,7 +220,7 @@ def _make_reference(o: ReferenceOptions) -> Activations:
     check_can_write(o.output)
     [file] = find_clips([o.audio], o.text)
     clip = file.read()
-    system, reference = open_reference(o.model, o.companions, o.dtype, OpenCheckpoints())
+    system, reference = open_reference(o.model, o.companions, o.dtype, OpenCheckpoints(adapter=o.adapter))
     task = Task(language=choose_language(o.language, None, clip, system), max_new_tokens=o.max_new_tokens)
     activations = reference.activations(clip, task, None)
     activations.save(o.output)

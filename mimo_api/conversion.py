@@ -54,8 +54,9 @@ class ConvertOptions:
 
     `base_model` is the Hub id of what the folder `model` holds; `companions` are the checkpoints of the other roles,
     `companion_base_models` their Hub ids, by role; `companion_type` is their type (None: those that belong to `types`,
-    by the system). `variant` is in the names of files that `rules` apply to. `checked`: the files are run and compared
-    with `reference` (None: the model itself).
+    by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, or `none` for the base of a
+    repository that holds both. `variant` is in the names of files that `rules` apply to. `checked`: the files are run
+    and compared with `reference` (None: the model itself).
     """
 
     model: str
@@ -67,6 +68,7 @@ class ConvertOptions:
     companions: Mapping[str, str | None] = field(default_factory=dict)
     companion_base_models: Mapping[str, str | None] = field(default_factory=dict)
     companion_type: Type | str | None = None
+    adapter: str | None = None
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
@@ -167,7 +169,7 @@ def check_options(o: ConvertOptions) -> None:
 
 def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     """Open the checkpoints and plan the files. Raises InputError."""
-    opened = OpenCheckpoints(stream=o.stream and not o.dry_run)
+    opened = OpenCheckpoints(stream=o.stream and not o.dry_run, adapter=o.adapter)
     system, checkpoints = open_checkpoints(o, opened)
     if o.destination and not checkpoints[system.family.role].repo:
         what = f"the card must name the base model, and {o.model} does not tell"

@@ -13,6 +13,7 @@ from runtime_check import choices
 from runtime_check.audio.jfk import JFK
 
 from .check_options import (
+    adapter_option,
     audio_option,
     dtype_option,
     language_option,
@@ -84,6 +85,7 @@ main.add_command(transcribe)
     help=f"The audio tokenizer beside the --reference: of a checkpoint a checkpoint, of a GGUF file a GGUF file.  "
     f"[default: {TOKENIZER_REPO}; the file beside it]",
 )
+@adapter_option
 @dtype_option
 @click.option(
     "--against",
@@ -119,9 +121,9 @@ main.add_command(transcribe)
 @handle_errors
 def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
-    dtype: str, against: Path | None, static: bool, checkpoint: str | None, audio: tuple[Path, ...], text: str | None,
-    language: str | None, json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
-    max_new_tokens: int | None, repack: str, products: str, threads: int,
+    adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
+    audio: tuple[Path, ...], text: str | None, language: str | None, json_file: Path | None, junit_file: Path | None,
+    html_file: Path | None, dump: Path | None, max_new_tokens: int | None, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
 
@@ -141,6 +143,7 @@ def check_file(
         reference=reference,
         compare=compare,
         reference_dtype=dtype,
+        adapter=adapter,
         against=against,
         static=static,
         checkpoint=checkpoint,
@@ -162,6 +165,7 @@ def check_file(
     metavar="CKPT",
     help=f"The audio tokenizer's checkpoint.  [default: {TOKENIZER_REPO}]",
 )
+@adapter_option
 @audio_option
 @click.option("--text", metavar="TEXT", help="What is said: the answer that files are to follow; known for JFK.")
 @language_option
@@ -176,14 +180,14 @@ def check_file(
 @click.option("-o", "--output", type=WRITES, metavar="FILE", required=True, help="The file to write.")
 @handle_errors
 def store_reference(
-    model: str, tokenizer: str | None, audio: Path, text: str | None, language: str | None, max_new_tokens: int,
-    dtype: str, output: Path,
+    model: str, tokenizer: str | None, adapter: str | None, audio: Path, text: str | None, language: str | None,
+    max_new_tokens: int, dtype: str, output: Path,
 ) -> None:  # fmt: skip
     """Run MODEL in PyTorch and store every stage, for later checks without torch."""
     from mimo_api import ReferenceOptions, make_reference  # late: --help needs none of it
 
     companions = {AUDIO_TOKENIZER: tokenizer}
-    make_reference(ReferenceOptions(model, output, audio, companions, text, language, max_new_tokens, dtype))
+    make_reference(ReferenceOptions(model, output, audio, companions, text, language, max_new_tokens, dtype, adapter))
 
 
 @main.command("nightly", short_help="Check published files, night after night.")

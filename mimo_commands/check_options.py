@@ -8,7 +8,7 @@ import click
 from runtime_check import choices
 from runtime_check.audio.jfk import JFK
 
-from .paths import READS, WRITES
+from .paths import READS, SOURCE, WRITES
 
 audio_option = click.option(
     "--audio", type=READS, metavar="FILE", default=JFK, show_default="the JFK clip", help="The sound to run."
@@ -42,6 +42,13 @@ products_option = click.option(
     default=choices.AUTO,
     show_default=True,
     help="What multiplies with quantized weights: own kernels, as far as they equal ggml, or ggml alone.",
+)
+adapter_option = click.option(
+    "--adapter",
+    type=SOURCE,
+    metavar="DIR|none",
+    help="A LoRA adapter to add to the checkpoint's weights.  [default: of a repository that holds one its own; none: "
+    "its base alone]",
 )
 dtype_option = click.option(
     "--reference-dtype",

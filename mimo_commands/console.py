@@ -183,7 +183,17 @@ TYPE_NAME = TypeName()
 
 AUDIO_TOKENIZER = "audio_tokenizer"  # the role that --tokenizer is about
 SPEECH_GENERATION = "speech_generation"  # the part that --asr-only leaves out
-asr_only_option = click.option("--asr-only", is_flag=True, help="Leave out what only speech generation needs.")
+OUTPUT_COPY = "output_copy"  # the part that --no-output-copy leaves out
+
+
+def parts_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--asr-only` and `--no-output-copy`, for `skipped_parts`."""
+    speech = click.option("--asr-only", is_flag=True, help="Leave out what only speech generation needs.")
+    copy = click.option(
+        "--no-output-copy", is_flag=True, help="Leave out the copy of the embedding that a tied head is written as."
+    )
+    return speech(copy(command))
+
 
 quantizer_option = click.option(
     "--quantizer",
@@ -198,6 +208,7 @@ threads_option = click.option(
 )
 
 
-def skipped_parts(asr_only: bool) -> frozenset[str]:
+def skipped_parts(asr_only: bool, no_output_copy: bool) -> frozenset[str]:
     """The parts that the options skip, by name."""
-    return frozenset({SPEECH_GENERATION}) if asr_only else frozenset()
+    chosen = {SPEECH_GENERATION: asr_only, OUTPUT_COPY: no_output_copy}
+    return frozenset(part for part, is_set in chosen.items() if is_set)

@@ -11,13 +11,13 @@ from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
 from quantize.types import TYPES
 
-from .check_options import audio_option, products_option, repack_option, report_options
+from .check_options import adapter_option, audio_option, products_option, repack_option, report_options
 from .console import (
     AUDIO_TOKENIZER,
     TYPE_NAME,
     agreed,
-    asr_only_option,
     handle_errors,
+    parts_options,
     quantizer_option,
     read_rules,
     rule_options,
@@ -64,13 +64,14 @@ from .publish_options import check_has_destination, publish_options
     help="What the files are called behind their type, beside others of it: mimo-asr-q4_k-NAME.gguf.  "
     f"[default: of files that rules apply to, the recipe's name, or {MIX}]",
 )
-@asr_only_option
+@parts_options
 @quantizer_option
 @click.option(
     "--base-model",
     metavar="OWNER/NAME",
     help="The Hub's id, or OWNER/NAME@REVISION, of what is in the folder MODEL: recorded in the file.",
 )
+@adapter_option
 @click.option("--tokenizer-base-model", metavar="OWNER/NAME", help="The same of what is in the folder --tokenizer.")
 @click.option(
     "-o",
@@ -108,10 +109,11 @@ from .publish_options import check_has_destination, publish_options
 @handle_errors
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
-    tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, asr_only: bool, quantizer: str,
-    base_model: str | None, tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool,
-    reference: str | None, audio: Path, repack: str, products: str, json_file: Path | None, junit_file: Path | None,
-    html_file: Path | None, publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, asr_only: bool, no_output_copy: bool,
+    quantizer: str, base_model: str | None, adapter: str | None, tokenizer_base_model: str | None, out: Path | None,
+    threads: int, checked: bool, reference: str | None, audio: Path, repack: str, products: str,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, publish_to: str | None,
+    how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
@@ -137,8 +139,9 @@ def main(
         companions={AUDIO_TOKENIZER: tokenizer},
         companion_base_models={AUDIO_TOKENIZER: tokenizer_base_model},
         companion_type=tokenizer_outtype,
+        adapter=adapter,
         fuse_qkv=fuse_qkv,
-        without=skipped_parts(asr_only),
+        without=skipped_parts(asr_only, no_output_copy),
         rules=types.rules,
         recipe=types.recipe,
         variant=variant_of(name, types.file),

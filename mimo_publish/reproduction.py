@@ -306,7 +306,9 @@ def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, 
         beside = ["--tokenizer", tokenizer.source]
         default = _companion_types(making, types)
         beside += ["--tokenizer-outtype", tokenizer.outtype] if default != {tokenizer.outtype} else []
-    flags = {"--fuse-qkv": making.fused, "--asr-only": bool(making.without)}
+    system = system_with(making.architecture)
+    parts = {part.option: name in making.without for name, part in (system.family.parts if system else {}).items()}
+    flags = {"--fuse-qkv": making.fused, **parts}
     return command(
         "mimo-convert", making.source, *beside,
         *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe).types),

@@ -16,6 +16,7 @@ ROLE_TYPES: dict[str, Type | None] = {
     "norm": F32,
     "bias": F32,
     "codebook": F32,
+    "table": F32,
     "convolution": F16,
     "matrix": None,
     "encoder_matrix": None,
@@ -25,7 +26,6 @@ ROLE_TYPES: dict[str, Type | None] = {
 
 # The smallest type that a role gets unless a rule says otherwise. An encoder's error is in all that follows.
 LEAST_TYPES = {"encoder_matrix": TYPES["q8_0"]}
-
 
 # Of a recipe. A rule about one tensor alone has 30 to 60 characters, and some 4 to 60 instructions.
 MAX_RULES = 1_000

@@ -3,7 +3,7 @@
 ggml aborts the process on a tensor of an unexpected shape, so every file is validated here before it is run.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,8 +74,9 @@ def dimensions_of_file(family: Family, path: Path, metadata: Mapping[str, Any]) 
         for value in found if isinstance(found, tuple) else (found,):
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise SizeError(path, key.key, shown(value), expected=f"a value of type {kind.__name__}")
-            if isinstance(value, int) and value < 1:
-                raise SizeError(path, key.key, f"is {value}", expected="a positive number")
+            if isinstance(value, int) and value < key.least:
+                expected = "a positive number" if key.least == 1 else f"a number from {key.least}"
+                raise SizeError(path, key.key, f"is {value}", expected=expected)
         values[key.field] = found
     for key in family.keys:
         if key.length and len(values[key.field]) != values[key.length]:
@@ -170,6 +171,15 @@ def vocabulary_of_file(file: GGUFFile, vocab_size: int, text: TextFacts) -> File
     check_findings(f"{file.path}: key tokenizer.ggml.tokens", byte_findings(plain), AGAIN)
     check_findings(f"{file.path}: key tokenizer.ggml.merges", merge_findings(plain, merges), AGAIN)
     return FileVocabulary(tokens, types, merges)
+
+
+def check_ids(where: object, dims: Any, tokens: Sequence[str], text: TextFacts) -> None:
+    """Raise InputError for a token id among the sizes that is of another token than the family says."""
+    for field_name, token in text.ids.items():
+        token_id = getattr(dims, field_name)
+        if tokens[token_id] != token:
+            expected = f"{tokens.index(token)}, {token!r}" if token in tokens else f"{token!r} among them"
+            raise InputError(where, f"{field_name} is {token_id}, {tokens[token_id]!r}", expected=expected)
 
 
 def vocabulary_strings(file: GGUFFile, name: str) -> list[str]:

@@ -220,7 +220,7 @@ def make_plan(
         told[RECIPE_NAME] = options.recipe.name if options.recipe else ""
     return Plan(
         family=model.family,
-        file_name=file_name or _file_name(model.family, declared, variant),
+        file_name=file_name or _file_name(model, declared, variant),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
         metadata=metadata_of_type(model.metadata, declared.file_type if declared else None, told),
@@ -236,7 +236,7 @@ def _told(tensors: Sequence[PlannedTensor], model: SourceModel, rules: Sequence[
     told = {}
     sources = [(tensor, source) for tensor in tensors for source in tensor.sources]
     if model.is_checkpoint:
-        told[SHARDS] = shards_text(source.file.name for _, source in sources)
+        told[SHARDS] = shards_text(source.file.name for _, source in sources if source.is_stored)
     elif any(_may_have_lost(source, model) and source.ggml_type is not tensor.ggml_type for tensor, source in sources):
         told |= quantized_from_text(model.provenance.intermediates, _intermediate(model))
     return told | {
@@ -308,9 +308,9 @@ def _follows(tensor: PlannedTensor, ggml_type: Type | None, rules: Iterable[Rule
     return choose_type(tensor.role, tensor.shape[-1], ggml_type, tensor.name, rules)[0] is tensor.ggml_type
 
 
-def _file_name(family: Family, declared: NamedRecipe | Type | None, variant: str) -> str:
+def _file_name(model: SourceModel, declared: NamedRecipe | Type | None, variant: str) -> str:
     assert declared is not None, "a file that keeps its types is named by whoever asks for it"
-    return name_of(family.file_stem, declared.name, variant)
+    return name_of(model.family.stem(model.dims, model.adapter.name if model.adapter else ""), declared.name, variant)
 
 
 def _bind(model: SourceModel, name: str, shape: tuple[int, ...]) -> TensorSlice:
@@ -361,7 +361,7 @@ def _skipped(model: SourceModel, used: set[str], options: Options) -> dict[str, 
     reasons = dict(model.family.skipped)
     for name, part in model.family.parts.items():
         if name in options.without:
-            reasons[part.pattern] = f"{part.words}, by --asr-only"
+            reasons[part.pattern] = f"{part.words}, by {part.option}"
     found = {}
     for name in model.tensors:
         if name in used:

@@ -10,11 +10,13 @@ from mimo_convert.model.family import Family, Layout, Tensor
 from mimo_convert.model.uses import USES
 from mimo_convert.plan.named_recipes import NAMED
 from mimo_convert.plan.recipe_rules import rules_of_recipe
+from mimo_families.qwen3_asr.layout import FAMILY as QWEN3_ASR
 from mimo_families.registry import families
 from quantize.recipes import ROLE_TYPES, choose_type, parse_rule
 from tests.mimo_families.third.checkpoint import CONFIG as MURMUR_CONFIG
 from tests.murmur.layout import FAMILY as MURMUR
 from tests.opened import AUDIO_TOKENIZER, SPEECH_LM
+from tests.qwen3_checkpoint import REAL_AUDIO, REAL_TEXT, config_values
 from tests.synthetic import REAL_ASR_CONFIG, REAL_TOKENIZER_CONFIG
 
 
@@ -35,6 +37,7 @@ CASES = {
     for case in (
         Case(SPEECH_LM, REAL_ASR_CONFIG, frozenset({"audio.hidden_proj.weight"})),
         Case(AUDIO_TOKENIZER, REAL_TOKENIZER_CONFIG),
+        Case(QWEN3_ASR, config_values(REAL_TEXT, REAL_AUDIO)),
         Case(MURMUR, MURMUR_CONFIG),
     )
 }

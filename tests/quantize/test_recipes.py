@@ -30,8 +30,8 @@ MATRIX_ROLES = ["matrix", "embedding", "head"]  # of any type
 @pytest.mark.parametrize("role", ROLE_TYPES)
 def test_a_row_of_256_gets_what_its_role_asks_for(role: str, requested: str) -> None:
     of_encoder = requested if requested in ("f16", "bf16", "q8_0") else "q8_0"
-    fixed = {"norm": "f32", "bias": "f32", "codebook": "f32", "convolution": "f16", "encoder_matrix": of_encoder}
-    expected = "f32" if requested == "f32" else fixed.get(role, requested)
+    fixed = {"norm": "f32", "bias": "f32", "codebook": "f32", "table": "f32", "convolution": "f16"}
+    expected = "f32" if requested == "f32" else (fixed | {"encoder_matrix": of_encoder}).get(role, requested)
     type, note = choose_type(role, 256, TYPES[requested])
     assert (type.name, note) == (expected, "")
 
