@@ -159,7 +159,7 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=READS,
         is_eager=True,
         callback=list_recipes,
-        metavar="NAME|FILE",
+        metavar="NAME_OR_FILE",
         help=f"A mix of types by name ({', '.join(NAMED)}; `{LIST}` tells what is in them), or a file of more such "
         "rules, one a line; those of --tensor-type come first.",
     )

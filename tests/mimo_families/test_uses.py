@@ -13,11 +13,15 @@ from mimo_convert.plan.recipe_rules import rules_of_recipe
 from mimo_families.qwen3_asr.layout import FAMILY as QWEN3_ASR
 from mimo_families.registry import families
 from quantize.recipes import ROLE_TYPES, choose_type, parse_rule
-from tests.mimo_families.third.checkpoint import CONFIG as MURMUR_CONFIG
 from tests.murmur.layout import FAMILY as MURMUR
 from tests.opened import AUDIO_TOKENIZER, SPEECH_LM
 from tests.qwen3_checkpoint import REAL_AUDIO, REAL_TEXT, config_values
 from tests.synthetic import REAL_ASR_CONFIG, REAL_TOKENIZER_CONFIG
+
+MURMUR_CONFIG = {
+    "tie_word_embeddings": True, "vocab_size": 288, "width": 256, "n_blocks": 12, "n_heads": 4, "n_kv_heads": 2,
+    "head_dim": 64, "ffn": 512, "context": 1024, "n_bands": 32, "stacked": 8, "theta": 10000.0, "eps": 1e-6,
+}  # fmt: skip
 
 
 class Case(NamedTuple):
