@@ -48,6 +48,11 @@ class NamedRecipe:
         """The `general.file_type` of its files: llama.cpp's of the mix, else that of the base."""
         return MIX_NUMBERS.get(self.name, self.base.file_type)
 
+    @property
+    def least(self) -> Type:
+        """The type with the fewest bits that is in it."""
+        return min((self.base, *(share.ggml_type for share in self.shares)), key=lambda one: one.bits_per_weight)
+
 
 Q4_K, Q5_K, Q6_K, Q8_0 = (TYPES[name] for name in ("q4_k", "q5_k", "q6_k", "q8_0"))
 

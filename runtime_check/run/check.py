@@ -110,7 +110,7 @@ def compare_with(
             tokens=system.text.token_texts(response),
         )
     check_stages(reference, ours)
-    types = {file.role: file.type for file in files}
+    types = {file.role: file.judged_as for file in files}
     return ours, compare(system.stages, ours, reference.stages, types, texts, reference.origin.dtype)
 
 

@@ -1,7 +1,7 @@
 """Facts of a GGUF file for reports: from its header, and as recorded in its metadata."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -62,6 +62,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
         variant=recorded_text(file, VARIANT),
         recipe_name=recipe_name,
         own_rules=own_rules(rules, recipe_name, model.family, expected),
+        gate_type=gate_type(recipe_name, matrices),
         about={name: texts_of(file.metadata.get(f"general.{name}")) for name in ABOUT},
     )
 
@@ -69,6 +70,13 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
 def recorded_text(file: GGUFFile, key: str) -> str:
     """A text that a file records; empty if it has none."""
     return text if isinstance(text := file.metadata.get(key), str) else ""
+
+
+def gate_type(recipe: str, matrices: Mapping[str, int]) -> str:
+    """The type whose thresholds apply to a file of a named recipe, with the weights of its matrices by type: the one
+    with the fewest bits, however few weights have it, if any have; else empty, as without a recipe."""
+    least = NAMED[recipe].least.name if recipe in NAMED else ""
+    return least if least in matrices else ""
 
 
 def own_rules(rules: Sequence[Rule], recipe: str, family: Family, tensors: Sequence[Tensor]) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from runtime_check.text.words import WordErrors
 @dataclass(frozen=True)
 class FileFacts:
     """A GGUF file of a role; `type` is the type of most weights of its matrices, `mixed` the number of tensors of each
-    other type that rules chose.
+    other type that rules chose; `gate_type` is the type whose thresholds apply to a named recipe, empty where `type`'s
+    do.
 
     As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `recipe_name`, of a
     named recipe, and `own_rules`, those of `recipe` that are not its; `variant`, its name beside others of its type;
@@ -39,6 +40,12 @@ class FileFacts:
     variant: str = ""
     recipe_name: str = ""
     own_rules: tuple[str, ...] = ()
+    gate_type: str = ""
+
+    @property
+    def judged_as(self) -> str:
+        """The type whose thresholds apply to the file."""
+        return self.gate_type or self.type
 
     @property
     def label(self) -> str:

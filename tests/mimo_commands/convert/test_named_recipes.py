@@ -10,6 +10,7 @@ from mimo_commands.convert import main as mimo_convert
 from mimo_commands.quantize import main as mimo_quantize
 from tests.mimo_convert.write.test_convert import BLOCKS
 from tests.opened import lint
+from tests.qwen3_checkpoint import write_qwen3_asr
 from tests.readers import ggml_tensors, gguf_metadata
 
 from ..invoked import check_one_line, invoke, names
@@ -147,3 +148,23 @@ def test_a_file_becomes_the_mix_that_its_checkpoint_would(
     assert lint(again).passed
     assert quantize(target, plain, "--outtype", "f16", "--allow-requantize").exit_code == 0
     assert {RECIPE, NAME}.isdisjoint(gguf_metadata(plain))
+
+
+@pytest.mark.parametrize("recipe", ["mixed-8-4", "q4_k_m"])
+def test_a_recogniser_with_an_audio_tower_and_a_tied_head(tmp_path: Path, recipe: str) -> None:
+    """Of eight layers llama.cpp has 0, 3, 6 and 7 sensitive. The head is written twice, in one type."""
+    checkpoint = write_qwen3_asr(tmp_path / "model", text={"num_hidden_layers": 8})
+    result = invoke(checkpoint, "--recipe", recipe, "--out", tmp_path / "out")
+    assert (result.exit_code, names(tmp_path / "out")) == (0, [f"qwen3-asr-{recipe}.gguf"]), result.output
+    made = tmp_path / "out" / f"qwen3-asr-{recipe}.gguf"
+    sensitive = [f"blk.{i}.{name}.weight" for i in (0, 3, 6, 7) for name in ("attn_v", "ffn_down")]
+    mlp = [f"blk.{i}.ffn_{name}.weight" for i in range(8) for name in ("gate", "up", "down")]
+    others = {
+        "mixed-8-4": ("q8_0", dict.fromkeys(mlp, "q4_k")),
+        "q4_k_m": ("q4_k", dict.fromkeys([*sensitive, "token_embd.weight", "output.weight"], "q6_k")),
+    }
+    base, expected_types = others[recipe]
+    for name, (found, _) in types(made).items():
+        asked = "q8_0" if name.startswith("audio.") else expected_types.get(name, base)
+        assert found == asked, name
+    assert lint(made).passed

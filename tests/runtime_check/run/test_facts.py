@@ -46,6 +46,19 @@ def test_a_named_recipe_is_told_from_the_rules_beside_it(tmp_path: Path) -> None
     assert facts.label.startswith("q4_k_m: q4_k + ")
 
 
+@pytest.mark.parametrize(("recipe", "judged_as"), [("mixed-8-4", "q4_k"), ("q4_k_m", "q4_k"), ("q5_k_m", "q5_k")])
+def test_a_named_recipe_is_judged_as_its_type_of_fewest_bits(tmp_path: Path, recipe: str, judged_as: str) -> None:
+    """However few weights have it: a file of few weights of 4 bits errs as one of 4 bits in what these compute."""
+    CliRunner().invoke(mimo_convert, ["tiny", "--recipe", recipe, "--no-check", "--out", str(tmp_path)])
+    facts = facts_of(tmp_path / f"mimo-asr-{recipe}.gguf")
+    assert (facts.type, facts.judged_as) == ("q8_0", judged_as)
+
+
+def test_without_a_named_recipe_a_file_is_judged_as_most_of_its_weights(mixed: Path) -> None:
+    facts = facts_of(mixed)
+    assert (facts.gate_type, facts.judged_as) == ("", facts.type)
+
+
 def test_the_rules_of_a_recipe_that_is_not_known_here_are_all_ones_own(mixed: Path, tmp_path: Path) -> None:
     """Of a later version's file."""
     key = Key("mimo_convert.recipe_name", "mixed-9-1", GGUFValueType.STRING)
