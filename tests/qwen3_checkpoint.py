@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 
 from tests.synthetic import Random, write_shard, write_vocabulary
 
@@ -69,10 +71,23 @@ def write_qwen3_asr(
     write_config(folder, text, audio, hf=hf)
     n_tokens = REAL_N_TOKENS if text["vocab_size"] == 151_936 else text["vocab_size"] - N_UNUSED
     write_vocabulary(folder, n_tokens, seed=seed, added=ADDED_TOKENS, not_special=NOT_SPECIAL, eos="<|im_end|>")
-    named = {hf_name(name) if hf else name: shape for name, shape in shapes(text, audio, with_head=with_head)}
-    tensors = sorted(Random(name, role_of(name), shape, dtype) for name, shape in named.items())
+    named = shapes(text, audio, with_head=with_head)
+    tensors = sorted(Random(name, role_of(name), shape, dtype) for name, shape in named)
     write_shards(folder, tensors, n_shards, seed)
+    if hf:
+        rename_to_hf(folder)
     return folder
+
+
+def rename_to_hf(folder: Path) -> None:
+    """Give the tensors of a small checkpoint the names of an `-hf` repository."""
+    for shard in folder.glob("*.safetensors"):
+        save_torch({hf_name(name): tensor for name, tensor in load_torch(shard).items()}, shard)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        values = json.loads(index.read_text())
+        values["weight_map"] = {hf_name(name): file for name, file in values["weight_map"].items()}
+        index.write_text(json.dumps(values))
 
 
 def write_config(folder: Path, text: Mapping[str, Any], audio: Mapping[str, Any], *, hf: bool = False) -> None:
