@@ -20,6 +20,7 @@ from mimo_convert.model.model_file import ModelFile, OpenFiles
 from mimo_convert.model.provenance import provenance_of
 from mimo_convert.plan.named_recipes import NAMED
 from mimo_convert.plan.recipe_rules import rules_of_recipe
+from mimo_convert.plan.variant import NAME
 from quantize.recipes import Rule, Typed, mixed_types
 from quantize.types import TYPES
 
@@ -33,7 +34,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
     """The facts of a file; its hash is computed unless it is known."""
     file = model.file
     tensors, outtype = file.tensors.values(), type_of_file(file)
-    rules, recipe_name = recorded_rules(file)[0], recorded_text(file, RECIPE_NAME)
+    rules, recipe_name = recorded_rules(file)[0], recorded_recipe(file)
     matrices: Counter[str] = Counter()
     typed = []
     expected = list(model.family.tensors(model.dims, model.layout))
@@ -70,6 +71,12 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
 def recorded_text(file: GGUFFile, key: str) -> str:
     """A text that a file records; empty if it has none."""
     return text if isinstance(text := file.metadata.get(key), str) else ""
+
+
+def recorded_recipe(file: GGUFFile) -> str:
+    """The named recipe that a file records; empty if it has none, or something that is no name."""
+    name = recorded_text(file, RECIPE_NAME)
+    return name if NAME.fullmatch(name) else ""
 
 
 def gate_type(recipe: str, matrices: Mapping[str, int]) -> str:

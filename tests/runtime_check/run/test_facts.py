@@ -66,6 +66,13 @@ def test_the_rules_of_a_recipe_that_is_not_known_here_are_all_ones_own(mixed: Pa
     assert (facts.recipe_name, facts.own_rules) == ("mixed-9-1", facts.recipe)
 
 
+@pytest.mark.parametrize("name", ["", "x" * 65, "a\nb", "../x", "\x1b[31m", 15])
+def test_what_is_no_name_is_no_recipe(mixed: Path, tmp_path: Path, name: object) -> None:
+    kind = GGUFValueType.STRING if isinstance(name, str) else GGUFValueType.UINT32
+    facts = facts_of(rewrite(mixed, tmp_path / "x.gguf", add=[Key("mimo_convert.recipe_name", name, kind)]))
+    assert (facts.recipe_name, facts.own_rules, facts.gate_type) == ("", (), "")
+
+
 def test_the_mix_of_another_tools_file_is_seen_in_its_tensors(mixed: Path, tmp_path: Path) -> None:
     """Such as Q4_K_M, of whose general.file_type no type is made."""
 
