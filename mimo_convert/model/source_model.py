@@ -125,12 +125,12 @@ def _tensors_of_file(model: ModelFile) -> Iterator[tuple[str, TensorSlice]]:
             yield source.name, part
 
 
-def metadata_of_type(metadata: Iterable[Entry], ggml_type: Type | None, told: Mapping[str, str]) -> list[Entry]:
-    """`metadata` for a file of `ggml_type` (None: unchanged), with the entries of `told` replaced; an empty text
-    removes an entry."""
+def metadata_of_type(metadata: Iterable[Entry], file_type: int | None, told: Mapping[str, str]) -> list[Entry]:
+    """`metadata` for a file of that `general.file_type` (None: unchanged), with the entries of `told` replaced; an
+    empty text removes an entry."""
     entries = [entry for entry in metadata if entry.key not in told]
-    if ggml_type:
-        declared = Entry(FILE_TYPE, ggml_type.file_type, GGUFValueType.UINT32)
+    if file_type is not None:
+        declared = Entry(FILE_TYPE, file_type, GGUFValueType.UINT32)
         entries = [declared if entry.key == FILE_TYPE else entry for entry in entries]
         if declared not in entries:
             entries.append(declared)

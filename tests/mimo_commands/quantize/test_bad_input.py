@@ -241,7 +241,14 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(lm: Files, tmp_path: Pat
 def test_help_tells_every_type_and_exit_status() -> None:
     text = " ".join(quantize("--help").stdout.split())
     assert " ".join(TYPES) in text
-    for option in ("--fuse-qkv", "--split-qkv", "--tensor-type REGEX=TYPE", "--recipe FILE", "--asr-only", "--force"):
+    for option in (
+        "--fuse-qkv",
+        "--split-qkv",
+        "--tensor-type REGEX=TYPE",
+        "--recipe NAME_OR_FILE",
+        "--asr-only",
+        "--force",
+    ):
         assert option in text
     assert "Exit status: 0 written; 2 bad input or usage" in text
 
