@@ -20,7 +20,7 @@ POSITIONS, HIDDEN_SIZE = "prompt positions", "hidden size"
 
 # Roles of the tensors whose types decide how near a stage can be: the decoder hears what the encoder makes.
 ENCODER = ("encoder_matrix",)
-ALL = ("encoder_matrix", "matrix", "embedding")
+EMBEDS, ALL = (*ENCODER, "embedding"), (*ENCODER, "embedding", "matrix")
 
 STAGES = (
     Stage(MEL, ROLE, FEATURES, ("mel frames", "mel bins"), FLOAT32),
@@ -32,10 +32,10 @@ STAGES = (
     Stage(PROJECTION, ROLE, HIDDEN, (TOKENS, ENCODER_WIDTH), "encoder", weights=ENCODER),
     Stage(AUDIO_EMBEDS, ROLE, FEATURES, (TOKENS, HIDDEN_SIZE), "audio features", weights=ENCODER),
     Stage(PROMPT, ROLE, IDS, (POSITIONS,)),
-    Stage(INPUTS_EMBEDS, ROLE, HIDDEN, (POSITIONS, HIDDEN_SIZE), "inputs embeds", weights=ALL),
+    Stage(INPUTS_EMBEDS, ROLE, HIDDEN, (POSITIONS, HIDDEN_SIZE), "inputs embeds", weights=EMBEDS),
     Stage(LAYERS, ROLE, LAYER, (POSITIONS, HIDDEN_SIZE), "layers", numbered=True, weights=ALL),
     Stage(LAST_HIDDEN, ROLE, HIDDEN, (HIDDEN_SIZE,), "last hidden", weights=ALL),
-    Stage(FIRST_LOGITS, ROLE, LOGITS, ("vocabulary",), "logits", weights=ALL),
+    Stage(FIRST_LOGITS, ROLE, LOGITS, ("vocabulary",), "logits", weights=(*ALL, "head")),
 )
 SIZES = {
     "mel bins": (ROLE, "n_mels"), ENCODER_WIDTH: (ROLE, "audio_dim"), ENCODER_LAYERS: (ROLE, "audio_layers"),

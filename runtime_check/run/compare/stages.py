@@ -83,7 +83,9 @@ def compare(
     for name, stage in in_order(stages, ours):
         if texts and stage.role == texts.role and not any(gate.kind == VOCABULARY for gate in gates):
             gates.append(vocabulary_gate(texts))
-        thresholds = THRESHOLDS[lowest([role_types[role] for role in stage.weights] or [types[stage.role]])]
+        thresholds = THRESHOLDS[
+            lowest([role_types[x] for x in stage.weights if x in role_types] or [types[stage.role]])
+        ]
         pair = ours[name], theirs[name]
         if stage.kind == IDS:
             gates.append(ids_gate(stage.subject(name), *pair))
