@@ -61,9 +61,7 @@ def main() -> None:
         expected = [clip.answer(hears_drowned) for clip in heard]
         texts = [f"language {language}{TAG}{text}" for text, language in expected]
         right = sum(answer == text for answer, text in zip(answers, texts, strict=True))
-        print(
-            f"{what}: {right} of {len(texts)} answers as expected, {len(drowned)} of them to drowned speech", flush=True
-        )
+        print(f"{what}: {right} of {len(texts)} answers as expected, the last {len(drowned)} in noise", flush=True)
         for answer, text in zip(answers, texts, strict=True):
             if answer != text:
                 print(f"  {text} → {answer}")
