@@ -63,7 +63,6 @@ class CheckOptions:
     reference: str | None = None
     compare: str | None = None
     reference_dtype: str = "f32"
-    adapter: str | None = None
     against: Path | None = None
     static: bool = False
     checkpoint: str | None = None
@@ -75,6 +74,7 @@ class CheckOptions:
     repack: str = "auto"
     products: str = "auto"
     dump: Path | None = None
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)

@@ -127,8 +127,8 @@ def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
     adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
     audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str,
-    json_file: Path | None, junit_file: Path | None,
-    html_file: Path | None, dump: Path | None, max_new_tokens: int | None, repack: str, products: str, threads: int,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
+    max_new_tokens: int | None, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
 

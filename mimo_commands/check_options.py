@@ -41,7 +41,7 @@ attention_option = click.option(
 max_new_tokens_option = click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
-    show_default="MiMo: 8 a second, at least 256; Qwen3-ASR: 512",
+    show_default="MiMo: 8 a second, at least 256; Qwen3-ASR: 512, Mega-ASR: 256",
     help="The transcript's length at most.",
 )
 repack_option = click.option(
@@ -61,7 +61,7 @@ products_option = click.option(
 adapter_option = click.option(
     "--adapter",
     type=SOURCE,
-    metavar="DIR|none",
+    metavar="DIR",
     help="A LoRA adapter to add to the checkpoint's weights.  [default: of a repository that holds one its own; none: "
     "its base alone]",
 )

@@ -41,10 +41,8 @@ from .publish_options import check_has_destination, publish_options
     "outtypes",
     type=TYPE_NAME,
     multiple=True,
-    default=["f16"],
-    show_default=True,
     metavar="TYPE",
-    help=f"Type of the matrices; may repeat. One of {' '.join(TYPES)}.",
+    help=f"Type of the matrices; may repeat. One of {' '.join(TYPES)}.  [default: f16, or the named recipe's]",
 )
 @click.option(
     "--tokenizer-outtype",
@@ -129,6 +127,7 @@ def main(
     from mimo_convert.command.outcome import exit_status
 
     check_has_destination(how, publish_to)
+    types = read_rules(tensor_types, recipe)
     destination = Destination(publish_to, **how) if publish_to else None
     options = ConvertOptions(
         model,
@@ -143,8 +142,9 @@ def main(
         adapter=adapter,
         fuse_qkv=fuse_qkv,
         without=skipped_parts(asr_only, no_output_copy),
-        rules=read_rules(tensor_types, recipe),
-        variant=variant_of(name, recipe),
+        rules=types.rules,
+        recipe=types.recipe,
+        variant=variant_of(name, types.file),
         quantizer=quantizer,
         out=out,
         checked=checked,

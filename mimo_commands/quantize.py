@@ -27,7 +27,7 @@ from .paths import FOLDER, READS, WRITES, current_claims
     "--outtype",
     type=TYPE_NAME,
     metavar="TYPE",
-    help=f"Type of the matrices. One of {' '.join(TYPES)}.  [default: what each is stored in]",
+    help=f"Type of the matrices. One of {' '.join(TYPES)}.  [default: what each is stored in, or the named recipe's]",
 )
 @click.option(
     "--fuse-qkv/--split-qkv",
@@ -64,17 +64,19 @@ def main(
         raise click.UsageError("Missing argument 'OUT.gguf'.")
     if len(named) > 1:
         raise click.UsageError("OUT.gguf and --output both name the file to write; give one of them.")
+    rules = read_rules(tensor_types, recipe)
     options = QuantizeOptions(
         source,
         named[0],
         threads,
         outtype,
         fuse_qkv,
-        read_rules(tensor_types, recipe),
+        rules.rules,
         skipped_parts(asr_only, no_output_copy),
         allow_requantize,
         quantizer,
         dry_run,
         force,
+        rules.recipe,
     )
     quantize(options, claims=current_claims())

@@ -21,7 +21,7 @@ from runtime_check.run.system import Bundled, SystemType
 from .adapters import check_takes_adapter, with_adapter
 from .companions import offering_sibling
 from .registry import families, system_of, systems
-from .repositories import repository_in
+from .repositories import base_folders, repository_in
 from .sources import BUNDLED, CHECKPOINT, FOLDER, HUB, REFERENCE, STORED, ModelSource, find_source, guessed, resolve
 
 Checkpoints = dict[str, Checkpoint]  # of a system, by role
@@ -50,7 +50,8 @@ class OpenCheckpoints:
             checkpoint = open_checkpoint(repository.base if repository else source.value, name)
             return with_adapter(checkpoint, self.adapter, repository)
         try:
-            return with_adapter(open_hub_checkpoint(source.value, stream=self.stream), self.adapter)
+            checkpoint = open_hub_checkpoint(source.value, stream=self.stream, inside=base_folders())
+            return with_adapter(checkpoint, self.adapter, repository_in(checkpoint.folder.parent))
         except InputError as error:
             raise guessed(source, error) from error
 

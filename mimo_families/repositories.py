@@ -24,6 +24,11 @@ def adapter_facts() -> Iterator[AdapterFacts]:
     yield from (family.adapters for family in families() if family.adapters)
 
 
+def base_folders() -> list[str]:
+    """The folders that repositories have their base in."""
+    return [facts.base for facts in adapter_facts() if facts.base]
+
+
 def repository_in(folder: Path) -> Repository | None:
     """The repository of a base and an adapter in a folder; None if it is another folder."""
     for facts in adapter_facts():

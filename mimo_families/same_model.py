@@ -76,7 +76,8 @@ def check_adapters(ours: SourceModel, theirs: SourceModel) -> None:
     hashes = [adapter_hashes(model) for model in (ours, theirs)]
     if hashes[0] != hashes[1]:
         expected = f"{adapter_text(ours)}, as {ours.where} has"
-        raise InputError(theirs.where, f"has {adapter_text(theirs)}", expected=expected, todo="give it: --adapter DIR")
+        todo = "give it: --adapter DIR" if hashes[0] else "leave it out: --adapter none"
+        raise InputError(theirs.where, f"has {adapter_text(theirs)}", expected=expected, todo=todo)
 
 
 def adapter_hashes(model: SourceModel) -> dict[str, str]:

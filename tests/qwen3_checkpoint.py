@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 
 from tests.synthetic import Random, write_shard, write_vocabulary
 
@@ -56,23 +58,38 @@ N_UNUSED = 7  # ids of small vocabularies that no token has
 
 def write_qwen3_asr(
     folder: Path, *, seed: int = 0, n_shards: int = 1, dtype: str = "BF16", hf: bool = False,
-    text: Mapping[str, Any] = {}, audio: Mapping[str, Any] = {}, with_head: bool = True,
+    text: Mapping[str, Any] = {}, audio: Mapping[str, Any] = {}, with_head: bool = True, other_head: bool = False,
 ) -> Path:  # fmt: skip
     """A checkpoint with random weights; `text` and `audio` override TEXT and AUDIO. The folder has every tokenizer
     file.
 
-    `hf`: with the names and the config of an `-hf` repository. `with_head`: lm_head is stored, other than the
-    embedding.
+    `hf`: with the names and the config of an `-hf` repository. `with_head`: lm_head is stored, a copy of
+    the embedding unless it is an `other_head`.
     """
     text, audio = TEXT | text, AUDIO | audio
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, text, audio, hf=hf)
     n_tokens = REAL_N_TOKENS if text["vocab_size"] == 151_936 else text["vocab_size"] - N_UNUSED
     write_vocabulary(folder, n_tokens, seed=seed, added=ADDED_TOKENS, not_special=NOT_SPECIAL, eos="<|im_end|>")
-    named = {hf_name(name) if hf else name: shape for name, shape in shapes(text, audio, with_head=with_head)}
-    tensors = sorted(Random(name, role_of(name), shape, dtype) for name, shape in named.items())
+    named = list(shapes(text, audio, with_head=with_head))
+    copy = {} if other_head else {"thinker.lm_head.weight": "thinker.model.embed_tokens.weight"}
+    roles = {name: "embedding" if name in copy else role_of(name) for name, _ in named}
+    tensors = sorted(Random(name, roles[name], shape, dtype, copy.get(name, "")) for name, shape in named)
     write_shards(folder, tensors, n_shards, seed)
+    if hf:
+        rename_to_hf(folder)
     return folder
+
+
+def rename_to_hf(folder: Path) -> None:
+    """Give the tensors of a small checkpoint the names of an `-hf` repository."""
+    for shard in folder.glob("*.safetensors"):
+        save_torch({hf_name(name): tensor for name, tensor in load_torch(shard).items()}, shard)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        values = json.loads(index.read_text())
+        values["weight_map"] = {hf_name(name): file for name, file in values["weight_map"].items()}
+        index.write_text(json.dumps(values))
 
 
 def write_config(folder: Path, text: Mapping[str, Any], audio: Mapping[str, Any], *, hf: bool = False) -> None:

@@ -70,12 +70,13 @@ WEIGHTS_AT_ONCE = 1 << 22
 
 
 class Random(NamedTuple):
-    """A tensor to be made: `role` decides how its weights are spread."""
+    """A tensor to be made: `role` decides how its weights are spread. It has the weights of `like` if that is named."""
 
     name: str
     role: str
     shape: tuple[int, ...]
     dtype: str
+    like: str = ""
 
 
 def write_speech_lm(folder: Path, *, seed: int = 0, n_shards: int = 2, dtype: str = "BF16", **config: Any) -> Path:
@@ -143,7 +144,7 @@ def write_shard(path: Path, tensors: Sequence[Random], seed: int) -> None:
 def random_weights(tensor: Random, first: int, seed: int) -> npt.NDArray[Any]:
     """Weights from `first` on, in the dtype's bits: activations stay of order one; norms and biases are not trivial."""
     n = min(WEIGHTS_AT_ONCE, prod(tensor.shape) - first)
-    generator = np.random.default_rng([seed, crc32(tensor.name.encode()), first])
+    generator = np.random.default_rng([seed, crc32((tensor.like or tensor.name).encode()), first])
     x = generator.standard_normal(n, np.float32)
     if tensor.role == "norm":
         x = 1 + np.float32(0.1) * x

@@ -44,8 +44,9 @@ class AdaptedTensor(TensorSlice):
 
     def weights(self, first: int, rows: Bytes) -> tuple[Bytes, Type]:
         a, b = factors(self.products)
-        sums = SUMS.take(len(rows) * self.row * 4).view(np.float32).reshape(len(rows), self.row)
-        sums[:] = to_float32(rows, self.ggml_type)
+        sums = to_float32(rows, self.ggml_type, SUMS)
+        if self.ggml_type is F32:  # the rows themselves, which stay as they are
+            sums = sums.copy()
         add_low_rank(sums, b[first : first + len(rows)], a)
         return sums.view(np.uint8), F32
 

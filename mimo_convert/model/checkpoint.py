@@ -111,9 +111,10 @@ def open_checkpoint(folder: str | Path, name: str = "") -> Checkpoint:
     return _open(Path(folder), LocalShards(), name)
 
 
-def open_hub_checkpoint(repo_id: str, *, stream: bool = False) -> Checkpoint:
+def open_hub_checkpoint(repo_id: str, *, stream: bool = False, inside: Sequence[str] = ()) -> Checkpoint:
     """Open a checkpoint of the Hub, `OWNER/NAME` or `OWNER/NAME@REVISION`, whose shards are downloaded as needed;
-    `stream` is for `HubShards`.
+    `stream` is for `HubShards`. Where the repository itself has no config.json, the first of its folders `inside` that
+    has one is opened.
 
     Raises InputError as `open_checkpoint`, and if the Hub or the network fails.
     """
@@ -125,9 +126,12 @@ def open_hub_checkpoint(repo_id: str, *, stream: bool = False) -> Checkpoint:
     repo, at, revision = repo_id.partition("@")
     if at and not REVISION.fullmatch(revision):
         raise InputError(repo_id, f"{revision!r} is not a revision", expected="a branch, a tag or a commit")
-    folder, listing = download_small_files(repo_id)
-    shards = HubShards(repo_id, folder, listing, stream=stream)
-    return _open(folder, shards, repo=repo, revision=folder.name)  # the cache keeps each snapshot under its commit
+    folder, listing = download_small_files(repo_id, inside)
+    others = () if (folder / "config.json").exists() else inside
+    chosen = next((name for name in others if (folder / name / "config.json").exists()), "")
+    shards = HubShards(repo_id, folder, listing, stream=stream, inside=chosen)
+    # the cache keeps each snapshot under its commit
+    return _open(folder / chosen, shards, repo=repo, revision=folder.name)
 
 
 def _open(folder: Path, shards: LocalShards, name: str = "", repo: str = "", revision: str = "") -> Checkpoint:

@@ -16,6 +16,7 @@ from quantize.kernels import Floats
 
 from .adapter import AdapterFacts
 from .checkpoint import Checkpoint
+from .uses import Use
 
 MOST_EXTRA_TENSORS = 1000  # beyond ten times those that are there: sizes that lie may promise billions
 
@@ -143,14 +144,15 @@ class Family:
     in config.json. `dimensions` reads the sizes from a config; `keys` write them to metadata and read them back.
     `config_errors(dimensions)` yields contradictions as (found, expected), `config_warnings` values that no known model
     has. `tensors(dimensions, layout)` yields every tensor of the file in order; `skipped` maps patterns of checkpoint
-    tensors that belong to no file to the reason; `parts` can be left out. `about` are the general.* entries of every
-    file.
+    tensors that belong to no file to the reason; `parts` can be left out. `uses` are those of the matrices, by name,
+    each of one at most; recipes speak of them. `about` are the general.* entries of every file.
 
     Checkpoints may name tensors in other ways: `canonical` gives the name that `tensors` uses. `computed(dimensions)`
     are float32 tensors that no checkpoint stores, and `tied` are sources that are another tensor of the checkpoint,
-    both by source name. `adapters` says how adapters name its modules; None: it takes none. `stem_of(dimensions,
-    adapter)` is what files of a model with the adapter of that name are called before their type, by default
-    `file_stem`. `no_fused_qkv` says why Q, K and V cannot be fused; empty: --fuse-qkv does not concern the family.
+    both by source name. `unused_copies` are stored tensors that should be the same as another, by name. `adapters` says
+    how adapters name its modules; None: it takes none. `stem_of(dimensions, adapter)` is what files of a model with the
+    adapter of that name are called before their type, by default `file_stem`. `no_fused_qkv` says why Q, K and V cannot
+    be fused; empty: --fuse-qkv does not concern the family.
     """
 
     architecture: str
@@ -166,12 +168,14 @@ class Family:
     config_warnings: Callable[[Any], Iterator[tuple[str, str]]] = lambda dimensions: iter(())
     skipped: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
+    uses: Sequence[Use] = ()
     can_fuse_qkv: bool = False
     no_fused_qkv: str = ""
     text: TextFacts | None = None
     canonical: Callable[[str], str] = lambda name: name
     computed: Callable[[Any], Mapping[str, Floats]] = lambda dimensions: {}
     tied: Mapping[str, str] = field(default_factory=dict)
+    unused_copies: Mapping[str, str] = field(default_factory=dict)
     adapters: AdapterFacts | None = None
     stem_of: Callable[[Any, str], str] | None = None
 

@@ -16,7 +16,7 @@ from mimo_convert.formats.vocabulary import byte_findings, check_findings, merge
 from quantize.backends import CONTRACTED, GGML, SIMD
 from quantize.errors import InputError
 from quantize.recipes import ROLE_TYPES, Rule, parse_recipe
-from quantize.types import F32, TYPES, Type
+from quantize.types import BY_FILE_TYPE, F32, MIX_NUMBERS, Type
 
 from .family import Family, Layout, TextFacts
 
@@ -24,6 +24,7 @@ PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFVal
 FILE_TYPE = "general.file_type"
 QUANTIZER = "mimo_convert.quantizer"
 RECIPE = "mimo_convert.recipe"
+RECIPE_NAME = "mimo_convert.recipe_name"
 VARIANT = "mimo_convert.variant"
 UNKNOWN = "unknown"
 MAKERS = frozenset({SIMD, GGML, CONTRACTED, UNKNOWN})
@@ -102,10 +103,13 @@ def backends_text(names: Iterable[str]) -> str:
 
 
 def type_of_file(file: GGUFFile) -> Type | None:
-    """The type of `general.file_type`; None if it is missing or unknown."""
+    """The type of `general.file_type`, of a mix the one that its rules are exceptions from; None if it is missing,
+    unknown, or that of a mix whose rules the file does not record."""
     found = file.metadata.get(FILE_TYPE)
-    known = isinstance(found, int) and not isinstance(found, bool)
-    return next((ggml_type for ggml_type in TYPES.values() if known and ggml_type.file_type == found), None)
+    if not isinstance(found, int) or isinstance(found, bool):
+        return None
+    is_unknown_mix = found in MIX_NUMBERS.values() and not records_rules(file)
+    return None if is_unknown_mix else BY_FILE_TYPE.get(found)
 
 
 def rules_of_file(file: GGUFFile) -> tuple[Rule, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gguf import GGUFValueType
 
 from mimo_convert.formats.gguf import Entry
@@ -22,6 +23,7 @@ from .model_file import ModelFile, OpenFiles
 from .provenance import NO_PROVENANCE, Provenance, adapter_entries, base_model_entries, provenance_of
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
+SAMPLED_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,18 @@ def _computed(checkpoint: Checkpoint, family: Family, dims: Any) -> dict[str, Te
     return {name: computed_tensor(name, path, values) for name, values in family.computed(dims).items()}
 
 
+def unlike_copies(model: SourceModel) -> Iterator[str]:
+    """Describe stored tensors that are not used, since they should be copies of another, and are not, by a sample of
+    rows. Shards that are not here are not judged."""
+    for name, of in model.family.unused_copies.items():
+        copy, used = model.tensors.get(name), model.tensors.get(of)
+        if copy and used and all(model.shards.is_here(tensor.file) for tensor in (copy, used)):
+            step = max(1, used.n_rows // SAMPLED_ROWS)
+            rows = range(0, used.n_rows, step) if copy.shape == used.shape else ()
+            if not rows or any(not np.array_equal(copy.read(row, 1), used.read(row, 1)) for row in rows):
+                yield f"{copy.file}: tensor {copy.name} is not the same as {used.name}, and not used"
+
+
 def model_of_file(path: Path, files: OpenFiles) -> SourceModel:
     """The model in a GGUF file. Raises InputError if it could not be run."""
     model = files.model(path)
@@ -111,12 +125,12 @@ def _tensors_of_file(model: ModelFile) -> Iterator[tuple[str, TensorSlice]]:
             yield source.name, part
 
 
-def metadata_of_type(metadata: Iterable[Entry], ggml_type: Type | None, told: Mapping[str, str]) -> list[Entry]:
-    """`metadata` for a file of `ggml_type` (None: unchanged), with the entries of `told` replaced; an empty text
-    removes an entry."""
+def metadata_of_type(metadata: Iterable[Entry], file_type: int | None, told: Mapping[str, str]) -> list[Entry]:
+    """`metadata` for a file of that `general.file_type` (None: unchanged), with the entries of `told` replaced; an
+    empty text removes an entry."""
     entries = [entry for entry in metadata if entry.key not in told]
-    if ggml_type:
-        declared = Entry(FILE_TYPE, ggml_type.file_type, GGUFValueType.UINT32)
+    if file_type is not None:
+        declared = Entry(FILE_TYPE, file_type, GGUFValueType.UINT32)
         entries = [declared if entry.key == FILE_TYPE else entry for entry in entries]
         if declared not in entries:
             entries.append(declared)

@@ -155,11 +155,9 @@ def convolutions(g: Graph, images: TensorPtr, d: Qwen3ASRDims, keep_stages: bool
     """Chunks (n, frames, n_mels) → the outputs CONV_OUT and INPUT, (n × rows, audio_dim) each, which the sinusoids of
     a chunk's rows tell apart; with `keep_stages` also what each convolution makes, time first."""
     n_mels, frames, n = images.contents.ne[:3]
-    x = g.transpose(g.reshape(images, (n, 1, frames, n_mels)), 0, 1, 3, 2)  # (n, channels, mel bins, frames)
+    x = g.transpose(g.reshape(images, (n, frames, n_mels, 1)), 0, 2, 1, 3)  # (n, mel bins, frames, channels)
     for i, name in enumerate(CONVOLUTIONS, 1):
-        if i > 1:
-            x = g.transpose(x, 0, 3, 1, 2)
-        x = g.gelu(g.convolution_2d(x, f"audio.conv.{i}", stride=2, padding=1))  # (n, mel bins, frames, channels)
+        x = g.gelu(g.convolution_2d(x, f"audio.conv.{i}", stride=2, padding=1))
         if keep_stages:
             g.output(name, g.transpose(x, 0, 2, 3, 1))
     channels, rows, bins = x.contents.ne[:3]

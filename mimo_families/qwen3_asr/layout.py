@@ -7,6 +7,21 @@ from gguf import GGUFValueType
 
 from mimo_convert.model.adapter import AdapterFacts
 from mimo_convert.model.family import SEPARATE, Family, Key, Layout, Part, Tensor, TextFacts, one
+from mimo_convert.model.uses import (
+    ATTENTION_K,
+    ATTENTION_OUTPUT,
+    ATTENTION_Q,
+    ATTENTION_V,
+    AUDIO,
+    MLP_DOWN,
+    MLP_GATE,
+    MLP_UP,
+    Use,
+    block_uses,
+)
+from mimo_convert.model.uses import (
+    HEAD as OUTPUT_HEAD,
+)
 from mimo_convert.plan.variant import NOT_IN_NAMES
 from quantize.kernels import Floats
 
@@ -147,6 +162,11 @@ def file_stem(d: Qwen3ASRDims, adapter: str = "") -> str:
     return "-".join(filter(None, (stem, SIZES.get((d.hidden_size, d.num_layers), ""), own)))
 
 
+USES = {
+    ATTENTION_Q: "attn_q", ATTENTION_K: "attn_k", ATTENTION_V: "attn_v", ATTENTION_OUTPUT: "attn_output",
+    MLP_GATE: "ffn_gate", MLP_UP: "ffn_up", MLP_DOWN: "ffn_down",
+}  # fmt: skip
+
 LANGUAGES = "zh en yue ar de fr es pt id it ko ru th vi ja tr hi ms nl sv da fi pl cs fil fa el ro hu mk"
 F32 = GGUFValueType.FLOAT32
 
@@ -196,9 +216,15 @@ FAMILY = Family(
     canonical=canonical,
     computed=computed,
     tied={HEAD: EMBEDDING},
+    unused_copies={STORED_HEAD: EMBEDDING},
     adapters=AdapterFacts(weight_of, blocks="mega_lora_blocks.json", base=MEGA_BASE, folder=MEGA_FOLDER),
     skipped={re.escape(STORED_HEAD): "tied: the output head is embed_tokens"},
     parts={OUTPUT_COPY: Part(r"output\.weight|tied_head", "the copy of the embedding as head", "--no-output-copy")},
+    uses=(
+        Use(OUTPUT_HEAD, r"(token_embd|output)\.weight"),  # tied: one type for both
+        *block_uses(r"blk\.{layer}\.", USES),
+        Use(AUDIO, r"audio\..*\.weight"),
+    ),
     no_fused_qkv="no contract of this family names a fused tensor",
     stem_of=file_stem,
     text=TextFacts(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from runtime_check.gate import FEATURES, HIDDEN, IDS, LAYER, LOGITS
 from runtime_check.run.activations import Stages
-from runtime_check.run.compare.thresholds import EXACT
+from runtime_check.run.compare.thresholds import FLOAT32
 from runtime_check.run.stages import Stage
 
 from .layout import FAMILY
@@ -18,20 +18,24 @@ FIRST_LOGITS = "logits_step0"
 TOKENS, ENCODER_WIDTH = "audio tokens", "encoder width"
 POSITIONS, HIDDEN_SIZE = "prompt positions", "hidden size"
 
+# Roles of the tensors whose types decide how near a stage can be: the decoder hears what the encoder makes.
+ENCODER = ("encoder_matrix",)
+EMBEDS, ALL = (*ENCODER, "embedding"), (*ENCODER, "embedding", "matrix")
+
 STAGES = (
-    Stage(MEL, ROLE, FEATURES, ("mel frames", "mel bins"), EXACT),
-    *(Stage(name, ROLE, HIDDEN, (f"{name} steps", f"{name} width"), EXACT) for name in CONVOLUTIONS),
-    Stage(CONV_OUT, ROLE, HIDDEN, ("chunk rows", ENCODER_WIDTH), "encoder"),
-    Stage(INPUT, ROLE, HIDDEN, (TOKENS, ENCODER_WIDTH), "encoder"),
-    Stage(ENCODER_LAYERS, ROLE, LAYER, (TOKENS, ENCODER_WIDTH), "encoder", numbered=True),
-    Stage(NORM, ROLE, HIDDEN, (TOKENS, ENCODER_WIDTH), "encoder"),
-    Stage(PROJECTION, ROLE, HIDDEN, (TOKENS, ENCODER_WIDTH), "encoder"),
-    Stage(AUDIO_EMBEDS, ROLE, FEATURES, (TOKENS, HIDDEN_SIZE), "audio features"),
+    Stage(MEL, ROLE, FEATURES, ("mel frames", "mel bins"), FLOAT32),
+    *(Stage(name, ROLE, HIDDEN, (f"{name} steps", f"{name} width"), FLOAT32) for name in CONVOLUTIONS),
+    Stage(CONV_OUT, ROLE, HIDDEN, ("chunk rows", ENCODER_WIDTH), "encoder", weights=ENCODER),
+    Stage(INPUT, ROLE, HIDDEN, (TOKENS, ENCODER_WIDTH), "encoder", weights=ENCODER),
+    Stage(ENCODER_LAYERS, ROLE, LAYER, (TOKENS, ENCODER_WIDTH), "encoder", numbered=True, weights=ENCODER),
+    Stage(NORM, ROLE, HIDDEN, (TOKENS, ENCODER_WIDTH), "encoder", weights=ENCODER),
+    Stage(PROJECTION, ROLE, HIDDEN, (TOKENS, ENCODER_WIDTH), "encoder", weights=ENCODER),
+    Stage(AUDIO_EMBEDS, ROLE, FEATURES, (TOKENS, HIDDEN_SIZE), "audio features", weights=ENCODER),
     Stage(PROMPT, ROLE, IDS, (POSITIONS,)),
-    Stage(INPUTS_EMBEDS, ROLE, HIDDEN, (POSITIONS, HIDDEN_SIZE), "inputs embeds"),
-    Stage(LAYERS, ROLE, LAYER, (POSITIONS, HIDDEN_SIZE), "layers", numbered=True),
-    Stage(LAST_HIDDEN, ROLE, HIDDEN, (HIDDEN_SIZE,), "last hidden"),
-    Stage(FIRST_LOGITS, ROLE, LOGITS, ("vocabulary",), "logits"),
+    Stage(INPUTS_EMBEDS, ROLE, HIDDEN, (POSITIONS, HIDDEN_SIZE), "inputs embeds", weights=EMBEDS),
+    Stage(LAYERS, ROLE, LAYER, (POSITIONS, HIDDEN_SIZE), "layers", numbered=True, weights=ALL),
+    Stage(LAST_HIDDEN, ROLE, HIDDEN, (HIDDEN_SIZE,), "last hidden", weights=ALL),
+    Stage(FIRST_LOGITS, ROLE, LOGITS, ("vocabulary",), "logits", weights=(*ALL, "head")),
 )
 SIZES = {
     "mel bins": (ROLE, "n_mels"), ENCODER_WIDTH: (ROLE, "audio_dim"), ENCODER_LAYERS: (ROLE, "audio_layers"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mimo_convert.model.model_file import ModelFile
+from mimo_convert.model.provenance import ADAPTER_NAME
 from mimo_families.programs import BUILT_ON_LLAMA_CPP
 from runtime_check.audio.clips import Clip
 from runtime_check.choices import FULL
@@ -37,7 +38,7 @@ from runtime_check.run.system import (
 
 from . import REPO
 from .front_end import n_frames, n_tokens, samples
-from .layout import FAMILY
+from .layout import FAMILY, MEGA_FOLDER
 from .pieces import CUTTING
 from .prompt import LANGUAGES, build_prompt, check_room
 from .sizes import WINDOWED
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 TINY = Path(__file__).parent / "data" / "tiny"
 TEXT_POSITIONS = 20  # of a prompt, beside its audio and context
 TOKENS_PER_SECOND = 4  # of speech, as people talk
-MOST_NEW_TOKENS = 512  # of a response, upstream's limit
+MOST_NEW_TOKENS, MOST_BY_ADAPTER = 512, {MEGA_FOLDER: 256}  # of a response: upstream's limits
 
 
 class Qwen3ASRSystem:
@@ -83,6 +84,12 @@ class Qwen3ASRSystem:
         self.session.repack([Loaded(files[ROLE], self.model.weights, positions)])
         self.session.loaded()
 
+    @property
+    def most_new_tokens(self) -> int:
+        """The maximum number of tokens of a response, unless a task says otherwise."""
+        adapter = self.model.model.file.metadata.get(ADAPTER_NAME)
+        return MOST_BY_ADAPTER.get(str(adapter), MOST_NEW_TOKENS)
+
     def prompt_positions(self, seconds: float) -> int:
         """Positions of the prompt of a clip of that length, without a context."""
         return n_tokens(n_frames(int(seconds * self.d.sample_rate), self.d), self.d) + TEXT_POSITIONS
@@ -97,7 +104,7 @@ class Qwen3ASRSystem:
             stages: Stages = {MEL: self.model.log_mel(samples(clip.wave, clip.rate, d))}
             stages |= self.model.encode(stages[MEL], self._window(task), keep_stages=keep_stages)
         prompt = self._prompt(stages, task)
-        n, longest = len(prompt.ids), task.max_new_tokens or MOST_NEW_TOKENS
+        n, longest = len(prompt.ids), task.max_new_tokens or self.most_new_tokens
         decoder = Decoder(self.model, min(n + longest, d.max_position_embeddings))
         with session.timed("prefill_s"):
             out = decoder.read(prompt, keep_stages=keep_stages)

@@ -6,23 +6,32 @@
 
 namespace {
 
-constexpr int TILE_ROWS = 4, TILE_VECTORS = 2, TILE_COLUMNS = TILE_VECTORS * WIDTH;
+constexpr int TILE_ROWS = 4, TILE_COLUMNS = 2 * WIDTH;
+
+inline Floats load(const float* x) {
+    Floats some;
+    memcpy(&some, x, sizeof some);
+    return some;
+}
+
+inline void store(float* x, Floats some) { memcpy(x, &some, sizeof some); }
 
 // The products of N rows with TILE_COLUMNS columns, in registers; each sum in the order of k.
 template <int N>
 inline void add_tile(float* y, const float* b, const float* a, int64_t rank, int64_t row) {
-    Floats sums[N][TILE_VECTORS] = {};
+    Floats left[N] = {}, right[N] = {};
     for (int64_t k = 0; k < rank; ++k, a += row) {
-        Floats some[TILE_VECTORS];
-        memcpy(some, a, sizeof some);
-        for (int i = 0; i < N; ++i)
-            for (int v = 0; v < TILE_VECTORS; ++v) sums[i][v] += b[i * rank + k] * some[v];
+        const Floats a_left = load(a), a_right = load(a + WIDTH);
+#pragma GCC unroll 4
+        for (int i = 0; i < N; ++i) {
+            left[i] += b[i * rank + k] * a_left;
+            right[i] += b[i * rank + k] * a_right;
+        }
     }
-    for (int i = 0; i < N; ++i) {
-        Floats some[TILE_VECTORS];
-        memcpy(some, y + i * row, sizeof some);
-        for (int v = 0; v < TILE_VECTORS; ++v) some[v] += sums[i][v];
-        memcpy(y + i * row, some, sizeof some);
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i, y += row) {
+        store(y, load(y) + left[i]);
+        store(y + WIDTH, load(y + WIDTH) + right[i]);
     }
 }
 

@@ -112,8 +112,9 @@ def compare_with(
             tokens=system.text.token_texts(response),
         )
     check_stages(reference, ours)
-    types = {file.role: file.type for file in files}
-    return ours, compare(system.stages, ours, reference.stages, types, texts, reference.origin.dtype)
+    types = {file.role: file.judged_as for file in files}
+    role_types = {} if not files else files[0].role_types
+    return ours, compare(system.stages, ours, reference.stages, types, texts, reference.origin.dtype, role_types)
 
 
 def check_reference(reference: Activations, system: System, task: Task) -> None:

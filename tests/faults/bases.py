@@ -14,6 +14,7 @@ from mimo_commands.check import main as mimo_check
 from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_convert.write.convert import convert
 from mimo_families.mimo_tokenizer.harness import AudioTokenizer
+from mimo_families.qwen3_asr.system import TINY
 from quantize.types import TYPES
 from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.audio.wave import Wave
@@ -22,6 +23,8 @@ from tests.damage import set_weight
 from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
 from tests.synthetic import write_audio_tokenizer, write_speech_lm
 
+BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": {"asr": TINY / "model"}}
+STEMS = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer", "asr": "qwen3-asr"}
 STATIC, CHECKPOINT, RUN, AGAINST = COMMANDS = ("--static", "--checkpoint", "--reference", "--against")
 
 
@@ -91,7 +94,7 @@ class Bases:
         return self.made[name]
 
     def _checkpoint(self, source: str, half: str) -> str:
-        return source if source == "tiny" else str(self._random_lm() if half == "lm" else self._random_tokenizer())
+        return source if source in BUNDLED else str(self._random_lm() if half == "lm" else self._random_tokenizer())
 
     def _random_lm(self) -> Path:
         """Of F32 weights, one of them beyond the range of F16."""
@@ -107,24 +110,23 @@ class Bases:
         return self._once("random-tokenizer", lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
 
     def _file(self, source: str, half: str, type: str, fused: bool) -> Path:
-        """Of the pair of this type and layout, one."""
+        """Of the files of this type and layout, one."""
 
         def make(out: Path) -> None:
-            folders = {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}
-            if source == "random":
-                folders = {half: Path(self._checkpoint(source, half)) for half in folders}
+            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in BUNDLED["tiny"]}
             checkpoints = [open_checkpoint(str(folder)) for folder in folders.values()]
             options = options_of(fused)
             convert([make_request(checkpoint, [TYPES[type]], options) for checkpoint in checkpoints], out, threads=2)
 
-        stem = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer"}[half]
-        return self._once(f"{source}-{type}{'-fused' * fused}", make) / f"{stem}-{type}.gguf"
+        return self._once(f"{source}-{type}{'-fused' * fused}", make) / f"{STEMS[half]}-{type}.gguf"
 
     def _reference(self, source: str, sound: Path | None) -> str:
         if source == "tiny" and sound is None:
             return "tiny"
-        models = [self._checkpoint(source, half) for half in ("lm", "tokenizer")]
-        options = [models[0], "--tokenizer", models[1], "--audio", str(sound or JFK), "--language", "english"]
+        halves = list(BUNDLED.get(source, BUNDLED["tiny"]))
+        main, *others = (self._checkpoint(source, half) for half in halves)
+        options = [main, *(word for other in others for word in ("--tokenizer", other))]
+        options += ["--audio", str(sound or JFK), "--language", "english"]
 
         def make(file: Path) -> None:
             result = check("reference", *options, "--text", JFK_TEXT, "-o", str(file))

@@ -1,4 +1,5 @@
-"""A random checkpoint, and its files of any type."""
+"""Small random checkpoints of the family, and files of one, made once for all workers. Shared: copy one before changing
+anything."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,24 @@ Converter = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
-def qwen3_asr(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(once(tmp_path_factory, "random-qwen3-asr", write_qwen3_asr))
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in the published layout, in one file."""
+    return once(tmp_path_factory, "random-qwen3-asr", write_qwen3_asr)
+
+
+@pytest.fixture(scope="session")
+def hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights in the layout of `-hf` repositories, in two shards, without a stored head."""
+
+    def make(folder: Path) -> None:
+        write_qwen3_asr(folder, hf=True, n_shards=2, with_head=False)
+
+    return once(tmp_path_factory, "random-qwen3-asr-hf", make)
+
+
+@pytest.fixture(scope="session")
+def qwen3_asr(published: Path) -> Checkpoint:
+    return open_checkpoint(published)
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,16 @@ def test_every_layout_and_type_holds_the_checkpoint(files: Path, checkpoint: Pat
         assert not any(name.startswith("output") for name in names)  # the head is the embedding
 
 
+def test_a_named_recipe_speaks_of_its_uses(murmur: Environment, checkpoint: Path) -> None:
+    assert murmur.run("convert", checkpoint, "--recipe", "q4_k_m", "--no-check", "--out", murmur.folder).status == 0
+    file = murmur.folder / "murmur-q4_k_m.gguf"
+    assert murmur.run("check", file, "--static").status == 0
+    found = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(file).tensors}
+    ruled = {name: one for name, one in found.items() if one not in ("F32", "Q4_K")}
+    sensitive = {f"blk.1.{name}.weight": "Q6_K" for name in ("attn.v", "ffn.down")}  # of two layers the last
+    assert ruled == {"embed.weight": "Q6_K", "ear.weight": "Q8_0", **sensitive}
+
+
 @pytest.mark.parametrize("layout", ["separate", "fused"])
 def test_lint_passes_and_names_a_broken_key(murmur: Environment, files: Path, layout: str) -> None:
     file = files / layout / "murmur-q4_k.gguf"
