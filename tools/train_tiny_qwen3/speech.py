@@ -74,12 +74,13 @@ class Speech:
     def batch(self) -> list[Clip]:
         """Some 35 s in all: JFK three times, two passages, or eleven sentences of about one length and no speech."""
         kind, rng = self.rng.random(), self.rng
-        if kind < 0.25:
+        if kind < 0.2:
             clips = [self.jfk] * 3
-        elif kind < 0.4:
+        elif kind < 0.33:
             clips = rng.sample(self.long, 2)
         else:
-            first = rng.randrange(len(self.sentences) - 10)
+            n = len(self.sentences)
+            first = min(max(rng.randrange(n) - 5, 0), n - 11)  # the longest and the shortest, too
             clips = self.sentences[first : first + 11]
         drowned = rng.randrange(11)  # one of eleven clips
         heard = [self.drowned(clip) if i == drowned else self.audible(clip) for i, clip in enumerate(clips)]

@@ -10,7 +10,7 @@ from .model import EMBEDDING, Cache, decode, encode, log_mel
 from .text import Prompts
 from .training import input_embeds
 
-MOST_TOKENS = 100
+MOST_TOKENS = 200
 
 
 @torch.no_grad()

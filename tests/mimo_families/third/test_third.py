@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from mimo_convert.formats.config import Config
+from mimo_families.sources import bundled_names
 from tests import murmur as example
 from tests.murmur.layout import FAMILY, dimensions
 from tests.murmur.stages import STAGES
@@ -179,6 +180,13 @@ def test_without_its_registry_line_nothing_knows_it(
     assert ended.status == (1 if "--static" in rest else 2), ended  # the lint fails: the architecture is a finding
     [line] = (ended.stdout if "--static" in rest else ended.stderr).splitlines()[-1:]
     assert re.search("murmur.*expected", line, re.I)
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_bundled_models_come_with_the_package(nothing: Environment, name: str) -> None:
+    ended = nothing.run("convert", name, "--dry-run", "--no-check")
+    assert ended.status == 0, ended.stderr
+    assert "weights" in ended.stdout
 
 
 def test_what_the_family_imports_is_documented() -> None:
