@@ -27,13 +27,14 @@ from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
 from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import AudioFile, find_clips
+from runtime_check.choices import AUTO
 from runtime_check.report.records import Report
 from runtime_check.report.results import NO_OUTPUTS, Outputs, Results
 from runtime_check.run.activations import Activations, Stages
 from runtime_check.run.members import Paths, members_of, open_system
 from runtime_check.run.references.sources import file_reference
 from runtime_check.run.system import System, SystemType, Task
-from runtime_check.run.validate import Inputs, check_language, choose_language, validate
+from runtime_check.run.validate import Inputs, check_language, check_task_options, choose_language, validate
 from runtime_check.static.lint import lint
 from runtime_check.tensors.compare import compare_tensors
 
@@ -49,7 +50,8 @@ class CheckOptions:
     `companions` are files of the other roles (None: those beside `file`), `reference_companions` the checkpoints, or
     GGUF files, beside `reference`, by role. `compare` is what of the file is compared with `reference` (rows, stages or
     both; None: stages, and of a GGUF file both). `against` is another name of a `reference` that is a GGUF file;
-    `checkpoint` is compared row by row, beside it.
+    `checkpoint` is compared row by row, beside it. `adapter` is the folder of a LoRA adapter for these checkpoints, or
+    `none`.
     """
 
     file: Path
@@ -66,10 +68,13 @@ class CheckOptions:
     checkpoint: str | None = None
     text: str | None = None
     language: str | None = None
+    context: str = ""
+    attention: str = AUTO
     max_new_tokens: int | None = None
     repack: str = "auto"
     products: str = "auto"
     dump: Path | None = None
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -92,7 +97,7 @@ def _check(o: CheckOptions, claims: Claims) -> Report:
     compared = comparison_of(o.reference, o.compare, o.against, o.checkpoint, o.static)
     o.outputs.check()
     make_folder(o.dump)
-    files, checkpoints, results = OpenFiles(families()), OpenCheckpoints(), Results("mimo-check")
+    files, checkpoints, results = OpenFiles(families()), OpenCheckpoints(adapter=o.adapter), Results("mimo-check")
     if compared.lint:
         results.add(lint(o.file, files, o.threads, hashed=compared.is_run))
     with results.as_far_as_possible():
@@ -130,6 +135,7 @@ def run_file(
         if role != system.family.role:
             claims.reads("--tokenizer", path)
     check_language(o.language, system)
+    check_task_options(system, context=o.context, attention=o.attention)
     clips = find_clips(o.audio, o.text)
     for clip in clips:
         claims.reads("--audio", clip.path)
@@ -140,6 +146,8 @@ def run_file(
         repack=o.repack,
         products=o.products,
         max_new_tokens=o.max_new_tokens,
+        context=o.context,
+        attention=o.attention,
         keep_stages=keep,
     )
     if compared.stages:
@@ -186,7 +194,8 @@ def with_reference(
 @dataclass(frozen=True)
 class ReferenceOptions:
     """Options of a stored reference: the checkpoint `model` is run on the clip `audio`, and every stage stored as the
-    file `output`. `companions` are the checkpoints of the other roles (None: the published ones)."""
+    file `output`. `companions` are the checkpoints of the other roles (None: the published ones); `adapter` is the
+    folder of a LoRA adapter for `model`."""
 
     model: str
     output: Path
@@ -194,8 +203,11 @@ class ReferenceOptions:
     companions: Mapping[str, str | None] = field(default_factory=dict)
     text: str | None = None
     language: str | None = None
+    context: str = ""
+    attention: str = AUTO
     max_new_tokens: int = 1
     dtype: str = "f32"
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -216,8 +228,10 @@ def _make_reference(o: ReferenceOptions) -> Activations:
     check_can_write(o.output)
     [file] = find_clips([o.audio], o.text)
     clip = file.read()
-    system, reference = open_reference(o.model, o.companions, o.dtype, OpenCheckpoints())
-    task = Task(language=choose_language(o.language, None, clip, system), max_new_tokens=o.max_new_tokens)
+    system, reference = open_reference(o.model, o.companions, o.dtype, OpenCheckpoints(adapter=o.adapter))
+    check_task_options(system, context=o.context, attention=o.attention)
+    language = choose_language(o.language, None, clip, system)
+    task = Task("transcribe", language, o.max_new_tokens, o.context, o.attention)
     activations = reference.activations(clip, task, None)
     activations.save(o.output)
     transcript = quoted(repr(activations.transcript), 1000)

@@ -9,8 +9,9 @@ from mimo_convert.claims import Claims
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.model.source_model import model_of_checkpoint, model_of_file
+from mimo_convert.model.source_model import model_of_checkpoint, model_of_file, unlike_copies
 from mimo_convert.plan.describe import describe, print_plans
+from mimo_convert.plan.named_recipes import NamedRecipe, check_recipe, recipe_named
 from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_rules_of, make_request
 from mimo_convert.plan.variant import UNNAMED, Variant
@@ -28,7 +29,7 @@ from quantize.backends import AUTO
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from quantize.recipes import Rule
-from quantize.types import Type, type_named
+from quantize.types import F16, Type, type_named
 from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import find_clips
 from runtime_check.report.records import Report
@@ -49,16 +50,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Options of a conversion.
+    """Options of a conversion. `types` empty: F16, or that of the named `recipe`, which excludes them.
 
     `base_model` is the Hub id of what the folder `model` holds; `companions` are the checkpoints of the other roles,
     `companion_base_models` their Hub ids, by role; `companion_type` is their type (None: those that belong to `types`,
-    by the system). `variant` is in the names of files that `rules` apply to. `checked`: the files are run and compared
-    with `reference` (None: the model itself).
+    by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, or `none` for the base of a
+    repository that holds both. `variant` is in the names of files that `rules` apply to. `checked`: the files are run
+    and compared with `reference` (None: the model itself).
     """
 
     model: str
-    types: Sequence[Type | str] = ("f16",)
+    types: Sequence[Type | str] = ()
     outputs: Outputs = NO_OUTPUTS
     audio: Path = JFK
     threads: int = field(default_factory=default_threads)
@@ -69,6 +71,7 @@ class ConvertOptions:
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
+    recipe: NamedRecipe | str | None = None
     variant: Variant = UNNAMED
     quantizer: str = AUTO
     out: Path | None = None
@@ -80,6 +83,7 @@ class ConvertOptions:
     stream: bool = False
     dry_run: bool = False
     force: bool = False
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -145,6 +149,8 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)
     for plan in plans:
         show(f"{quoted(opened.out / plan.file_name)}: {describe(plan)}")
+    for line in (line for request in opened.requests for line in unlike_copies(request.model)):
+        tell(f"warning: {line}")
     results = Results("mimo-convert", plans)
     if inputs:
         check_files(o, opened, plans, inputs, unrecorded, results)
@@ -158,13 +164,14 @@ def check_options(o: ConvertOptions) -> None:
         raise InputError(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
         )
+    check_recipe(o.recipe, o.types)
     if o.destination and not o.checked:
         raise InputError("--publish", "is for files that were checked", todo="leave out --no-check")
 
 
 def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     """Open the checkpoints and plan the files. Raises InputError."""
-    opened = OpenCheckpoints(stream=o.stream and not o.dry_run)
+    opened = OpenCheckpoints(stream=o.stream and not o.dry_run, adapter=o.adapter)
     system, checkpoints = open_checkpoints(o, opened)
     if o.destination and not checkpoints[system.family.role].repo:
         what = f"the card must name the base model, and {o.model} does not tell"
@@ -215,16 +222,20 @@ def types_of(o: ConvertOptions, system: SystemType, role: str) -> Sequence[Type]
     """The types of a role: all for the main model; for a companion, or a model without companions, the companion type;
     for a companion else those that belong to the main model's, each once."""
     is_companion = role != system.family.role
-    types = [type_named(one) for one in o.types]
+    types = [recipe_named(o.recipe).base] if o.recipe else [type_named(one) for one in o.types or (F16,)]
+    if not system.companions:
+        check_recipe(o.recipe, [o.companion_type] if o.companion_type else [], "--tokenizer-outtype")
     if o.companion_type and (is_companion or not system.companions):
         return [type_named(o.companion_type)]
     return list(dict.fromkeys(map(system.companion_type, types))) if is_companion else types
 
 
 def options_of(o: ConvertOptions, system: SystemType, role: str) -> Options:
-    """The options of a role; only files of the main model are variants without a rule."""
-    variant = o.variant._replace(always=o.variant.always and role == system.family.role)
-    return Options(o.fuse_qkv, o.without, o.rules, backend=o.quantizer, variant=variant)
+    """The options of a role; only files of the main model are variants without a rule, and by a named recipe."""
+    is_main = role == system.family.role
+    variant = o.variant._replace(always=o.variant.always and is_main)
+    recipe = recipe_named(o.recipe) if o.recipe and is_main else None
+    return Options(o.fuse_qkv, o.without, o.rules, backend=o.quantizer, variant=variant, recipe=recipe)
 
 
 def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:

@@ -15,7 +15,7 @@ from mimo_convert.model.provenance import provenance_of
 from mimo_convert.numbers_text import size
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
-from mimo_families.opening import find_reference
+from mimo_families.opening import OpenCheckpoints, find_reference
 from mimo_families.registry import UPGRADES, families, system_of
 from mimo_families.same_model import check_reference_model, models_of
 from mimo_publish.card import SUMS, as_card
@@ -46,7 +46,7 @@ Systems = list[tuple[SystemType, Paths]]
 @dataclass(frozen=True)
 class PublishOptions:
     """Options of a publication. `reference` None: the Hub checkpoint that the files record; `report` is an earlier
-    report on these files."""
+    report on these files. `adapter` is the folder of a LoRA adapter for the reference, or `none`."""
 
     folder: Path
     destination: Destination
@@ -59,6 +59,7 @@ class PublishOptions:
     repack: str = "auto"
     products: str = "auto"
     dry_run: bool = False
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -140,7 +141,10 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
     hashes = [clip.sha256 for clip in clips]
     source, companions = reference_of(systems, files, o)
     check_base_model(paths, files, o.destination)
-    reference = find_reference(source, companions, hashes, systems[0][0], option="--reference-tokenizer")
+    checkpoints = OpenCheckpoints(adapter=o.adapter)
+    reference = find_reference(
+        source, companions, hashes, systems[0][0], checkpoints=checkpoints, option="--reference-tokenizer"
+    )
     for system, members in systems:
         check_reference_model(system, models_of(members, files), reference, source)
     inputs = Inputs(clips, reference, repack=o.repack, products=o.products)

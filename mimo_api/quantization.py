@@ -8,6 +8,7 @@ from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import model_of_file
 from mimo_convert.plan.describe import describe, print_plans
+from mimo_convert.plan.named_recipes import NamedRecipe, check_recipe, recipe_named
 from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_rules_of
 from mimo_convert.terminal import show, tell, warn
@@ -28,7 +29,8 @@ from .recorded import accept_recorded
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """Options of a conversion of the file `source`; None keeps what it has. `without` names parts to skip."""
+    """Options of a conversion of the file `source`; None keeps what it has. A named `recipe` excludes `outtype`;
+    `without` names parts to skip."""
 
     source: Path
     target: Path
@@ -41,6 +43,7 @@ class QuantizeOptions:
     quantizer: str = AUTO
     dry_run: bool = False
     force: bool = False
+    recipe: NamedRecipe | str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -59,6 +62,9 @@ def quantize(
 
 
 def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
+    check_recipe(o.recipe, [o.outtype] if o.outtype else [])
+    recipe = recipe_named(o.recipe) if o.recipe else None
+    outtype = recipe.base if recipe else type_named(o.outtype) if o.outtype else None
     files = OpenFiles(families())
     model = model_of_file(o.source, files)
     if model.recipe_problem:
@@ -74,8 +80,9 @@ def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
         o.rules,
         o.allow_requantize,
         o.quantizer,
+        recipe=recipe,
     )
-    request = Request(model, [None if o.outtype is None else type_named(o.outtype)], options, o.target.name)
+    request = Request(model, [outtype], options, o.target.name)
     check_rules_of([request])
     if o.dry_run:
         planned = replan(request, o.threads)

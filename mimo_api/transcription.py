@@ -17,7 +17,7 @@ from runtime_check.choices import AUTO
 from runtime_check.run.members import open_system
 from runtime_check.run.system import AUTO_LANGUAGE, Compute, System, SystemType, Task, Work
 from runtime_check.run.transcribe import Piece, Transcript, longest_piece, transcribe_clip
-from runtime_check.run.validate import check_language, choose_language
+from runtime_check.run.validate import check_language, check_task_options, choose_language
 
 from .checking import members
 from .paths import with_paths
@@ -36,6 +36,8 @@ class TranscribeOptions:
     threads: int = field(default_factory=default_threads)
     companions: Mapping[str, Path | None] = field(default_factory=dict)
     language: str | None = None
+    context: str = ""
+    attention: str = AUTO
     max_new_tokens: int | None = None
     repack: str = AUTO
     products: str = AUTO
@@ -66,6 +68,7 @@ def _transcripts(o: TranscribeOptions, claims: Claims) -> list[Transcript]:
     for path in paths.values():
         claims.reads("FILE", path)
     check_language(o.language, system)
+    check_task_options(system, context=o.context, attention=o.attention)
     if o.follow_idle and len(o.audio) != 1:
         raise InputError("--follow", f"is for one audio file, found {len(o.audio)}", todo="start a command for each")
     clips = [] if o.follow_idle else find_clips(o.audio)
@@ -81,17 +84,21 @@ def _transcripts(o: TranscribeOptions, claims: Claims) -> list[Transcript]:
 
 def _of_clip(o: TranscribeOptions, opened: System, system: SystemType, file: AudioFile) -> Transcript:
     """The transcript of a clip."""
-    task = Task(language=choose_language(o.language, None, file, system), max_new_tokens=o.max_new_tokens)
+    task = _task(o, choose_language(o.language, None, file, system))
 
     def pieces() -> Iterator[Piece]:
-        yield from transcribe_clip(opened, file.read(), task)
+        yield from transcribe_clip(opened, file.read(), task, cutting=system.cutting)
 
-    return Transcript(file.path, task.language, pieces(), file.seconds)
+    return Transcript(file.path, task.language, pieces(), file.seconds, system.cutting.join)
+
+
+def _task(o: TranscribeOptions, language: str) -> Task:
+    return Task("transcribe", language, o.max_new_tokens, o.context, o.attention)
 
 
 def _of_growing(o: TranscribeOptions, opened: System, path: Path, idle: float) -> Transcript:
     """The transcript of a growing file."""
-    task = Task(language=o.language or AUTO_LANGUAGE, max_new_tokens=o.max_new_tokens)
+    task = _task(o, o.language or AUTO_LANGUAGE)
     parts = follow(path, idle, min(longest_piece(opened, path), PIECE_SECONDS))
     pieces = chain.from_iterable(transcribe_clip(opened, clip, task, begin) for begin, clip in parts)
     return Transcript(path, task.language, pieces)

@@ -13,7 +13,10 @@ from runtime_check import choices
 from runtime_check.audio.jfk import JFK
 
 from .check_options import (
+    adapter_option,
+    attention_option,
     audio_option,
+    context_option,
     dtype_option,
     language_option,
     max_new_tokens_option,
@@ -68,8 +71,8 @@ main.add_command(transcribe)
     "--reference",
     type=SOURCE,
     metavar="SOURCE",
-    help="What to compare with: a checkpoint (a folder, a Hub id, tiny), a file of `mimo-check reference`, or another "
-    "GGUF file of the same model.",
+    help="What to compare with: a checkpoint (a folder, a Hub id, tiny, tiny-qwen3), a file of `mimo-check reference`, "
+    "or another GGUF file of the same model.",
 )
 @click.option(
     "--compare",
@@ -84,6 +87,7 @@ main.add_command(transcribe)
     help=f"The audio tokenizer beside the --reference: of a checkpoint a checkpoint, of a GGUF file a GGUF file.  "
     f"[default: {TOKENIZER_REPO}; the file beside it]",
 )
+@adapter_option
 @dtype_option
 @click.option(
     "--against",
@@ -109,6 +113,8 @@ main.add_command(transcribe)
 )
 @click.option("--text", metavar="TEXT", help="What is said, for the word error rate; known for the JFK clip.")
 @language_option
+@context_option
+@attention_option
 @results_option
 @report_options
 @click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
@@ -119,8 +125,9 @@ main.add_command(transcribe)
 @handle_errors
 def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
-    dtype: str, against: Path | None, static: bool, checkpoint: str | None, audio: tuple[Path, ...], text: str | None,
-    language: str | None, json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
+    adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
+    audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
     max_new_tokens: int | None, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
@@ -141,11 +148,14 @@ def check_file(
         reference=reference,
         compare=compare,
         reference_dtype=dtype,
+        adapter=adapter,
         against=against,
         static=static,
         checkpoint=checkpoint,
         text=text,
         language=language,
+        context=context,
+        attention=attention,
         max_new_tokens=max_new_tokens,
         repack=repack,
         products=products,
@@ -162,9 +172,12 @@ def check_file(
     metavar="CKPT",
     help=f"The audio tokenizer's checkpoint.  [default: {TOKENIZER_REPO}]",
 )
+@adapter_option
 @audio_option
 @click.option("--text", metavar="TEXT", help="What is said: the answer that files are to follow; known for JFK.")
 @language_option
+@context_option
+@attention_option
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
@@ -176,14 +189,17 @@ def check_file(
 @click.option("-o", "--output", type=WRITES, metavar="FILE", required=True, help="The file to write.")
 @handle_errors
 def store_reference(
-    model: str, tokenizer: str | None, audio: Path, text: str | None, language: str | None, max_new_tokens: int,
-    dtype: str, output: Path,
+    model: str, tokenizer: str | None, adapter: str | None, audio: Path, text: str | None, language: str | None,
+    context: str, attention: str, max_new_tokens: int, dtype: str, output: Path,
 ) -> None:  # fmt: skip
     """Run MODEL in PyTorch and store every stage, for later checks without torch."""
     from mimo_api import ReferenceOptions, make_reference  # late: --help needs none of it
 
     companions = {AUDIO_TOKENIZER: tokenizer}
-    make_reference(ReferenceOptions(model, output, audio, companions, text, language, max_new_tokens, dtype))
+    options = ReferenceOptions(
+        model, output, audio, companions, text, language, context, attention, max_new_tokens, dtype, adapter
+    )
+    make_reference(options)
 
 
 @main.command("nightly", short_help="Check published files, night after night.")

@@ -8,7 +8,7 @@ import click
 from runtime_check import choices
 from runtime_check.audio.jfk import JFK
 
-from .paths import READS, WRITES
+from .paths import READS, SOURCE, WRITES
 
 audio_option = click.option(
     "--audio", type=READS, metavar="FILE", default=JFK, show_default="the JFK clip", help="The sound to run."
@@ -21,12 +21,27 @@ tokenizer_option = click.option(
 )
 language_option = click.option(
     "--language", metavar="NAME",
-    help="Of the prompt: english, chinese, auto.  [default: the reference's; else english for JFK, auto for others]",
+    callback=lambda ctx, param, value: value and value.lower(),
+    help="Of the prompt: english, chinese, auto, …  [default: the reference's; else english for JFK, auto for others]",
 )  # fmt: skip
+context_option = click.option(
+    "--context",
+    metavar="TEXT",
+    default="",
+    show_default="none",
+    help="Hints for the prompt, such as names: for models that take them.",
+)
+attention_option = click.option(
+    "--attention",
+    type=click.Choice(choices.ATTENTION),
+    default=choices.AUTO,
+    show_default=True,
+    help="Of an audio encoder with windows. auto: within them, if the file says so; full: over the whole clip.",
+)
 max_new_tokens_option = click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
-    show_default="8 a second, at least 256",
+    show_default="MiMo: 8 a second, at least 256; Qwen3-ASR: 512, Mega-ASR: 256",
     help="The transcript's length at most.",
 )
 repack_option = click.option(
@@ -42,6 +57,13 @@ products_option = click.option(
     default=choices.AUTO,
     show_default=True,
     help="What multiplies with quantized weights: own kernels, as far as they equal ggml, or ggml alone.",
+)
+adapter_option = click.option(
+    "--adapter",
+    type=SOURCE,
+    metavar="DIR",
+    help="A LoRA adapter to add to the checkpoint's weights.  [default: of a repository that holds one its own; none: "
+    "its base alone]",
 )
 dtype_option = click.option(
     "--reference-dtype",

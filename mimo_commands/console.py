@@ -1,6 +1,7 @@
 """Parts shared by all commands: error handling, exit statuses, options."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ import click
 from mimo_convert.command.console import ALWAYS, AUTO, NEVER, NORMAL, QUIET, VERBOSE, Console
 from mimo_convert.command.outcome import exit_with_status, want_debug
 from mimo_convert.files import MB, check_can_write, read_text, write_whole
+from mimo_convert.files import did_you_mean as did_you_mean_file
 from mimo_convert.listener import listening
+from mimo_convert.plan.named_recipes import NAMED, NamedRecipe, list_of_recipes
+from mimo_convert.plan.named_recipes import did_you_mean as did_you_mean_recipe
 from mimo_convert.threads import MAX_THREADS, default_threads
 from quantize.backends import BACKENDS
 from quantize.errors import InputError
@@ -22,6 +26,7 @@ from quantize.types import TYPES, did_you_mean
 from .paths import READS, WRITES, Writes, claim_parameters, streams
 
 MOST_RECIPE_BYTES = MB
+LIST = "list"  # the name that stands for all recipes
 
 
 def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,13 +102,47 @@ def agreed(question: str) -> bool:
     return not sys.stdin.isatty() or click.confirm(question, default=True, err=True)
 
 
-def read_rules(tensor_types: Iterable[str], recipe: Path | None) -> tuple[Rule, ...]:
-    """The rules of the command line, then those of a recipe file. Raises InputError for an invalid rule."""
+class Rules(NamedTuple):
+    """What the options say about the types of single tensors: rules, a named recipe, and the file that rules came
+    from."""
+
+    rules: tuple[Rule, ...]
+    recipe: NamedRecipe | None = None
+    file: Path | None = None
+
+
+def read_rules(tensor_types: Iterable[str], recipe: Path | None) -> Rules:
+    """The rules of the command line, then those of a recipe: a file, or else its name. Raises InputError for an invalid
+    rule, and for a recipe that is neither."""
     rules = [parse_rule(text, "--tensor-type") for text in tensor_types]
-    if recipe:
-        text = read_text(recipe, MOST_RECIPE_BYTES, expected="a text file of rules", bom=True)
-        rules += parse_recipe(text, str(recipe))
-    return tuple(rules)
+    if recipe is None:
+        return Rules(tuple(rules))
+    if found := named_recipe(recipe):
+        return Rules(tuple(rules), found)
+    expected = f"a text file of rules, or one of {' '.join(NAMED)}"
+    text = read_text(recipe, MOST_RECIPE_BYTES, expected=expected, todo=recipe_meant(recipe), bom=True)
+    return Rules((*rules, *parse_recipe(text, str(recipe))), file=recipe)
+
+
+def named_recipe(recipe: Path) -> NamedRecipe | None:
+    """The recipe of that name; None if it has none, or there is such a file."""
+    return None if os.path.lexists(recipe) else NAMED.get(str(recipe).lower())
+
+
+def recipe_meant(recipe: Path) -> str:
+    """Which recipe, or file beside it, may have been meant by one that is not there; empty if no name is alike, and of
+    a file that is."""
+    if os.path.lexists(recipe):
+        return ""
+    return did_you_mean_recipe(str(recipe)) or did_you_mean_file(str(recipe))
+
+
+def list_recipes(context: click.Context, _: click.Parameter, recipe: Path | None) -> Path | None:
+    """Print the named recipes for `list`, unless it is a file, and exit."""
+    if recipe is not None and str(recipe) == LIST and not os.path.lexists(recipe):
+        click.echo(list_of_recipes())
+        context.exit()
+    return recipe
 
 
 def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,8 +157,11 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     of_file = click.option(
         "--recipe",
         type=READS,
-        metavar="FILE",
-        help="More such rules, REGEX=TYPE, one a line; those of --tensor-type come first.",
+        is_eager=True,
+        callback=list_recipes,
+        metavar="NAME_OR_FILE",
+        help=f"A mix of types by name ({', '.join(NAMED)}; `{LIST}` tells what is in them), or a file of more such "
+        "rules, one a line; those of --tensor-type come first.",
     )
     return of_one(of_file(command))
 
@@ -141,7 +183,17 @@ TYPE_NAME = TypeName()
 
 AUDIO_TOKENIZER = "audio_tokenizer"  # the role that --tokenizer is about
 SPEECH_GENERATION = "speech_generation"  # the part that --asr-only leaves out
-asr_only_option = click.option("--asr-only", is_flag=True, help="Leave out what only speech generation needs.")
+OUTPUT_COPY = "output_copy"  # the part that --no-output-copy leaves out
+
+
+def parts_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--asr-only` and `--no-output-copy`, for `skipped_parts`."""
+    speech = click.option("--asr-only", is_flag=True, help="Leave out what only speech generation needs.")
+    copy = click.option(
+        "--no-output-copy", is_flag=True, help="Leave out the copy of the embedding that a tied head is written as."
+    )
+    return speech(copy(command))
+
 
 quantizer_option = click.option(
     "--quantizer",
@@ -156,6 +208,7 @@ threads_option = click.option(
 )
 
 
-def skipped_parts(asr_only: bool) -> frozenset[str]:
+def skipped_parts(asr_only: bool, no_output_copy: bool) -> frozenset[str]:
     """The parts that the options skip, by name."""
-    return frozenset({SPEECH_GENERATION}) if asr_only else frozenset()
+    chosen = {SPEECH_GENERATION: asr_only, OUTPUT_COPY: no_output_copy}
+    return frozenset(part for part, is_set in chosen.items() if is_set)

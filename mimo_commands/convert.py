@@ -11,13 +11,13 @@ from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
 from quantize.types import TYPES
 
-from .check_options import audio_option, products_option, repack_option, report_options
+from .check_options import adapter_option, audio_option, products_option, repack_option, report_options
 from .console import (
     AUDIO_TOKENIZER,
     TYPE_NAME,
     agreed,
-    asr_only_option,
     handle_errors,
+    parts_options,
     quantizer_option,
     read_rules,
     rule_options,
@@ -41,10 +41,8 @@ from .publish_options import check_has_destination, publish_options
     "outtypes",
     type=TYPE_NAME,
     multiple=True,
-    default=["f16"],
-    show_default=True,
     metavar="TYPE",
-    help=f"Type of the matrices; may repeat. One of {' '.join(TYPES)}.",
+    help=f"Type of the matrices; may repeat. One of {' '.join(TYPES)}.  [default: f16, or the named recipe's]",
 )
 @click.option(
     "--tokenizer-outtype",
@@ -66,13 +64,14 @@ from .publish_options import check_has_destination, publish_options
     help="What the files are called behind their type, beside others of it: mimo-asr-q4_k-NAME.gguf.  "
     f"[default: of files that rules apply to, the recipe's name, or {MIX}]",
 )
-@asr_only_option
+@parts_options
 @quantizer_option
 @click.option(
     "--base-model",
     metavar="OWNER/NAME",
     help="The Hub's id, or OWNER/NAME@REVISION, of what is in the folder MODEL: recorded in the file.",
 )
+@adapter_option
 @click.option("--tokenizer-base-model", metavar="OWNER/NAME", help="The same of what is in the folder --tokenizer.")
 @click.option(
     "-o",
@@ -95,7 +94,7 @@ from .publish_options import check_has_destination, publish_options
     "--reference",
     type=SOURCE,
     metavar="CKPT_OR_FILE",
-    help="What to compare with.  [default: MODEL itself, in PyTorch; for tiny the bundled file]",
+    help="What to compare with.  [default: MODEL itself, in PyTorch; for tiny the stored one]",
 )
 @audio_option
 @repack_option
@@ -110,14 +109,15 @@ from .publish_options import check_has_destination, publish_options
 @handle_errors
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
-    tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, asr_only: bool, quantizer: str,
-    base_model: str | None, tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool,
-    reference: str | None, audio: Path, repack: str, products: str, json_file: Path | None, junit_file: Path | None,
-    html_file: Path | None, publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, asr_only: bool, no_output_copy: bool,
+    quantizer: str, base_model: str | None, adapter: str | None, tokenizer_base_model: str | None, out: Path | None,
+    threads: int, checked: bool, reference: str | None, audio: Path, repack: str, products: str,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, publish_to: str | None,
+    how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
 
-    MODEL is a folder, a Hub id, or `tiny`, the self-test that comes with the package.
+    MODEL is a folder, a Hub id, or one of the self-tests that come with the package, `tiny` and `tiny-qwen3`.
 
     Exit status: 0 converted, and every gate reached; 1 a gate failed; 2 bad input or usage; 3 internal error; 130
     interrupted. With --publish, 0 if they are published, too; 1 also if what arrived is not what was sent; 130 also if
@@ -127,6 +127,7 @@ def main(
     from mimo_convert.command.outcome import exit_status
 
     check_has_destination(how, publish_to)
+    types = read_rules(tensor_types, recipe)
     destination = Destination(publish_to, **how) if publish_to else None
     options = ConvertOptions(
         model,
@@ -138,10 +139,12 @@ def main(
         companions={AUDIO_TOKENIZER: tokenizer},
         companion_base_models={AUDIO_TOKENIZER: tokenizer_base_model},
         companion_type=tokenizer_outtype,
+        adapter=adapter,
         fuse_qkv=fuse_qkv,
-        without=skipped_parts(asr_only),
-        rules=read_rules(tensor_types, recipe),
-        variant=variant_of(name, recipe),
+        without=skipped_parts(asr_only, no_output_copy),
+        rules=types.rules,
+        recipe=types.recipe,
+        variant=variant_of(name, types.file),
         quantizer=quantizer,
         out=out,
         checked=checked,

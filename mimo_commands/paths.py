@@ -35,7 +35,7 @@ class Folder(Named):
 
 
 class Source(click.ParamType[str]):
-    """A source that is read: a file, a folder, `tiny`, or a Hub id."""
+    """A source that is read: a file, a folder, a bundled model, or a Hub id."""
 
     name = "source"
 

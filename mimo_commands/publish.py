@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .check_options import audio_option, products_option, repack_option, report_options
+from .check_options import adapter_option, audio_option, products_option, repack_option, report_options
 from .console import AUDIO_TOKENIZER, handle_errors, results_option, threads_option
 from .paths import FOLDER, READS, SOURCE, current_claims
 from .publish_options import publish_options
@@ -33,6 +33,7 @@ from .publish_options import publish_options
     metavar="FILE",
     help="What an earlier --json said of these very files, by their hashes: they are not checked again.",
 )
+@adapter_option
 @click.option(
     "--card-only",
     is_flag=True,
@@ -53,7 +54,7 @@ from .publish_options import publish_options
 @handle_errors
 def main(
     folder: Path, repo: str, how: dict[str, Any], reference: str | None, reference_tokenizer: str | None, audio: Path,
-    report_file: Path | None, card_only: bool, base_model: str | None, repack: str, products: str,
+    adapter: str | None, report_file: Path | None, card_only: bool, base_model: str | None, repack: str, products: str,
     json_file: Path | None, junit_file: Path | None, html_file: Path | None, threads: int, dry_run: bool,
 ) -> None:  # fmt: skip
     """Check every GGUF file of the folder DIR, and publish them with a model card, checksums and the report.
@@ -74,6 +75,7 @@ def main(
         threads,
         reference_companions={AUDIO_TOKENIZER: reference_tokenizer},
         reference=reference,
+        adapter=adapter,
         report=report_file,
         repack=repack,
         products=products,

@@ -8,8 +8,8 @@ from quantize.types import TYPES
 
 from .console import (
     TYPE_NAME,
-    asr_only_option,
     handle_errors,
+    parts_options,
     quantizer_option,
     read_rules,
     rule_options,
@@ -27,7 +27,7 @@ from .paths import FOLDER, READS, WRITES, current_claims
     "--outtype",
     type=TYPE_NAME,
     metavar="TYPE",
-    help=f"Type of the matrices. One of {' '.join(TYPES)}.  [default: what each is stored in]",
+    help=f"Type of the matrices. One of {' '.join(TYPES)}.  [default: what each is stored in, or the named recipe's]",
 )
 @click.option(
     "--fuse-qkv/--split-qkv",
@@ -36,7 +36,7 @@ from .paths import FOLDER, READS, WRITES, current_claims
     help="Store Q, K and V of the language model's blocks as one tensor, or as three.  [default: as in IN.gguf]",
 )
 @rule_options
-@asr_only_option
+@parts_options
 @click.option(
     "--allow-requantize", is_flag=True, help="Quantize anew what has fewer than 8 bits a weight: it gets worse."
 )
@@ -48,8 +48,8 @@ from .paths import FOLDER, READS, WRITES, current_claims
 @handle_errors
 def main(
     source: Path, target: Path | None, output: Path | None, outtype: str | None, fuse_qkv: bool | None,
-    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, allow_requantize: bool, quantizer: str,
-    threads: int, dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, no_output_copy: bool, allow_requantize: bool,
+    quantizer: str, threads: int, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Make a GGUF file of another type or layout from one that mimo-convert wrote, or a tool like it.
 
@@ -64,17 +64,19 @@ def main(
         raise click.UsageError("Missing argument 'OUT.gguf'.")
     if len(named) > 1:
         raise click.UsageError("OUT.gguf and --output both name the file to write; give one of them.")
+    rules = read_rules(tensor_types, recipe)
     options = QuantizeOptions(
         source,
         named[0],
         threads,
         outtype,
         fuse_qkv,
-        read_rules(tensor_types, recipe),
-        skipped_parts(asr_only),
+        rules.rules,
+        skipped_parts(asr_only, no_output_copy),
         allow_requantize,
         quantizer,
         dry_run,
         force,
+        rules.recipe,
     )
     quantize(options, claims=current_claims())

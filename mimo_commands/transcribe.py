@@ -10,7 +10,15 @@ from mimo_convert.terminal import put
 from quantize.errors import InputError
 from runtime_check import choices
 
-from .check_options import language_option, max_new_tokens_option, products_option, repack_option, tokenizer_option
+from .check_options import (
+    attention_option,
+    context_option,
+    language_option,
+    max_new_tokens_option,
+    products_option,
+    repack_option,
+    tokenizer_option,
+)
 from .console import AUDIO_TOKENIZER, handle_errors, threads_option
 from .paths import READS, WRITES, current_claims
 
@@ -55,6 +63,8 @@ class Seconds(click.ParamType[float]):
 @click.option("--follow", is_flag=True, help="Go on while the audio file grows; pieces have 30 s at most.")
 @click.option("--idle", type=Seconds(), default=IDLE, show_default=True, help="A file that did not grow so long ended.")
 @language_option
+@context_option
+@attention_option
 @max_new_tokens_option
 @repack_option
 @products_option
@@ -62,7 +72,8 @@ class Seconds(click.ParamType[float]):
 @handle_errors
 def transcribe(
     file: Path, tokenizer: Path | None, audio: tuple[Path, ...], form: str, output: Path, follow: bool, idle: float,
-    language: str | None, max_new_tokens: int | None, repack: str, products: str, threads: int,
+    language: str | None, context: str, attention: str, max_new_tokens: int | None, repack: str, products: str,
+    threads: int,
 ) -> None:  # fmt: skip
     """Print what FILE.gguf hears in audio files.
 
@@ -81,6 +92,8 @@ def transcribe(
         threads,
         companions={AUDIO_TOKENIZER: tokenizer},
         language=language,
+        context=context,
+        attention=attention,
         max_new_tokens=max_new_tokens,
         repack=repack,
         products=products,

@@ -5,7 +5,8 @@ from typing import Any
 
 NOTHING = "–"
 TIMINGS = {
-    "load_s": "load", "repack_s": "repack", "tokenize_s": "tokenize", "prefill_s": "prefill",
+    "load_s": "load", "repack_s": "repack", "tokenize_s": "tokenize", "encode_s": "encode audio",
+    "prefill_s": "prefill",
     "ms_per_token": "each token", "proof_s": "teacher forcing", "reference_s": "reference",
 }  # fmt: skip
 

@@ -18,8 +18,10 @@ from runtime_check.run.references.sources import (
 )
 from runtime_check.run.system import Bundled, SystemType
 
+from .adapters import check_takes_adapter, with_adapter
 from .companions import offering_sibling
 from .registry import families, system_of, systems
+from .repositories import base_folders, repository_in
 from .sources import BUNDLED, CHECKPOINT, FOLDER, HUB, REFERENCE, STORED, ModelSource, find_source, guessed, resolve
 
 Checkpoints = dict[str, Checkpoint]  # of a system, by role
@@ -28,10 +30,11 @@ TOKENIZER = "--tokenizer"  # the option that names a companion, unless a command
 
 
 class OpenCheckpoints:
-    """The checkpoints of one command, each opened once; `stream` as `open_hub_checkpoint` takes it."""
+    """The checkpoints of one command, each opened once; `stream` as `open_hub_checkpoint` takes it, `adapter` as
+    `with_adapter`."""
 
-    def __init__(self, *, stream: bool = False) -> None:
-        self.stream = stream
+    def __init__(self, *, stream: bool = False, adapter: str | None = None) -> None:
+        self.stream, self.adapter = stream, adapter
         self._opened: dict[tuple[str, str], Checkpoint] = {}
 
     def open(self, source: ModelSource, name: str = "") -> Checkpoint:
@@ -43,9 +46,12 @@ class OpenCheckpoints:
 
     def _open(self, source: ModelSource, name: str) -> Checkpoint:
         if source.kind is not HUB:
-            return open_checkpoint(source.value, name)
+            repository = repository_in(Path(source.value))
+            checkpoint = open_checkpoint(repository.base if repository else source.value, name)
+            return with_adapter(checkpoint, self.adapter, repository)
         try:
-            return open_hub_checkpoint(source.value, stream=self.stream)
+            checkpoint = open_hub_checkpoint(source.value, stream=self.stream, inside=base_folders())
+            return with_adapter(checkpoint, self.adapter, repository_in(checkpoint.folder.parent))
         except InputError as error:
             raise guessed(source, error) from error
 
@@ -70,7 +76,9 @@ def open_main(source: str, checkpoints: OpenCheckpoints) -> tuple[SystemType, Ch
     if system and bundled:
         return system, open_bundled(bundled, system.family, checkpoints)
     main = checkpoints.open(named)
-    return system_of(family_of(families(), main)), main
+    family = family_of(families(), main)
+    check_takes_adapter(family, checkpoints.adapter)
+    return system_of(family), main
 
 
 def family_in(value: str, checkpoints: OpenCheckpoints) -> Family | None:
@@ -144,7 +152,7 @@ def open_source(source: str, family: Family, checkpoints: OpenCheckpoints) -> Ch
     Raises InputError for anything else, and for a checkpoint of no known family.
     """
     checkpoint = checkpoints.open_for(resolve(source, CHECKPOINT), family)
-    family_of(families(), checkpoint)
+    check_takes_adapter(family_of(families(), checkpoint), checkpoints.adapter)
     return checkpoint
 
 

@@ -12,11 +12,12 @@ from .mimo_audio.earlier import SCHEMA_1, as_schema_2
 from .mimo_audio.earlier import subject_of as subject_of_earlier
 from .mimo_audio.system import SYSTEM as MIMO_AUDIO
 from .mimo_tokenizer.system import SYSTEM as MIMO_TOKENIZER
+from .qwen3_asr.system import SYSTEM as QWEN3_ASR
 
 __all__ = ["SYSTEMS", "UPGRADES", "families", "subject_of_earlier", "system_of", "systems"]
 
 GROUP = "mimo_convert.families"
-SYSTEMS = (MIMO_AUDIO, MIMO_TOKENIZER)
+SYSTEMS = (MIMO_AUDIO, MIMO_TOKENIZER, QWEN3_ASR)
 UPGRADES = {SCHEMA_1: as_schema_2}  # of JSON reports that earlier versions wrote
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from mimo_convert.fields import shown
 from mimo_convert.formats.vocabulary import vocabulary_sha256
+from mimo_convert.model.adapter import WEIGHTS
 from mimo_convert.model.family import Family
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.model.provenance import BASE
+from mimo_convert.model.provenance import ADAPTER, ADAPTER_NAME, BASE, hashes_of_text
 from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file
 from mimo_convert.terminal import tell
 from quantize.errors import InputError
@@ -56,6 +57,7 @@ def check_same(ours: SourceModel, theirs: SourceModel) -> None:
     if ours.family.architecture != theirs.family.architecture:
         what = f"is {name_of(theirs)}, of {theirs.family.architecture}"
         raise InputError(theirs.where, what, expected=f"{ours.family.architecture}, as {ours.where} is")
+    check_adapters(ours, theirs)
     if share_of_shapes(ours, theirs) < MOST:
         what = f"is another model: {name_of(theirs)}, with {sizes_text(theirs, ours)}"
         raise InputError(theirs.where, what, expected=f"{name_and_where(ours)}, with {sizes_text(ours, theirs)}")
@@ -67,6 +69,27 @@ def check_same(ours: SourceModel, theirs: SourceModel) -> None:
     repos = [value_of(model, f"{BASE}.0.repo_url") for model in (ours, theirs)]
     if all(repos) and repos[0] != repos[1]:
         tell(f"warning: {theirs.where} is of {repos[1]}, and is compared with {ours.where} of {repos[0]}")
+
+
+def check_adapters(ours: SourceModel, theirs: SourceModel) -> None:
+    """Raise InputError unless both models have the same adapter, by the hashes of its files, or none."""
+    hashes = [adapter_hashes(model) for model in (ours, theirs)]
+    if hashes[0] != hashes[1]:
+        expected = f"{adapter_text(ours)}, as {ours.where} has"
+        todo = "give it: --adapter DIR" if hashes[0] else "leave it out: --adapter none"
+        raise InputError(theirs.where, f"has {adapter_text(theirs)}", expected=expected, todo=todo)
+
+
+def adapter_hashes(model: SourceModel) -> dict[str, str]:
+    """The sha256 of each file of a model's adapter by its name, whatever folder it is in; empty without one."""
+    recorded = hashes_of_text(str(value_of(model, ADAPTER) or ""))
+    return {name.rpartition("/")[2]: sha256 for name, sha256 in recorded.items()}
+
+
+def adapter_text(model: SourceModel) -> str:
+    """A model's adapter, for a message."""
+    weights = adapter_hashes(model).get(WEIGHTS, "")
+    return f"the adapter {value_of(model, ADAPTER_NAME)} ({WEIGHTS} {weights[:12]}…)" if weights else "no adapter"
 
 
 def check_stored_sizes(

@@ -15,8 +15,8 @@ from mimo_convert.model.checkpoint import REPO
 from quantize.errors import InputError, reason_of
 
 from .registry import systems
+from .repositories import CONFIG, repository_in
 
-CONFIG = "config.json"  # which every checkpoint has
 FILE_SUFFIXES = (".gguf", ".safetensors", ".json")  # a value with one of these is a path, and never a Hub id
 
 
@@ -66,7 +66,7 @@ def resolve(value: str, accepted: Kinds, folder: Path | None = None) -> ModelSou
         raise InputError(value, why_missing(value, accepted, folder), expected=words_of(accepted), todo=meant(value))
     if source.kind not in accepted:
         raise InputError(value, source.kind.found, expected=words_of(accepted), todo=instead_of(source))
-    if source.kind is FOLDER and source.path and not (source.path / CONFIG).exists():
+    if source.kind is FOLDER and source.path and not ((source.path / CONFIG).exists() or repository_in(source.path)):
         raise InputError(source.path / CONFIG, "no such file", expected=words_of(accepted), todo=held_in(source.path))
     return source
 

@@ -121,17 +121,24 @@ class Between(NamedTuple):
     type: str
     rules: tuple[str, ...] = ()
     by_ggml: bool = False
+    recipe: str = ""
+
+    @property
+    def types(self) -> list[str]:
+        """The options that determine its type, where there are no rules."""
+        return ["--recipe", self.recipe] if self.recipe else ["--outtype", self.type]
 
     @property
     def options(self) -> list[str]:
-        """The options that determine its blocks."""
+        """The options that determine its blocks otherwise."""
         rules = [word for rule in self.rules for word in ("--tensor-type", rule)]
         return [*rules, *(["--quantizer", GGML] if self.by_ggml else [])]
 
 
 @dataclass(frozen=True)
 class Making:
-    """How a file was made, as recorded in it; `through` are the intermediate GGUF files."""
+    """How a file was made, as recorded in it: by a named `recipe` and the `rules` besides; `through` are the
+    intermediate GGUF files."""
 
     source: str
     version: str
@@ -143,6 +150,7 @@ class Making:
     through: tuple[Between, ...]
     architecture: str
     variant: str = ""
+    recipe: str = ""
 
     @property
     def options(self) -> list[str]:
@@ -237,11 +245,12 @@ def making_of(facts: FileFacts) -> Making:
         outtype=facts.outtype,
         fused=facts.layout == "fused",
         without=facts.without,
-        rules=facts.recipe,
+        rules=facts.own_rules if facts.recipe_name else facts.recipe,
         by_ggml=_by_ggml(facts.quantizer),
         through=tuple(_through(facts.provenance)),
         architecture=facts.architecture,
         variant=facts.variant,
+        recipe=facts.recipe_name,
     )
 
 
@@ -276,6 +285,8 @@ def _gap(facts: FileFacts) -> str:
         return "which checkpoint it was made from"
     if not stem_of(facts):
         return "which model it is of"
+    if any("/" not in name for name in facts.provenance.adapter):  # those of the base's repository are in its folder
+        return "where its adapter is from"
     return "" if facts.outtype in TYPES else "which type it was converted to"
 
 
@@ -297,10 +308,12 @@ def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, 
         beside = ["--tokenizer", tokenizer.source]
         default = _companion_types(making, types)
         beside += ["--tokenizer-outtype", tokenizer.outtype] if default != {tokenizer.outtype} else []
-    flags = {"--fuse-qkv": making.fused, "--asr-only": bool(making.without)}
+    system = system_with(making.architecture)
+    parts = {part.option: name in making.without for name, part in (system.family.parts if system else {}).items()}
+    flags = {"--fuse-qkv": making.fused, **parts}
     return command(
         "mimo-convert", making.source, *beside,
-        *(word for ggml_type in types for word in ("--outtype", ggml_type)),
+        *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe).types),
         *(flag for flag, is_set in flags.items() if is_set),
         *making.options, *(["--name", making.variant] if making.variant else []),
         "--out", out, "--no-check", *(["--force"] if again else []),
@@ -318,7 +331,7 @@ def _companion_types(making: Making, types: Sequence[str]) -> set[str]:
 def _usual_name(making: Making, stem: str) -> str:
     """The name that mimo-convert gives a file."""
     variant = making.variant or (MIX if making.rules else "")
-    return name_of(stem, making.outtype, variant if is_since(making.version, PAIRED_SINCE) else "")
+    return name_of(stem, making.recipe or making.outtype, variant if is_since(making.version, PAIRED_SINCE) else "")
 
 
 def _rename(making: Making, name: str, stem: str) -> list[str]:
@@ -334,16 +347,17 @@ def _quantize(making: Making, tokenizer: Making | None, name: str, stem: str) ->
     """
     first, *others = making.through
     of_first = replace(
-        making, outtype=first.type, rules=first.rules, by_ggml=first.by_ggml, fused=False, variant=""
+        making, outtype=first.type, rules=first.rules, by_ggml=first.by_ggml, fused=False, variant="",
+        recipe="",
     )  # fmt: skip
     files = [f"{BETWEEN}/{_usual_name(of_first, stem)}"]
     files += [f"{BETWEEN}/{stem}-{number}-{between.type}.gguf" for number, between in enumerate(others, 2)]
     lines = [_convert(of_first, [first.type], tokenizer, again=True, out=BETWEEN)]
-    last = Between(making.outtype, making.rules, making.by_ggml)
+    last = Between(making.outtype, making.rules, making.by_ggml, making.recipe)
     for (before, source), (after, target) in pairwise(zip((*making.through, last), (*files, path(name)), strict=True)):
         fuse = ["--fuse-qkv"] if after is last and making.fused else []
         insist = ["--allow-requantize"] if _is_low(before) else []
-        lines.append(command("mimo-quantize", source, target, "--outtype", after.type, *fuse, *after.options, *insist))
+        lines.append(command("mimo-quantize", source, target, *after.types, *fuse, *after.options, *insist))
     return lines
 
 

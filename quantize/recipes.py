@@ -16,12 +16,16 @@ ROLE_TYPES: dict[str, Type | None] = {
     "norm": F32,
     "bias": F32,
     "codebook": F32,
+    "table": F32,
     "convolution": F16,
     "matrix": None,
+    "encoder_matrix": None,
     "embedding": None,
     "head": None,
 }
 
+# The smallest type that a role gets unless a rule says otherwise. An encoder's error is in all that follows.
+LEAST_TYPES = {"encoder_matrix": TYPES["q8_0"]}
 
 # Of a recipe. A rule about one tensor alone has 30 to 60 characters, and some 4 to 60 instructions.
 MAX_RULES = 1_000
@@ -117,20 +121,30 @@ def check_rules(rules: Iterable[Rule], tensors: Sequence[tuple[str, str]]) -> No
             raise InputError(rule.where, f"{rule} {what}", todo="--dry-run lists every tensor")
 
 
-def choose_type(role: str, row: int, requested: Type, name: str = "", rules: Iterable[Rule] = ()) -> tuple[Type, str]:
+def choose_type(
+    role: str, row: int, requested: Type, name: str = "", rules: Iterable[Rule] = (), *, stored: bool = False
+) -> tuple[Type, str]:
     """Choose the type of a tensor with rows of `row` weights; returns it with a note if it is not the requested one.
 
-    The first matching rule wins, then the role's own type. An F32 file is F32 except for rules. If the row is not a
-    multiple of the block, the type's fallbacks are tried in order.
+    The first matching rule wins, then the role's own or smallest type; the latter not over the type that a file to copy
+    has it `stored` in. An F32 file is F32 except for rules. If the row is not a multiple of the block, the type's
+    fallbacks are tried in order.
     """
     rule = next((rule for rule in rules if rule.matches(name, role)), None)
-    asked = F32 if requested is F32 else ROLE_TYPES[role] or requested
+    least = requested if stored else at_least(requested, role)
+    asked = F32 if requested is F32 else ROLE_TYPES[role] or least
     wanted = rule.ggml_type if rule else asked
     chosen = wanted
     while row % chosen.block:
         chosen = TYPES[chosen.fallback]
     note = "" if chosen is wanted else f"rows of {row} are not a multiple of {wanted.block}: {chosen.name}"
     return chosen, note
+
+
+def at_least(requested: Type, role: str) -> Type:
+    """The requested type, or the smallest one of the role."""
+    least = LEAST_TYPES.get(role, requested)
+    return least if requested.bits_per_weight < least.bits_per_weight else requested
 
 
 # ── the mix of a file ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,6 +175,8 @@ def mixed_types(tensors: Iterable[Typed], base: Type, rules: Sequence[Rule] | No
     return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
 
 
-def type_label(base: str, mixed: Mapping[str, int]) -> str:
-    """What a file's type is called with its mix, such as `q4_k + 2 q6_k`."""
-    return " + ".join([base, *(f"{n} {name}" for name, n in mixed.items())])
+def type_label(base: str, mixed: Mapping[str, int], recipe: str = "") -> str:
+    """What a file's type is called with its mix, such as `q4_k + 2 q6_k`, or `q4_k_m: q4_k + 2 q6_k` where the recipe
+    has a name."""
+    label = " + ".join([base, *(f"{n} {name}" for name, n in mixed.items())])
+    return f"{recipe}: {label}" if recipe else label

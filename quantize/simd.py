@@ -77,6 +77,26 @@ def quantize_rows(
     return out
 
 
+def add_low_rank(rows: Floats, b: Floats, a: Floats, variant: str = "") -> None:
+    """Add b · a to `rows` in place: (n, row) += (n, rank) · (rank, row) float32, C-contiguous.
+
+    Each sum is of products in the order of the rank, one rounding an operation, then added to its weight: the same
+    bits by every variant, and without the kernels.
+    """
+    (n, row), rank = rows.shape, len(a)
+    assert b.shape == (n, rank), f"b is {b.shape} for {n} rows of rank {rank}"
+    assert a.shape == (rank, row), f"a is {a.shape} for rows of {row}"
+    assert all(x.flags.c_contiguous and x.dtype == np.float32 for x in (rows, b, a)), "float32, row by row"
+    library, name = _library(), variant or _fastest()
+    if library is None or name not in variants():
+        sums = np.zeros_like(rows)
+        for k in range(rank):
+            sums += b[:, k : k + 1] * a[k]
+        rows += sums
+        return
+    library.lanes_add_low_rank(variants().index(name), rows.ctypes.data, b.ctypes.data, a.ctypes.data, n, rank, row)
+
+
 def _fastest() -> str:
     return variants()[0] if variants() else ""
 
@@ -103,4 +123,6 @@ def _library() -> ctypes.CDLL | None:
         ctypes.c_void_p,
     ]  # fmt: skip
     library.lanes_quantize.restype = None
+    library.lanes_add_low_rank.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3]
+    library.lanes_add_low_rank.restype = None
     return library

@@ -69,6 +69,12 @@ TYPES: dict[str, Type] = {
 
 BY_GGML = {row.ggml: row for row in TYPES.values()}
 
+# `general.file_type` of llama.cpp's mixes, which are named recipes here (`llama_ftype`); and the type that each is of.
+MIX_NUMBERS = {"q4_k_m": 15, "q5_k_m": 17}
+BY_FILE_TYPE = {row.file_type: row for row in TYPES.values()} | {
+    number: TYPES[name.removesuffix("_m")] for name, number in MIX_NUMBERS.items()
+}
+
 F32, F16, BF16 = TYPES["f32"], TYPES["f16"], TYPES["bf16"]
 
 # Other programs' names of types; and of mixes, by the type of most of their weights (llama.cpp's `llama_ftype`).
@@ -97,4 +103,5 @@ def did_you_mean(name: str) -> str:
     mix = MIX.fullmatch(name)
     close = mix[1] if mix and mix[1] in TYPES else OTHER_NAMES.get(name)
     close = close or next(iter(get_close_matches(name, TYPES, n=1, cutoff=0.7)), "")
-    return " ".join(filter(None, (f"did you mean {close}?" if close else "", MIXED if mix else "")))
+    of_mix = f"--recipe {name} makes that mix" if name in MIX_NUMBERS else MIXED
+    return " ".join(filter(None, (f"did you mean {close}?" if close else "", of_mix if mix else "")))

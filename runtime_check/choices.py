@@ -6,4 +6,6 @@ OWN, GGML = "own", "ggml"
 PRODUCTS = (AUTO, OWN, GGML)
 REFERENCE_DTYPES = ("f32", "bf16")
 TRANSCRIPTS = ("text", "srt", "json", "tsv")  # formats
+FULL = "full"
+ATTENTION = (AUTO, FULL)  # of an audio encoder whose attention is within windows
 COMPARED = ROWS, STAGES, BOTH = "rows", "stages", "both"  # what of a file is compared with a reference

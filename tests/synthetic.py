@@ -6,7 +6,7 @@ Weights are made and written a few million at a time, so that 16 GB need no more
 import json
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from math import prod
@@ -70,12 +70,13 @@ WEIGHTS_AT_ONCE = 1 << 22
 
 
 class Random(NamedTuple):
-    """A tensor to be made: `role` decides how its weights are spread."""
+    """A tensor to be made: `role` decides how its weights are spread. It has the weights of `like` if that is named."""
 
     name: str
     role: str
     shape: tuple[int, ...]
     dtype: str
+    like: str = ""
 
 
 def write_speech_lm(folder: Path, *, seed: int = 0, n_shards: int = 2, dtype: str = "BF16", **config: Any) -> Path:
@@ -143,13 +144,13 @@ def write_shard(path: Path, tensors: Sequence[Random], seed: int) -> None:
 def random_weights(tensor: Random, first: int, seed: int) -> npt.NDArray[Any]:
     """Weights from `first` on, in the dtype's bits: activations stay of order one; norms and biases are not trivial."""
     n = min(WEIGHTS_AT_ONCE, prod(tensor.shape) - first)
-    generator = np.random.default_rng([seed, crc32(tensor.name.encode()), first])
+    generator = np.random.default_rng([seed, crc32((tensor.like or tensor.name).encode()), first])
     x = generator.standard_normal(n, np.float32)
     if tensor.role == "norm":
         x = 1 + np.float32(0.1) * x
     elif tensor.role == "bias":
         x *= np.float32(0.1)
-    elif tensor.role in ("matrix", "head", "convolution"):
+    elif tensor.role in ("matrix", "encoder_matrix", "head", "convolution"):
         x *= np.float32(prod(tensor.shape[1:]) ** -0.5)
     elif tensor.role == "buffer":
         x[:] = 1
@@ -158,12 +159,15 @@ def random_weights(tensor: Random, first: int, seed: int) -> npt.NDArray[Any]:
     return x.astype({"F32": np.float32, "F16": np.float16}[tensor.dtype])
 
 
-def write_vocabulary(folder: Path, n_tokens: int, *, seed: int = 0) -> Tokenizer:
-    """A byte-level BPE of `n_tokens` tokens, the 30 added ones at the end; 96 of its merges begin with `#`.
+def write_vocabulary(
+    folder: Path, n_tokens: int, *, seed: int = 0, added: Sequence[str] = ADDED_TOKENS,
+    not_special: Collection[str] = NOT_SPECIAL, eos: str = "<|endoftext|>",
+) -> Tokenizer:  # fmt: skip
+    """A byte-level BPE of `n_tokens` tokens, the added ones at the end; 96 of its merges begin with `#`.
 
     Writes tokenizer.json, vocab.json, merges.txt and tokenizer_config.json, all of the same tokenizer.
     """
-    n_entries = n_tokens - len(ADDED_TOKENS)
+    n_entries = n_tokens - len(added)
     tokens, merges = random_merges(n_entries, seed)
     vocab = {token: id for id, token in enumerate(tokens)}
     tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges))
@@ -175,14 +179,14 @@ def write_vocabulary(folder: Path, n_tokens: int, *, seed: int = 0) -> Tokenizer
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_tokens([AddedToken(t, special=t not in NOT_SPECIAL, normalized=False) for t in ADDED_TOKENS])
+    tokenizer.add_tokens([AddedToken(t, special=t not in not_special, normalized=False) for t in added])
     tokenizer.save(str(folder / "tokenizer.json"))
 
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    decoder = {str(n_entries + i): {"content": t, "special": t not in NOT_SPECIAL} for i, t in enumerate(ADDED_TOKENS)}
-    config = {"added_tokens_decoder": decoder, "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    decoder = {str(n_entries + i): {"content": t, "special": t not in not_special} for i, t in enumerate(added)}
+    config = {"added_tokens_decoder": decoder, "eos_token": eos, "pad_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return tokenizer
 

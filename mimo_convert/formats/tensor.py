@@ -4,7 +4,7 @@ Rows are read with `pread`, not mapped, so that no page of a 16 GB checkpoint st
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from quantize.errors import InputError
 from quantize.kernels import Bytes, Floats, to_float32
-from quantize.types import Type
+from quantize.types import F32, Type
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,21 @@ class TensorSlice:
     ggml_type: Type
     shape: tuple[int, ...]
     begin: int
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its bytes are read from `file`."""
+        return True
+
+    @property
+    def weights_type(self) -> Type:
+        """The type of what `weights` gives."""
+        return self.ggml_type
+
+    @property
+    def read_from(self) -> str:
+        """What its weights are read from, for messages."""
+        return str(self.file)
 
     @property
     def n_rows(self) -> int:
@@ -72,9 +87,38 @@ class TensorSlice:
             raise InputError(self.file, what, todo="get it again")
         return flat.reshape(n, self.row_bytes)
 
+    def weights(self, first: int, rows: Bytes) -> tuple[Bytes, Type]:
+        """The weights of `rows`, which `read` gave from row `first` on, and their type: the rows themselves, unless
+        something is added to them. Valid until this thread's next call."""
+        return rows, self.ggml_type
+
     def read_float32(self, first: int = 0, n: int | None = None) -> Floats:
-        """Read the same rows as (n, row) float32."""
+        """Read the weights of the same rows as (n, row) float32."""
         return to_float32(self.read(first, n), self.ggml_type)
+
+
+@dataclass(frozen=True)
+class ComputedTensor(TensorSlice):
+    """A tensor whose `values`, (rows, row) float32, are computed from the sizes in `file`, and not stored."""
+
+    values: Floats = field(default_factory=lambda: np.empty((0, 0), np.float32), compare=False)
+
+    @property
+    def is_stored(self) -> bool:
+        return False
+
+    def read(self, first: int = 0, n: int | None = None, into: Bytes | None = None) -> Bytes:
+        n = self.n_rows - first if n is None else n
+        flat = np.empty(n * self.row_bytes, np.uint8) if into is None else into[: n * self.row_bytes]
+        rows = flat.reshape(n, self.row_bytes)
+        rows[:] = self.values[first : first + n].view(np.uint8)
+        return rows
+
+
+def computed_tensor(name: str, file: Path, values: Floats) -> ComputedTensor:
+    """A tensor of `values`, of any shape, that the sizes in `file` determine."""
+    rows = np.ascontiguousarray(values, np.float32).reshape(len(values) if values.ndim > 1 else 1, -1)
+    return ComputedTensor(name, file, F32, values.shape, 0, rows)
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

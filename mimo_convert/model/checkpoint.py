@@ -4,19 +4,23 @@ Every shard's header is validated (formats/safetensors.py) before a weight is us
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mimo_convert.files import input_errors
 from mimo_convert.formats.config import Config as Config  # families still import it from here
 from mimo_convert.formats.json_file import read_json
+from mimo_convert.formats.low_rank import adapted
 from mimo_convert.formats.safetensors import read_header
-from mimo_convert.formats.tensor import TensorSlice
+from mimo_convert.formats.tensor import TensorSlice, shape_text
 from mimo_convert.formats.vocabulary import Vocabulary, read_vocabulary
 from mimo_convert.sources.hub_folder import repository_of
 from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
+from quantize.quoting import quoted
+
+from .adapter import Adapter
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -27,7 +31,7 @@ REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # an id o
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint folder whose headers were validated; `repo` and `revision` (the commit) if it is known to be from
-    the Hub."""
+    the Hub. What `adapter` adds is in its `tensors`."""
 
     folder: Path
     name: str
@@ -36,6 +40,7 @@ class Checkpoint:
     repo: str = ""
     revision: str = ""
     shards: LocalShards = field(default_factory=LocalShards)
+    adapter: Adapter | None = None
     _vocabularies: dict[object, Vocabulary] = field(default_factory=dict, compare=False, repr=False)
 
     def vocabulary(self, vocab_size: int, needed: Sequence[str], end_of_text: str) -> Vocabulary:
@@ -58,6 +63,38 @@ class Checkpoint:
                 raise InputError(option, f"{base_model}, but {self.folder} holds {known}", todo="leave it out")
         return replace(self, name=repo.split("/")[1], repo=repo, revision=revision or self.revision)
 
+    def renamed(self, name_of: Callable[[str], str]) -> "Checkpoint":
+        """The same checkpoint with its tensors by other names. Raises InputError for two of one name."""
+        tensors: dict[str, TensorSlice] = {}
+        for name, tensor in self.tensors.items():
+            other = tensors.setdefault(name_of(name), tensor)
+            if other is not tensor:
+                raise InputError(tensor.file, f"tensor {tensor.name} is {other.name} by another name", expected="one")
+        return replace(self, tensors=tensors)
+
+    def with_adapter(self, adapter: Adapter, unused: Mapping[str, str], name: str = "") -> "Checkpoint":
+        """The same checkpoint with an adapter's products added to its tensors; `unused` maps patterns of tensors that
+        are in no file to the reason. `name` is the model's, by default both names.
+
+        Raises InputError for a module that names no tensor, or one of another shape, or one that is not used.
+        """
+        tensors = dict(self.tensors)
+        for target, products in adapter.products.items():
+            what, tensor = f"module {quoted(adapter.modules[target])}", self.tensors.get(target)
+            if tensor is None:
+                raise InputError(adapter.weights, f"{what} names no tensor of {self.folder}", expected=target)
+            reason = next((why for pattern, why in unused.items() if re.fullmatch(pattern, target)), None)
+            if reason:
+                raise InputError(adapter.weights, f"{what} names {target}, which is {reason}")
+            for shape in ((product.b.shape[0], product.a.shape[1]) for product in products):
+                if shape != tensor.shape:
+                    what = f"{what} has the shape {shape_text(shape)} of B · A"
+                    raise InputError(adapter.weights, what, expected=f"{shape_text(tensor.shape)}, that of {target}")
+            tensors[target] = adapted(tensor, products)
+        for file in adapter.files:
+            self.shards.note(file)
+        return replace(self, name=name or f"{self.name}-{adapter.name}", tensors=tensors, adapter=adapter)
+
     def fetch(self) -> None:
         """Wait until every shard can be read. Raises InputError if one cannot be downloaded."""
         files = sorted({tensor.file for tensor in self.tensors.values()})
@@ -74,9 +111,10 @@ def open_checkpoint(folder: str | Path, name: str = "") -> Checkpoint:
     return _open(Path(folder), LocalShards(), name)
 
 
-def open_hub_checkpoint(repo_id: str, *, stream: bool = False) -> Checkpoint:
+def open_hub_checkpoint(repo_id: str, *, stream: bool = False, inside: Sequence[str] = ()) -> Checkpoint:
     """Open a checkpoint of the Hub, `OWNER/NAME` or `OWNER/NAME@REVISION`, whose shards are downloaded as needed;
-    `stream` is for `HubShards`.
+    `stream` is for `HubShards`. Where the repository itself has no config.json, the first of its folders `inside` that
+    has one is opened.
 
     Raises InputError as `open_checkpoint`, and if the Hub or the network fails.
     """
@@ -88,9 +126,12 @@ def open_hub_checkpoint(repo_id: str, *, stream: bool = False) -> Checkpoint:
     repo, at, revision = repo_id.partition("@")
     if at and not REVISION.fullmatch(revision):
         raise InputError(repo_id, f"{revision!r} is not a revision", expected="a branch, a tag or a commit")
-    folder, listing = download_small_files(repo_id)
-    shards = HubShards(repo_id, folder, listing, stream=stream)
-    return _open(folder, shards, repo=repo, revision=folder.name)  # the cache keeps each snapshot under its commit
+    folder, listing = download_small_files(repo_id, inside)
+    others = () if (folder / "config.json").exists() else inside
+    chosen = next((name for name in others if (folder / name / "config.json").exists()), "")
+    shards = HubShards(repo_id, folder, listing, stream=stream, inside=chosen)
+    # the cache keeps each snapshot under its commit
+    return _open(folder / chosen, shards, repo=repo, revision=folder.name)
 
 
 def _open(folder: Path, shards: LocalShards, name: str = "", repo: str = "", revision: str = "") -> Checkpoint:

@@ -12,8 +12,11 @@ from gguf import GGUFValueType
 from mimo_convert.formats.config import Config
 from mimo_convert.formats.gguf import Entry
 from quantize.errors import InputError
+from quantize.kernels import Floats
 
+from .adapter import AdapterFacts
 from .checkpoint import Checkpoint
+from .uses import Use
 
 MOST_EXTRA_TENSORS = 1000  # beyond ten times those that are there: sizes that lie may promise billions
 
@@ -63,10 +66,12 @@ SEPARATE = Layout()
 
 
 class Part(NamedTuple):
-    """Tensors that a file may lack: a pattern of their names in checkpoint and file, and a phrase for what they do."""
+    """Tensors that a file may lack: a pattern of their names in checkpoint and file, a phrase for what they do, and the
+    option that leaves them out."""
 
     pattern: str
     words: str
+    option: str = "--asr-only"
 
 
 class PublishedVocabulary(NamedTuple):
@@ -81,7 +86,8 @@ class PublishedVocabulary(NamedTuple):
 @dataclass(frozen=True)
 class TextFacts:
     """The tokenizer of a family: `tokenizer.ggml.model` and `.pre`, the first added token, stop tokens, added tokens
-    that the prompt requires, and facts of the published vocabulary."""
+    that the prompt requires, and facts of the published vocabulary. `ids` maps fields of the dimensions that hold token
+    ids to the tokens' texts."""
 
     model: str
     pre: str
@@ -91,13 +97,15 @@ class TextFacts:
     published: PublishedVocabulary | None = None
     padding_token: str = ""  # empty: the first added one
     normalize_nfc: bool = True
+    ids: Mapping[str, str] = field(default_factory=dict)
 
 
 class Key(NamedTuple):
     """A row of a family's metadata table: a field of its dimensions ↔ a key and value type in the GGUF file.
 
     A tuple is stored under numbered keys, `key.0`, `key.1`, …. `default` is the value for files without the key, which
-    older tools do not write. `length` names the field that holds the length of a tuple.
+    older tools do not write. `length` names the field that holds the length of a tuple; `least` is the least value of
+    an integer.
     """
 
     field: str
@@ -105,6 +113,7 @@ class Key(NamedTuple):
     value_type: GGUFValueType = GGUFValueType.UINT32
     default: Any = None
     length: str = ""
+    least: int = 1
 
     def entries(self, dimensions: Any) -> list[Entry]:
         """The metadata entries of the field's value, one per element of a tuple."""
@@ -135,8 +144,15 @@ class Family:
     in config.json. `dimensions` reads the sizes from a config; `keys` write them to metadata and read them back.
     `config_errors(dimensions)` yields contradictions as (found, expected), `config_warnings` values that no known model
     has. `tensors(dimensions, layout)` yields every tensor of the file in order; `skipped` maps patterns of checkpoint
-    tensors that belong to no file to the reason; `parts` can be left out. `about` are the general.* entries of every
-    file.
+    tensors that belong to no file to the reason; `parts` can be left out. `uses` are those of the matrices, by name,
+    each of one at most; recipes speak of them. `about` are the general.* entries of every file.
+
+    Checkpoints may name tensors in other ways: `canonical` gives the name that `tensors` uses. `computed(dimensions)`
+    are float32 tensors that no checkpoint stores, and `tied` are sources that are another tensor of the checkpoint,
+    both by source name. `unused_copies` are stored tensors that should be the same as another, by name. `adapters` says
+    how adapters name its modules; None: it takes none. `stem_of(dimensions, adapter)` is what files of a model with the
+    adapter of that name are called before their type, by default `file_stem`. `no_fused_qkv` says why Q, K and V cannot
+    be fused; empty: --fuse-qkv does not concern the family.
     """
 
     architecture: str
@@ -152,8 +168,16 @@ class Family:
     config_warnings: Callable[[Any], Iterator[tuple[str, str]]] = lambda dimensions: iter(())
     skipped: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
+    uses: Sequence[Use] = ()
     can_fuse_qkv: bool = False
+    no_fused_qkv: str = ""
     text: TextFacts | None = None
+    canonical: Callable[[str], str] = lambda name: name
+    computed: Callable[[Any], Mapping[str, Floats]] = lambda dimensions: {}
+    tied: Mapping[str, str] = field(default_factory=dict)
+    unused_copies: Mapping[str, str] = field(default_factory=dict)
+    adapters: AdapterFacts | None = None
+    stem_of: Callable[[Any, str], str] | None = None
 
     @cached_property
     def layouts(self) -> list[Layout]:
@@ -165,7 +189,10 @@ class Family:
         return [Layout(fuse, frozenset(without)) for without in subsets for fuse in fused]
 
     def layout(self, fuse_qkv: bool = False, without: Iterable[str] = ()) -> Layout:
-        """The layout for the user's options, as far as they apply to the family."""
+        """The layout for the user's options, as far as they apply to the family. Raises InputError for fused Q, K and V
+        where nothing could read them."""
+        if fuse_qkv and self.no_fused_qkv:
+            raise InputError("--fuse-qkv", f"is not for {self.architecture}: {self.no_fused_qkv}", todo="leave it out")
         return Layout(fuse_qkv and self.can_fuse_qkv, frozenset(without) & self.parts.keys())
 
     def layout_of(self, names: Collection[str], dimensions: Any) -> Layout:
@@ -177,6 +204,10 @@ class Family:
             return len(expected ^ set(names))
 
         return min(self.layouts, key=distance)
+
+    def stem(self, dimensions: Any, adapter: str = "") -> str:
+        """What files of a model of these sizes, with an adapter of that name, are called before their type."""
+        return self.stem_of(dimensions, adapter) if self.stem_of else self.file_stem
 
     def part_of(self, name: str) -> str | None:
         """The part of a tensor, by its name in the checkpoint or the file; None if it belongs to none."""

@@ -3,7 +3,7 @@
 ggml aborts the process on a tensor of an unexpected shape, so every file is validated here before it is run.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from mimo_convert.formats.vocabulary import byte_findings, check_findings, merge
 from quantize.backends import CONTRACTED, GGML, SIMD
 from quantize.errors import InputError
 from quantize.recipes import ROLE_TYPES, Rule, parse_recipe
-from quantize.types import F32, TYPES, Type
+from quantize.types import BY_FILE_TYPE, F32, MIX_NUMBERS, Type
 
 from .family import Family, Layout, TextFacts
 
@@ -24,6 +24,7 @@ PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFVal
 FILE_TYPE = "general.file_type"
 QUANTIZER = "mimo_convert.quantizer"
 RECIPE = "mimo_convert.recipe"
+RECIPE_NAME = "mimo_convert.recipe_name"
 VARIANT = "mimo_convert.variant"
 UNKNOWN = "unknown"
 MAKERS = frozenset({SIMD, GGML, CONTRACTED, UNKNOWN})
@@ -73,8 +74,9 @@ def dimensions_of_file(family: Family, path: Path, metadata: Mapping[str, Any]) 
         for value in found if isinstance(found, tuple) else (found,):
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise SizeError(path, key.key, shown(value), expected=f"a value of type {kind.__name__}")
-            if isinstance(value, int) and value < 1:
-                raise SizeError(path, key.key, f"is {value}", expected="a positive number")
+            if isinstance(value, int) and value < key.least:
+                expected = "a positive number" if key.least == 1 else f"a number from {key.least}"
+                raise SizeError(path, key.key, f"is {value}", expected=expected)
         values[key.field] = found
     for key in family.keys:
         if key.length and len(values[key.field]) != values[key.length]:
@@ -101,10 +103,13 @@ def backends_text(names: Iterable[str]) -> str:
 
 
 def type_of_file(file: GGUFFile) -> Type | None:
-    """The type of `general.file_type`; None if it is missing or unknown."""
+    """The type of `general.file_type`, of a mix the one that its rules are exceptions from; None if it is missing,
+    unknown, or that of a mix whose rules the file does not record."""
     found = file.metadata.get(FILE_TYPE)
-    known = isinstance(found, int) and not isinstance(found, bool)
-    return next((ggml_type for ggml_type in TYPES.values() if known and ggml_type.file_type == found), None)
+    if not isinstance(found, int) or isinstance(found, bool):
+        return None
+    is_unknown_mix = found in MIX_NUMBERS.values() and not records_rules(file)
+    return None if is_unknown_mix else BY_FILE_TYPE.get(found)
 
 
 def rules_of_file(file: GGUFFile) -> tuple[Rule, ...]:
@@ -166,6 +171,15 @@ def vocabulary_of_file(file: GGUFFile, vocab_size: int, text: TextFacts) -> File
     check_findings(f"{file.path}: key tokenizer.ggml.tokens", byte_findings(plain), AGAIN)
     check_findings(f"{file.path}: key tokenizer.ggml.merges", merge_findings(plain, merges), AGAIN)
     return FileVocabulary(tokens, types, merges)
+
+
+def check_ids(where: object, dims: Any, tokens: Sequence[str], text: TextFacts) -> None:
+    """Raise InputError for a token id among the sizes that is of another token than the family says."""
+    for field_name, token in text.ids.items():
+        token_id = getattr(dims, field_name)
+        if tokens[token_id] != token:
+            expected = f"{tokens.index(token)}, {token!r}" if token in tokens else f"{token!r} among them"
+            raise InputError(where, f"{field_name} is {token_id}, {tokens[token_id]!r}", expected=expected)
 
 
 def vocabulary_strings(file: GGUFFile, name: str) -> list[str]:

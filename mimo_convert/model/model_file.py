@@ -16,7 +16,7 @@ from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
 
 from .family import Family, Layout, family_named
-from .gguf_facts import FileVocabulary, checked_dimensions, vocabulary_of_file
+from .gguf_facts import FileVocabulary, check_ids, checked_dimensions, vocabulary_of_file
 
 LEAST_PRIORITY = 19  # of `nice`
 
@@ -82,7 +82,9 @@ class ModelFile:
     def vocabulary(self) -> FileVocabulary:
         """Tokens, types and merges. Raises InputError unless they are complete."""
         assert self.family.text is not None
-        return vocabulary_of_file(self.file, self.dims.vocab_size, self.family.text)
+        found = vocabulary_of_file(self.file, self.dims.vocab_size, self.family.text)
+        check_ids(self.path, self.dims, found.tokens, self.family.text)
+        return found
 
 
 class OpenFiles:

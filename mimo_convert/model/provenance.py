@@ -17,6 +17,8 @@ from .checkpoint import REPO
 BASE = "general.base_model"
 VERSION = "mimo_convert.version"
 SHARDS = "mimo_convert.shards"
+ADAPTER = "mimo_convert.adapter"  # sha256 of its files, as of the shards
+ADAPTER_NAME = "mimo_convert.adapter.name"
 QUANTIZED_FROM = "mimo_convert.quantized_from"
 HUB = "https://huggingface.co/"
 NOT_READ = "0" * 64  # in place of the sha256 of a shard that is yet to be read
@@ -44,7 +46,8 @@ class Provenance:
     """What a file records of its origin; empty is what it does not record.
 
     `repo` is the base model's id on the Hub, `revision` its commit; `shards` the sha256 of each shard; `version` that
-    of mimo-convert; `intermediates` the files in between, in order, as far as they may have changed a weight.
+    of mimo-convert; `adapter` the sha256 of each file of the adapter; `intermediates` the files in between, in order,
+    as far as they may have changed a weight.
     """
 
     name: str = ""
@@ -53,6 +56,7 @@ class Provenance:
     shards: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
     intermediates: tuple[Intermediate, ...] = ()
+    adapter: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def quantized_from(self) -> tuple[str, ...]:
@@ -84,6 +88,7 @@ def provenance_of(file: GGUFFile) -> Provenance:
         revision=text(f"{BASE}.0.version"),
         shards=hashes_of_text(text(SHARDS)),
         version=text(VERSION),
+        adapter=hashes_of_text(text(ADAPTER)),
         intermediates=tuple(_intermediates(text(QUANTIZED_FROM), text)),
     )
 
@@ -129,6 +134,12 @@ def base_model_entries(name: str, repo: str, revision: str) -> list[Entry]:
         told[f"{BASE}.0.version"] = revision
     count = Entry(f"{BASE}.count", 1, GGUFValueType.UINT32)
     return [count, *(Entry(key, text, GGUFValueType.STRING) for key, text in told.items())]
+
+
+def adapter_entries(name: str, hashes: Mapping[str, str]) -> list[Entry]:
+    """The metadata about an adapter: its name, and the sha256 of its files in the format of `sha256sum`."""
+    text = "".join(shard_line(file, sha256) for file, sha256 in hashes.items())
+    return [Entry(ADAPTER_NAME, name, GGUFValueType.STRING), Entry(ADAPTER, text, GGUFValueType.STRING)]
 
 
 def shards_text(names: Iterable[str]) -> str:

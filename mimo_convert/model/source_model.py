@@ -5,22 +5,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gguf import GGUFValueType
 
 from mimo_convert.formats.gguf import Entry
-from mimo_convert.formats.tensor import TensorSlice
+from mimo_convert.formats.tensor import TensorSlice, computed_tensor
 from mimo_convert.formats.vocabulary import Vocabulary
 from mimo_convert.sources.shards import LocalShards
 from quantize.recipes import Rule
 from quantize.types import F32, Type
 
+from .adapter import Adapter
 from .checkpoint import Checkpoint
 from .family import SEPARATE, Family, Layout, TextFacts
-from .gguf_facts import FILE_TYPE, backends_of_file, recorded_rules, type_of_file
+from .gguf_facts import FILE_TYPE, backends_of_file, check_ids, recorded_rules, type_of_file
 from .model_file import ModelFile, OpenFiles
-from .provenance import NO_PROVENANCE, Provenance, base_model_entries, provenance_of
+from .provenance import NO_PROVENANCE, Provenance, adapter_entries, base_model_entries, provenance_of
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
+SAMPLED_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class SourceModel:
     `where` is its folder or file; `tensors` are slices by checkpoint name, whatever file holds them; `metadata` is that
     of the output. For a GGUF file: `layout`, the `backends` of its blocks, its declared `outtype` and `rules`,
     `recipe_problem` if its rules are malformed (and `rules` empty), and its `provenance`. For a checkpoint, the hashes
-    of its shards are to be recorded.
+    of its shards are to be recorded; `adapter` is what its tensors are adapted by.
     """
 
     where: Path
@@ -47,6 +50,7 @@ class SourceModel:
     recipe_problem: str = ""
     provenance: Provenance = NO_PROVENANCE
     is_checkpoint: bool = False
+    adapter: Adapter | None = None
 
 
 def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
@@ -55,11 +59,32 @@ def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
     metadata = [*_about(checkpoint, family), *_sizes(family, dims)]
     if family.text:
         vocabulary = checkpoint.vocabulary(dims.vocab_size, family.text.required, family.text.first_added)
+        check_ids(checkpoint.config.path, dims, vocabulary.tokens, family.text)
         metadata += _vocabulary(vocabulary, family.text)
+    tensors = {**checkpoint.renamed(family.canonical).tensors, **_computed(checkpoint, family, dims)}
+    tensors |= {name: tensors[of] for name, of in family.tied.items() if of in tensors}
     return SourceModel(
-        checkpoint.folder, checkpoint.name, family, dims, checkpoint.tensors, metadata, checkpoint.shards,
-        is_checkpoint=True,
+        checkpoint.folder, checkpoint.name, family, dims, tensors, metadata, checkpoint.shards, is_checkpoint=True,
+        adapter=checkpoint.adapter,
     )  # fmt: skip
+
+
+def _computed(checkpoint: Checkpoint, family: Family, dims: Any) -> dict[str, TensorSlice]:
+    """The tensors that the sizes determine, by source name."""
+    path = checkpoint.config.path
+    return {name: computed_tensor(name, path, values) for name, values in family.computed(dims).items()}
+
+
+def unlike_copies(model: SourceModel) -> Iterator[str]:
+    """Describe stored tensors that are not used, since they should be copies of another, and are not, by a sample of
+    rows. Shards that are not here are not judged."""
+    for name, of in model.family.unused_copies.items():
+        copy, used = model.tensors.get(name), model.tensors.get(of)
+        if copy and used and all(model.shards.is_here(tensor.file) for tensor in (copy, used)):
+            step = max(1, used.n_rows // SAMPLED_ROWS)
+            rows = range(0, used.n_rows, step) if copy.shape == used.shape else ()
+            if not rows or any(not np.array_equal(copy.read(row, 1), used.read(row, 1)) for row in rows):
+                yield f"{copy.file}: tensor {copy.name} is not the same as {used.name}, and not used"
 
 
 def model_of_file(path: Path, files: OpenFiles) -> SourceModel:
@@ -100,12 +125,12 @@ def _tensors_of_file(model: ModelFile) -> Iterator[tuple[str, TensorSlice]]:
             yield source.name, part
 
 
-def metadata_of_type(metadata: Iterable[Entry], ggml_type: Type | None, told: Mapping[str, str]) -> list[Entry]:
-    """`metadata` for a file of `ggml_type` (None: unchanged), with the entries of `told` replaced; an empty text
-    removes an entry."""
+def metadata_of_type(metadata: Iterable[Entry], file_type: int | None, told: Mapping[str, str]) -> list[Entry]:
+    """`metadata` for a file of that `general.file_type` (None: unchanged), with the entries of `told` replaced; an
+    empty text removes an entry."""
     entries = [entry for entry in metadata if entry.key not in told]
-    if ggml_type:
-        declared = Entry(FILE_TYPE, ggml_type.file_type, GGUFValueType.UINT32)
+    if file_type is not None:
+        declared = Entry(FILE_TYPE, file_type, GGUFValueType.UINT32)
         entries = [declared if entry.key == FILE_TYPE else entry for entry in entries]
         if declared not in entries:
             entries.append(declared)
@@ -120,7 +145,9 @@ def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:
         Entry(FILE_TYPE, F32.file_type, uint),  # the plan puts its own
         Entry("general.quantization_version", QUANTIZATION_VERSION, uint),
     ]
-    return entries + base_model_entries(checkpoint.name, checkpoint.repo, checkpoint.revision)
+    entries += base_model_entries(checkpoint.name, checkpoint.repo, checkpoint.revision)
+    adapter = checkpoint.adapter
+    return entries + (adapter_entries(adapter.name, adapter.hashes) if adapter else [])
 
 
 def _sizes(family: Family, dims: Any) -> list[Entry]:

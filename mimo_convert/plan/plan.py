@@ -16,7 +16,7 @@ from mimo_convert.formats.gguf import Entry, Header, align, make_header
 from mimo_convert.formats.safetensors import WEIGHT_TYPES
 from mimo_convert.formats.tensor import TensorSlice, shape_text
 from mimo_convert.model.family import Family, Layout, Tensor
-from mimo_convert.model.gguf_facts import QUANTIZER, RECIPE, VARIANT, backends_text
+from mimo_convert.model.gguf_facts import QUANTIZER, RECIPE, RECIPE_NAME, VARIANT, backends_text
 from mimo_convert.model.provenance import (
     NOT_READ,
     SHARDS,
@@ -34,6 +34,8 @@ from quantize.kernels import is_float
 from quantize.recipes import Rule, Typed, choose_type, mixed_types, recipe_text, rule_for, type_label
 from quantize.types import F32, Type
 
+from .named_recipes import NamedRecipe
+from .recipe_rules import rules_of_recipe
 from .variant import UNNAMED, Variant
 from .variant import file_name as name_of
 
@@ -43,7 +45,8 @@ REQUANTIZED_BITS = 8  # sources with fewer bits a weight have lost too much to b
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a conversion that apply to all its files."""
+    """Options of a conversion that apply to all its files. `recipe` is of files of its base type; the `rules` come
+    before its own."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
@@ -51,6 +54,7 @@ class Options:
     allow_requantize: bool = False
     backend: str = AUTO
     variant: Variant = UNNAMED
+    recipe: NamedRecipe | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Place(NamedTuple):
 @dataclass(frozen=True)
 class Plan:
     """One GGUF file to write; `skipped` maps checkpoint tensors that are not in it to the reason, `rules` are those
-    that it records.
+    that it records, `recipe_name` the recipe that has one.
 
     `outtype` None: every tensor keeps the type it is stored in.
     """
@@ -104,6 +108,7 @@ class Plan:
     tensors: list[PlannedTensor]
     skipped: dict[str, str]
     rules: tuple[Rule, ...] = ()
+    recipe_name: str = ""
 
     @cached_property
     def _header(self) -> Header:
@@ -150,7 +155,7 @@ class Plan:
     @property
     def label(self) -> str:
         """The type with its mix, such as `q4_k + 2 q6_k`; empty for a file that keeps its types."""
-        return type_label(self.outtype.name, self.mixed) if self.outtype else ""
+        return type_label(self.outtype.name, self.mixed, self.recipe_name) if self.outtype else ""
 
     @property
     def n_weights(self) -> int:
@@ -182,12 +187,15 @@ def make_plan(
     tensors: list[PlannedTensor] = []
     used: set[str] = set()
     offset = 0
-    layout = model.family.layout(options.fuse_qkv, options.without)
-    for tensor in model.family.tensors(model.dims, layout):
+    every = list(model.family.tensors(model.dims, model.family.layout(options.fuse_qkv, options.without)))
+    of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
+    rules = [*options.rules, *of_recipe]
+    for tensor in every:
         sources = tuple(_bind(model, source.name, source.shape) for source in tensor.sources)
         used.update(source.name for source in tensor.sources)
-        requested = outtype or _common_type(model, tensor, sources, options.rules)
-        ggml_type, note = choose_type(tensor.role, tensor.shape[-1], requested, tensor.name, options.rules)
+        requested = outtype or _common_type(model, tensor, sources, rules)
+        row, stored = tensor.shape[-1], outtype is None
+        ggml_type, note = choose_type(tensor.role, row, requested, tensor.name, rules, stored=stored)
         if (absmax or {}).get(tensor.name, 0.0) >= ggml_type.overflow:
             ggml_type, note = F32, PROMOTED_F32
         if not options.allow_requantize:
@@ -199,22 +207,27 @@ def make_plan(
         planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends)
         tensors.append(planned)
         offset = align(offset + planned.nbytes)
-    recorded = _rules_of(tensors, model, outtype, options.rules)
-    variant = options.variant.name if recorded or options.variant.always else ""
+    recorded = _rules_of(tensors, model, outtype, rules)
+    is_variant = options.variant.always or any(rule not in of_recipe for rule in recorded)
+    variant = options.variant.name if is_variant else ""
     told = _told(tensors, model, recorded)
     if options.variant.recorded:
         told[VARIANT] = variant
     elif outtype or options.rules:
         told[VARIANT] = ""  # its source's
+    declared = options.recipe or outtype
+    if declared:
+        told[RECIPE_NAME] = options.recipe.name if options.recipe else ""
     return Plan(
         family=model.family,
-        file_name=file_name or _file_name(model.family, outtype, variant),
+        file_name=file_name or _file_name(model, declared, variant),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
-        metadata=metadata_of_type(model.metadata, outtype, told),
+        metadata=metadata_of_type(model.metadata, declared.file_type if declared else None, told),
         tensors=tensors,
         skipped=_skipped(model, used, options),
         rules=tuple(recorded),
+        recipe_name=options.recipe.name if options.recipe else "",
     )
 
 
@@ -223,7 +236,7 @@ def _told(tensors: Sequence[PlannedTensor], model: SourceModel, rules: Sequence[
     told = {}
     sources = [(tensor, source) for tensor in tensors for source in tensor.sources]
     if model.is_checkpoint:
-        told[SHARDS] = shards_text(source.file.name for _, source in sources)
+        told[SHARDS] = shards_text(source.file.name for _, source in sources if source.is_stored)
     elif any(_may_have_lost(source, model) and source.ggml_type is not tensor.ggml_type for tensor, source in sources):
         told |= quantized_from_text(model.provenance.intermediates, _intermediate(model))
     return told | {
@@ -295,9 +308,9 @@ def _follows(tensor: PlannedTensor, ggml_type: Type | None, rules: Iterable[Rule
     return choose_type(tensor.role, tensor.shape[-1], ggml_type, tensor.name, rules)[0] is tensor.ggml_type
 
 
-def _file_name(family: Family, outtype: Type | None, variant: str) -> str:
-    assert outtype is not None, "a file that keeps its types is named by whoever asks for it"
-    return name_of(family.file_stem, outtype.name, variant)
+def _file_name(model: SourceModel, declared: NamedRecipe | Type | None, variant: str) -> str:
+    assert declared is not None, "a file that keeps its types is named by whoever asks for it"
+    return name_of(model.family.stem(model.dims, model.adapter.name if model.adapter else ""), declared.name, variant)
 
 
 def _bind(model: SourceModel, name: str, shape: tuple[int, ...]) -> TensorSlice:
@@ -348,7 +361,7 @@ def _skipped(model: SourceModel, used: set[str], options: Options) -> dict[str, 
     reasons = dict(model.family.skipped)
     for name, part in model.family.parts.items():
         if name in options.without:
-            reasons[part.pattern] = f"{part.words}, by --asr-only"
+            reasons[part.pattern] = f"{part.words}, by {part.option}"
     found = {}
     for name in model.tensors:
         if name in used:

@@ -36,7 +36,8 @@ class Request:
     @cached_property
     def files(self) -> list[Path]:
         """Every source file, sorted."""
-        return sorted({source.file for tensor in self.plans[0].tensors for source in tensor.sources})
+        sources = (source for tensor in self.plans[0].tensors for source in tensor.sources)
+        return sorted({source.file for source in sources if source.is_stored})
 
 
 def make_request(model: SourceModel, types: Sequence[Type], options: Options = NO_OPTIONS) -> Request:

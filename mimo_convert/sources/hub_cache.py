@@ -17,7 +17,7 @@ from quantize.errors import InputError
 
 from .hub_download import download
 from .hub_errors import raising_input_error
-from .hub_folder import COMMIT
+from .hub_folder import COMMIT, root_of
 from .hub_listing import HubFile
 
 MOST_REF_BYTES = 1000
@@ -122,7 +122,8 @@ def delete_from_cache(file: Path) -> None:
     A snapshot's file is a link to a blob, which newer caches share between repositories by one more link; without links
     it is the content itself. Files outside the cache are not touched.
     """
-    repo, cache = file.parents[2], file.parents[3]
+    snapshot = root_of(file.parent)
+    repo, cache = snapshot.parents[1], snapshot.parents[2]
     inside = {(repo / "blobs").resolve(), (cache / "blobs").resolve()}
     if not file.exists():
         return

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+NOTES = Path(".cache", "huggingface", "download")
 REPO_FOLDER = re.compile(r"models--(.+?)--(.+)")
 
 
@@ -27,18 +28,27 @@ def repository_of(folder: Path, files: list[Path]) -> tuple[str, str]:
     """The repository, OWNER/NAME, and the commit of a folder's `files`; empty if unknown."""
     commits = {downloaded(file).commit for file in files}
     commit = commits.pop() if len(commits) == 1 else ""
-    found = REPO_FOLDER.fullmatch(folder.absolute().parents[1].name) if len(folder.absolute().parents) > 1 else None
-    return f"{found[1]}/{found[2]}" if found and is_snapshot(folder) else "", commit
+    root = root_of(folder).absolute()
+    found = REPO_FOLDER.fullmatch(root.parents[1].name) if len(root.parents) > 1 else None
+    return f"{found[1]}/{found[2]}" if found and is_snapshot(root) else "", commit
+
+
+def root_of(folder: Path) -> Path:
+    """The folder of the repository that `folder` is in, or one of its folders: itself unless that is above it."""
+    above = folder.absolute().parent
+    inside = is_snapshot(above) or (above / NOTES).is_dir()
+    return above if inside and not (is_snapshot(folder) or (folder / NOTES).is_dir()) else folder
 
 
 def downloaded(file: Path) -> Downloaded:
     """Commit and sha256 of a file; empty if it was not downloaded, or changed since."""
-    folder = file.parent
+    folder = root_of(file.parent)
     if is_snapshot(folder):
         target = Path(os.readlink(file)).name if file.is_symlink() else ""
         return Downloaded(folder.absolute().name, target if SHA256.fullmatch(target) else "")
     with suppress(OSError, ValueError):
-        note = folder / ".cache" / "huggingface" / "download" / f"{file.name}.metadata"
+        inside = file.absolute().relative_to(folder.absolute())
+        note = folder / NOTES / inside.with_name(f"{file.name}.metadata")
         commit, etag, time = note.read_text().split()
         if COMMIT.fullmatch(commit) and file.stat().st_mtime - 1 <= float(time):  # as the library itself judges
             return Downloaded(commit, etag if SHA256.fullmatch(etag) else "")

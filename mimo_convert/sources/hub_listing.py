@@ -56,6 +56,11 @@ class Listing:
     private: bool
     files: Mapping[str, HubFile]
 
+    def of_folder(self, folder: str) -> dict[str, HubFile]:
+        """The files in a folder (empty: the repository itself) by name, without those of folders in it."""
+        paths = {path.rpartition("/"): file for path, file in self.files.items()}
+        return {name: file for (place, _, name), file in paths.items() if place == folder}
+
 
 def list_repo(repo: str, revision: str = "main") -> Listing:
     """List `OWNER/NAME` at a branch, tag or commit.

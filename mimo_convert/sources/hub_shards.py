@@ -7,7 +7,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from fnmatch import fnmatchcase
@@ -47,9 +47,9 @@ PROBE = 1 << 23  # bytes that are read to measure the network
 MARGIN = 1 << 28  # bytes of the disk that are left to others
 
 
-def download_small_files(source: str) -> tuple[Path, Listing | None]:
-    """Download all files but the shards of `OWNER/NAME` or `OWNER/NAME@REVISION`; returns the snapshot folder and the
-    listing.
+def download_small_files(source: str, inside: Collection[str] = ()) -> tuple[Path, Listing | None]:
+    """Download all files but the shards of `OWNER/NAME` or `OWNER/NAME@REVISION`, also those in its folders `inside`;
+    returns the snapshot folder and the listing.
 
     Without a network, the cached snapshot and no listing. Raises InputError if the repository or revision does not
     exist, a file is too large, or nothing is cached.
@@ -74,7 +74,7 @@ def download_small_files(source: str) -> tuple[Path, Listing | None]:
                 raise
             what = f"cannot be downloaded: {reason(error)}, and {state_of(repo)}"
             raise InputError(source, what, todo=todo(error)) from error
-        folder, files = snapshot_of(repo, listing.commit), small_files(source, listing)
+        folder, files = snapshot_of(repo, listing.commit), small_files(source, listing, inside)
         folder.mkdir(parents=True, exist_ok=True)
         write_ref(repo, revision, listing.commit)
         for file in files:
@@ -83,11 +83,12 @@ def download_small_files(source: str) -> tuple[Path, Listing | None]:
         return folder, listing
 
 
-def small_files(source: str, listing: Listing) -> list[HubFile]:
-    """The files that match SMALL_FILES. Raises InputError if they are too many or too large."""
+def small_files(source: str, listing: Listing, inside: Collection[str] = ()) -> list[HubFile]:
+    """The files that match SMALL_FILES, of the repository itself and of its folders `inside`. Raises InputError if they
+    are too many or too large."""
     files = [
-        file for name, file in listing.files.items()
-        if "/" not in name and any(fnmatchcase(name, pattern) for pattern in SMALL_FILES)
+        file for folder in ("", *inside) for name, file in listing.of_folder(folder).items()
+        if any(fnmatchcase(name, pattern) for pattern in SMALL_FILES)
     ]  # fmt: skip
     if len(files) > MOST_SMALL_FILES:
         what = f"has {len(files)} config and tokenizer files"
@@ -100,16 +101,18 @@ def small_files(source: str, listing: Listing) -> list[HubFile]:
 
 
 class HubShards(LocalShards):
-    """The shards of one commit of the repository `source`; `folder` is its snapshot in the cache, `listing` its listing
-    (None: requested when needed).
+    """The shards of one commit of the repository `source`, or of its folder `inside`; `folder` is its snapshot in the
+    cache, `listing` its listing (None: requested when needed).
 
     With `stream`, used shards are deleted from the cache, and none is downloaded ahead without room on the disk. Errors
     of the Hub or the network are InputErrors.
     """
 
-    def __init__(self, source: str, folder: Path, listing: Listing | None = None, *, stream: bool) -> None:
+    def __init__(
+        self, source: str, folder: Path, listing: Listing | None = None, *, stream: bool, inside: str = ""
+    ) -> None:
         super().__init__()
-        self.source, self.folder, self.stream = source, folder, stream
+        self.source, self.folder, self.stream, self.inside = source, folder, stream, inside
         self.repo, self.commit = source.partition("@")[0], folder.name
         self.sizes: dict[Path, int] = {}
         self.coming: list[Path] = []  # expected, and not yet fetched
@@ -117,6 +120,9 @@ class HubShards(LocalShards):
         self.download: Download | None = None  # the last one that was begun: never two at once
         self.lock = threading.Lock()  # `release` is called from another thread; nobody waits while holding it
         self.listing = listing
+
+    def of_folder(self, name: str) -> "HubShards":
+        return HubShards(self.source, self.folder, self.listing, stream=False, inside=name)
 
     def files(self, folder: Path) -> list[Path]:
         there = (folder / name for name in self._remote if name.endswith(".safetensors"))
@@ -139,7 +145,7 @@ class HubShards(LocalShards):
             with super().open(file) as here:
                 yield here
             return
-        there = RemoteFile(self.repo, self.commit, file.name, self.size(file))
+        there = RemoteFile(self.repo, self.commit, self._listed(file).name, self.size(file))
         with io.BufferedReader(there, HEADER_BLOCK) as buffered:
             yield buffered
 
@@ -203,11 +209,10 @@ class HubShards(LocalShards):
 
     @cached_property
     def _remote(self) -> Mapping[str, HubFile]:
-        """Every file at the top of the repository."""
+        """Every file of the repository, or of its folder, by name; none of folders in it."""
         if constants.HF_HUB_OFFLINE:
             return {}  # as asked for: what is here is all there is
-        listing = self.listing or list_repo(self.repo, self.commit)
-        return {name: file for name, file in listing.files.items() if "/" not in name}
+        return (self.listing or list_repo(self.repo, self.commit)).of_folder(self.inside)
 
     def _listed(self, file: Path) -> HubFile:
         """The listed file. Raises InputError if it is not in the listing."""
@@ -218,7 +223,7 @@ class HubShards(LocalShards):
         return self._remote[file.name]
 
     def _name(self, file: Path) -> str:
-        return f"{self.source}/{file.name}"
+        return "/".join(filter(None, (self.source, self.inside, file.name)))
 
     def _begin(self, file: Path) -> None:
         """Begin a download; requires the lock."""

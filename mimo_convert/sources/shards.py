@@ -19,6 +19,10 @@ class LocalShards:
     def __init__(self) -> None:
         self.states: dict[Path, str] = {}
 
+    def of_folder(self, name: str) -> "LocalShards":
+        """The files in another folder of the same repository."""
+        return self
+
     def files(self, folder: Path) -> list[Path]:
         """The safetensors files of the checkpoint in `folder`, sorted."""
         return sorted(folder.glob("*.safetensors"))

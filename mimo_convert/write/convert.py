@@ -16,12 +16,12 @@ from typing import NamedTuple
 from mimo_convert.claims import Claims
 from mimo_convert.disk import flush_folder, free_bytes, nearest
 from mimo_convert.listener import phase
-from mimo_convert.plan.plan import Plan
+from mimo_convert.plan.plan import Plan, PlannedTensor
 from mimo_convert.plan.request import Request
 from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
 from quantize.kernels import Bytes
-from quantize.types import F16
+from quantize.types import F16, Type
 
 from .chunks import Chunk, by_place, chunks
 from .flusher import Flusher
@@ -137,10 +137,10 @@ def find_absmax(request: Request, threads: int) -> dict[str, float]:
         closing(one_pass(absmax_if_finite, todo, request.model.shards, threads)) as done,
     ):
         for chunk, absmax in done:
-            name = tensors[chunk.tensor].name
-            progress.advance(chunk.n * chunk.source.row_bytes, name)
+            progress.advance(chunk.n * chunk.source.row_bytes, tensors[chunk.tensor].name)
             if absmax >= F16.overflow:
-                found[name] = max(absmax, found.get(name, 0.0))
+                for name in (tensors[i].name for i in chunk.tensors):
+                    found[name] = max(absmax, found.get(name, 0.0))
     return found
 
 
@@ -240,7 +240,8 @@ def _write(request: Request, parts: list[PartFile], out: Path, threads: int, sta
                 found = hashes.of(request.files)
                 for part in unnamed:
                     part.hashes = found
-        shards.check_unchanged(request.files)
+        adapter = request.model.adapter
+        shards.check_unchanged([*request.files, *(adapter.files if adapter else ())])
     except OverflowingWeightError as error:  # rare, and never in the published model
         tell(f"{error}: reading all weights and starting over with every such tensor promoted to f32")
         for part in parts:
@@ -267,8 +268,8 @@ def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int, h
     def work(chunk: Chunk, rows: Bytes) -> int:
         return write_chunk(missing[chunk.number], chunk, rows)
 
-    uses = Counter({chunk.source.file: 0 for chunk in every})
-    uses.update(chunk.source.file for chunk in todo)
+    uses = Counter({chunk.source.file: 0 for chunk in every if chunk.source.is_stored})
+    uses.update(chunk.source.file for chunk in todo if chunk.source.is_stored)
     total = sum(tensor.nbytes for part in parts for tensor in part.plan.tensors)
     left = sum(nbytes_of(part, chunk) for chunk in todo for part in missing[chunk.number])
     with (
@@ -284,17 +285,22 @@ def write_chunks(parts: Sequence[PartFile], shards: LocalShards, threads: int, h
 
 def nbytes_of(part: PartFile, chunk: Chunk) -> int:
     """Bytes of a chunk in this file."""
-    return part.plan.tensors[chunk.tensor].ggml_type.nbytes(chunk.n * chunk.source.row)
+    return sum(part.plan.tensors[i].ggml_type.nbytes(chunk.n * chunk.source.row) for i in chunk.tensors)
 
 
 def write_chunk(parts: Sequence[PartFile], chunk: Chunk, rows: Bytes) -> int:
-    """Convert the rows of a chunk to each plan's type and write them; returns the bytes written."""
-    targets = [part.plan.tensors[chunk.tensor] for part in parts]
+    """Convert the rows of a chunk once to each of the planned types, and write them to every place; returns the bytes
+    written."""
+    places: dict[tuple[Type, frozenset[str]], list[tuple[PartFile, PlannedTensor]]] = {}
+    for part in parts:
+        for target in (part.plan.tensors[i] for i in chunk.tensors):
+            places.setdefault((target.ggml_type, target.backends), []).append((part, target))
+    converted = convert_rows(chunk, rows, [target for (_, target), *_ in places.values()])
     nbytes = 0
-    converted = convert_rows(chunk, rows, targets)
-    for part, target, data in zip(parts, targets, converted, strict=True):
-        part.write(data, len(part.plan.header) + target.offset + target.ggml_type.nbytes(chunk.n_before))
-        nbytes += data.nbytes
+    for of_type, data in zip(places.values(), converted, strict=True):
+        for part, target in of_type:
+            part.write(data, len(part.plan.header) + target.offset + target.ggml_type.nbytes(chunk.n_before))
+            nbytes += data.nbytes
     return nbytes
 
 

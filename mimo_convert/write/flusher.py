@@ -57,7 +57,7 @@ class Flusher:
     def _flush(self, written: list[Chunk]) -> None:
         for part in self.parts:
             part.flush([chunk.number for chunk in written])
-        self.uses.subtract(chunk.source.file for chunk in written)
+        self.uses.subtract(chunk.source.file for chunk in written if chunk.source.is_stored)
         self._release()
 
     def _release(self) -> None:

@@ -15,8 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mimo_convert.formats.gguf import ARCHITECTURE, GGUFFile, is_array, parse_header, read_gguf, shown
-from mimo_convert.model.gguf_facts import FILE_TYPE, QUANTIZER, RECIPE, VARIANT, checked_dimensions, type_of_file
-from mimo_convert.model.provenance import BASE, SHARDS, VERSION, hashes_of_text
+from mimo_convert.model.gguf_facts import (
+    FILE_TYPE,
+    QUANTIZER,
+    RECIPE,
+    RECIPE_NAME,
+    VARIANT,
+    checked_dimensions,
+    type_of_file,
+)
+from mimo_convert.model.provenance import ADAPTER, ADAPTER_NAME, BASE, SHARDS, VERSION, hashes_of_text
 from mimo_convert.plan.plan import Plan, PlannedTensor
 from mimo_convert.plan.request import Request
 from quantize.errors import InputError
@@ -37,8 +45,9 @@ Accept = Callable[[Path], None]
 # Metadata that tells one file of a name from another, that which says most first, and what a message calls it.
 TOLD = {
     ARCHITECTURE: "architecture", VERSION: "mimo-convert version", f"{BASE}.0.repo_url": "base model",
-    f"{BASE}.0.name": "name", f"{BASE}.0.version": "revision", SHARDS: "shards", FILE_TYPE: "type", RECIPE: "rules",
-    VARIANT: "variant", QUANTIZER: "quantizer",
+    f"{BASE}.0.name": "name", f"{BASE}.0.version": "revision", ADAPTER_NAME: "adapter",
+    ADAPTER: "adapter's files", SHARDS: "shards", FILE_TYPE: "type", RECIPE: "rules",
+    RECIPE_NAME: "recipe", VARIANT: "variant", QUANTIZER: "quantizer",
 }  # fmt: skip
 
 

@@ -71,8 +71,13 @@ class Buffers:
 
 def read(chunks: Sequence[Chunk], shards: LocalShards, buffers: Buffers, hashes: ShardHashes | None) -> Iterator[Read]:
     """Read each chunk's rows; waits for files that are being downloaded."""
-    shards.expect(list(dict.fromkeys(chunk.source.file for chunk in chunks)))
-    for file, group in groupby(chunks, key=lambda chunk: chunk.source.file):
+    for chunk in chunks:
+        if not chunk.source.is_stored:
+            rows = chunk.source.read(chunk.first, chunk.n, buffers.take(chunk.n * chunk.source.row_bytes))
+            yield Read(chunk, rows, None)
+    stored = [chunk for chunk in chunks if chunk.source.is_stored]
+    shards.expect(list(dict.fromkeys(chunk.source.file for chunk in stored)))
+    for file, group in groupby(stored, key=lambda chunk: chunk.source.file):
         shards.fetch(file)
         forgotten = 0
         its_chunks = list(group)

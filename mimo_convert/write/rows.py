@@ -29,11 +29,11 @@ def convert_rows(
     A yielded array is valid until the next one. Raises WorthlessError for NaN and infinity, OverflowingWeightError for
     a weight that overflows.
     """
-    stored = chunk.source.ggml_type
+    rows, stored = chunk.source.weights(chunk.first, rows)
     if not is_float(stored) and all(target.ggml_type is stored for target in targets):
         yield from [rows] * len(targets)
         return
-    floats, ggml_type = as_floats(chunk, rows)
+    floats, ggml_type = as_floats(rows, stored)
     absmax = absmax_of_floats_if_finite(chunk, floats, ggml_type)
     as_float32 = floats.view(np.float32) if ggml_type is F32 else None
     for target in targets:
@@ -48,12 +48,11 @@ def convert_rows(
 
 def absmax_if_finite(chunk: Chunk, rows: Bytes) -> float:
     """The absmax of stored rows. Raises WorthlessError if a weight is NaN or infinite."""
-    return absmax_of_floats_if_finite(chunk, *as_floats(chunk, rows))
+    return absmax_of_floats_if_finite(chunk, *as_floats(*chunk.source.weights(chunk.first, rows)))
 
 
-def as_floats(chunk: Chunk, rows: Bytes) -> tuple[Bytes, Type]:
-    """Stored rows and their type if they are floats; blocks are dequantized to F32."""
-    stored = chunk.source.ggml_type
+def as_floats(rows: Bytes, stored: Type) -> tuple[Bytes, Type]:
+    """Rows and their type if they are floats; blocks are dequantized to F32."""
     return (rows, stored) if is_float(stored) else (to_float32(rows, stored, FLOATS).view(np.uint8), F32)
 
 
@@ -66,6 +65,6 @@ def absmax_of_floats_if_finite(chunk: Chunk, floats: Bytes, ggml_type: Type) -> 
     row = int(np.argmin(np.isfinite(numbers).all(axis=1)))
     what = "NaN" if np.isnan(numbers[row]).any() else "infinity"
     raise WorthlessError(
-        chunk.source.file, f"tensor {chunk.source.name} holds {what} in row {chunk.first + row}",
+        chunk.source.read_from, f"tensor {chunk.source.name} holds {what} in row {chunk.first + row}",
         todo="the file is damaged: get it again",
     )  # fmt: skip

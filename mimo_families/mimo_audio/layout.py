@@ -20,6 +20,21 @@ from mimo_convert.model.family import (
     TextFacts,
     one,
 )
+from mimo_convert.model.uses import (
+    ATTENTION_K,
+    ATTENTION_OUTPUT,
+    ATTENTION_Q,
+    ATTENTION_QKV,
+    ATTENTION_V,
+    AUDIO,
+    EMBEDDING,
+    HEAD,
+    MLP_DOWN,
+    MLP_GATE,
+    MLP_UP,
+    Use,
+    block_uses,
+)
 from quantize.errors import InputError
 
 
@@ -270,6 +285,11 @@ def _speech_generation(d: SpeechLMDims) -> Iterator[Tensor]:
         yield one(f"llm.codebook_head.{c}.weight", f"local_transformer_lm_heads.{c}.weight", "head", size, d.patch_dim)
 
 
+BLOCK = {
+    ATTENTION_Q: r"attn\.q", ATTENTION_K: r"attn\.k", ATTENTION_V: r"attn\.v", ATTENTION_OUTPUT: r"attn\.o",
+    MLP_GATE: r"ffn\.gate", MLP_UP: r"ffn\.up", MLP_DOWN: r"ffn\.down",
+}  # fmt: skip
+
 F32, STRING = GGUFValueType.FLOAT32, GGUFValueType.STRING
 
 SPEECH_GENERATION = "speech_generation"  # a part that a file for recognition alone may do without
@@ -320,6 +340,13 @@ FAMILY = Family(
             "speech generation",
         )
     },
+    uses=(
+        Use(EMBEDDING, r"llm\.embed\.weight"),
+        Use(HEAD, r"llm\.(lm_head|codebook_head\.\d+)\.weight"),
+        *block_uses(r"model\.layers\.{layer}\.", BLOCK | {ATTENTION_QKV: r"attn\.qkv"}),
+        *block_uses(r"llm\.blk\.{layer}\.", BLOCK),
+        Use(AUDIO, r"audio\.(blk|emb|group_proj)\..*"),
+    ),
     can_fuse_qkv=True,
     text=TextFacts(
         model="gpt2",

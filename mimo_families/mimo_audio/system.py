@@ -31,7 +31,7 @@ from runtime_check.run.system import NO_WORK, Bundled, Compute, Member, Runtime,
 
 from . import REPO
 from .layout import FAMILY
-from .prompt import LANGUAGE_TAGS, build_prompt, check_room, clean_transcript, spoken, with_response
+from .prompt import LANGUAGE_TAGS, build_prompt, check_room, clean_transcript, with_response
 from .stages import FIRST_LOGITS, LAST_HIDDEN, PROMPT, ROLE, SIZES, STAGES, reference_problems
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class MimoAudioSystem:
             [str(model.path) for model in models], str(clip.path), clip.sha256, task.language, lm.text.sha256
         )
         timings, memory = dict(session.timings), session.memory(models)
-        transcript = self.transcript(ids.tolist())
+        transcript = self.transcript(ids.tolist(), task)
         return Activations(stages, transcript, origin, timings, memory, session.products())
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
@@ -136,13 +136,9 @@ class MimoAudioSystem:
             INCREMENTAL_LOGITS: cached,
         }
 
-    def transcript(self, ids: Sequence[int]) -> str:
+    def transcript(self, ids: Sequence[int], task: Task) -> str:
         """The transcript of a response."""
         return clean_transcript(self.text.decode(ids))
-
-    def response(self, text: str) -> list[int]:
-        """Token ids of `text` as a response, with the stop token."""
-        return self.text.response(spoken(text))
 
 
 def lm_stages(out: Stages, n_groups: int) -> Stages:

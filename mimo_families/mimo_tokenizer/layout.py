@@ -9,6 +9,15 @@ from gguf import GGUFValueType
 
 from mimo_convert.formats.config import Config
 from mimo_convert.model.family import SEPARATE, Family, Key, Layout, Tensor, one
+from mimo_convert.model.uses import (
+    ATTENTION_K,
+    ATTENTION_OUTPUT,
+    ATTENTION_Q,
+    ATTENTION_V,
+    MLP_DOWN,
+    MLP_UP,
+    block_uses,
+)
 from quantize.errors import InputError
 from runtime_check.audio.wave import SAMPLING_RATES
 
@@ -156,6 +165,11 @@ def tensors(d: AudioTokenizerDims, layout: Layout = SEPARATE) -> Iterator[Tensor
         yield one(f"encoder.quant.{level}", f"encoder.quantizer.{level}", "codebook", size, d.d_model)
 
 
+BLOCK = {
+    ATTENTION_Q: r"attn\.q", ATTENTION_K: r"attn\.k", ATTENTION_V: r"attn\.v", ATTENTION_OUTPUT: r"attn\.o",
+    MLP_UP: "fc1", MLP_DOWN: "fc2",
+}  # fmt: skip
+
 F32 = GGUFValueType.FLOAT32
 
 FAMILY = Family(
@@ -190,5 +204,6 @@ FAMILY = Family(
         r"decoder\..*": "speech synthesis; recognition needs the encoder alone",
         r"encoder\.quantizer\.vq\.layers\.\d+\._codebook\.(embed_avg|cluster_size|inited)": "training buffers",
     },
+    uses=block_uses(r"enc\.blk\.{layer}\.", BLOCK),
     about={"general.license": "mit", "general.tags": ["audio", "audio-tokenizer"]},
 )

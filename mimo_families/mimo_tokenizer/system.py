@@ -57,11 +57,7 @@ class AudioTokenizerSystem:
         """There is no text model."""
         return {}
 
-    def transcript(self, ids: Sequence[int]) -> str:
-        """There is no text model."""
-        raise NotImplementedError
-
-    def response(self, text: str) -> list[int]:
+    def transcript(self, ids: Sequence[int], task: Task) -> str:
         """There is no text model."""
         raise NotImplementedError
 

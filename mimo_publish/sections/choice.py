@@ -80,7 +80,7 @@ class Choice:
         """Whether its type has at least 4 bits a weight: below, gates let the first token differ, and no few clips show
         that it does not."""
         facts = self.file.facts
-        return facts is not None and facts.type in THRESHOLDS and THRESHOLDS[facts.type].first_token
+        return facts is not None and facts.judged_as in THRESHOLDS and THRESHOLDS[facts.judged_as].first_token
 
     @property
     def is_near(self) -> bool:
@@ -99,7 +99,7 @@ class Choice:
     def audience(self) -> str:
         """Whom it is for, by its type, and what was measured that speaks against it."""
         facts = self.file.facts
-        bits = TYPES[facts.type].bits_per_weight if facts and facts.type in TYPES else None
+        bits = TYPES[facts.judged_as].bits_per_weight if facts and facts.judged_as in TYPES else None
         said = [next(text for least, text in AUDIENCES if bits >= least)] if bits is not None else []
         if self.loses_words:
             said.append(f"{self.lost:,} more word error{'s' if self.lost > 1 else ''} than the model")

@@ -59,6 +59,13 @@ EXPORT const lanes::Kernel* lanes_kernel(int number, int type) {
     return nullptr;
 }
 
+// (n, row) += (n, rank) · (rank, row) by that variant; the same sums by all of them.
+EXPORT void lanes_add_low_rank(int number, float* y, const float* b, const float* a, int64_t n, int64_t rank,
+                               int64_t row) {
+    for (const Variant& variant : VARIANTS)
+        if (variant.runs_here() && number-- == 0) variant.kernels().add_low_rank(y, b, a, n, rank, row);
+}
+
 // Rows as in variant.h → blocks, rows one behind the other. `imatrix` must be null unless the kernel takes one.
 EXPORT void lanes_quantize(const lanes::Kernel* kernel, const void* rows, int stored, int64_t n_rows, int64_t row,
                            const float* imatrix, void* blocks) {

@@ -2,6 +2,7 @@
 
 #include "variant.h"
 
+#include "low_rank.h"
 #include "types.h"
 
 namespace {
@@ -55,4 +56,4 @@ const lanes::Kernel KERNELS[] = {
 
 }  // namespace
 
-lanes::Kernels lanes::VARIANT() { return {KERNELS, sizeof KERNELS / sizeof *KERNELS}; }
+lanes::Kernels lanes::VARIANT() { return {KERNELS, sizeof KERNELS / sizeof *KERNELS, add_low_rank}; }

@@ -21,9 +21,13 @@ struct Kernel {
     void (*quantize)(const Rows& rows, void* blocks);
 };
 
+// y, (n, row), += b, (n, rank), times a, (rank, row): floats, each sum in the order of rank.
+typedef void (*AddLowRank)(float* y, const float* b, const float* a, int64_t n, int64_t rank, int64_t row);
+
 struct Kernels {
     const Kernel* first;
     int n;
+    AddLowRank add_low_rank;
 };
 
 Kernels sse2_kernels();

@@ -19,3 +19,18 @@ def qwen2_block(
     h = attention(g.rope(q, positions, d.rope_theta), g.rope(k, positions, d.rope_theta), v)
     x = g.add(x, g.linear(h, f"{name}attn.o"))
     return g.add(x, g.swiglu(g.rms_norm(x, f"{name}ffn_norm", d.rms_norm_eps), f"{name}ffn"))
+
+
+def qwen3_block(
+    g: Graph, x: TensorPtr, name: str, d: BlockDims, positions: TensorPtr, attention: Attention
+) -> TensorPtr:
+    """A Qwen3 block (transformers, modeling_qwen3.py), by llama.cpp's names: (T, hidden_size) → (T, hidden_size).
+
+    As a Qwen2 block, but without biases, and with an RMS norm over each head of queries and keys before RoPE.
+    """
+    h = g.rms_norm(x, f"{name}attn_norm", d.rms_norm_eps)
+    q, k, v = g.qkv(h, f"{name}attn", d.n_heads, d.n_kv_heads, d.head_dim, joint="_")
+    q, k = (g.rms_norm(y, f"{name}attn_{c}_norm", d.rms_norm_eps) for y, c in ((q, "q"), (k, "k")))
+    h = attention(g.rope(q, positions, d.rope_theta), g.rope(k, positions, d.rope_theta), v)
+    x = g.add(x, g.linear(h, f"{name}attn_output"))
+    return g.add(x, g.swiglu(g.rms_norm(x, f"{name}ffn_norm", d.rms_norm_eps), f"{name}ffn", joint="_"))

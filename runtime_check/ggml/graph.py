@@ -149,14 +149,18 @@ class Graph:
         t = x.contents
         return ggml.ggml_view_3d(self.ctx, x, head_dim, n_heads, t.ne[1], head_dim * t.nb[0], t.nb[1], first * t.nb[0])
 
-    def qkv(self, x: TensorPtr, name: str, n_heads: int, n_kv_heads: int, head_dim: int) -> list[TensorPtr]:
-        """Queries, keys and values of x (T, columns), (T, heads, head_dim) each, from fused or separate weights."""
+    def qkv(
+        self, x: TensorPtr, name: str, n_heads: int, n_kv_heads: int, head_dim: int, *, joint: str = "."
+    ) -> list[TensorPtr]:
+        """Queries, keys and values of x (T, columns), (T, heads, head_dim) each, from fused or separate weights;
+        `joint` stands between `name` and q, k and v."""
         counts = (n_heads, n_kv_heads, n_kv_heads)
-        if f"{name}.qkv.weight" in self.weights:
-            fused = self.linear(x, f"{name}.qkv")
+        if f"{name}{joint}qkv.weight" in self.weights:
+            fused = self.linear(x, f"{name}{joint}qkv")
             firsts = (0, n_heads * head_dim, (n_heads + n_kv_heads) * head_dim)
             return [self.heads(fused, first, n, head_dim) for first, n in zip(firsts, counts, strict=True)]
-        return [self.heads(self.linear(x, f"{name}.{c}"), 0, n, head_dim) for c, n in zip("qkv", counts, strict=True)]
+        separate = zip("qkv", counts, strict=True)
+        return [self.heads(self.linear(x, f"{name}{joint}{c}"), 0, n, head_dim) for c, n in separate]
 
     def attend(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, mask: TensorPtr | None) -> TensorPtr:
         """Scaled dot-product attention (grouped-query): q (…, T, n_heads, head_dim) over k, v (…, S, n_kv_heads,
@@ -170,6 +174,12 @@ class Graph:
         out = ggml.ggml_flash_attn_ext(self.ctx, q, k, v, mask, head_dim**-0.5, 0.0, 0.0)  # (…, T, heads, head_dim)
         batch = ggml.ggml_nelements(out) // (head_dim * n_heads)
         return ggml.ggml_reshape_2d(self.ctx, out, head_dim * n_heads, batch)
+
+    def attend_windows(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, n: int) -> TensorPtr:
+        """Attention within each of `n` equal windows: q, k, v (T, heads, head_dim) → (T, n_heads × head_dim)."""
+        head_dim, _, length = q.contents.ne[:3]
+        q, k, v = (self.reshape(t, (n, length // n, t.contents.ne[1], head_dim)) for t in (q, k, v))
+        return self.attend(q, k, v, None)
 
     def kv_write(self, cache: TensorPtr, x: TensorPtr, rows: TensorPtr, n: int) -> TensorPtr:
         """Write x (T, heads, head_dim) to `rows` (T,) of a cache (S, row); returns its first `n` rows, (n, heads,
@@ -189,10 +199,11 @@ class Graph:
         """Reshape to a numpy shape of at most four dimensions."""
         return ggml.ggml_reshape_4d(self.ctx, x, *reversed((1,) * (4 - len(shape)) + shape))
 
-    def swiglu(self, x: TensorPtr, name: str) -> TensorPtr:
-        """SwiGLU feed-forward layer (Shazeer 2020): down(silu(gate(x)) × up(x)), (T, d) → (T, d)."""
-        gate, up = self.linear(x, f"{name}.gate"), self.linear(x, f"{name}.up")
-        return self.linear(ggml.ggml_swiglu_split(self.ctx, gate, up), f"{name}.down")
+    def swiglu(self, x: TensorPtr, name: str, *, joint: str = ".") -> TensorPtr:
+        """SwiGLU feed-forward layer (Shazeer 2020): down(silu(gate(x)) × up(x)), (T, d) → (T, d); `joint` stands
+        between `name` and gate, up and down."""
+        gate, up = self.linear(x, f"{name}{joint}gate"), self.linear(x, f"{name}{joint}up")
+        return self.linear(ggml.ggml_swiglu_split(self.ctx, gate, up), f"{name}{joint}down")
 
     def convolution(self, x: TensorPtr, name: str, *, stride: int = 1, padding: int = 0) -> TensorPtr:
         """1-D convolution: (T, n_in) → (T', n_out), in float32 (`ggml_conv_1d` would round the activations to F16)."""
@@ -202,6 +213,45 @@ class Graph:
             self.ctx, kernel, time_last, stride, 0, padding, 0, 1, 0, False, ggml.GGML_TYPE_F32
         )  # (T', n_in × kernel_size)
         return self._multiply(windows, name, widen=True)
+
+    def convolution_2d(self, x: TensorPtr, name: str, *, stride: int = 1, padding: int = 0) -> TensorPtr:
+        """2-D convolution, channels last: (N, H, W, n_in) → (N, H', W', n_out), in float32.
+
+        Each row of the kernel is a product with windows of the padded image, which lie in it as they are: the patches
+        of an im2col, which `ggml_conv_2d` would round to F16, are several times as large.
+        """
+        width, height, n_in = self.weights[f"{name}.weight"].contents.ne[:3]  # of (n_out, n_in, height, width)
+        image = ggml.ggml_pad_ext(self.ctx, x, 0, 0, padding, padding, padding, padding, 0, 0)
+        _, columns, rows, n = image.contents.ne[:4]
+        nb = image.contents.nb
+        new_columns, new_rows = (columns - width) // stride + 1, (rows - height) // stride + 1
+        y = None
+        for row in range(height):
+            windows = ggml.ggml_view_4d(
+                self.ctx, image, width * n_in, new_columns, new_rows, n, stride * nb[1], stride * nb[2], nb[3],
+                row * nb[2],
+            )  # fmt: skip
+            bias = f"{name}.bias" if row == height - 1 else ""
+            product = self._multiply(self._kernel_row(name, row), windows, bias)
+            y = product if y is None else ggml.ggml_add(self.ctx, y, product)
+        return y
+
+    def _kernel_row(self, name: str, row: int) -> TensorPtr:
+        """A row of a 2-D convolution's kernel as a matrix, (n_out, width × n_in) float32."""
+        kernel = self.weights[f"{name}.weight"]
+        width, _, n_in, n_out = kernel.contents.ne[:4]
+        nb = kernel.contents.nb
+        part = ggml.ggml_view_3d(self.ctx, kernel, width, n_in, n_out, nb[2], nb[3], row * nb[1])
+        channels_last = ggml.ggml_permute(self.ctx, part, 1, 0, 2, 3)  # (n_out, width, n_in)
+        matrix = ggml.ggml_new_tensor_2d(self.ctx, ggml.GGML_TYPE_F32, width * n_in, n_out)
+        return ggml.ggml_cpy(self.ctx, channels_last, matrix)
+
+    def transpose(self, x: TensorPtr, *axes: int) -> TensorPtr:
+        """x with its axes in another order, as numpy's transpose of four dimensions, in contiguous memory."""
+        order = [0] * 4  # ggml: where each axis goes, the fastest first
+        for place, axis in enumerate(axes):
+            order[3 - axis] = 3 - place
+        return ggml.ggml_cont(self.ctx, ggml.ggml_permute(self.ctx, x, *order))
 
     def add(self, a: TensorPtr, b: TensorPtr) -> TensorPtr:
         """Elementwise sum, broadcasting b."""

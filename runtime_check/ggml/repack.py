@@ -37,7 +37,7 @@ def multiplied(model: ModelFile) -> list[str]:
     return [
         tensor.name
         for tensor in model.family.tensors(model.dims, model.layout)
-        if tensor.role in ("matrix", "head")
+        if tensor.role in ("matrix", "encoder_matrix", "head")
         and not is_float(model.file.tensors[tensor.name].ggml_type)
         and model.family.part_of(tensor.name) is None
     ]

@@ -1,5 +1,5 @@
 """Layers in PyTorch, the reference of `runtime_check/ggml/graph.py`: norms, rotary embedding, attention, convolution,
-the Qwen2 block. Weights come from a callable; any leading batch dimensions are accepted."""
+the Qwen2 and Qwen3 blocks. Weights come from a callable; any leading batch dimensions are accepted."""
 
 import math
 
@@ -46,6 +46,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return (scores.float().softmax(-1).to(v.dtype) @ v).transpose(-2, -3).flatten(-2)
 
 
+def attend_windows(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
+    """Attention within windows of `size` positions, the last one shorter: q, k, v (…, heads, T, head_dim) →
+    (…, T, n_heads × head_dim)."""
+    windows = zip(q.split(size, -2), k.split(size, -2), v.split(size, -2), strict=True)
+    return torch.cat([attend(*window, mask=None) for window in windows], -2)
+
+
 def heads(x: Tensor, n_heads: int) -> Tensor:
     """Split heads: (…, T, n_heads × head_dim) → (…, n_heads, T, head_dim)."""
     return x.unflatten(-1, (n_heads, -1)).transpose(-2, -3)
@@ -57,6 +64,12 @@ def convolution(x: Tensor, w: Weights, name: str, stride: int = 1, padding: int 
     time_last = x.transpose(-1, -2).to(kernel.dtype)
     y = F.conv1d(time_last, kernel, w(f"{name}.bias") if bias else None, stride=stride, padding=padding)
     return y.transpose(-1, -2)
+
+
+def convolution_2d(x: Tensor, w: Weights, name: str, stride: int = 1, padding: int = 0) -> Tensor:
+    """2-D convolution with a bias: (…, n_in, H, W) → (…, n_out, H', W')."""
+    kernel = w(f"{name}.weight")
+    return F.conv2d(x.to(kernel.dtype), kernel, w(f"{name}.bias"), stride=stride, padding=padding)
 
 
 Cache = dict[int, tuple[Tensor, Tensor]]  # layer → its keys and values so far, (…, n_kv_heads, positions, head_dim)
@@ -76,6 +89,32 @@ def qwen2_block(
         for c, n in (("q", d.n_heads), ("k", d.n_kv_heads), ("v", d.n_kv_heads))
     )
     q, k = rope(q, positions, d.rope_theta), rope(k, positions, d.rope_theta)
+    return _behind_rope(x, q, k, v, w, name, d, mask, cache, layer)
+
+
+def qwen3_block(
+    x: Tensor, w: Weights, name: str, d: BlockDims, positions: Tensor, mask: Tensor | None,
+    cache: Cache | None = None, layer: int = 0,
+) -> Tensor:  # fmt: skip
+    """A Qwen3 block (transformers, modeling_qwen3.py): (…, T, hidden_size) → (…, T, hidden_size).
+
+    As a Qwen2 block, but without biases, and with an RMS norm over each head of queries and keys before RoPE.
+    """
+    h = rms_norm(x, w(f"{name}input_layernorm.weight"), d.rms_norm_eps)
+    q, k, v = (
+        heads(F.linear(h, w(f"{name}self_attn.{c}_proj.weight")), n)
+        for c, n in (("q", d.n_heads), ("k", d.n_kv_heads), ("v", d.n_kv_heads))
+    )
+    q, k = (rms_norm(y, w(f"{name}self_attn.{c}_norm.weight"), d.rms_norm_eps) for y, c in ((q, "q"), (k, "k")))
+    q, k = rope(q, positions, d.rope_theta), rope(k, positions, d.rope_theta)
+    return _behind_rope(x, q, k, v, w, name, d, mask, cache, layer)
+
+
+def _behind_rope(
+    x: Tensor, q: Tensor, k: Tensor, v: Tensor, w: Weights, name: str, d: BlockDims, mask: Tensor | None,
+    cache: Cache | None, layer: int,
+) -> Tensor:  # fmt: skip
+    """The rest of both blocks: attention over the cache and the new positions, then SwiGLU."""
     if cache is not None:
         if layer in cache:
             k, v = (torch.cat([old, new], -2) for old, new in zip(cache[layer], (k, v), strict=True))

@@ -37,7 +37,7 @@ class CheckpointWeights:
 
     def _read(self, info: TensorSlice, first: int = 0, n: int | None = None) -> Tensor:
         advance((info.n_rows if n is None else n) * info.row_bytes, info.name)
-        if self.dtype is torch.bfloat16 and info.ggml_type is BF16:
+        if self.dtype is torch.bfloat16 and info.weights_type is BF16:
             return torch.from_numpy(info.read(first, n)).view(torch.bfloat16)
         return torch.from_numpy(info.read_float32(first, n)).to(self.dtype)
 

@@ -18,8 +18,8 @@ class Conversion:
     """A file written, or planned.
 
     `fallbacks` are tensors of another type than requested, with the reason; `mixed` counts those of other types that
-    rules chose; `promoted_to_f32` are those with a weight beyond F16's range; `skipped` checkpoint tensors that are not
-    in it, with the reason.
+    rules chose, `recipe_name` is the named recipe's; `promoted_to_f32` are those with a weight beyond F16's range;
+    `skipped` checkpoint tensors that are not in it, with the reason.
     """
 
     file: str
@@ -34,11 +34,12 @@ class Conversion:
     promoted_to_f32: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     mixed: Mapping[str, int] = field(default_factory=dict)
+    recipe_name: str = ""
 
     @property
     def label(self) -> str:
         """The type with its mix, such as `q4_k + 2 q6_k`."""
-        return type_label(self.type, self.mixed)
+        return type_label(self.type, self.mixed, self.recipe_name)
 
 
 @dataclass(frozen=True)

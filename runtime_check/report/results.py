@@ -206,4 +206,5 @@ def conversion(plan: Plan) -> Conversion:
         promoted_to_f32=tuple(t.name for t in plan.tensors if t.note == PROMOTED_F32),
         skipped=plan.skipped,
         mixed=plan.mixed,
+        recipe_name=plan.recipe_name,
     )

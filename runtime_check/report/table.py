@@ -6,6 +6,7 @@ from itertools import groupby
 from mimo_convert.formats.tensor import shape_text
 from mimo_convert.terminal import wrapped
 from quantize.quoting import quoted
+from runtime_check.choices import AUTO
 from runtime_check.gate import Gate, Subject
 from runtime_check.run.records import Check, FileFacts, StageResult, Steps
 from runtime_check.static.records import LintResult
@@ -26,6 +27,7 @@ WRITTEN = {
 }
 TIMINGS = {
     "load_s": "load {:.3f} s", "repack_s": "repack {:.2f} s", "tokenize_s": "tokenize {:.2f} s",
+    "encode_s": "encode audio {:.2f} s",
     "prefill_s": "prefill {:.3f} s", "ms_per_token": "{:.2f} ms per token", "proof_s": "teacher forcing {:.2f} s",
     "reference_s": "reference {:.1f} s",
 }  # fmt: skip
@@ -35,7 +37,7 @@ def check_as_text(check: Check, *, with_files: bool = True) -> str:
     """A check as a table, ending in PASS, FAIL with every failure, or NOT COMPARED."""
     lines = [_file_line(file) for file in check.files] if with_files else []
     clip = check.clip
-    lines.append(f"{quoted(file_name(clip.file))}  {clip.seconds:.1f} s, language {check.task.language}")
+    lines.append(f"{quoted(file_name(clip.file))}  {clip.seconds:.1f} s, {_task_text(check)}")
     if check.gates:
         lines += ["", HEAD, *_gate_lines(check), *_step_lines(check.steps), ""]
     elif with_files:
@@ -50,6 +52,15 @@ def check_as_text(check: Check, *, with_files: bool = True) -> str:
     if check.passed is None:
         return "\n".join([*lines, "NOT COMPARED: no reference was given"])
     return "\n".join([*lines, *_pass_or_fail(check.passed, check.gates, "gates")])
+
+
+def _task_text(check: Check) -> str:
+    """What was asked: `language auto: English, context 'Bayreuth', attention full`."""
+    task = check.task
+    found = f": {quoted(check.language)}" if check.language.lower() not in ("", task.language) else ""
+    context = [f"context {quoted(repr(task.context), 60)}"] if task.context else []
+    attention = [f"attention {task.attention}"] if task.attention != AUTO else []
+    return ", ".join([f"language {task.language}{found}", *context, *attention])
 
 
 def lint_as_text(part: LintResult, *, brief: bool = False) -> str:

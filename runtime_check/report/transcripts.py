@@ -5,17 +5,17 @@ Each format is a function of a transcript that yields texts, as soon as the piec
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from quantize.quoting import escaped
-from runtime_check.run.transcribe import Transcript, joined
+from runtime_check.run.transcribe import Piece, Transcript
 
 TSV_HEAD = "audio\tpiece_begin\tpiece_end\ttext\n"
 
 
 def as_text(transcript: Transcript) -> Iterator[str]:
     """The words, a line a clip."""
-    yield from joined(escaped(piece.text) for piece in transcript.pieces)
+    yield from transcript.join(escaped(piece.text) for piece in transcript.pieces)
     yield "\n"
 
 
@@ -34,12 +34,14 @@ def as_tsv(transcript: Transcript) -> Iterator[str]:
 
 
 def as_json(transcript: Transcript) -> Iterator[str]:
-    """A line a clip: an object with `audio`, `language`, `text`, and `pieces` with `begin`, `end` and `text`."""
+    """A line a clip: an object with `audio`, `language`, `heard_language`, `text`, and `pieces` with `begin`, `end`,
+    `text` and `language`."""
     pieces = [
-        replace(piece, begin=round(piece.begin, 3), end=round(piece.end, 3), text=escaped(piece.text))
+        Piece(round(piece.begin, 3), round(piece.end, 3), escaped(piece.text), escaped(piece.language))
         for piece in transcript.pieces
     ]
     about = {"audio": escaped(str(transcript.audio)), "language": transcript.language}
+    about["heard_language"] = escaped(transcript.heard_language)
     whole = about | {"text": escaped(transcript.text), "pieces": [asdict(piece) for piece in pieces]}
     yield f"{json.dumps(whole, ensure_ascii=False)}\n"
 

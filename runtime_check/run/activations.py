@@ -10,6 +10,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from mimo_convert.files import write_whole
+from runtime_check.choices import AUTO
 from runtime_check.gate import IDS, LOGITS
 
 from .stages import Stage
@@ -31,7 +32,8 @@ FORMAT = "mimo-check reference 1"
 class Origin:
     """The origin of activations: `checkpoints`, or GGUF files.
 
-    `audio_sha256` is the hash of the audio file; `dtype` the dtype that PyTorch computed in, empty for ggml.
+    `audio_sha256` is the hash of the audio file; `dtype` the dtype that PyTorch computed in, empty for ggml; `context`
+    and `attention` are those of the task.
     """
 
     checkpoints: list[str]
@@ -41,12 +43,15 @@ class Origin:
     vocabulary_sha256: str = ""
     torch: str = ""
     dtype: str = ""
+    context: str = ""
+    attention: str = AUTO
 
 
 @dataclass(frozen=True)
 class Activations:
     """Activations by stage (docs/stages.md), and the transcript. `memory` is in bytes, `timings` in seconds;
-    `products` are the types of weights that each code multiplied with."""
+    `products` are the types of weights that each code multiplied with; `language` is the one that the response names,
+    empty if it names none."""
 
     stages: Stages
     transcript: str
@@ -54,6 +59,7 @@ class Activations:
     timings: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     products: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    language: str = ""
 
     def save(self, path: Path) -> None:
         """Write a safetensors file atomically. Raises InputError if it cannot be written."""

@@ -13,9 +13,9 @@ from .activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, Activations, Stag
 from .compare.stages import Comparison, Texts, compare
 from .records import Check, ClipFacts, FileFacts, ReferenceFacts, TaskFacts
 from .stages import stage_named
-from .system import System, Task
+from .system import TASK_OPTIONS, System, Task
 
-# The reference for a response, token ids (None: the clip has none).
+# The reference for a response, token ids (None: that of the clip's text, or its own).
 MakeReference = Callable[[Sequence[int] | None], Activations]
 MAKE_AGAIN = "make it again with `mimo-check reference`"
 
@@ -73,8 +73,9 @@ def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task,
         passed=None,
         files=tuple(files),
         clip=ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text),
-        task=TaskFacts(task.name, task.language),
+        task=TaskFacts(task.name, task.language, task.context, task.attention),
         transcript=transcript,
+        language=run.language,
         token_ids=tuple(run.stages[GREEDY].tolist()) if GREEDY in run.stages else (),
         words=None if clip.text is None or transcript is None else count_words(clip.text, transcript),
         timings=dict(run.timings),
@@ -84,12 +85,13 @@ def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task,
 
 
 def response_to_force(system: System, run: Activations, clip: Clip) -> Sequence[int] | None:
-    """The response for teacher forcing: the system's own if it ended, else the reference text."""
+    """The response for teacher forcing: the system's own if it ended, else the reference text, which the reference
+    encodes (None)."""
     if not system.text:
         return None
     response: list[int] = run.stages[GREEDY].tolist()
     ended = response[-1] in system.text.stops
-    return response if ended or clip.text is None else system.response(clip.text)
+    return response if ended or clip.text is None else None
 
 
 def compare_with(
@@ -108,12 +110,13 @@ def compare_with(
         texts = Texts(
             role=files[0].role,
             vocabularies=(run.origin.vocabulary_sha256, reference.origin.vocabulary_sha256),
-            transcripts=(system.transcript(reference.stages[GREEDY].tolist()), reference.transcript),
+            transcripts=(system.transcript(reference.stages[GREEDY].tolist(), task), reference.transcript),
             tokens=system.text.token_texts(response),
         )
     check_stages(reference, ours)
-    types = {file.role: file.type for file in files}
-    return ours, compare(system.stages, ours, reference.stages, types, texts, reference.origin.dtype)
+    types = {file.role: file.judged_as for file in files}
+    role_types = {} if not files else files[0].role_types
+    return ours, compare(system.stages, ours, reference.stages, types, texts, reference.origin.dtype, role_types)
 
 
 def check_reference(reference: Activations, system: System, task: Task) -> None:
@@ -130,12 +133,11 @@ def check_reference(reference: Activations, system: System, task: Task) -> None:
         raise lacking(missing)
     if not system.text:
         return
-    if reference.origin.language != task.language:
-        raise InputError(
-            "--language",
-            f"{task.language}, the reference was made with {reference.origin.language}",
-            todo="give that one",
-        )
+    for name in ("language", *TASK_OPTIONS):
+        asked, made_with = getattr(task, name), getattr(reference.origin, name)
+        if asked != made_with:
+            what = f"{asked or 'nothing'}, the reference was made with {made_with or 'nothing'}"
+            raise InputError(f"--{name}", what, todo="give that one")
     vocab_size = system.members[0].model.dims.vocab_size
     for name in (GREEDY, RESPONSE):
         if reference.stages[name].max() >= vocab_size:

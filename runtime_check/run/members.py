@@ -8,6 +8,7 @@ from pathlib import Path
 from mimo_convert.model.family import Family
 from mimo_convert.model.gguf_facts import type_of_file
 from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.plan.named_recipes import NAMED
 from mimo_convert.plan.variant import file_name
 from mimo_convert.terminal import tell
 from quantize.errors import InputError
@@ -55,15 +56,16 @@ def companion_of(main: Path, system: SystemType, companion: Family, files: OpenF
 def companion_names(main: str, main_type: Type | None, system: SystemType, companion: Family) -> Iterator[str]:
     """The names that a companion of the file called `main` may have, the best first.
 
-    A file that is named by its type (`STEM-TYPE.gguf`, `STEM-TYPE-VARIANT.gguf`) has a companion of the system's type
-    for it; a file of another name first one that is called as it is.
+    A file that is named by its type or its recipe (`STEM-TYPE.gguf`, `STEM-TYPE-VARIANT.gguf`) has a companion of the
+    system's type for it; a file of another name first one that is called as it is.
     """
     stem, other = system.family.file_stem, companion.file_stem
-    named = re.fullmatch(rf"{re.escape(stem)}-({'|'.join(TYPES)})(?:-(.+))?\.gguf", main)
+    bases = TYPES | {name: recipe.base for name, recipe in NAMED.items()}
+    named = re.fullmatch(rf"{re.escape(stem)}-({'|'.join(bases)})(?:-(.+))?\.gguf", main)
     alike = main.replace(stem, other)
     if not named:
         yield alike
-    if main_type := main_type or (TYPES[named[1]] if named else None):
+    if main_type := main_type or (bases[named[1]] if named else None):
         of_type = system.companion_type(main_type).name
         if named and named[2]:
             yield file_name(other, of_type, named[2])

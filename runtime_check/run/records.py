@@ -6,6 +6,7 @@ from typing import Any
 
 from mimo_convert.model.provenance import NO_PROVENANCE, Provenance
 from quantize.recipes import type_label
+from runtime_check.choices import AUTO
 from runtime_check.gate import Gate
 from runtime_check.text.words import WordErrors
 
@@ -13,11 +14,12 @@ from runtime_check.text.words import WordErrors
 @dataclass(frozen=True)
 class FileFacts:
     """A GGUF file of a role; `type` is the type of most weights of its matrices, `mixed` the number of tensors of each
-    other type that rules chose.
+    other type that rules chose. `gate_type` is the type whose thresholds apply to a named recipe, empty where `type`'s
+    do, `role_types` are those that apply to what tensors of one role compute.
 
-    As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `variant`, its name
-    beside others of its type; `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a
-    model card repeats.
+    As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `recipe_name`, of a
+    named recipe, and `own_rules`, those of `recipe` that are not its; `variant`, its name beside others of its type;
+    `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a model card repeats.
     """
 
     role: str
@@ -37,11 +39,20 @@ class FileFacts:
     provenance: Provenance = NO_PROVENANCE
     about: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
+    role_types: Mapping[str, str] = field(default_factory=dict)
+    recipe_name: str = ""
+    own_rules: tuple[str, ...] = ()
+    gate_type: str = ""
+
+    @property
+    def judged_as(self) -> str:
+        """The type whose thresholds apply to the file."""
+        return self.gate_type or self.type
 
     @property
     def label(self) -> str:
         """The type with its mix, such as `q4_k + 2 q6_k`."""
-        return type_label(self.outtype or self.type, self.mixed)
+        return type_label(self.outtype or self.type, self.mixed, self.recipe_name)
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,12 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """The task that the system ran."""
+    """The task that the system ran: `language` and `context` of the prompt, `attention` of the audio encoder."""
 
     name: str
     language: str
+    context: str = ""
+    attention: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -127,7 +140,8 @@ class Steps:
 @dataclass(frozen=True)
 class Check:
     """The files of a system run on a clip. `passed` is None without a reference; `words` is None without a reference
-    text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels."""
+    text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels;
+    `language` is the one that the response names, empty if it names none."""
 
     passed: bool | None
     files: tuple[FileFacts, ...]
@@ -143,6 +157,7 @@ class Check:
     timings: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    language: str = ""
 
     @property
     def main(self) -> FileFacts:

@@ -11,7 +11,9 @@ class Stage(NamedTuple):
     """A stage; if `numbered`, one per layer: `name` followed by two or three digits.
 
     `dimensions` names the axes, slowest first; axes of one name have the same size in all stages of a run. `least` is
-    the smallest id of a stage of ids; `threshold` the column of the threshold table (compare/thresholds.py).
+    the smallest id of a stage of ids; `threshold` the column of the threshold table (compare/thresholds.py), whose row
+    is the type of the file, or, of a file whose parts are of several types, the lowest type of the tensors of the roles
+    `weights`.
     """
 
     name: str
@@ -21,6 +23,7 @@ class Stage(NamedTuple):
     threshold: str = ""
     least: int = 0
     numbered: bool = False
+    weights: tuple[str, ...] = ()
 
     def matches(self, name: str) -> bool:
         """Whether `name` is this stage in a run."""

@@ -1,7 +1,7 @@
 """The interface of a system: files that work together, and their tasks. Families implement it (docs/families.md); the
 engines know nothing else of a model."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -11,6 +11,7 @@ from mimo_convert.model.family import Family
 from mimo_convert.model.model_file import ModelFile
 from quantize.types import Type
 from runtime_check.audio.clips import Clip
+from runtime_check.audio.cutting import AT_PAUSES, Cutting
 from runtime_check.choices import AUTO
 from runtime_check.text.tokenizer import TextTokenizer
 
@@ -18,15 +19,20 @@ from .activations import Activations, Stages
 from .stages import Stage
 
 AUTO_LANGUAGE = "auto"
+CONTEXT, ATTENTION = "context", "attention"
+TASK_OPTIONS = {CONTEXT: "", ATTENTION: AUTO}  # fields of a task that not every system knows → their defaults
 
 
 class Task(NamedTuple):
-    """A task: its name, the language of the prompt, and the maximum number of response tokens (None: from the clip's
-    length)."""
+    """A task: its name, the language of the prompt, the maximum number of response tokens (None: the system's own),
+    and what only some systems know: the `context`, hints for the prompt, and the `attention` of the audio encoder
+    (choices.ATTENTION; AUTO: as the file says)."""
 
     name: str = "transcribe"
     language: str = AUTO_LANGUAGE
     max_new_tokens: int | None = None
+    context: str = ""
+    attention: str = AUTO
 
     def longest(self, clip: Clip) -> int:
         """The maximum number of response tokens for `clip`."""
@@ -86,11 +92,8 @@ class System(Protocol):
         Results of `run` are reused.
         """
 
-    def transcript(self, ids: Sequence[int]) -> str:
-        """The transcript of a response, without the model's markers."""
-
-    def response(self, text: str) -> list[int]:
-        """The token ids of `text` as the model's response, with the stop token."""
+    def transcript(self, ids: Sequence[int], task: Task) -> str:
+        """The transcript of a response to `task`, without the model's markers."""
 
 
 class Runtime(NamedTuple):
@@ -146,12 +149,13 @@ class SystemType:
 
     `open(files, compute, work)` opens files by role; `reference` is the module whose `run(checkpoints, clip,
     task, response, dtype)` computes the same stages in PyTorch, imported on demand. `languages` are those of the
-    prompt; `published` the Hub ids of the published checkpoints by role; `bundled` the models bundled with the package.
-    `reference_problems(stages)` yields contradictions in a stored reference as (found, expected); `sizes` tell one of
-    another model: the name of an axis, or of a numbered stage, → the role and the field of its dimensions that give its
-    size, or the number of its layers. `runtimes` are other programs that run the files, `not_run_by` those that are
-    known to refuse them. `least_companion` is the type of the companions of main files that are smaller; None:
-    companions are of the type of their main file.
+    prompt, `task_options` the fields of a task that not every system knows (TASK_OPTIONS); `published` the Hub ids of
+    the published checkpoints by role; `bundled` the models bundled with the package. `reference_problems(stages)`
+    yields contradictions in a stored reference as (found, expected); `sizes` tell one of another model: the name of an
+    axis, or of a numbered stage, → the role and the field of its dimensions that give its size, or the number of its
+    layers. `runtimes` are other programs that run the files, `not_run_by` those that are known to refuse them.
+    `least_companion` is the type of the companions of main files that are smaller; None: companions are of the type of
+    their main file. `cutting` is how clips that are too long are cut, and what was heard joined.
     """
 
     name: str
@@ -161,6 +165,7 @@ class SystemType:
     reference: str
     companions: Sequence[Family] = ()
     languages: Sequence[str] = ()
+    task_options: Collection[str] = ()
     published: Mapping[str, str] = field(default_factory=dict)
     bundled: Mapping[str, Bundled] = field(default_factory=dict)
     reference_problems: Callable[[Stages], Iterator[tuple[str, str]]] = no_problems
@@ -168,6 +173,7 @@ class SystemType:
     runtimes: Sequence[Runtime] = ()
     not_run_by: Sequence[Program] = ()
     least_companion: Type | None = None
+    cutting: Cutting = AT_PAUSES
 
     @property
     def families(self) -> tuple[Family, ...]:

@@ -2,33 +2,41 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mimo_convert.listener import Phase
+from mimo_convert.terminal import tell
 from quantize.errors import InputError
+from quantize.quoting import quoted
 from runtime_check.audio.clips import Clip
-from runtime_check.audio.pieces import pieces
+from runtime_check.audio.cutting import AT_PAUSES, Cutting, join_words
 
+from .activations import GREEDY, Activations
 from .length import longest
 from .system import System, Task
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a clip, from `begin` to `end` in seconds, and its transcript."""
+    """A part of a clip, from `begin` to `end` in seconds, its transcript, and the language that the response names,
+    empty if it names none."""
 
     begin: float
     end: float
     text: str
+    language: str = ""
 
 
 class Transcript:
     """The transcript of the file `audio`, of so many `seconds` (None: not known yet), whose `pieces` are run as they
-    are asked for, each once; `language` is that of the prompt."""
+    are asked for, each once; `language` is that of the prompt, `join` as that of a Cutting."""
 
-    def __init__(self, audio: Path, language: str, pieces: Iterator[Piece], seconds: float | None = None) -> None:
-        self.audio, self.language = audio, language
+    def __init__(
+        self, audio: Path, language: str, pieces: Iterator[Piece], seconds: float | None = None,
+        join: Callable[[Iterable[str]], Iterator[str]] = join_words,
+    ) -> None:  # fmt: skip
+        self.audio, self.language, self.join = audio, language, join
         self._coming, self._known = pieces, list[Piece]()
         self._seconds = seconds
         self._context: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -54,9 +62,15 @@ class Transcript:
             yield piece
 
     @property
+    def heard_language(self) -> str:
+        """The languages that the responses name, without empty and adjacent equal ones, joined by commas."""
+        named = [piece.language for piece in self.pieces if piece.language]
+        return ",".join(name for name, before in zip(named, ["", *named], strict=False) if name != before)
+
+    @property
     def text(self) -> str:
         """The whole transcript."""
-        return "".join(joined(piece.text for piece in self.pieces))
+        return "".join(self.join(piece.text for piece in self.pieces))
 
 
 def longest_piece(system: System, path: Path) -> int:
@@ -68,23 +82,19 @@ def longest_piece(system: System, path: Path) -> int:
     return fits
 
 
-def transcribe_clip(system: System, clip: Clip, task: Task, begin: float = 0) -> Iterator[Piece]:
+def transcribe_clip(
+    system: System, clip: Clip, task: Task, begin: float = 0, cutting: Cutting = AT_PAUSES
+) -> Iterator[Piece]:
     """Transcribe `clip`, which begins at `begin` seconds, piece by piece. Raises InputError as `longest_piece`."""
-    for part in pieces(clip.wave, clip.rate, longest_piece(system, clip.path)):
-        text = system.run(replace(clip, wave=clip.wave[part]), task).transcript.strip()
-        yield Piece(begin + part.start / clip.rate, begin + part.stop / clip.rate, text)
+    for part in cutting.cut(clip, longest_piece(system, clip.path)):
+        run = system.run(part.clip, task)
+        tell_of_limit(system, run, clip.path, begin + part.begin)
+        yield Piece(begin + part.begin, begin + part.end, run.transcript.strip(), run.language)
 
 
-def joined(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the transcripts of pieces with what stands between them: a space, but nothing within languages that are
-    written without."""
-    last = ""
-    for text in filter(None, texts):
-        yield text if not last or (_is_unspaced(last[-1]) and _is_unspaced(text[0])) else f" {text}"
-        last = text
-
-
-def _is_unspaced(character: str) -> bool:
-    """Whether a character is of a script without spaces: Chinese, Japanese, Thai, and their punctuation."""
-    code = ord(character)
-    return 0x0E00 <= code < 0x0E80 or 0x2E80 <= code < 0xA4D0 or 0xF900 <= code < 0xFB00 or 0xFE30 <= code < 0xFFF0
+def tell_of_limit(system: System, run: Activations, path: Path, begin: float) -> None:
+    """Tell of a response that ended because it had as many tokens as it may have."""
+    ids = run.stages[GREEDY]
+    if system.text and ids[-1] not in system.text.stops:
+        where = f"{quoted(path)}: what is said from {begin:.0f} s on"
+        tell(f"{where} took more than the {len(ids)} tokens that were allowed; --max-new-tokens allows more")

@@ -18,7 +18,7 @@ from .length import check_length
 from .members import Paths, open_system
 from .records import FileFacts
 from .references.sources import Reference
-from .system import AUTO_LANGUAGE, Compute, System, SystemType, Task, Work
+from .system import AUTO_LANGUAGE, TASK_OPTIONS, Compute, System, SystemType, Task, Work
 
 JFK_LANGUAGE = "english"
 
@@ -33,6 +33,8 @@ class Inputs:
     repack: str = AUTO
     products: str = AUTO
     max_new_tokens: int | None = None
+    context: str = ""
+    attention: str = AUTO
     keep_stages: bool = False
     references: dict[str, Activations] = field(default_factory=dict)  # that are known already, by the clip's hash
 
@@ -106,7 +108,7 @@ def validate_clip(inputs: Inputs, ready: Ready, system: SystemType, clip: Clip) 
     """Check one system on one clip."""
     found, known = inputs.reference, inputs.references
     language = choose_language(inputs.language, found, clip, system)
-    task = Task(language=language, max_new_tokens=inputs.max_new_tokens)
+    task = Task("transcribe", language, inputs.max_new_tokens, inputs.context, inputs.attention)
 
     def reference(response: Sequence[int] | None) -> Activations:
         assert found is not None
@@ -122,6 +124,13 @@ def check_language(asked: str | None, system: SystemType) -> None:
     """Raise InputError for a language that the system does not support."""
     if asked and system.languages and asked not in (*system.languages, AUTO_LANGUAGE):
         raise InputError("--language", repr(asked), expected=" or ".join(system.languages))
+
+
+def check_task_options(system: SystemType, **asked: str) -> None:
+    """Raise InputError for an option of TASK_OPTIONS that was given, and that the system does not know."""
+    for name, value in asked.items():
+        if value != TASK_OPTIONS[name] and name not in system.task_options:
+            raise InputError(f"--{name}", f"does not concern {system.family.architecture}", todo="leave it out")
 
 
 def choose_language(asked: str | None, reference: Reference | None, clip: Clip | AudioFile, system: SystemType) -> str:

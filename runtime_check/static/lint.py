@@ -104,7 +104,9 @@ def _rules(
             yield _result("tensors", len(expected), _missing_and_extra(file, family, layout, expected, limit))
             yield _result("shapes", found, _shapes(file, family, dims, layout, expected, limit))
         if family.text:
-            yield from (_result(*finding) for finding in findings(file, family.text, _vocab_size(file, family)))
+            ids = {key.key: family.text.ids[key.field] for key in family.keys if key.field in family.text.ids}
+            of_vocabulary = findings(file, family.text, _vocab_size(file, family), ids)
+            yield from (_result(*finding) for finding in of_vocabulary)
     stats = scan_weights(file, files, threads, hashed) if weights else None
     rules = _recipe(file)
     if expected and rules is not None:
@@ -164,7 +166,7 @@ def _metadata(file: GGUFFile, family: Family) -> Iterator[Finding]:
     for key in family.keys:
         names = key.names(file.metadata) or [key.key]
         types |= dict.fromkeys(names, (key.value_type, False))
-        sizes.update(names)
+        sizes.update(names if key.least else ())
         if key.default is None and not key.names(file.metadata):
             yield Finding(key.key, f"key {key.key} is missing; expected {_type_text(key.value_type)}")
     for name, expected in types.items():

@@ -1,8 +1,10 @@
 """Lint rules of a file's vocabulary: those that hold for any, and those for the published one."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,8 +44,11 @@ class FileVocabulary:
         return {text: token_id for token_id, text in enumerate(self.tokens) if self.types[token_id] == PLAIN}
 
 
-def findings(file: GGUFFile, text: TextFacts, vocab_size: int | None) -> Iterator[Finding]:
-    """Yield every rule that can be applied; `vocab_size` is None if the file has none."""
+def findings(
+    file: GGUFFile, text: TextFacts, vocab_size: int | None, ids: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Finding]:
+    """Yield every rule that can be applied; `vocab_size` is None if the file has none. `ids` maps keys of token ids to
+    the tokens' texts."""
     tokens, merges = _strings(file, "tokens"), _strings(file, "merges")
     types = file.metadata.get(f"{KEY}token_type")
     if not tokens:
@@ -55,7 +60,8 @@ def findings(file: GGUFFile, text: TextFacts, vocab_size: int | None) -> Iterato
     yield "vocabulary", len(tokens), _vocabulary(v, text)
     yield "merges", len(merges), _merges(v)
     yield "token types", len(tokens), _token_types(v, types)
-    yield "special tokens", sum(token_type in ADDED for token_type in v.types), _special_tokens(v, text)
+    special = itertools.chain(_special_tokens(v, text), _ids(v, ids))
+    yield "special tokens", sum(token_type in ADDED for token_type in v.types), special
     yield "padding", v.types.count(UNUSED), _padding(v)
 
 
@@ -175,6 +181,14 @@ def _special_tokens(v: FileVocabulary, facts: TextFacts) -> Iterator[str]:
         if ids.get(text) != token_id:
             found = f"has id {ids[text]}" if text in ids else "is not there"
             yield f"token {text} {found}; expected {token_id}, as published"
+
+
+def _ids(v: FileVocabulary, ids: Mapping[str, str]) -> Iterator[str]:
+    """Find keys that hold the id of another token than theirs."""
+    for key, text in ids.items():
+        token_id, expected = v.metadata.get(key), v.tokens.index(text) if text in v.tokens else None
+        if token_id is not None and expected is not None and not (type(token_id) is int and token_id == expected):
+            yield f"key {key} {shown(token_id)}; expected {expected}, {text}"
 
 
 def _padding(v: FileVocabulary) -> Iterator[str]:

@@ -74,7 +74,8 @@ def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> Ten
         else [DIRECT]
         for i, pair in pairs.items()
     }
-    todo = by_place(chunk for chunk in chunks(plan.tensors) if chunk.tensor in pairs)
+    every = (chunk._replace(tensor=i, also=()) for chunk in chunks(plan.tensors) for i in chunk.tensors)
+    todo = by_place(chunk for chunk in every if chunk.tensor in pairs)
     tallies = compare_rows(pairs, todo, source, rule, {i: first for i, [first, *_] in paths.items()}, threads)
     for i, [_, *others] in paths.items():
         if tallies[i].n_wrong and rule.by_bytes(pairs[i].ours.ggml_type):

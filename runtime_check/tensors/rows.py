@@ -113,13 +113,14 @@ def evaluate_rows(chunk: Chunk, rows: Bytes, ours: TensorSlice, rule: Rule, path
 
     Raises WorthlessError if the source holds NaN or infinity, InputError if ours cannot be read.
     """
-    stored, ggml_type = chunk.source.ggml_type, ours.ggml_type
+    as_stored, ggml_type = rows, ours.ggml_type
+    rows, stored = chunk.source.weights(chunk.first, rows)
     found = ours.read(chunk.first, chunk.n, OURS.take(chunk.n * ours.row_bytes))
     with np.errstate(all="ignore"):  # what is not finite is looked for
         x, y = to_float32(rows, stored, X), to_float32(found, ggml_type, Y)
         sums = sums_of(x, y)
         if not np.isfinite(sums.source).all():
-            absmax_if_finite(chunk, rows)
+            absmax_if_finite(chunk, as_stored)
         direct = convert(rows, stored, ggml_type, backend_of(ggml_type), floats=x, scratch=EXPECTED)
         equal = is_direct = equal_rows(found, direct)
         made = direct

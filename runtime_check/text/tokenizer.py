@@ -90,10 +90,10 @@ class TextTokenizer:
         """The text of each id; an incomplete UTF-8 sequence becomes a replacement character."""
         return [self.tokenizer.decode([i], skip_special_tokens=False) for i in ids]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of a response, without the stop token."""
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """The text of a response, without the stop token; with `skip_special` without any special token."""
         response = ids[:-1] if ids and ids[-1] in self.stops else ids
-        return str(self.tokenizer.decode(list(response), skip_special_tokens=False))
+        return str(self.tokenizer.decode(list(response), skip_special_tokens=skip_special))
 
     @property
     def stops(self) -> set[int]:

@@ -34,7 +34,7 @@ def test_every_option_that_help_shows_is_in_its_table(module: object) -> None:
 
 def test_defaults_choices_and_ranges_are_told() -> None:
     text = document()
-    assert "| `--outtype` | `TYPE` | `f16` | Type of the matrices; may repeat." in text
+    assert "| `--outtype` | `TYPE` | f16, or the named recipe's | Type of the matrices; may repeat." in text
     assert "| `--check`, `--no-check` |  | `--check` |" in text
     assert "| `--compare` | `rows`, `stages`, `both` | stages; with a GGUF file both |" in text
     assert "| `--threads` | 1 to 128 | all cores |" in text

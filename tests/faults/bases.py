@@ -11,9 +11,11 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mimo_commands.check import main as mimo_check
+from mimo_commands.convert import main as mimo_convert
 from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_convert.write.convert import convert
 from mimo_families.mimo_tokenizer.harness import AudioTokenizer
+from mimo_families.qwen3_asr.system import TINY
 from quantize.types import TYPES
 from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.audio.wave import Wave
@@ -22,13 +24,17 @@ from tests.damage import set_weight
 from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
 from tests.synthetic import write_audio_tokenizer, write_speech_lm
 
+BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": {"asr": TINY / "model"}}
+ADAPTER = TINY / "noise"
+STEMS = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer", "asr": "qwen3-asr"}
 STATIC, CHECKPOINT, RUN, AGAINST = COMMANDS = ("--static", "--checkpoint", "--reference", "--against")
 
 
 class Base(NamedTuple):
     """A clean file, and what the commands hold it against: its checkpoint, a stored reference and a file of F16 or F32.
 
-    `tokenizer` is the audio tokenizer that a speech LM is run with; `sound` what is run, if not the JFK clip.
+    `tokenizer` is the audio tokenizer that a speech LM is run with; `sound` what is run, if not the JFK clip; `adapter`
+    what was merged.
     """
 
     file: Path
@@ -37,6 +43,7 @@ class Base(NamedTuple):
     against: Path
     tokenizer: Path | None
     sound: Path | None = None
+    adapter: Path | None = None
 
     def options(self, command: str, file: Path) -> list[str]:
         """The command line that examines `file` in one of the ways of COMMANDS."""
@@ -45,6 +52,7 @@ class Base(NamedTuple):
         if command in (RUN, AGAINST):
             options += ["--tokenizer", str(self.tokenizer)] if self.tokenizer else []
             options += ["--audio", str(self.sound)] if self.sound else []
+        options += ["--adapter", str(self.adapter)] if self.adapter and command == CHECKPOINT else []
         return options
 
 
@@ -56,8 +64,11 @@ class Bases:
         self.encoded = dict[tuple[Any, ...], Mapping[str, Any]]()
 
     def __getitem__(self, name: str) -> Base:
-        """`MODEL TYPE [fused|on a long clip]`, such as `tiny lm q4_k fused`."""
+        """`MODEL TYPE [fused|on a long clip|merged]`, such as `tiny lm q4_k fused`."""
         source, half, type, *more = name.split()
+        if more == ["merged"]:
+            merged, reference = self._merged(type), self._merged_reference()
+            return Base(merged, str(BUNDLED[source][half]), reference, merged, None, adapter=ADAPTER)
         file = self._file(source, half, type, more == ["fused"])
         exact = "f32" if source == "random" else "f16"
         return Base(
@@ -91,7 +102,7 @@ class Bases:
         return self.made[name]
 
     def _checkpoint(self, source: str, half: str) -> str:
-        return source if source == "tiny" else str(self._random_lm() if half == "lm" else self._random_tokenizer())
+        return source if source in BUNDLED else str(self._random_lm() if half == "lm" else self._random_tokenizer())
 
     def _random_lm(self) -> Path:
         """Of F32 weights, one of them beyond the range of F16."""
@@ -107,24 +118,43 @@ class Bases:
         return self._once("random-tokenizer", lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
 
     def _file(self, source: str, half: str, type: str, fused: bool) -> Path:
-        """Of the pair of this type and layout, one."""
+        """Of the files of this type and layout, one."""
 
         def make(out: Path) -> None:
-            folders = {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}
-            if source == "random":
-                folders = {half: Path(self._checkpoint(source, half)) for half in folders}
+            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in BUNDLED["tiny"]}
             checkpoints = [open_checkpoint(str(folder)) for folder in folders.values()]
             options = options_of(fused)
             convert([make_request(checkpoint, [TYPES[type]], options) for checkpoint in checkpoints], out, threads=2)
 
-        stem = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer"}[half]
-        return self._once(f"{source}-{type}{'-fused' * fused}", make) / f"{stem}-{type}.gguf"
+        return self._once(f"{source}-{type}{'-fused' * fused}", make) / f"{STEMS[half]}-{type}.gguf"
+
+    def _merged(self, type: str) -> Path:
+        """Of the tiny Qwen3-ASR with its adapter."""
+        arguments = [str(BUNDLED["tiny-qwen3"]["asr"]), "--adapter", str(ADAPTER), "--outtype", type, "--no-check"]
+
+        def make(out: Path) -> None:
+            result = CliRunner().invoke(mimo_convert, [*arguments, "--out", str(out)])
+            assert result.exit_code == 0, result.output
+
+        [file] = self._once(f"merged-{type}", make).glob("*.gguf")
+        return file
+
+    def _merged_reference(self) -> str:
+        options = [str(BUNDLED["tiny-qwen3"]["asr"]), "--adapter", str(ADAPTER), "--language", "english"]
+
+        def make(file: Path) -> None:
+            result = check("reference", *options, "-o", str(file))
+            assert result.exit_code == 0, result.output
+
+        return str(self._once("merged.safetensors", make))
 
     def _reference(self, source: str, sound: Path | None) -> str:
         if source == "tiny" and sound is None:
             return "tiny"
-        models = [self._checkpoint(source, half) for half in ("lm", "tokenizer")]
-        options = [models[0], "--tokenizer", models[1], "--audio", str(sound or JFK), "--language", "english"]
+        halves = list(BUNDLED.get(source, BUNDLED["tiny"]))
+        main, *others = (self._checkpoint(source, half) for half in halves)
+        options = [main, *(word for other in others for word in ("--tokenizer", other))]
+        options += ["--audio", str(sound or JFK), "--language", "english"]
 
         def make(file: Path) -> None:
             result = check("reference", *options, "--text", JFK_TEXT, "-o", str(file))

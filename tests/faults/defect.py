@@ -1,7 +1,7 @@
 """A defect, and what each command must say of it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -33,3 +33,14 @@ class Defect(NamedTuple):
         refusing = (RUN, AGAINST) if self.static else (CHECKPOINT, RUN, AGAINST)  # --checkpoint says what --static does
         refused = dict.fromkeys(refusing, self.opening) if self.opening else {}
         return refused | {command: text for command, text in texts if text}
+
+
+def harness(name: str, on: str, replace: Callable[[Patch], object], run: str) -> Defect:
+    """A defect of the harness, which only a run can show."""
+    return Defect(name, on, None, run=run, replace=replace)
+
+
+def around(owner: Any, name: str, wrong: Callable[..., Any]) -> Callable[[Patch], None]:
+    """A function replaced by `wrong`, which gets the right one before its arguments."""
+    right = getattr(owner, name)
+    return lambda patch: patch.setattr(owner, name, lambda *args, **options: wrong(right, *args, **options))

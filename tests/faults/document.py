@@ -5,18 +5,19 @@ from pathlib import Path
 from benchmarks.document import insert
 
 from .defect import Defect
-from .harness import HARNESS
-from .metadata import METADATA
-from .structure import LAYOUT, STRUCTURE
-from .vocabulary import VOCABULARY
-from .weights import BLOCKS, ENCODER, WEIGHTS
+from .mimo.harness import HARNESS
+from .mimo.metadata import METADATA
+from .mimo.structure import LAYOUT, STRUCTURE
+from .mimo.vocabulary import VOCABULARY
+from .mimo.weights import BLOCKS, ENCODER, WEIGHTS
+from .qwen3_asr import QWEN3_ASR
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 
 
 def defects() -> list[Defect]:
     """All of them."""
-    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS]
+    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS, *QWEN3_ASR]
 
 
 PIPE = r"\|"

@@ -21,14 +21,15 @@ def test_rules_of_the_command_line_come_before_those_of_a_recipe(tmp_path: Path,
     recipe = tmp_path / "r.txt"
     recipe.write_bytes(newline.join(["a=q8_0", "# größer", "b=f16", ""]).encode(encoding))
     rules = read_rules(["b=q4_k", "c=bf16"], recipe)
-    assert [(str(rule), rule.where) for rule in rules] == [
+    assert [(str(rule), rule.where) for rule in rules.rules] == [
         ("b=q4_k", "--tensor-type"), ("c=bf16", "--tensor-type"), ("a=q8_0", f"{recipe}:1"), ("b=f16", f"{recipe}:3"),
     ]  # fmt: skip
 
 
 def test_without_rules_there_are_none(tmp_path: Path) -> None:
     (tmp_path / "r.txt").touch()
-    assert read_rules([], None) == read_rules([], tmp_path / "r.txt") == ()
+    assert read_rules([], None) == ((), None, None)
+    assert read_rules([], tmp_path / "r.txt") == ((), None, tmp_path / "r.txt")
 
 
 @pytest.mark.parametrize("name", ["mimo-convert", "mimo-quantize", "mimo-check", "mimo-publish"])

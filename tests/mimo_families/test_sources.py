@@ -44,6 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("value", "kind"),
     [
         ("tiny", BUNDLED),
+        ("tiny-qwen3", BUNDLED),
         ("asr", FOLDER),
         ("./asr/", FOLDER),
         ("owner/asr", FOLDER),
@@ -78,7 +79,7 @@ def test_a_folder_called_as_a_bundled_model_is_named_by_a_path(here: Path) -> No
     assert resolve("./tiny", CHECKPOINT).kind is FOLDER
 
 
-CKPT = "a checkpoint folder, a Hub id OWNER/NAME[@REVISION] or tiny"
+CKPT = "a checkpoint folder, a Hub id OWNER/NAME[@REVISION], tiny or tiny-qwen3"
 
 
 @pytest.mark.parametrize(

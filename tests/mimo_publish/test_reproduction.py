@@ -97,6 +97,16 @@ def test_every_option_that_a_file_tells_of_is_given() -> None:
     )
 
 
+def test_a_named_recipe_is_named_with_the_rules_beside_it_alone() -> None:
+    facts = lm(recipe_name="q4_k_m", recipe=("lm_head=f16", "^llm=q6_k"), own_rules=("lm_head=f16",))
+    assert of(facts)[0] == (
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --recipe q4_k_m --fuse-qkv --tensor-type lm_head=f16 --out . --no-check"
+    )
+    named = [("mimo-asr-q4_k_m.gguf", lm(recipe_name="q4_k_m", recipe=("^llm=q6_k",)), TOKENIZER)]
+    [line] = lines(reproduction(named, {TOKENIZER: tokenizer()}))
+    assert "--recipe q4_k_m --fuse-qkv --out . --no-check" in line, "one command, and nothing is renamed"
+
+
 @pytest.mark.parametrize(
     ("quantizer", "is_asked_for"),
     [("ggml", True), ("ggml-contracted", True), ("ggml + unknown", True), ("ggml + simd", False), ("", False)],
@@ -185,6 +195,12 @@ TINY = command("mimo-convert", str(TINY_ASR), "--tokenizer", str(TINY_TOKENIZER)
             ["mimo-asr-q4_k-heads.gguf", "mimo-asr-q6_k-heads.gguf"],
         ),
         ([f"{TINY} --outtype q4_k", f"mv {LM} 'my own.gguf'"], ["my own.gguf"]),
+        ([f"{TINY} --recipe q4_k_m"], ["mimo-asr-q4_k_m.gguf"]),
+        (
+            [f"{TINY} --outtype f16 --tokenizer-outtype q8_0",
+             "mimo-quantize mimo-asr-f16.gguf 'my own.gguf' --recipe q5_k_m --tensor-type lm_head=q8_0"],
+            ["my own.gguf"],
+        ),
         (
             [f"{TINY} --outtype f16 --tokenizer-outtype q4_k", "mimo-quantize mimo-asr-f16.gguf q5.gguf --outtype q5_k",
              f"mimo-quantize q5.gguf {LM} --outtype q4_k --fuse-qkv --allow-requantize"],

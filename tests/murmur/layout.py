@@ -7,6 +7,20 @@ from gguf import GGUFValueType
 
 from mimo_convert.formats.config import Config
 from mimo_convert.model.family import SEPARATE, Family, Key, Layout, Source, Tensor, TextFacts, one
+from mimo_convert.model.uses import (
+    ATTENTION_K,
+    ATTENTION_OUTPUT,
+    ATTENTION_Q,
+    ATTENTION_QKV,
+    ATTENTION_V,
+    AUDIO,
+    HEAD,
+    MLP_DOWN,
+    MLP_GATE,
+    MLP_UP,
+    Use,
+    block_uses,
+)
 from quantize.errors import InputError
 
 SPECIAL = ("<s>", "</s>", "<audio>", "<listen>", "<en>", "<fr>")
@@ -82,6 +96,9 @@ def _block(source: str, name: str, d: Dims, layout: Layout) -> Iterator[Tensor]:
     yield one(f"{name}ffn.down.weight", f"{source}down.weight", "matrix", d.width, d.ffn)
 
 
+ATTENTION = {ATTENTION_Q: "q", ATTENTION_K: "k", ATTENTION_V: "v", ATTENTION_QKV: "qkv", ATTENTION_OUTPUT: "o"}
+MLP = {MLP_GATE: "gate", MLP_UP: "up", MLP_DOWN: "down"}
+
 F32 = GGUFValueType.FLOAT32
 TEXT = TextFacts(model="gpt2", pre="gpt-2", first_added="<s>", stop_tokens=("</s>",), required=SPECIAL)
 
@@ -100,6 +117,12 @@ FAMILY = Family(
     ),
     config_errors=config_errors,
     tensors=tensors,
+    uses=(
+        Use(HEAD, r"embed\.weight"),  # tied
+        Use(AUDIO, r"ear\.weight"),
+        *block_uses(r"blk\.{layer}\.attn\.", ATTENTION),
+        *block_uses(r"blk\.{layer}\.ffn\.", MLP),
+    ),
     can_fuse_qkv=True,
     text=TEXT,
     about={"general.license": "mit", "general.languages": ["en", "fr"], "general.tags": ["audio"]},

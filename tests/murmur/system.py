@@ -74,7 +74,9 @@ class MurmurSystem:
         models = [member.model for member in self.members]
         origin = Origin([str(models[0].path)], str(clip.path), clip.sha256, task.language, self.text.sha256)
         timings, memory = dict(self.session.timings), self.session.memory(models)
-        return Activations(stages, self.transcript(ids.tolist()), origin, timings, memory, self.session.products())
+        return Activations(
+            stages, self.transcript(ids.tolist(), task), origin, timings, memory, self.session.products()
+        )
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
         from runtime_check.ggml.decoder import HIDDEN, LOGITS, Decoder, incremental_logits
@@ -100,11 +102,8 @@ class MurmurSystem:
         frames = frames_of(clip.wave, clip.rate, self.d)
         return Prompt(tokens_of(len(frames), self.text.encode, self.d, task.language), frames, [])
 
-    def transcript(self, ids: Sequence[int]) -> str:
+    def transcript(self, ids: Sequence[int], task: Task) -> str:
         return self.text.decode(ids).strip()
-
-    def response(self, text: str) -> list[int]:
-        return self.text.response(text)
 
 
 def of_prompt(out: Stages, n: int) -> Stages:

@@ -23,15 +23,15 @@ from quantize.recipes import (
 )
 from quantize.types import TYPES
 
-MATRIX_ROLES = ["matrix", "embedding", "head"]
+MATRIX_ROLES = ["matrix", "embedding", "head"]  # of any type
 
 
 @pytest.mark.parametrize("requested", TYPES)
 @pytest.mark.parametrize("role", ROLE_TYPES)
 def test_a_row_of_256_gets_what_its_role_asks_for(role: str, requested: str) -> None:
-    expected = {"norm": "f32", "bias": "f32", "codebook": "f32", "convolution": "f16"}.get(role, requested)
-    if requested == "f32":
-        expected = "f32"
+    of_encoder = requested if requested in ("f16", "bf16", "q8_0") else "q8_0"
+    fixed = {"norm": "f32", "bias": "f32", "codebook": "f32", "table": "f32", "convolution": "f16"}
+    expected = "f32" if requested == "f32" else (fixed | {"encoder_matrix": of_encoder}).get(role, requested)
     type, note = choose_type(role, 256, TYPES[requested])
     assert (type.name, note) == (expected, "")
 
@@ -56,6 +56,15 @@ def test_a_row_that_is_no_multiple_of_the_block_falls_back_and_says_so(
         note
         == f"rows of {row} are not a multiple of {256 if '_k' in requested or 'xs' in requested else 32}: {expected}"
     )
+
+
+@pytest.mark.parametrize("requested", ["q8_0", "q6_k", "q4_k", "q2_k"])
+def test_an_encoder_has_at_least_q8_0_unless_a_rule_or_its_file_says_otherwise(requested: str) -> None:
+    name = "audio.blk.0.ffn.up.weight"
+    assert chosen(name, "encoder_matrix", requested, "embed=f16") == "q8_0"
+    assert chosen(name, "encoder_matrix", requested, "^audio=q5_k") == "q5_k"
+    assert chosen(name, "encoder_matrix", requested, row=48) == "f16"
+    assert choose_type("encoder_matrix", 256, TYPES[requested], stored=True)[0].name == requested
 
 
 @pytest.mark.parametrize("requested", ["f32", "f16", "bf16"])

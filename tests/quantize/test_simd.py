@@ -300,3 +300,51 @@ def test_rows_of_each_kind_side_by_side_do_not_disturb_each_other(type: Type) ->
     mixed = rows[np.random.default_rng(3).permutation(len(rows))]
     one_by_one = np.concatenate([blocks_of(row[None], type) for row in mixed])
     assert np.array_equal(blocks_of_every_variant(mixed, type), one_by_one)
+
+
+# ── products of low rank ─────────────────────────────────────────────────────────────────────────────────────────────
+
+ADDING = [*simd.variants(), "none"]  # the last: without the kernels
+
+
+def low_rank(n: int, row: int, rank: int, seed: int = 0) -> tuple[Rows, Rows, Rows]:
+    rng = np.random.default_rng(seed)
+    return tuple(rng.standard_normal(shape, np.float32) for shape in ((n, row), (n, rank), (rank, row)))  # type: ignore[return-value]
+
+
+def added(rows: Rows, b: Rows, a: Rows, variant: str) -> Rows:
+    sums = rows.copy()
+    simd.add_low_rank(sums, b, a, variant)
+    return sums
+
+
+@given(
+    n=st.integers(1, 9), row=st.sampled_from([1, 3, 7, 8, 15, 16, 31, 32, 33, 100, 256]), rank=st.integers(1, 24),
+    seed=st.integers(0, 1000),
+)  # fmt: skip
+def test_every_variant_gives_the_same_bits_and_the_exact_sum_but_for_rounding(
+    n: int, row: int, rank: int, seed: int
+) -> None:
+    rows, b, a = low_rank(n, row, rank, seed)
+    exact = rows.astype(np.float64) + b.astype(np.float64) @ a
+    results = [added(rows, b, a, variant) for variant in ADDING]
+    for found in results[1:]:
+        assert np.array_equal(found.view(np.uint32), results[0].view(np.uint32))
+    bound = (rank + 2) * np.finfo(np.float32).eps * (np.abs(rows) + np.abs(b) @ np.abs(a))
+    assert np.all(np.abs(results[0] - exact) <= bound)
+
+
+@pytest.mark.parametrize("variant", ADDING)
+def test_a_run_of_rows_is_that_of_the_whole(variant: str) -> None:
+    rows, b, a = low_rank(50, 96, 5)
+    whole = added(rows, b, a, variant)
+    for first, last in ((0, 1), (1, 4), (4, 11), (11, 50)):
+        part = added(rows[first:last], np.ascontiguousarray(b[first:last]), a, variant)
+        assert np.array_equal(part, whole[first:last])
+
+
+def test_what_is_not_a_number_stays_visible() -> None:
+    rows, b, a = low_rank(4, 32, 2)
+    b[1, 0] = np.nan
+    for variant in ADDING:
+        assert np.isnan(added(rows, b, a, variant)).any(axis=1).tolist() == [False, True, False, False]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from quantize.errors import InputError
-from quantize.types import BY_GGML, TYPES, did_you_mean
+from quantize.types import BY_FILE_TYPE, BY_GGML, MIX_NUMBERS, TYPES, did_you_mean
 
 # The command line's promise, from the issue; everything else about a type is compared with ggml.
 PROMISED = (  # noqa: SIM905
@@ -79,9 +79,17 @@ def test_the_bound_is_where_torch_overflows(name: str, dtype: torch.dtype) -> No
 )  # fmt: skip
 def test_other_programs_names_are_understood(written: str, meant: str) -> None:
     """And of a mix, how it is made."""
-    said = did_you_mean(written)
+    said, name = did_you_mean(written), written.lower()
     assert said.startswith(f"did you mean {meant}?")
-    assert ("--tensor-type" in said) == bool(re.search("_k_(s|m|l|xl)$", written, re.IGNORECASE))
+    how = "--recipe q4_k_m makes that mix" if name == "q4_k_m" else "such as --tensor-type"
+    assert (how in said) == bool(re.search("_k_(s|m|l|xl)$", name))
+
+
+@pytest.mark.parametrize("name", MIX_NUMBERS)
+def test_a_mix_has_the_number_that_llama_cpp_gives_it(name: str) -> None:
+    number = MIX_NUMBERS[name]
+    assert gguf.LlamaFileType(number).name == f"MOSTLY_{name.upper()}"
+    assert f"{BY_FILE_TYPE[number].name}_m" == name
 
 
 @pytest.mark.parametrize("written", ["q9_z", "mxfp4", "", "\x1b[31m", "x" * 10_000])

@@ -6,7 +6,7 @@ from runtime_check.run.system import SystemType
 
 OURS = "`mimo-check`"
 UNKNOWN = "?"
-PLACES = {"file": "mimo-asr-q4_k.gguf", "companion": "mimo-tokenizer-q8_0.gguf", "clip": "talk.wav"}
+FILE, COMPANION, CLIP = "{}-q4_k.gguf", "{}-q8_0.gguf", "talk.wav"
 
 
 def lines(systems: Sequence[SystemType]) -> list[str]:
@@ -40,5 +40,8 @@ def answer(system: SystemType, name: str) -> str:
 def commands(systems: Sequence[SystemType]) -> Iterator[str]:
     """How each program that runs files is called."""
     for system in systems:
+        places = {"file": FILE.format(system.family.file_stem), "clip": CLIP}
+        if system.companions:
+            places["companion"] = COMPANION.format(system.companions[0].file_stem)
         for runtime in system.runtimes:
-            yield f"In {runtime.name}: `{' '.join(runtime.command).format(**PLACES)}`."
+            yield f"In {runtime.name}: `{' '.join(runtime.command).format(**places)}`."

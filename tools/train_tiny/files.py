@@ -19,8 +19,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def save_asr(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Two shards with half of the tensors each, and their index."""
     write_json(folder / "config.json", ASR_CONFIG)
+    save_shards(tensors, folder)
+
+
+def save_shards(tensors: dict[str, Tensor], folder: Path) -> None:
+    """Two shards with half of the tensors each, and their index."""
     names = sorted(tensors)
     files = {
         f"model-0000{part}-of-00002.safetensors": shard

@@ -40,10 +40,15 @@ def jfk_clip() -> Clip:
 
 
 def espeak(sentence: str, voice: str, words_a_minute: int, pitch: int) -> Clip:
+    return make_clip(sentence, speak(sentence, voice, words_a_minute, pitch, TOKENIZER_CONFIG["sampling_rate"]))
+
+
+def speak(sentence: str, voice: str, words_a_minute: int, pitch: int, rate: int) -> Tensor:
+    """What espeak-ng makes of a sentence: (samples,) at `rate`."""
     command = ["espeak-ng", "-v", voice, "-s", str(words_a_minute), "-p", str(pitch), "--stdout", sentence]
     wav = subprocess.run(command, check=True, capture_output=True).stdout
-    samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
-    return make_clip(sentence, resample(torch.from_numpy(samples), rate, TOKENIZER_CONFIG["sampling_rate"]))
+    samples, rate_of_voice = soundfile.read(io.BytesIO(wav), dtype="float32")
+    return resample(torch.from_numpy(samples), rate_of_voice, rate)
 
 
 def pick_batch(clips: list[Clip], rng: random.Random) -> list[Clip]:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers, processors
 from tokenizers.models import BPE
@@ -29,39 +30,46 @@ ADDED_TOKENS += ["<|empty|>", "<|Human|>", "<|SpeechLM|>", "<|sostm|>", "<|eostm
 
 def train_text_tokenizer(lines: list[str]) -> Tokenizer:
     """Byte-level BPE as Qwen2's: 256 bytes and the merges, then the 30 added tokens, then ids that stay unused."""
+    tokenizer = train_bpe(lines, ASR_CONFIG["vocab_size"] - len(ADDED_TOKENS) - UNUSED_IDS)
+    add_tokens(tokenizer, ADDED_TOKENS, PLAIN_ADDED_TOKENS)
+    return tokenizer
+
+
+def train_bpe(lines: list[str], entries: int) -> Tokenizer:
+    """Byte-level BPE with Qwen2's pre-tokenizer: 256 bytes, and merges of `lines` up to `entries`."""
     tokenizer = configure(Tokenizer(BPE()), TEXT)
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    entries = ASR_CONFIG["vocab_size"] - len(ADDED_TOKENS) - UNUSED_IDS
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = BpeTrainer(vocab_size=entries, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(lines, trainer)
     if tokenizer.get_vocab_size() != entries:
-        sys.exit(f"{WRITTEN_TEXT}: gives {tokenizer.get_vocab_size()} BPE entries, expected {entries}; add text")
-    for token in ADDED_TOKENS:
-        special = token not in PLAIN_ADDED_TOKENS
+        sys.exit(f"the text gives {tokenizer.get_vocab_size()} BPE entries, expected {entries}; add text")
+    return tokenizer
+
+
+def add_tokens(tokenizer: Tokenizer, added: list[str], plain: list[str]) -> None:
+    """Append the `added` tokens in order; those that are not in `plain` are special."""
+    for token in added:
+        special = token not in plain
         add = tokenizer.add_special_tokens if special else tokenizer.add_tokens
         add([AddedToken(token, special=special, normalized=False)])
-    return tokenizer
+
+
+def added_tokens_decoder(tokenizer: Tokenizer, added: list[str], plain: list[str]) -> dict[str, dict[str, Any]]:
+    """The same tokens as tokenizer_config.json lists them, by id."""
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    return {
+        str(tokenizer.token_to_id(token)): {"content": token, **flags, "special": token not in plain} for token in added
+    }
 
 
 def save_text_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.model.save(str(folder))  # vocab.json and merges.txt
-    added = {
-        str(tokenizer.token_to_id(token)): {
-            "content": token,
-            "lstrip": False,
-            "normalized": False,
-            "rstrip": False,
-            "single_word": False,
-            "special": token not in PLAIN_ADDED_TOKENS,
-        }
-        for token in ADDED_TOKENS
-    }
     config = {
         "add_bos_token": False,
         "add_prefix_space": False,
-        "added_tokens_decoder": added,
+        "added_tokens_decoder": added_tokens_decoder(tokenizer, ADDED_TOKENS, PLAIN_ADDED_TOKENS),
         "bos_token": None,
         "clean_up_tokenization_spaces": False,
         "eos_token": "<|endoftext|>",

@@ -110,7 +110,10 @@ class CheckView:
         stages = [stage for stage in self.data.stages if stage.cos_mean is not None]
         layers = [stage for stage in stages if stage.kind == LAYER]
         others = [stage for stage in stages if stage.kind != LAYER]
-        return [*self._stage_plot(others), *self._layer_plot(layers), *self._error_plot(layers)]
+        return [*self._stage_plot(others), *(plot for stack in stacks_of(layers) for plot in self._stack_plots(*stack))]
+
+    def _stack_plots(self, where: str, layers: Sequence[StageResult]) -> list[Plot]:
+        return [*self._layer_plot(where, layers), *self._error_plot(where, layers)]
 
     def _stage_plot(self, stages: Sequence[StageResult]) -> list[Plot]:
         if not stages:
@@ -119,18 +122,16 @@ class CheckView:
         names, series = [stage.name for stage in stages], cosine_series(self.data, stages)
         return [Plot(title, hint, in_rows(f"{title}, {self.name}", hint, names, COSINE, series))]
 
-    def _layer_plot(self, layers: Sequence[StageResult]) -> list[Plot]:
-        if not layers:
-            return []
-        title = "Cosine of each layer"
+    def _layer_plot(self, where: str, layers: Sequence[StageResult]) -> list[Plot]:
+        title = f"Cosine of each layer{where}"
         svg = over_positions(f"{title}, {self.name}", HIGHER, "layer", COSINE, cosine_series(self.data, layers))
         return [Plot(title, HIGHER, svg)]
 
-    def _error_plot(self, layers: Sequence[StageResult]) -> list[Plot]:
+    def _error_plot(self, where: str, layers: Sequence[StageResult]) -> list[Plot]:
         errors = [layer.rel_rmse for layer in layers]
         if not any(error is not None for error in errors):
             return []
-        title = "Relative RMSE of each layer"
+        title = f"Relative RMSE of each layer{where}"
         notes = [f"{layer.name}: {small(layer.rel_rmse)}" for layer in layers]
         series = [Series("relative RMSE", "mean", errors, notes)]
         return [Plot(title, NEARER, over_positions(f"{title}, {self.name}", NEARER, "layer", ERROR, series))]
@@ -219,6 +220,15 @@ def _step_row(check: Check, one: Gate) -> Row:
         return Row(name, f"{percent(one.value)} equal", percent(one.bound), one.passed, limit="≥ ")
     worst = small(check.steps.kl_max) if check.steps and one.metric == "kl_mean" else ""
     return Row(name, small(one.value), plain(one.bound), one.passed, worst=worst, limit="≤ ")
+
+
+def stacks_of(layers: Sequence[StageResult]) -> list[tuple[str, Sequence[StageResult]]]:
+    """Layers by their stack, whose names differ in the number alone, each with where it is: ` (enc_layer_…)`;
+    empty if there is one stack."""
+    stacks: dict[str, list[StageResult]] = {}
+    for layer in layers:
+        stacks.setdefault(layer.name.rstrip("0123456789").rstrip("_"), []).append(layer)
+    return [(f" ({name}_…)" if len(stacks) > 1 else "", stack) for name, stack in stacks.items()]
 
 
 def cosine_series(check: Check, stages: Sequence[StageResult]) -> list[Series]:

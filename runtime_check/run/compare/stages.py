@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from quantize.types import TYPES
 from runtime_check.gate import (
     CODES,
     IDS,
@@ -18,6 +19,7 @@ from runtime_check.gate import (
     Gate,
     Subject,
     at_least,
+    at_most,
     may_differ,
     must_hold,
     within_factor,
@@ -47,6 +49,9 @@ class Comparison:
         return all(gate.passed for gate in self.gates)
 
 
+NO_ROLES: Mapping[str, str] = {}
+
+
 class Texts(NamedTuple):
     """The text model's part of a comparison: the `role` of its file, the hashes of both vocabularies, the reference's
     response decoded by each, and the tokens of the forced response as text."""
@@ -64,10 +69,12 @@ def compare(
     types: Mapping[str, str],
     texts: Texts | None = None,
     reference_dtype: str = "",
+    role_types: Mapping[str, str] = NO_ROLES,
 ) -> Comparison:
     """Compare our stages with the reference's, computed from the same codes.
 
-    `types`, the type of each role's file, select rows of the threshold table. `theirs` has every stage of `ours`.
+    `types`, the type of each role's file, and `role_types`, those of tensors of a role, select rows of the threshold
+    table. `theirs` has every stage of `ours`.
     `texts` is None for a system without a text model; `reference_dtype` is PyTorch's dtype, if it computed the
     reference.
     """
@@ -76,7 +83,9 @@ def compare(
     for name, stage in in_order(stages, ours):
         if texts and stage.role == texts.role and not any(gate.kind == VOCABULARY for gate in gates):
             gates.append(vocabulary_gate(texts))
-        thresholds = THRESHOLDS[types[stage.role]]
+        thresholds = THRESHOLDS[
+            lowest([role_types[x] for x in stage.weights if x in role_types] or [types[stage.role]])
+        ]
         pair = ours[name], theirs[name]
         if stage.kind == IDS:
             gates.append(ids_gate(stage.subject(name), *pair))
@@ -84,7 +93,7 @@ def compare(
         if stage.kind == CODES:
             result, found = compare_codes(stage, name, *pair, code_threshold(types[stage.role], reference_dtype))
         else:
-            result, found = compare_values(stage, name, *pair, thresholds)
+            result, found = compare_values(stage, name, *pair, thresholds, reference_dtype)
         results.append(result)
         gates += found
     steps = None
@@ -92,6 +101,11 @@ def compare(
         steps, found = compare_responses(texts, ours, theirs, THRESHOLDS[types[texts.role]])
         gates += found
     return Comparison(tuple(results), steps, tuple(gates))
+
+
+def lowest(types: Sequence[str]) -> str:
+    """The type with the fewest bits per weight."""
+    return min(types, key=lambda name: TYPES[name].bits_per_weight)
 
 
 def compare_codes(stage: Stage, name: str, ours: Array, theirs: Array, bound: float) -> tuple[StageResult, list[Gate]]:
@@ -102,7 +116,7 @@ def compare_codes(stage: Stage, name: str, ours: Array, theirs: Array, bound: fl
 
 
 def compare_values(
-    stage: Stage, name: str, ours: Array, theirs: Array, thresholds: Thresholds
+    stage: Stage, name: str, ours: Array, theirs: Array, thresholds: Thresholds, reference_dtype: str = ""
 ) -> tuple[StageResult, list[Gate]]:
     """Compare a stage of floats. It fails below its thresholds, for another shape, or if a side is not finite."""
     subject = stage.subject(name)
@@ -123,6 +137,8 @@ def compare_values(
         at_least(subject, "cos_min", least, threshold.cos_min),
         within_factor(subject, "norm_ratio", ratio, threshold.norm_ratio),  # which no cosine sees
     ]
+    if threshold.rel_rmse is not None and reference_dtype == "f32":
+        gates.append(at_most(subject, "rel_rmse", relative_rmse(ours, theirs), threshold.rel_rmse, "{:.2g}"))
     return result, gates + ([top1_gate(subject, ours, theirs, thresholds)] if stage.kind == LOGITS else [])
 
 

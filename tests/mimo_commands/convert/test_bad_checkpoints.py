@@ -258,7 +258,7 @@ def test_an_output_folder_below_a_file_is_one_line(small_lm: Path, small_tokeniz
     [
         (["--outtype", "q9_z"], "'q9_z' is not one of 'f32', 'f16', 'bf16', 'q8_0'"),
         (["--tokenizer-outtype", "int8"], "'iq4_nl', 'iq4_xs'; did you mean q8_0?"),
-        (["--outtype", "Q4_K_M"], "did you mean q4_k? A mix of types is made by rules, such as --tensor-type"),
+        (["--outtype", "Q4_K_M"], "did you mean q4_k? --recipe q4_k_m makes that mix"),
         (["--threads", "0"], "0 is not in the range"),
         (["--frobnicate"], "No such option"),
     ],

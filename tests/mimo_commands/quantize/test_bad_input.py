@@ -83,7 +83,7 @@ def lying_size(lm: Files, tmp_path: Path) -> Path:
         (absent, "no such file"),
         (no_gguf, "not a GGUF file; expected a file that begins with the bytes GGUF"),
         (empty, "not a GGUF file"),
-        (other_architecture, "key general.architecture is 'llama'; expected mimo_asr or mimo_tokenizer"),
+        (other_architecture, "key general.architecture is 'llama'; expected mimo_asr or mimo_tokenizer or qwen3asr"),
         (extra_tensor, "extra tensor model.layers.0.attn.new.weight, unknown to mimo_asr"),
         (both_layouts, "extra tensor model.layers.0.attn.qkv.weight"),
         (missing_tensor, f"missing tensor {UP}"),
@@ -241,7 +241,14 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(lm: Files, tmp_path: Pat
 def test_help_tells_every_type_and_exit_status() -> None:
     text = " ".join(quantize("--help").stdout.split())
     assert " ".join(TYPES) in text
-    for option in ("--fuse-qkv", "--split-qkv", "--tensor-type REGEX=TYPE", "--recipe FILE", "--asr-only", "--force"):
+    for option in (
+        "--fuse-qkv",
+        "--split-qkv",
+        "--tensor-type REGEX=TYPE",
+        "--recipe NAME_OR_FILE",
+        "--asr-only",
+        "--force",
+    ):
         assert option in text
     assert "Exit status: 0 written; 2 bad input or usage" in text
 

@@ -66,7 +66,9 @@ def test_the_other_familys_file_is_refused(tiny: Path) -> None:
 
 def test_a_file_of_no_known_family_is_refused(tiny: Path, tmp_path: Path) -> None:
     path = rewrite(tiny / "mimo-asr-f16.gguf", tmp_path / "x.gguf", architecture="whisper")
-    with pytest.raises(InputError, match=r"architecture is 'whisper'; expected mimo_asr or mimo_tokenizer$"):
+    with pytest.raises(
+        InputError, match=r"architecture is 'whisper'; expected mimo_asr or mimo_tokenizer or qwen3asr$"
+    ):
         model_file(path)
 
 
@@ -200,3 +202,11 @@ def test_rules_that_cannot_be_read_are_none_and_why(lm: GGUFFile, value: Any) ->
 @pytest.mark.parametrize("value", [None, "1", np.arange(3), [1], True, 1.0, 10**6])
 def test_a_file_type_that_is_no_known_number_is_unknown(lm: GGUFFile, value: Any) -> None:
     assert type_of_file(with_values(lm, **{FILE_TYPE: value})) is None
+
+
+@pytest.mark.parametrize(("number", "name"), [(15, "q4_k"), (17, "q5_k")])
+def test_a_mix_is_of_a_type_where_its_rules_are_recorded(lm: GGUFFile, number: int, name: str) -> None:
+    mix = with_values(lm, **{FILE_TYPE: number})
+    assert type_of_file(mix) is TYPES[name]
+    foreign = {key: value for key, value in mix.metadata.items() if not key.startswith("mimo_convert.")}
+    assert type_of_file(dataclasses.replace(mix, metadata=foreign)) is None

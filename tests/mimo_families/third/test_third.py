@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from mimo_convert.formats.config import Config
+from mimo_families.sources import bundled_names
 from tests import murmur as example
 from tests.murmur.layout import FAMILY, dimensions
 from tests.murmur.stages import STAGES
@@ -50,6 +51,16 @@ def test_every_layout_and_type_holds_the_checkpoint(files: Path, checkpoint: Pat
             assert relative_error < (LARGEST_ERROR.get(outtype, 0.1) if rows.ndim > 1 else 1e-7), (outtype, found.name)
         assert ("blk.0.attn.qkv.weight" in names) == (layout == "fused")
         assert not any(name.startswith("output") for name in names)  # the head is the embedding
+
+
+def test_a_named_recipe_speaks_of_its_uses(murmur: Environment, checkpoint: Path) -> None:
+    assert murmur.run("convert", checkpoint, "--recipe", "q4_k_m", "--no-check", "--out", murmur.folder).status == 0
+    file = murmur.folder / "murmur-q4_k_m.gguf"
+    assert murmur.run("check", file, "--static").status == 0
+    found = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(file).tensors}
+    ruled = {name: one for name, one in found.items() if one not in ("F32", "Q4_K")}
+    sensitive = {f"blk.1.{name}.weight": "Q6_K" for name in ("attn.v", "ffn.down")}  # of two layers the last
+    assert ruled == {"embed.weight": "Q6_K", "ear.weight": "Q8_0", **sensitive}
 
 
 @pytest.mark.parametrize("layout", ["separate", "fused"])
@@ -169,6 +180,13 @@ def test_without_its_registry_line_nothing_knows_it(
     assert ended.status == (1 if "--static" in rest else 2), ended  # the lint fails: the architecture is a finding
     [line] = (ended.stdout if "--static" in rest else ended.stderr).splitlines()[-1:]
     assert re.search("murmur.*expected", line, re.I)
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_bundled_models_come_with_the_package(nothing: Environment, name: str) -> None:
+    ended = nothing.run("convert", name, "--dry-run", "--no-check")
+    assert ended.status == 0, ended.stderr
+    assert "weights" in ended.stdout
 
 
 def test_what_the_family_imports_is_documented() -> None:

@@ -1,6 +1,6 @@
 """Weights in the mapped file and repacked, and layers against PyTorch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,46 @@ def test_norms_of_small_numbers_depend_on_epsilon_as_pytorchs(converted: Convert
     weight = torch.from_numpy(g.weights.file.tensors["llm.final_norm.weight"].read_float32()[0])
     expected = layers.rms_norm(torch.from_numpy(x), weight, eps)
     np.testing.assert_allclose(g.run({"x": x})["out"], expected.numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("outtype", ["f32", "f16"])
+@pytest.mark.parametrize(("height", "width"), [(128, 100), (5, 7), (1, 1)])
+def test_convolution_2d_is_pytorchs(qwen3_file: Callable[[str], Path], outtype: str, height: int, width: int) -> None:
+    """In float32, also where the kernel is in F16: the input's small numbers are not rounded to it."""
+    g = empty_graph(qwen3_file(outtype))
+    x = np.random.default_rng(width).standard_normal((2, height, width, 16), np.float32) * np.float32(1e-3)
+    g.output("y", g.convolution_2d(g.input("x", x.shape), "audio.conv.2", stride=2, padding=1))
+    stored = g.weights.file.tensors
+    weights = {
+        f"c.{kind}": torch.from_numpy(stored[f"audio.conv.2.{kind}"].read_float32()).reshape(shape)
+        for kind, shape in (("weight", (16, 16, 3, 3)), ("bias", (16,)))
+    }
+    channels_first = torch.from_numpy(x).permute(0, 3, 1, 2)
+    expected = torch.conv2d(channels_first, weights["c.weight"], weights["c.bias"], stride=2, padding=1)
+    found = g.run({"x": x})["y"].reshape(2, (height + 1) // 2, (width + 1) // 2, 16)
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-6 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("axes", [(0, 3, 1, 2), (0, 2, 3, 1), (3, 2, 1, 0), (1, 0, 2, 3)])
+def test_transpose_is_numpys(converted: Converter, axes: tuple[int, ...]) -> None:
+    g = empty_graph(converted("f32")[0])
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5), np.float32)
+    g.output("y", g.transpose(g.input("x", x.shape), *axes))
+    np.testing.assert_array_equal(g.run({"x": x})["y"], x.transpose(axes))
+
+
+@pytest.mark.parametrize("n_windows", [1, 3])
+def test_attention_within_windows_is_that_of_each(converted: Converter, n_windows: int) -> None:
+    g = empty_graph(converted("f32")[0])
+    rng = np.random.default_rng(n_windows)
+    inputs = {name: rng.standard_normal((7 * n_windows, 2, 32), np.float32) for name in "qkv"}
+    q, k, v = (g.input(name, x.shape) for name, x in inputs.items())
+    g.output("out", g.attend_windows(q, k, v, n_windows))
+    theirs = [torch.from_numpy(x).transpose(0, 1) for x in inputs.values()]
+    found = g.run(inputs)["out"]
+    np.testing.assert_allclose(found, layers.attend_windows(*theirs, 7).numpy(), atol=1e-5)
+    alone = layers.attend(*(x[:, :7] for x in theirs), None)
+    np.testing.assert_allclose(found[:7], alone.numpy(), atol=1e-5)
 
 
 def empty_graph(path: Path) -> Graph:

@@ -44,7 +44,8 @@ def test_json_is_an_object_a_line() -> None:
     found = json.loads(line)
     assert (found["audio"], found["language"]) == (r"a\n.wav", "english")
     assert found["text"] == r"And so, my\tfellow\x1b[31m\nAmericans"
-    assert found["pieces"][1] == {"begin": 59.9, "end": 61.25, "text": ""}
+    assert found["pieces"][1] == {"begin": 59.9, "end": 61.25, "text": "", "language": ""}
+    assert found["heard_language"] == ""
 
 
 @pytest.mark.parametrize("seconds", [0, 0.9996, 59.9999, 3599.9999, 360_000.5])

@@ -36,6 +36,43 @@ def test_a_mix_is_what_rules_made_of_a_type_beside_its_fallbacks(mixed: Path) ->
     assert {"q4_0", "f32"} < facts.tensor_types.keys(), "these are not of rules"
 
 
+def test_a_named_recipe_is_told_from_the_rules_beside_it(tmp_path: Path) -> None:
+    options = ["--recipe", "q4_k_m", "--tensor-type", "lm_head=f16", "--no-check", "--out", str(tmp_path)]
+    assert CliRunner().invoke(mimo_convert, ["tiny", *options]).exit_code == 0
+    facts = facts_of(tmp_path / "mimo-asr-q4_k_m-mix.gguf")
+    assert (facts.outtype, facts.recipe_name, facts.own_rules) == ("q4_k", "q4_k_m", ("lm_head=f16",))
+    assert facts.recipe[0] == "lm_head=f16"
+    assert len(facts.recipe) > 1
+    assert facts.label.startswith("q4_k_m: q4_k + ")
+
+
+@pytest.mark.parametrize(("recipe", "judged_as"), [("mixed-8-4", "q4_k"), ("q4_k_m", "q4_k"), ("q5_k_m", "q5_k")])
+def test_a_named_recipe_is_judged_as_its_type_of_fewest_bits(tmp_path: Path, recipe: str, judged_as: str) -> None:
+    """However few weights have it: a file of few weights of 4 bits errs as one of 4 bits in what these compute."""
+    CliRunner().invoke(mimo_convert, ["tiny", "--recipe", recipe, "--no-check", "--out", str(tmp_path)])
+    facts = facts_of(tmp_path / f"mimo-asr-{recipe}.gguf")
+    assert (facts.type, facts.judged_as) == ("q8_0", judged_as)
+
+
+def test_without_a_named_recipe_a_file_is_judged_as_most_of_its_weights(mixed: Path) -> None:
+    facts = facts_of(mixed)
+    assert (facts.gate_type, facts.judged_as) == ("", facts.type)
+
+
+def test_the_rules_of_a_recipe_that_is_not_known_here_are_all_ones_own(mixed: Path, tmp_path: Path) -> None:
+    """Of a later version's file."""
+    key = Key("mimo_convert.recipe_name", "mixed-9-1", GGUFValueType.STRING)
+    facts = facts_of(rewrite(mixed, tmp_path / "x.gguf", add=[key]))
+    assert (facts.recipe_name, facts.own_rules) == ("mixed-9-1", facts.recipe)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "a\nb", "../x", "\x1b[31m", 15])
+def test_what_is_no_name_is_no_recipe(mixed: Path, tmp_path: Path, name: object) -> None:
+    kind = GGUFValueType.STRING if isinstance(name, str) else GGUFValueType.UINT32
+    facts = facts_of(rewrite(mixed, tmp_path / "x.gguf", add=[Key("mimo_convert.recipe_name", name, kind)]))
+    assert (facts.recipe_name, facts.own_rules, facts.gate_type) == ("", (), "")
+
+
 def test_the_mix_of_another_tools_file_is_seen_in_its_tensors(mixed: Path, tmp_path: Path) -> None:
     """Such as Q4_K_M, of whose general.file_type no type is made."""
 

@@ -1,19 +1,23 @@
 """Clips of any length: whole where the context holds them, in pieces that are joined where it does not."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
+from runtime_check.audio.cutting import join_words
 from runtime_check.run.length import check_length, longest
 from runtime_check.run.system import System, Task
-from runtime_check.run.transcribe import Piece, Transcript, joined, transcribe_clip
+from runtime_check.run.transcribe import Piece, Transcript, transcribe_clip
 
 
 class Counting:
     """A system whose transcript is how many seconds it was given; its prompt has 10 positions a second, and 5."""
+
+    text, language, stages = None, "", {"greedy_ids": np.zeros(1, np.int32)}
 
     def __init__(self, context: int | None) -> None:
         self.context, self.given = context, list[float]()
@@ -42,6 +46,25 @@ def test_a_longer_one_is_cut_and_its_times_are_those_of_the_pieces() -> None:
     found = list(transcribe_clip(system, clip(100), Task(), begin=1000))  # type: ignore[arg-type]
     assert [(piece.begin, piece.end) for piece in found] == [(1000, 1059.9), (1059.9, 1100)]
     assert system.given == [59.9, 40.1]
+
+
+def test_a_response_that_did_not_end_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Counting, "text", SimpleNamespace(stops={7}), raising=False)
+    list(transcribe_clip(Counting(None), clip(5), Task(), begin=60))  # type: ignore[arg-type]
+    assert capsys.readouterr().err == (
+        "long.wav: what is said from 60 s on took more than the 1 tokens that were allowed; "
+        "--max-new-tokens allows more\n"
+    )
+    monkeypatch.setattr(Counting, "stages", {"greedy_ids": np.array([5, 7])})
+    list(transcribe_clip(Counting(None), clip(5), Task()))  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
+
+
+def test_languages_are_joined_without_empty_and_adjacent_equal_ones() -> None:
+    pieces = [Piece(0, 1, "a", name) for name in ("English", "", "English", "German", "English")]
+    assert Transcript(Path("x.wav"), "auto", iter(pieces)).heard_language == "English,German,English"
 
 
 def test_without_a_bound_nothing_is_cut() -> None:
@@ -89,4 +112,4 @@ def test_pieces_are_run_once_and_when_they_are_asked_for() -> None:
     ],
 )  # fmt: skip
 def test_joined_as_the_language_is_written(texts: list[str], whole: str) -> None:
-    assert "".join(joined(texts)) == whole
+    assert "".join(join_words(texts)) == whole

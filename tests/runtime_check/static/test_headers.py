@@ -11,9 +11,9 @@ import pytest
 from mimo_convert.formats.gguf import read_gguf
 from quantize.errors import InputError
 from tests.faults.defect import Defect
-from tests.faults.metadata import METADATA
-from tests.faults.structure import LAYOUT, STRUCTURE
-from tests.faults.vocabulary import VOCABULARY
+from tests.faults.mimo.metadata import METADATA
+from tests.faults.mimo.structure import LAYOUT, STRUCTURE
+from tests.faults.mimo.vocabulary import VOCABULARY
 from tests.opened import lint
 
 from .linted import OF_WEIGHTS, checked, problems

@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 from mimo_commands.convert import main as mimo_convert
 from runtime_check.audio.jfk import JFK_TEXT
+from runtime_check.gate import LAYER
 from runtime_check.report.json_report import report_of
 from runtime_check.report.junit import as_junit
 from runtime_check.report.page.page import as_html
+from runtime_check.report.page.parts import stacks_of
 from runtime_check.report.records import Report
+from runtime_check.run.records import StageResult
 from runtime_check.text.words import align_words, count_words
 from tests import reports
 from tests.system.browser import DESKTOP, OPEN_ALL, PHONE, TEXTS, Browser, chromium
@@ -290,3 +293,13 @@ def test_differences_are_those_that_the_word_error_rate_counts(expected: str, he
     assert max(n["deletion"], n["insertion"]) <= counted.errors <= n["deletion"] + n["insertion"]
     shown = " ".join(span.text for span in spans if span.kind != "deletion")
     assert re.findall(r"\w+", shown) == re.findall(r"\w+", heard)
+
+
+def test_each_stack_of_layers_has_plots_of_its_own() -> None:
+    names = ["enc_layer_00", "enc_layer_01", "layer_00", "layer_01"]
+    stages = [StageResult(name, "asr", LAYER, (9, 8), 9, 1.0, 1.0, 0.0, 1.0) for name in names]
+    assert [(where, [one.name for one in stack]) for where, stack in stacks_of(stages)] == [
+        (" (enc_layer_…)", names[:2]),
+        (" (layer_…)", names[2:]),
+    ]
+    assert stacks_of(stages[2:]) == [("", stages[2:])]

@@ -17,7 +17,7 @@ from runtime_check.gate import CACHED, STEPS, TRANSCRIPT, VOCABULARY
 from runtime_check.run.activations import Stages
 from runtime_check.run.compare.measures import cosines
 from runtime_check.run.compare.stages import Comparison, Texts, compare, compare_codes
-from runtime_check.run.compare.thresholds import COLUMNS, EXACT, THRESHOLDS
+from runtime_check.run.compare.thresholds import COLUMNS, EXACT, FLOAT32, THRESHOLDS
 from runtime_check.run.stages import stage_named
 
 RESPONSE_STAGES = ("greedy_ids", "answer_ids", "answer_logits", "cached_logits")
@@ -187,6 +187,37 @@ def test_beside_a_bfloat16_reference_a_few_codes_of_an_exact_file_may_flip() -> 
     assert not compared(ours, dtype="bf16").passed
 
 
+def test_the_lowest_type_of_the_tensors_that_compute_it_judges_a_stage() -> None:
+    """Of a file whose encoder is of another type than its matrices."""
+    ours, noise = stages(), np.random.default_rng(1).standard_normal((6, 8))
+    ours["layer_00"] = ours["layer_00"] + 0.1 * noise
+    declared = [stage._replace(weights=("encoder", "matrix") if stage.name == "layer_" else ()) for stage in STAGES]
+
+    def passes(**role_types: str) -> bool:
+        files = {ROLE: "f16", TOKENIZER_ROLE: "f16"}
+        return compare(declared, ours, stages(), files, TEXTS, "f32", role_types).passed
+
+    assert not passes(encoder="q8_0", matrix="f16")
+    assert passes(encoder="q8_0", matrix="q4_k")
+    assert passes(encoder="q4_k", matrix="f16")
+
+
+def test_what_both_sides_compute_in_float32_is_equal_but_for_the_order_of_sums() -> None:
+    """Of an F32 file, beside a reference in float32."""
+    ours, declared = (
+        stages(),
+        [stage._replace(threshold=FLOAT32) if stage.name == "tok_mel" else stage for stage in STAGES],
+    )
+    ours["tok_mel"] = ours["tok_mel"] * (1 + 4e-4 * np.random.default_rng(2).standard_normal((20, 4)))
+
+    def found(tokenizer: str, dtype: str = "f32") -> list[str]:
+        return reasons(compare(declared, ours, stages(), {ROLE: "f16", TOKENIZER_ROLE: tokenizer}, TEXTS, dtype))
+
+    [reason] = found("f32")
+    assert re.fullmatch(r"tok_mel: rel_rmse 0\.000\d+, expected at most 0\.0001", reason)
+    assert found("f16") == found("f32", "bf16") == []
+
+
 def test_the_type_of_its_own_file_judges_each_stage() -> None:
     ours = stages()
     ours[CODES] = flipped(ours[CODES])
@@ -237,4 +268,4 @@ def test_every_type_has_thresholds_and_more_bits_never_a_weaker_one() -> None:
             assert a.steps.top1 >= b.steps.top1
             assert a.steps.kl_mean <= b.steps.kl_mean
     for exact in ("f32", "f16", "bf16"):
-        assert {THRESHOLDS[exact].columns[column] for column in (EXACT, *COLUMNS)} == {(0.999, 0.999)}
+        assert {THRESHOLDS[exact].columns[column] for column in (EXACT, *COLUMNS)} == {(0.999, 0.999, None)}

@@ -9,9 +9,9 @@ import numpy as np
 from quantize.types import F16, F32
 from tests.damage import cut
 
-from .bases import FUSED, LM, Q4, TOK
-from .defect import Defect
-from .edits import CODEBOOK, HEAD, L0, L1, Damage, File, assign, edit, part, put, weights
+from ..bases import FUSED, LM, Q4, TOK
+from ..defect import Defect
+from ..edits import CODEBOOK, HEAD, L0, L1, Damage, File, assign, edit, part, put, weights
 
 
 def lost_tensor(name: str) -> Damage:

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from quantize.types import BF16, F16, TYPES
 
-from .bases import LM, Q4, Q8, RANDOM, TOK
-from .defect import Defect
-from .edits import CODEBOOK, EMBED, HEAD, L0, L1, File, Floats, Part, assign, blocks, edit, part, swap, weights
+from ..bases import LM, Q4, Q8, RANDOM, TOK
+from ..defect import Defect
+from ..edits import CODEBOOK, EMBED, HEAD, L0, L1, File, Floats, Part, assign, blocks, edit, part, swap, weights
 
 
 def truncate(file: File) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from .bases import LM
-from .defect import Defect
-from .edits import EMBED, HEAD, TOKENIZER, Damage, File, assign, edit, put
+from ..bases import LM
+from ..defect import Defect
+from ..edits import EMBED, HEAD, TOKENIZER, Damage, File, assign, edit, put
 
 
 def listed(name: str, change: Callable[[list[Any]], object]) -> Damage:

@@ -2,9 +2,9 @@
 
 from gguf import GGUFValueType as V
 
-from .bases import LM, Q4, RANDOM, TOK
-from .defect import Defect
-from .edits import edit, put
+from ..bases import LM, Q4, RANDOM, TOK
+from ..defect import Defect
+from ..edits import edit, put
 
 HALF_HEADS = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 64}
 

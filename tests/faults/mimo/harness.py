@@ -18,15 +18,9 @@ from runtime_check.ggml import decoder
 from runtime_check.ggml.graph import Graph
 from runtime_check.text import tokenizer as text_tokenizer
 
-from .bases import LM
-from .defect import Defect, Patch
-from .edits import Floats
-
-
-def around(owner: Any, name: str, wrong: Callable[..., Any]) -> Callable[[Patch], None]:
-    """A function replaced by `wrong`, which gets the right one before its arguments."""
-    right = getattr(owner, name)
-    return lambda patch: patch.setattr(owner, name, lambda *args, **options: wrong(right, *args, **options))
+from ..bases import LM
+from ..defect import Patch, around, harness
+from ..edits import Floats
 
 
 def causal_groups(patch: Patch) -> None:
@@ -83,11 +77,6 @@ def left_channel(blocks: Any, sound: soundfile.SoundFile, path: Path) -> list[Fl
 def swapped_swiglu(right: Any, g: Graph, x: Any, name: str) -> Any:
     gate, up = g.linear(x, f"{name}.gate"), g.linear(x, f"{name}.up")
     return g.linear(ggml.ggml_swiglu_split(g.ctx, up, gate), f"{name}.down")
-
-
-def harness(name: str, on: str, replace: Callable[[Patch], object], run: str) -> Defect:
-    """A defect of the harness, which only a run can show."""
-    return Defect(name, on, None, run=run, replace=replace)
 
 
 LONG = "tiny lm f16 on a long clip"

@@ -1,0 +1,56 @@
+"""Adapters of checkpoints: those that a repository holds beside its base, and those that a user names."""
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from mimo_convert.model.adapter import CONFIG as ADAPTER_CONFIG
+from mimo_convert.model.adapter import WEIGHTS, open_adapter
+from mimo_convert.model.checkpoint import Checkpoint
+from mimo_convert.model.family import Family, family_of
+from quantize.errors import InputError
+
+from .registry import families
+from .repositories import Repository
+
+NONE = "none"  # what --adapter says of a repository's base alone
+OPTION = "--adapter"
+
+
+def with_adapter(checkpoint: Checkpoint, said: str | None, repository: Repository | None = None) -> Checkpoint:
+    """The checkpoint by its family's names, with the adapter in the folder `said`; None: that of its `repository`, if
+    it is of one; NONE: without.
+
+    Raises InputError for an adapter that does not fit the checkpoint, or one for a family that takes none.
+    """
+    family = known_family(checkpoint)
+    if family is None or not family.adapters:
+        return checkpoint
+    checkpoint = checkpoint.renamed(family.canonical)
+    if said and said != NONE:
+        return checkpoint.with_adapter(open_adapter(Path(said), family.adapters), family.skipped)
+    if repository is None or said == NONE:
+        return checkpoint
+    shards = checkpoint.shards.of_folder(repository.adapter.name)
+    for name in filter(None, (ADAPTER_CONFIG, WEIGHTS, family.adapters.blocks)):
+        if shards.exists(repository.adapter / name):
+            shards.fetch(repository.adapter / name)
+    if not (repository.adapter / ADAPTER_CONFIG).is_file():
+        what = f"holds {repository.base.name} and no {repository.adapter.name}/{ADAPTER_CONFIG}"
+        raise InputError(repository.folder, what, todo=f"download it again, or {OPTION} {NONE} for the base alone")
+    adapter = open_adapter(repository.adapter, family.adapters, repository.folder)
+    name = checkpoint.repo.rpartition("/")[2] or repository.folder.resolve().name
+    return replace(checkpoint.with_adapter(adapter, family.skipped), name=name)
+
+
+def known_family(checkpoint: Checkpoint) -> Family | None:
+    """The family of a checkpoint; None if it is unknown, which who converts it tells."""
+    with suppress(InputError):
+        return family_of(families(), checkpoint)
+    return None
+
+
+def check_takes_adapter(family: Family, said: str | None) -> None:
+    """Raise InputError for an adapter where the family takes none."""
+    if said and said != NONE and not family.adapters:
+        raise InputError(OPTION, f"{said}, but {family.architecture} takes no adapter", todo="leave it out")

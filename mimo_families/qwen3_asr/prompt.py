@@ -1,0 +1,61 @@
+"""Build the prompt: (positions,) ids, with a token in the place of each row of audio embeddings.
+
+Harness and reference build their prompts here, each with its own text tokenizer.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from quantize.errors import InputError
+from runtime_check.run.system import AUTO_LANGUAGE, Task
+
+from .sizes import Qwen3ASRDims
+
+NAMES = (  # noqa: SIM905, a list of thirty strings reads worse
+    "Chinese English Cantonese Arabic German French Spanish Portuguese Indonesian Italian Korean Russian Thai "
+    "Vietnamese Japanese Turkish Hindi Malay Dutch Swedish Danish Finnish Polish Czech Filipino Persian Greek "
+    "Romanian Hungarian Macedonian"
+).split()
+LANGUAGES = {name.lower(): name for name in NAMES}  # as options spell them → as the prompt does
+TAG, AUDIO = "<asr_text>", "<|audio_pad|>"  # what a transcript follows; the place of an audio token
+BEFORE_CONTEXT, BEHIND_CONTEXT = "<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n<|audio_start|>"
+BEHIND_AUDIO = "<|audio_end|><|im_end|>\n<|im_start|>assistant\n"
+
+Ids = npt.NDArray[np.int32]
+Encode = Callable[[str], list[int]]
+
+
+def build_prompt(n_tokens: int, encode: Encode, d: Qwen3ASRDims, task: Task) -> Ids:
+    """Build the prompt for `n_tokens` audio tokens: (positions,) int32.
+
+    `task` gives the context, hints in the place of the system's text, and the language, in which the response then is
+    to be. Raises InputError for a context with audio tokens, or if the prompt exceeds the model's context.
+    """
+    before = encode(f"{BEFORE_CONTEXT}{task.context}{BEHIND_CONTEXT}")
+    [audio] = encode(AUDIO)
+    if audio in before:
+        raise InputError("--context", f"holds {AUDIO}, which stands for audio", expected="words that the clip may have")
+    ids = [*before, *[audio] * n_tokens, *encode(BEHIND_AUDIO + forced(task))]
+    check_room(len(ids), d)
+    return np.array(ids, np.int32)
+
+
+def forced(task: Task) -> str:
+    """The begin of the response that forces the task's language; empty for automatic detection."""
+    return "" if task.language == AUTO_LANGUAGE else head(LANGUAGES[task.language])
+
+
+def head(name: str) -> str:
+    """What the response begins with that names the language."""
+    return f"language {name}{TAG}"
+
+
+def check_room(n_positions: int, d: Qwen3ASRDims) -> None:
+    """Raise InputError unless a prompt of `n_positions` leaves room for a response."""
+    if n_positions >= d.max_position_embeddings:
+        raise InputError(
+            "audio", f"needs a prompt of {n_positions} positions", expected=f"fewer than {d.max_position_embeddings}",
+            todo="use a shorter clip, or a shorter --context",
+        )  # fmt: skip

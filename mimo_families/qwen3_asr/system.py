@@ -1,0 +1,200 @@
+"""The system of one file: clip → audio embeddings → prompt → response, with every stage."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mimo_convert.model.model_file import ModelFile
+from mimo_convert.model.provenance import ADAPTER_NAME
+from mimo_families.programs import BUILT_ON_LLAMA_CPP
+from runtime_check.audio.clips import Clip
+from runtime_check.choices import FULL
+from runtime_check.run.activations import (
+    GREEDY,
+    INCREMENTAL_LOGITS,
+    RESPONSE,
+    RESPONSE_LOGITS,
+    Activations,
+    Origin,
+    Stages,
+)
+from runtime_check.run.system import (
+    ATTENTION,
+    AUTO_LANGUAGE,
+    CONTEXT,
+    NO_WORK,
+    Bundled,
+    Compute,
+    Member,
+    Runtime,
+    System,
+    SystemType,
+    Task,
+    Work,
+)
+
+from . import REPO
+from .front_end import n_frames, n_tokens, samples
+from .layout import FAMILY, MEGA_FOLDER
+from .pieces import CUTTING
+from .prompt import LANGUAGES, build_prompt, check_room
+from .sizes import WINDOWED
+from .stages import (
+    AUDIO_EMBEDS,
+    FIRST_LOGITS,
+    LAST_HIDDEN,
+    MEL,
+    PROMPT,
+    ROLE,
+    SIZES,
+    STAGES,
+    reference_problems,
+)
+from .transcript import Transcript, parse
+
+if TYPE_CHECKING:
+    from .harness import Prompt
+
+TINY = Path(__file__).parent / "data" / "tiny"
+TEXT_POSITIONS = 20  # of a prompt, beside its audio and context
+TOKENS_PER_SECOND = 4  # of speech, as people talk
+MOST_NEW_TOKENS, MOST_BY_ADAPTER = 512, {MEGA_FOLDER: 256}  # of a response: upstream's limits
+
+
+class Qwen3ASRSystem:
+    """A `qwen3asr` file, ready to run."""
+
+    stages = STAGES
+
+    def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:
+        from runtime_check.run.session import Loaded, Session  # late: ggml is slow to load, and often not needed
+
+        from .harness import Recognizer
+
+        self.session = Session(compute)
+        with self.session.timed("load_s"):
+            self.model = Recognizer(files[ROLE], self.session.backend)
+        self.d, self.text, self.context = self.model.d, self.model.text, self.model.d.max_position_embeddings
+        self.members: Sequence[Member] = [Member(ROLE, files[ROLE])]
+        read = self.prompt_positions(work.seconds) + TEXT_POSITIONS * work.clips
+        positions = read + (read + work.seconds * TOKENS_PER_SECOND) * work.compared
+        self.session.repack([Loaded(files[ROLE], self.model.weights, positions)])
+        self.session.loaded()
+
+    @property
+    def most_new_tokens(self) -> int:
+        """The maximum number of tokens of a response, unless a task says otherwise."""
+        adapter = self.model.model.file.metadata.get(ADAPTER_NAME)
+        return MOST_BY_ADAPTER.get(str(adapter), MOST_NEW_TOKENS)
+
+    def prompt_positions(self, seconds: float) -> int:
+        """Positions of the prompt of a clip of that length, without a context."""
+        return n_tokens(n_frames(int(seconds * self.d.sample_rate), self.d), self.d) + TEXT_POSITIONS
+
+    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
+        """Transcribe `clip` greedily; RESPONSE_LOGITS are those of incremental decoding."""
+        from runtime_check.ggml.decoder import LOGITS, Decoder
+
+        session, d = self.session, self.d
+        session.begin()
+        with session.timed("encode_s"):
+            stages: Stages = {MEL: self.model.log_mel(samples(clip.wave, clip.rate, d))}
+            stages |= self.model.encode(stages[MEL], self._window(task), keep_stages=keep_stages)
+        prompt = self._prompt(stages, task)
+        n, longest = len(prompt.ids), task.max_new_tokens or self.most_new_tokens
+        decoder = Decoder(self.model, min(n + longest, d.max_position_embeddings))
+        with session.timed("prefill_s"):
+            out = decoder.read(prompt, keep_stages=keep_stages)
+        begin = time.perf_counter()
+        steps = list(decoder.greedy(out[LOGITS][0], longest, self.text.stops))
+        session.decoded(time.perf_counter() - begin, len(steps))
+        ids = np.array([step.token for step in steps], np.int32)
+        stages |= {PROMPT: prompt.ids, **of_prompt(out, n), GREEDY: ids, RESPONSE: ids}
+        stages[RESPONSE_LOGITS] = np.stack([step.logits for step in steps])
+        models = [member.model for member in self.members]
+        origin = Origin(
+            [str(model.path) for model in models], str(clip.path), clip.sha256, task.language, self.text.sha256,
+            context=task.context, attention=task.attention,
+        )  # fmt: skip
+        timings, memory, found = dict(session.timings), session.memory(models), self._parsed(ids.tolist(), task)
+        return Activations(stages, found.text, origin, timings, memory, session.products(), found.language)
+
+    def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
+        """Every stage, for the mel frames of `run` and the reference's response.
+
+        One pass over prompt and response computes RESPONSE_LOGITS, (tokens, vocab_size), and the prompt's stages;
+        incremental decoding computes INCREMENTAL_LOGITS. Results of `run` are reused.
+        """
+        from runtime_check.ggml.decoder import LOGITS, Decoder, incremental_logits
+
+        response = reference[RESPONSE].tolist()
+        with self.session.timed("proof_s"):
+            stages = self.model.encode(run.stages[MEL], self._window(task), keep_stages=True)
+            prompt = self._prompt(stages, task)
+            n = len(prompt.ids)
+            check_room(n + len(response) - 2, self.d)  # the last token is not read
+            decoder = Decoder(self.model, n + len(response) - 1)
+            out = decoder.read(prompt._replace(response=response[:-1]), len(response), keep_stages=True)
+            same = run.stages[GREEDY].tolist() == response
+            cached = run.stages[RESPONSE_LOGITS] if same else incremental_logits(self.model, prompt, response)
+        run.timings["proof_s"] = self.session.timings["proof_s"]
+        return {
+            MEL: run.stages[MEL], **stages, PROMPT: prompt.ids, **of_prompt(out, n),
+            RESPONSE: np.array(response, np.int32), RESPONSE_LOGITS: out[LOGITS], INCREMENTAL_LOGITS: cached,
+        }  # fmt: skip
+
+    def _prompt(self, stages: Stages, task: Task) -> "Prompt":
+        from .harness import Prompt
+
+        audio = stages[AUDIO_EMBEDS]
+        return Prompt(build_prompt(len(audio), self.text.encode, self.d, task), audio, [])
+
+    def _window(self, task: Task) -> int | None:
+        """Audio tokens of a window of attention, as the file says; None for full attention."""
+        windowed = self.d.attn_window_mode == WINDOWED and task.attention != FULL
+        return self.d.window_tokens if windowed else None
+
+    def _parsed(self, ids: Sequence[int], task: Task) -> Transcript:
+        return parse(self.text.decode(ids, skip_special=True), task)
+
+    def transcript(self, ids: Sequence[int], task: Task) -> str:
+        """The transcript of a response to `task`."""
+        return self._parsed(ids, task).text
+
+
+def of_prompt(out: Stages, n: int) -> Stages:
+    """A decoder's outputs as stages of a prompt of `n` positions; later positions are cut off."""
+    kept = {name: x[:n] for name, x in out.items() if name not in ("hidden", "logits")}
+    return kept | {LAST_HIDDEN: out["hidden"][0], FIRST_LOGITS: out["logits"][0]}
+
+
+def open_system(files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> System:
+    """Open a Qwen3-ASR file."""
+    return Qwen3ASRSystem(files, compute, work)
+
+
+SYSTEM = SystemType(
+    name="qwen3_asr",
+    family=FAMILY,
+    stages=STAGES,
+    open=open_system,
+    reference="mimo_families.qwen3_asr.reference",
+    languages=(*LANGUAGES, AUTO_LANGUAGE),
+    task_options=(CONTEXT, ATTENTION),
+    published={ROLE: REPO},
+    bundled={"tiny-qwen3": Bundled({ROLE: (TINY / "model", "tiny-qwen3")})},
+    reference_problems=reference_problems,
+    sizes=SIZES,
+    runtimes=[
+        Runtime(
+            "CrispASR",
+            "https://github.com/CrispStrobe/CrispASR",
+            ("crispasr", "--backend", "qwen3", "-m", "{file}", "-f", "{clip}"),
+        )
+    ],
+    not_run_by=BUILT_ON_LLAMA_CPP,  # which load the pair of another layout
+    cutting=CUTTING,
+)

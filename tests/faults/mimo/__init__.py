@@ -1,0 +1,1 @@
+"""Defects of MiMo: of its files, and of its harness."""
