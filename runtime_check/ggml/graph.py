@@ -105,16 +105,15 @@ class Graph:
 
     def linear(self, x: TensorPtr, name: str) -> TensorPtr:
         """Linear layer: (…, n_in) → (…, n_out), with a bias if the file has one."""
-        return self._multiply(x, name, widen=self.widen)
+        return self._multiply(self.weights[f"{name}.weight"], x, f"{name}.bias", widen=self.widen)
 
-    def _multiply(self, x: TensorPtr, name: str, *, widen: bool) -> TensorPtr:
-        """The product of a weight, all of its dimensions but the slowest taken as one, and x, with a bias if there is
-        one."""
-        weight, bias = self.weights[f"{name}.weight"], f"{name}.bias"
+    def _multiply(self, weight: TensorPtr, x: TensorPtr, bias: str, *, widen: bool = False) -> TensorPtr:
+        """The product of a weight, all of its dimensions but the slowest taken as one, and x, with a bias if the file
+        has it."""
         self.work += ggml.ggml_nbytes(weight) * ggml.ggml_nrows(x)
         if product := self.backend.products.product_of(weight, x):
             self.products.append(product)
-            y = add_product(self.ctx, product, x, self.quantized)
+            y = add_product(self.ctx, product, weight, x, self.quantized)
         else:
             if widen and BY_GGML[weight.contents.type].name in ("f16", "bf16"):
                 weight = ggml.ggml_cast(self.ctx, weight, ggml.GGML_TYPE_F32)
@@ -212,7 +211,7 @@ class Graph:
         windows = ggml.ggml_im2col(
             self.ctx, kernel, time_last, stride, 0, padding, 0, 1, 0, False, ggml.GGML_TYPE_F32
         )  # (T', n_in × kernel_size)
-        return self._multiply(windows, name, widen=True)
+        return self._multiply(kernel, windows, f"{name}.bias", widen=True)
 
     def convolution_2d(self, x: TensorPtr, name: str, *, stride: int = 1, padding: int = 0) -> TensorPtr:
         """2-D convolution, channels last: (N, H, W, n_in) → (N, H', W', n_out), in float32.

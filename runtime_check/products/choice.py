@@ -50,14 +50,14 @@ class Products:
         self.used.setdefault(variant or GGML, set()).add(ggml_type.name)
         if not variant:
             return None
-        return library.new_product(ggml_type, variant, weights.contents.data, *_shape(weights, x))
+        return library.new_product(ggml_type, variant, _address(weights), *_shape(weights, x))
 
     def _variant_for(self, ggml_type: Type, weights: Any, x: Any) -> str:
         """The variant that multiplies; empty: ggml does."""
         n_columns = ggml.ggml_nrows(x)
         if not library.covers(ggml_type, self.variant, n_columns):
             return ""
-        if not (_in_file(weights) and _in_rows(x)):
+        if not (_rows_in_turn(weights) and _in_rows(x)):
             return ""
         kind = FEW if library.are_few(ggml_type, self.variant, n_columns) else SEVERAL
         if (ggml_type, kind) not in self._problems:
@@ -69,11 +69,12 @@ class Products:
         return "" if self._problems[ggml_type, kind] else self.variant
 
     def _problem(self, ggml_type: Type, weights: Any, shape: tuple[int, int], kind: str) -> str:
-        """Compare the kernel with ggml on the first rows of (n_rows, row) weights: a message if they differ, else
-        empty."""
-        n_rows, row = shape
-        address, n = weights.contents.data, SAMPLE_COLUMNS[kind]
-        found = sample_difference(ggml_type, address, min(n_rows, SAMPLE_ROWS), row, n, self.variant)
+        """Compare the kernel with ggml on the first rows of (n_rows, row) weights, or on Gaussian ones if the graph
+        computes them: a message if they differ, else empty."""
+        n_rows, row = min(shape[0], SAMPLE_ROWS), shape[1]
+        drawn = np.random.default_rng(0).standard_normal((n_rows, row), np.float32)
+        address = _address(weights) or drawn.ctypes.data
+        found = sample_difference(ggml_type, address, n_rows, row, SAMPLE_COLUMNS[kind], self.variant)
         if found <= tolerance(ggml_type):  # NaN is not
             return ""
         return (
@@ -95,13 +96,15 @@ def sample_difference(ggml_type: Type, address: int, n_rows: int, row: int, n: i
     return difference(ours, theirs)
 
 
-def add_product(context: Any, product: library.Product, x: Any, quantized: dict[tuple[int, int], Any]) -> Any:
-    """The nodes of a product with x (…, row) → (…, n_rows). Activations that were `quantized` for another product of
-    the same kind are shared."""
+def add_product(
+    context: Any, product: library.Product, weights: Any, x: Any, quantized: dict[tuple[int, int], Any]
+) -> Any:
+    """The nodes of a product of weights, a tensor, and x (…, row) → (…, n_rows). Activations that were `quantized` for
+    another product of the same kind are shared."""
     key = ctypes.addressof(x.contents), product.kernel.contents.activations
     if key not in quantized:
         quantized[key] = quantize(context, product, x)
-    return multiply(context, product, quantized[key], x)
+    return multiply(context, product, quantized[key], x, weights)
 
 
 def _shape(weights: Any, x: Any) -> tuple[int, int]:
@@ -110,15 +113,18 @@ def _shape(weights: Any, x: Any) -> tuple[int, int]:
     return ggml.ggml_nelements(weights) // row, row
 
 
-def _in_file(weights: Any) -> bool:
-    """Whether the rows of `weights` lie one behind the other in memory as they lie in a file."""
+def _address(weights: Any) -> int | None:
+    """Where weights of a file lie; None if the graph computes them."""
+    return weights.contents.data if weights.contents.op == ggml.GGML_OP_NONE else None
+
+
+def _rows_in_turn(weights: Any) -> bool:
+    """Whether the rows of `weights` lie one behind the other in memory: those of a file, or float32 ones that the graph
+    computes."""
     tensor = weights.contents
-    return bool(
-        tensor.data
-        and not tensor.extra  # ggml has not repacked it
-        and tensor.op == ggml.GGML_OP_NONE
-        and ggml.ggml_is_contiguous(weights)
-    )
+    of_file = tensor.op == ggml.GGML_OP_NONE and tensor.data and not tensor.extra  # ggml has not repacked it
+    computed = tensor.op not in (ggml.GGML_OP_NONE, ggml.GGML_OP_VIEW) and tensor.type == ggml.GGML_TYPE_F32
+    return bool((of_file or computed) and ggml.ggml_is_contiguous(weights))
 
 
 def _in_rows(x: Any) -> bool:

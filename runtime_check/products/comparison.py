@@ -67,21 +67,23 @@ class OneProduct:
 def quantize(context: Any, product: library.Product, x: Any) -> Any:
     """The node that quantizes activations x, (…, row), each row in one piece, for `product` and all of its kind."""
     n_bytes = library.columns_bytes(product, ggml.ggml_nrows(x))
-    return _custom(context, ggml.GGML_TYPE_I8, (n_bytes, 1, 1, 1), x, library.operations().quantize, product)
+    return _custom(context, ggml.GGML_TYPE_I8, (n_bytes, 1, 1, 1), [x], library.operations().quantize, product)
 
 
-def multiply(context: Any, product: library.Product, columns: Any, x: Any) -> Any:
-    """The node that multiplies: `columns`, x quantized, → (…, n_rows)."""
+def multiply(context: Any, product: library.Product, columns: Any, x: Any, weights: Any = None) -> Any:
+    """The node that multiplies: `columns`, x quantized, → (…, n_rows). `weights` are a tensor if the graph computes
+    them."""
     shape = (product.n_rows, *x.contents.ne[1:4])
-    return _custom(context, ggml.GGML_TYPE_F32, shape, columns, library.operations().multiply, product)
+    operands = [columns] if product.weights else [columns, weights]
+    return _custom(context, ggml.GGML_TYPE_F32, shape, operands, library.operations().multiply, product)
 
 
 def _custom(
-    context: Any, result: int, shape: tuple[int, ...], operand: Any, operation: Any, product: library.Product
+    context: Any, result: int, shape: tuple[int, ...], operands: list[Any], operation: Any, product: library.Product
 ) -> Any:
-    operands = (type(operand) * 1)(operand)
+    array = (type(operands[0]) * len(operands))(*operands)
     return ggml.ggml_custom_4d(
-        context, result, *shape, operands, 1, operation, ggml.GGML_N_TASKS_MAX,
+        context, result, *shape, array, len(operands), operation, ggml.GGML_N_TASKS_MAX,
         ctypes.cast(ctypes.pointer(product), ctypes.c_void_p),
     )  # fmt: skip
 

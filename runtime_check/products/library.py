@@ -89,9 +89,9 @@ def are_few(ggml_type: Type, variant: str, n_columns: int) -> bool:
     return found is not None and n_columns <= found.contents.few
 
 
-def new_product(ggml_type: Type, variant: str, address: int, n_rows: int, row: int) -> Product:
+def new_product(ggml_type: Type, variant: str, address: int | None, n_rows: int, row: int) -> Product:
     """A product with the (n_rows, row) weights at `address`, of a type that has a kernel; `row` a multiple of its
-    block."""
+    block. Weights that the graph computes have no address yet."""
     found = kernel(ggml_type, variant)
     assert found is not None, f"no kernel for {ggml_type.name}"
     assert row % ggml_type.block == 0, f"rows of {row} are no multiple of {ggml_type.block}"

@@ -27,7 +27,7 @@ struct Tensor {
 
 const int64_t OFFSETS[] = {offsetof(Tensor, ne), offsetof(Tensor, nb), offsetof(Tensor, src), offsetof(Tensor, data)};
 
-// `Product` of products/library.py: a product in a graph. Threads claim runs of rows; the last to find none left makes the
+// `Product` of products/library.py: a product in a graph. `weights` are null if the graph computes them. Threads claim runs of rows; the last to find none left makes the
 // counters ready for the graph's next run, which no thread begins before all have met at the barrier behind the operation.
 struct Product {
     const products::Kernel* kernel;
@@ -135,10 +135,11 @@ EXPORT void products_quantize(Tensor* dst, int ith, int nth, void* userdata) {
     }
 }
 
-// src[0], quantized columns → dst, (…, n_rows) floats.
+// src[0], quantized columns, and weights, which are src[1] if the graph computes them → dst, (…, n_rows) floats.
 EXPORT void products_multiply(Tensor* dst, int, int nth, void* userdata) {
     Product& product = *(Product*)userdata;
-    products::Rows rows = {product.weights, product.row_bytes, product.n_rows, product.row, 0, 0, 0,
+    const uint8_t* weights = product.weights ? product.weights : (const uint8_t*)dst->src[1]->data;
+    products::Rows rows = {weights, product.row_bytes, product.n_rows, product.row, 0, 0, 0,
                            dst->ne[1] * dst->ne[2] * dst->ne[3], dst->src[0]->data, (float*)dst->data};
     const auto multiply =
         rows.n_columns <= product.kernel->few ? product.kernel->multiply_few : product.kernel->multiply;
