@@ -53,7 +53,7 @@ def facts(converted: Converter, outtype: str, repack: str) -> dict[Path, str]:
     """Both files of a type opened for a report: path → the hash that it has."""
     files, paths = OpenFiles(families()), paths_of(*converted(outtype))
     ready = open_ready(SYSTEM, paths, files, Inputs([], repack=repack), 2)
-    return {Path(found.file): found.sha256 for found in ready.files}
+    return {Path(found.file): found.sha256 for found in ready.facts}
 
 
 def test_a_repacked_file_is_hashed_as_it_is_repacked(converted: Converter, readings: Readings) -> None:
