@@ -68,12 +68,14 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """The task that the system ran: `language` and `context` of the prompt, `attention` of the audio encoder."""
+    """The task that the system ran: `language` and `context` of the prompt, `attention` of the audio encoder,
+    and the `runtime` that was imitated, empty: upstream."""
 
     name: str
     language: str
     context: str = ""
     attention: str = AUTO
+    runtime: str = ""
 
 
 @dataclass(frozen=True)
