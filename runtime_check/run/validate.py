@@ -127,7 +127,7 @@ def check_task_options(system: SystemType, language: str | None = None, **asked:
     if runtime and runtime not in system.imitates:
         raise InputError(f"--{RUNTIME}", repr(runtime), expected=" or ".join(system.imitates))
     if runtime and language not in (None, AUTO_LANGUAGE):
-        what = f"{language!r}, but {runtime} detects the language"
+        what = f"{language!r}, but {runtime} detects it"
         raise InputError("--language", what, todo=f"leave it out, or --{RUNTIME}")
 
 
