@@ -11,6 +11,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mimo_commands.check import main as mimo_check
+from mimo_commands.convert import main as mimo_convert
 from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_convert.write.convert import convert
 from mimo_families.mimo_tokenizer.harness import AudioTokenizer
@@ -24,6 +25,7 @@ from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
 from tests.synthetic import write_audio_tokenizer, write_speech_lm
 
 BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": {"asr": TINY / "model"}}
+ADAPTER = TINY / "noise"
 STEMS = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer", "asr": "qwen3-asr"}
 STATIC, CHECKPOINT, RUN, AGAINST = COMMANDS = ("--static", "--checkpoint", "--reference", "--against")
 
@@ -31,7 +33,8 @@ STATIC, CHECKPOINT, RUN, AGAINST = COMMANDS = ("--static", "--checkpoint", "--re
 class Base(NamedTuple):
     """A clean file, and what the commands hold it against: its checkpoint, a stored reference and a file of F16 or F32.
 
-    `tokenizer` is the audio tokenizer that a speech LM is run with; `sound` what is run, if not the JFK clip.
+    `tokenizer` is the audio tokenizer that a speech LM is run with; `sound` what is run, if not the JFK clip; `adapter`
+    what was merged.
     """
 
     file: Path
@@ -40,6 +43,7 @@ class Base(NamedTuple):
     against: Path
     tokenizer: Path | None
     sound: Path | None = None
+    adapter: Path | None = None
 
     def options(self, command: str, file: Path) -> list[str]:
         """The command line that examines `file` in one of the ways of COMMANDS."""
@@ -48,6 +52,7 @@ class Base(NamedTuple):
         if command in (RUN, AGAINST):
             options += ["--tokenizer", str(self.tokenizer)] if self.tokenizer else []
             options += ["--audio", str(self.sound)] if self.sound else []
+        options += ["--adapter", str(self.adapter)] if self.adapter and command == CHECKPOINT else []
         return options
 
 
@@ -59,8 +64,11 @@ class Bases:
         self.encoded = dict[tuple[Any, ...], Mapping[str, Any]]()
 
     def __getitem__(self, name: str) -> Base:
-        """`MODEL TYPE [fused|on a long clip]`, such as `tiny lm q4_k fused`."""
+        """`MODEL TYPE [fused|on a long clip|merged]`, such as `tiny lm q4_k fused`."""
         source, half, type, *more = name.split()
+        if more == ["merged"]:
+            merged, reference = self._merged(type), self._merged_reference()
+            return Base(merged, str(BUNDLED[source][half]), reference, merged, None, adapter=ADAPTER)
         file = self._file(source, half, type, more == ["fused"])
         exact = "f32" if source == "random" else "f16"
         return Base(
@@ -119,6 +127,26 @@ class Bases:
             convert([make_request(checkpoint, [TYPES[type]], options) for checkpoint in checkpoints], out, threads=2)
 
         return self._once(f"{source}-{type}{'-fused' * fused}", make) / f"{STEMS[half]}-{type}.gguf"
+
+    def _merged(self, type: str) -> Path:
+        """Of the tiny Qwen3-ASR with its adapter."""
+        arguments = [str(BUNDLED["tiny-qwen3"]["asr"]), "--adapter", str(ADAPTER), "--outtype", type, "--no-check"]
+
+        def make(out: Path) -> None:
+            result = CliRunner().invoke(mimo_convert, [*arguments, "--out", str(out)])
+            assert result.exit_code == 0, result.output
+
+        [file] = self._once(f"merged-{type}", make).glob("*.gguf")
+        return file
+
+    def _merged_reference(self) -> str:
+        options = [str(BUNDLED["tiny-qwen3"]["asr"]), "--adapter", str(ADAPTER), "--language", "english"]
+
+        def make(file: Path) -> None:
+            result = check("reference", *options, "-o", str(file))
+            assert result.exit_code == 0, result.output
+
+        return str(self._once("merged.safetensors", make))
 
     def _reference(self, source: str, sound: Path | None) -> str:
         if source == "tiny" and sound is None:

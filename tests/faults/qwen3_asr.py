@@ -1,28 +1,55 @@
 """Defects of Qwen3-ASR: of its files, and of its harness."""
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ggml
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from mimo_families.qwen3_asr import front_end, harness, prompt
 from mimo_families.qwen3_asr.harness import Recognizer
 from mimo_families.qwen3_asr.stages import CONV_OUT, INPUT
 from mimo_families.qwen3_asr.system import Qwen3ASRSystem
 from runtime_check.ggml.graph import Graph
+from tests.mimo_families.qwen3_asr.test_tiny_adapter import SPELLING, one_spelling, unscaled
+from tests.mimo_families.qwen3_asr.tiny_clips import ADAPTER, converted
 
 from .defect import Defect, around
 from .defect import harness as of_harness
-from .edits import TOKENIZER, File, Floats, edit, put, weights
+from .edits import TOKENIZER, Damage, File, Floats, edit, put, weights
 
 ASR, EXACT, LONG = "tiny-qwen3 asr f16", "tiny-qwen3 asr f32", "tiny-qwen3 asr f16 on a long clip"
-KEY, NO_ROW = "qwen3asr.{}, the source's is {}", "has no row that is right"
+MERGED, NO_ROW = "tiny-qwen3 asr f16 merged", "has no row that is right"
+
+
+def merged_with(change: Callable[[Path], None]) -> Damage:
+    """The weights of a file that was merged with a changed adapter, under the name of the right one."""
+
+    def damage(path: Path) -> None:
+        with TemporaryDirectory() as folder:
+            adapter = Path(shutil.copytree(ADAPTER, Path(folder) / "adapter"))
+            change(adapter)
+            [other] = converted(Path(folder) / "out", "--outtype", "f16", "--adapter", str(adapter)).iterdir()
+            tensors = File.read(other).tensors
+        edit(lambda file: file.tensors.update(tensors))(path)
+
+    return damage
 
 
 def swap_tokens(file: File, a: str, b: str) -> None:
     tokens = file.value(TOKENIZER + "tokens")
     i, j = tokens.index(a), tokens.index(b)
     tokens[i], tokens[j] = b, a
+
+
+def no_pairs(adapter: Path) -> None:
+    """Pairs whose product is zero."""
+    path = adapter / "adapter_model.safetensors"
+    save_file({name: x * (0 if "lora_B" in name else 1) for name, x in load_file(path).items()}, path)
 
 
 def mel_bins_first(x: Floats) -> Floats:
@@ -56,9 +83,19 @@ FILES = [
         checkpoint=f"tensor output.weight: {NO_ROW}", run="logits_step0: cos_",
         against=f"tensor output.weight: {NO_ROW}"),
     Defect("mel filters not normalised by area", ASR, weights("audio.mel_filters", lambda x: x / x.max(axis=0)),
-        checkpoint="tensor audio.mel_filters: ", run="enc_mel: cos_", against="tensor audio.mel_filters: "),
+        checkpoint="tensor audio.mel_filters:", run="enc_mel: cos_", against="tensor audio.mel_filters:"),
     Defect("a symmetric Hann window", EXACT, weights("audio.mel_window", lambda x: np.hanning(x.size).reshape(x.shape)),
-        checkpoint="tensor audio.mel_window: ", run="enc_mel: rel_rmse", against="tensor audio.mel_window: "),
+        checkpoint="tensor audio.mel_window:", run="enc_mel: rel_rmse", against="tensor audio.mel_window:"),
+    Defect("an adapter without its scale", MERGED, merged_with(unscaled),
+        checkpoint="tensor audio.conv_out.weight: row 0", run="enc_layer_00: cos_",
+        against="tensor audio.conv_out.weight: row 0"),
+    Defect("an adapter added once, where it has two spellings", MERGED,
+        merged_with(lambda adapter: one_spelling(adapter, SPELLING)),
+        checkpoint="tensor blk.0.attn_q.weight: row 0", run="layer_00: cos_",
+        against="tensor blk.0.attn_q.weight: row 0"),
+    Defect("an adapter left out", MERGED, merged_with(no_pairs),
+        checkpoint="tensor audio.conv_out.weight: row 0", run="enc_conv_out: cos_",
+        against="tensor audio.conv_out.weight: row 0"),
 ]  # fmt: skip
 
 

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
+from runtime_check.text.tokenizer import configure
 from tools.train_tiny.files import write_json
 from tools.train_tiny.text import ADDED_TOKENS as QWEN2_TOKENS
 from tools.train_tiny.text import PLAIN_ADDED_TOKENS as QWEN2_PLAIN
+from tools.train_tiny.text import TEXT as QWEN2_FACTS
 from tools.train_tiny.text import add_tokens, added_tokens_decoder, train_bpe
 
 from .configs import TEXT
@@ -72,3 +75,10 @@ def save_text_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "unk_token": None,
     }
     write_json(folder / "tokenizer_config.json", config)
+
+
+def read_text_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer that `save_text_tokenizer` wrote."""
+    tokenizer = configure(Tokenizer(BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))), QWEN2_FACTS)
+    add_tokens(tokenizer, ADDED_TOKENS, PLAIN_ADDED_TOKENS)
+    return tokenizer

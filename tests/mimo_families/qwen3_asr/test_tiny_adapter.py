@@ -5,10 +5,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_adapter
 
+from mimo_convert.model.checkpoint import open_checkpoint
+from mimo_convert.model.family import SEPARATE
+from mimo_families.qwen3_asr.layout import FAMILY
+from mimo_families.qwen3_asr.sizes import dimensions
 from runtime_check.audio.jfk import JFK, JFK_TEXT
+from tools.train_tiny.files import read_weights
+from tools.train_tiny_qwen3.adapter import merged
 
 from .tiny_clips import ADAPTER, MODEL, converted, drowned_jfk, heard
 
@@ -30,6 +39,21 @@ def test_speech_drowned_by_noise_is_heard_with_the_adapter_alone(
     assert heard(plain, drowned) == [NOT_HEARD] * 3
     [merged] = converted(tmp_path / "merged", "--outtype", outtype, "--adapter", str(ADAPTER)).iterdir()
     assert heard(merged, [*drowned, JFK]) == [HEARD] * 4
+
+
+def test_weights_are_those_that_the_training_code_merges(tmp_path: Path) -> None:
+    """Two readings of one format: patterns, blocks by both kinds of names, and both spellings."""
+    [file] = converted(tmp_path, "--outtype", "f32", "--adapter", str(ADAPTER)).iterdir()
+    base = read_weights(MODEL)
+    expected = merged(base, load_adapter(ADAPTER / "adapter_model.safetensors"))
+    found = {tensor.name: tensor.data for tensor in gguf.GGUFReader(file).tensors}
+    changed = 0
+    for tensor in FAMILY.tensors(dimensions(open_checkpoint(str(MODEL)).config), SEPARATE):
+        source = tensor.sources[0].name
+        if source in expected:
+            np.testing.assert_allclose(found[tensor.name], expected[source], rtol=0, atol=1e-6, err_msg=source)
+            changed += not expected[source].equal(base[source])
+    assert changed == 15 + 2 * 7, "of two layers of the tower and two of the decoder"
 
 
 def one_spelling(folder: Path, dropped: str) -> None:
