@@ -70,6 +70,7 @@ class CheckOptions:
     language: str | None = None
     context: str = ""
     attention: str = AUTO
+    runtime: str = ""
     max_new_tokens: int | None = None
     repack: str = "auto"
     products: str = "auto"
@@ -135,7 +136,7 @@ def run_file(
         if role != system.family.role:
             claims.reads("--tokenizer", path)
     check_language(o.language, system)
-    check_task_options(system, context=o.context, attention=o.attention)
+    check_task_options(system, o.language, context=o.context, attention=o.attention, runtime=o.runtime)
     clips = find_clips(o.audio, o.text)
     for clip in clips:
         claims.reads("--audio", clip.path)
@@ -148,6 +149,7 @@ def run_file(
         max_new_tokens=o.max_new_tokens,
         context=o.context,
         attention=o.attention,
+        runtime=o.runtime,
         keep_stages=keep,
     )
     if compared.stages:
@@ -162,9 +164,11 @@ def run_file(
 
 
 def members(file: Path, files: OpenFiles, given: Paths, option: str = TOKENIZER) -> tuple[SystemType, Paths]:
-    """The system of a file, and its files, companions as `given` by `option`. Raises InputError for a companion that it
-    does not have."""
+    """The system of a file, and its files, companions as `given` by `option`: for its role, or the only one. Raises
+    InputError for a companion that it does not have."""
     system = system_of(files.family(file))
+    if len(given) == len(system.companions) == 1 and files.family(*given.values()) is system.companions[0]:
+        given = dict(zip(system.roles[1:], given.values(), strict=True))
     for role in given.keys() - set(system.roles[1:]):
         refuse_companion(system, file, role, given[role], option, files.family(given[role]))
     return system, members_of(file, system, given, files, f"name it: {option}")
@@ -208,6 +212,7 @@ class ReferenceOptions:
     max_new_tokens: int = 1
     dtype: str = "f32"
     adapter: str | None = None
+    runtime: str = ""
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -229,9 +234,9 @@ def _make_reference(o: ReferenceOptions) -> Activations:
     [file] = find_clips([o.audio], o.text)
     clip = file.read()
     system, reference = open_reference(o.model, o.companions, o.dtype, OpenCheckpoints(adapter=o.adapter))
-    check_task_options(system, context=o.context, attention=o.attention)
-    language = choose_language(o.language, None, clip, system)
-    task = Task("transcribe", language, o.max_new_tokens, o.context, o.attention)
+    check_task_options(system, o.language, context=o.context, attention=o.attention, runtime=o.runtime)
+    language = choose_language(o.language, None, clip, system, o.runtime)
+    task = Task("transcribe", language, o.max_new_tokens, o.context, o.attention, o.runtime)
     activations = reference.activations(clip, task, None)
     activations.save(o.output)
     transcript = quoted(repr(activations.transcript), 1000)

@@ -20,8 +20,8 @@ from mimo_convert.threads import default_threads
 from mimo_convert.write.convert import InterruptedRunError, claim_files, replan, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
-from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_companions, open_main
-from mimo_families.registry import families
+from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_main, open_members
+from mimo_families.registry import families, in_layout
 from mimo_families.same_model import check_reference_model
 from mimo_families.sources import bundled_names
 from mimo_publish.destination import Destination
@@ -55,7 +55,8 @@ class ConvertOptions:
     `base_model` is the Hub id of what the folder `model` holds; `companions` are the checkpoints of the other roles,
     `companion_base_models` their Hub ids, by role; `companion_type` is their type (None: those that belong to `types`,
     by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, or `none` for the base of a
-    repository that holds both. `variant` is in the names of files that `rules` apply to. `checked`: the files are run
+    repository that holds both. `runtime` is the one that loads the files, where a model has several layouts (empty: the
+    first). `variant` is in the names of files that `rules` apply to. `checked`: the files are run
     and compared with `reference` (None: the model itself).
     """
 
@@ -84,6 +85,7 @@ class ConvertOptions:
     dry_run: bool = False
     force: bool = False
     adapter: str | None = None
+    runtime: str = ""
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -160,6 +162,9 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
 def check_options(o: ConvertOptions) -> None:
     """Raise InputError for contradictory options, and outputs that cannot be written."""
     o.outputs.check()
+    if o.stream and o.runtime:
+        what = "deletes each shard once it is read, and each file of a pair is made of all of them"
+        raise InputError("--stream", what, todo=f"leave out --stream, or --runtime {o.runtime}")
     if o.stream and o.checked and not (o.reference and Path(o.reference).is_file()):
         raise InputError(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
@@ -198,14 +203,15 @@ def open_checkpoints(o: ConvertOptions, checkpoints: OpenCheckpoints) -> tuple[S
     Errors of the main one are found before a companion is opened.
     """
     system, main = open_main(o.model, checkpoints)
+    system = in_layout(system, o.runtime)
     if o.base_model is not None:
         main = main.of_base_model(o.base_model, "--base-model")
     check_companions(o, system, checkpoints)
-    beside = open_companions(system, o.model, o.companions, checkpoints)
+    opened = open_members(system, main, o.model, o.companions, checkpoints)
     for role, base in o.companion_base_models.items():
         if base is not None:
-            beside[role] = beside[role].of_base_model(base, "--tokenizer-base-model")
-    return system, {system.family.role: main, **beside}
+            opened[role] = opened[role].of_base_model(base, "--tokenizer-base-model")
+    return system, opened
 
 
 def check_companions(o: ConvertOptions, system: SystemType, checkpoints: OpenCheckpoints) -> None:
@@ -235,7 +241,9 @@ def options_of(o: ConvertOptions, system: SystemType, role: str) -> Options:
     is_main = role == system.family.role
     variant = o.variant._replace(always=o.variant.always and is_main)
     recipe = recipe_named(o.recipe) if o.recipe and is_main else None
-    return Options(o.fuse_qkv, o.without, o.rules, backend=o.quantizer, variant=variant, recipe=recipe)
+    [family] = [family for family in system.families if family.role == role]
+    without = o.without | family.unwritten_parts
+    return Options(o.fuse_qkv, without, o.rules, backend=o.quantizer, variant=variant, recipe=recipe)
 
 
 def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:

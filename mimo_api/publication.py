@@ -16,7 +16,7 @@ from mimo_convert.numbers_text import size
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
 from mimo_families.opening import OpenCheckpoints, find_reference
-from mimo_families.registry import UPGRADES, families, system_of
+from mimo_families.registry import UPGRADES, families, is_companion, system_of
 from mimo_families.same_model import check_reference_model, models_of
 from mimo_publish.card import SUMS, as_card
 from mimo_publish.destination import Destination
@@ -185,7 +185,8 @@ def gguf_files(folder: Path, *, may_be_elsewhere: bool = False) -> list[Path]:
 def systems_of(paths: Sequence[Path], files: OpenFiles) -> Systems:
     """The systems of the files: each file that has companions with them, then files that are no one's companion."""
     found = []
-    for path in paths:
+    mains = [path for path in paths if not is_companion(files.family(path))]
+    for path in mains or paths:
         system = system_of(files.family(path))
         stems = ", ".join(family.file_stem.rpartition("-")[2] for family in system.companions)
         todo = NAME_ALIKE.format(

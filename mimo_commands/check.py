@@ -23,6 +23,7 @@ from .check_options import (
     products_option,
     repack_option,
     report_options,
+    runtime_option,
     tokenizer_option,
 )
 from .console import AUDIO_TOKENIZER, handle_errors, results_option, threads_option
@@ -115,6 +116,7 @@ main.add_command(transcribe)
 @language_option
 @context_option
 @attention_option
+@runtime_option
 @results_option
 @report_options
 @click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
@@ -126,7 +128,7 @@ main.add_command(transcribe)
 def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
     adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
-    audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str,
+    audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str, runtime: str,
     json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
     max_new_tokens: int | None, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
@@ -156,6 +158,7 @@ def check_file(
         language=language,
         context=context,
         attention=attention,
+        runtime=runtime,
         max_new_tokens=max_new_tokens,
         repack=repack,
         products=products,
@@ -178,6 +181,7 @@ def check_file(
 @language_option
 @context_option
 @attention_option
+@runtime_option
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
@@ -190,14 +194,25 @@ def check_file(
 @handle_errors
 def store_reference(
     model: str, tokenizer: str | None, adapter: str | None, audio: Path, text: str | None, language: str | None,
-    context: str, attention: str, max_new_tokens: int, dtype: str, output: Path,
+    context: str, attention: str, runtime: str, max_new_tokens: int, dtype: str, output: Path,
 ) -> None:  # fmt: skip
     """Run MODEL in PyTorch and store every stage, for later checks without torch."""
     from mimo_api import ReferenceOptions, make_reference  # late: --help needs none of it
 
     companions = {AUDIO_TOKENIZER: tokenizer}
     options = ReferenceOptions(
-        model, output, audio, companions, text, language, context, attention, max_new_tokens, dtype, adapter
+        model,
+        output,
+        audio,
+        companions,
+        text,
+        language,
+        context,
+        attention,
+        max_new_tokens,
+        dtype,
+        adapter,
+        runtime,
     )
     make_reference(options)
 

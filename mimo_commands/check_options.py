@@ -17,7 +17,7 @@ tokenizer_option = click.option(
     "--tokenizer",
     type=READS,
     metavar="TOK.gguf",
-    help="The audio tokenizer's file.  [default: the one beside FILE.gguf, of its type down to q8_0]",
+    help="The audio tokenizer's file, or mmproj.  [default: the one beside FILE.gguf, of its type down to q8_0]",
 )
 language_option = click.option(
     "--language", metavar="NAME",
@@ -37,6 +37,13 @@ attention_option = click.option(
     default=choices.AUTO,
     show_default=True,
     help="Of an audio encoder with windows. auto: within them, if the file says so; full: over the whole clip.",
+)
+runtime_option = click.option(
+    "--runtime",
+    metavar="NAME",
+    default="",
+    show_default="upstream",
+    help="Compute as another program does, where it differs: for Qwen3-ASR llama.cpp, in both sides of a comparison.",
 )
 max_new_tokens_option = click.option(
     "--max-new-tokens",

@@ -72,6 +72,13 @@ from .publish_options import check_has_destination, publish_options
     help="The Hub's id, or OWNER/NAME@REVISION, of what is in the folder MODEL: recorded in the file.",
 )
 @adapter_option
+@click.option(
+    "--runtime",
+    metavar="NAME",
+    default="",
+    show_default="the family's own",
+    help="The program that the files are for, where it takes another layout: of Qwen3-ASR, llama.cpp.",
+)
 @click.option("--tokenizer-base-model", metavar="OWNER/NAME", help="The same of what is in the folder --tokenizer.")
 @click.option(
     "-o",
@@ -110,8 +117,8 @@ from .publish_options import check_has_destination, publish_options
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, asr_only: bool, no_output_copy: bool,
-    quantizer: str, base_model: str | None, adapter: str | None, tokenizer_base_model: str | None, out: Path | None,
-    threads: int, checked: bool, reference: str | None, audio: Path, repack: str, products: str,
+    quantizer: str, base_model: str | None, adapter: str | None, runtime: str, tokenizer_base_model: str | None,
+    out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path, repack: str, products: str,
     json_file: Path | None, junit_file: Path | None, html_file: Path | None, publish_to: str | None,
     how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
@@ -140,6 +147,7 @@ def main(
         companion_base_models={AUDIO_TOKENIZER: tokenizer_base_model},
         companion_type=tokenizer_outtype,
         adapter=adapter,
+        runtime=runtime,
         fuse_qkv=fuse_qkv,
         without=skipped_parts(asr_only, no_output_copy),
         rules=types.rules,

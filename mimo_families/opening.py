@@ -20,7 +20,7 @@ from runtime_check.run.system import Bundled, SystemType
 
 from .adapters import check_takes_adapter, with_adapter
 from .companions import offering_sibling
-from .registry import families, system_of, systems
+from .registry import families, in_layout, made_of, system_of, systems
 from .repositories import base_folders, repository_in
 from .sources import BUNDLED, CHECKPOINT, FOLDER, HUB, REFERENCE, STORED, ModelSource, find_source, guessed, resolve
 
@@ -62,6 +62,7 @@ class OpenCheckpoints:
         """
         if source.kind is not BUNDLED:
             return self.open(source)
+        family = made_of(family)
         for bundled in bundled_models(source.value):
             if family.role in bundled.checkpoints:
                 return open_bundled(bundled, family, self)
@@ -88,6 +89,17 @@ def family_in(value: str, checkpoints: OpenCheckpoints) -> Family | None:
     with suppress(InputError):
         return family_of(families(), checkpoints.open(source)) if source and source.kind is FOLDER else None
     return None
+
+
+def open_members(
+    system: SystemType, main: Checkpoint, source: str, given: Sources, checkpoints: OpenCheckpoints,
+    option: str = TOKENIZER,
+) -> Checkpoints:  # fmt: skip
+    """The checkpoints of a system by role: `main`, opened from `source`, and the companions as `open_companions`; where
+    all files are made of one checkpoint, `main` for each."""
+    if system.layout_of:
+        return dict.fromkeys(system.roles, main)
+    return {system.family.role: main, **open_companions(system, source, given, checkpoints, option)}
 
 
 def open_companions(
@@ -176,14 +188,15 @@ def find_reference(
         return stored_reference(Path(named.value), known)
     if members:
         return checkpoint_reference(pytorch_reference(source, system), members, dtype)
-    return open_reference(source, given, dtype, checkpoints or OpenCheckpoints(), option)[1]
+    runtime = system.runtime if system.layout_of else ""
+    return open_reference(source, given, dtype, checkpoints or OpenCheckpoints(), option, runtime)[1]
 
 
 def open_reference(
-    source: str, given: Sources, dtype: str, checkpoints: OpenCheckpoints, option: str = TOKENIZER
+    source: str, given: Sources, dtype: str, checkpoints: OpenCheckpoints, option: str = TOKENIZER, runtime: str = ""
 ) -> tuple[SystemType, Reference]:
     """Open the checkpoint `source` and its companions, as `given` by `option`, as a PyTorch reference, with their
-    system.
+    system: that of the files that `runtime` loads, if they can be of this checkpoint.
 
     Raises InputError if PyTorch is missing, before anything is downloaded, or if a checkpoint could not be converted.
     """
@@ -193,8 +206,10 @@ def open_reference(
     except InputError as error:
         raise guessed(named, error) from error
     system, main = open_main(source, checkpoints)
+    if any(other.layout_of == system.name and other.runtime == runtime for other in systems()):
+        system = in_layout(system, runtime)
     run = pytorch_reference(source, system)
-    members = {system.family.role: main, **open_companions(system, source, given, checkpoints, option)}
+    members = open_members(system, main, source, given, checkpoints, option)
     for family in system.families:
         check_convertible(members[family.role], family)
     return system, checkpoint_reference(run, members, dtype)

@@ -28,7 +28,7 @@ from quantize.errors import InputError
 from runtime_check.audio.manifests import find_clips
 from runtime_check.report.results import Outputs, Results
 from runtime_check.run.length import check_length
-from runtime_check.run.members import Paths, open_system
+from runtime_check.run.members import Paths, members_of, open_system
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, Ready, check_language, validate_clip
 from runtime_check.static.lint import lint
@@ -134,10 +134,21 @@ def download(target: Target, cache: Path, files: OpenFiles, found: Found) -> Map
             for row, name in zip(fetched.rows, names, strict=True):
                 files.set_sha256(fetched.paths[name], row.sha256)
         return fetched.paths
-    paths = {name: Path(name) for name in names}
+    paths = {name: Path(name) for name in [*names, *([] if target.tokenizer else beside_file(target.file, files))]}
     alike = len({path.name for path in paths.values()}) < len(paths)  # such as asr/model.gguf and tokenizer/model.gguf
     found.files = [local_row(path, name if alike else path.name, files) for name, path in paths.items()]
     return paths
+
+
+def beside_file(name: str, files: OpenFiles) -> list[str]:
+    """The companions beside a local file, of systems whose files are named after each other; none that is missing,
+    which is said when it is needed."""
+    with suppress(InputError):
+        system = system_of(files.family(Path(name)))
+        if system.companion_prefix:
+            paths = members_of(Path(name), system, {}, files, "")
+            return [str(paths[role]) for role in system.roles[1:]]
+    return []
 
 
 def local_row(path: Path, name: str, files: OpenFiles) -> FileRow:
@@ -164,8 +175,9 @@ def members_of_target(target: Target, paths: Mapping[str, Path], files: OpenFile
     """The system of a target's file, and its files. Raises InputError if one is missing."""
     system = system_of(files.family(paths[target.file]))
     members = {system.family.role: paths[target.file]}
-    if target.tokenizer:
-        members[AUDIO_TOKENIZER] = paths[target.tokenizer]
+    role_beside = [*system.roles[1:], AUDIO_TOKENIZER][0]
+    for name in paths.keys() - {target.file}:
+        members[role_beside] = paths[name]
     for role in system.roles:
         if role not in members:
             what = f"is of the role {system.family.role.replace('_', ' ')}"

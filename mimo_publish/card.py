@@ -185,7 +185,9 @@ def _how_to(repo: str, chosen: Choice, lms: list[File], companions: list[File]) 
     lm, companion = (next(filter(None, map(_source, half)), "") for half in (lms, companions))
     whole = []
     if lm or companion:
-        whole = [reproduction.make_reference(lm or companion, companion if lm else "", REFERENCE)]
+        architecture = facts.architecture if facts else ""
+        of_both = reproduction.reference_of(lm or companion, companion if lm else "", architecture)
+        whole = [reproduction.make_reference(*of_both, REFERENCE)]
     return {
         "download": reproduction.download(repo, [name, beside] if beside else [name]),
         "install": installation().line,

@@ -103,8 +103,16 @@ def runtime_hints(report: Report, published: Collection[str]) -> Iterator[str]:
 
 
 def system_with(architecture: str) -> SystemType | None:
-    """The system whose main file is of that architecture; None if there is none."""
-    return next((one for one in systems() if one.family.architecture == architecture), None)
+    """The system whose main file is of that architecture, else the one that has such a companion; None if there is
+    none."""
+    main_first = sorted(systems(), key=lambda one: one.family.architecture != architecture)
+    return next((one for one in main_first if architecture in {family.architecture for family in one.families}), None)
+
+
+def reference_of(main: str, companion: str, architecture: str) -> tuple[str, str]:
+    """The checkpoints of a file of that architecture and of its companion; only one where both are made of one."""
+    system = system_with(architecture)
+    return main, "" if system and system.layout_of else companion
 
 
 def make_reference(source: str, tokenizer: str, target: str) -> str:
@@ -275,8 +283,9 @@ def source_of(facts: FileFacts) -> str:
 
 
 def stem_of(facts: FileFacts) -> str:
-    """The file name stem of an architecture; empty if unknown."""
-    return next((family.file_stem for family in families() if family.architecture == facts.architecture), "")
+    """The file name stem of a file's model; empty if unknown."""
+    families_of = (family.file_stem for family in families() if family.architecture == facts.architecture)
+    return facts.stem or next(families_of, "")
 
 
 def _gap(facts: FileFacts) -> str:
@@ -304,17 +313,19 @@ def _alike(lm: Making, tokenizer: Making, facts: FileFacts) -> bool:
 def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, again: bool, out: str = ".") -> str:
     """The mimo-convert command; `again` if it overwrites files."""
     beside: list[str] = []
+    system = system_with(making.architecture)
+    runtime = system.runtime if system and system.layout_of else ""
     if tokenizer:
-        beside = ["--tokenizer", tokenizer.source]
+        beside = [] if runtime else ["--tokenizer", tokenizer.source]  # else both are made of one checkpoint
         default = _companion_types(making, types)
         beside += ["--tokenizer-outtype", tokenizer.outtype] if default != {tokenizer.outtype} else []
-    system = system_with(making.architecture)
+    beside += ["--runtime", runtime] if runtime else []
     parts = {part.option: name in making.without for name, part in (system.family.parts if system else {}).items()}
     flags = {"--fuse-qkv": making.fused, **parts}
     return command(
         "mimo-convert", making.source, *beside,
         *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe).types),
-        *(flag for flag, is_set in flags.items() if is_set),
+        *(flag for flag, is_set in flags.items() if flag and is_set),
         *making.options, *(["--name", making.variant] if making.variant else []),
         "--out", out, "--no-check", *(["--force"] if again else []),
     )  # fmt: skip
@@ -331,7 +342,10 @@ def _companion_types(making: Making, types: Sequence[str]) -> set[str]:
 def _usual_name(making: Making, stem: str) -> str:
     """The name that mimo-convert gives a file."""
     variant = making.variant or (MIX if making.rules else "")
-    return name_of(stem, making.recipe or making.outtype, variant if is_since(making.version, PAIRED_SINCE) else "")
+    spelled = next((one.spelled for one in families() if one.architecture == making.architecture), str)
+    return name_of(
+        stem, spelled(making.recipe or making.outtype), variant if is_since(making.version, PAIRED_SINCE) else ""
+    )
 
 
 def _rename(making: Making, name: str, stem: str) -> list[str]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 from gguf import GGUFValueType
 
 from mimo_convert.formats.config import Config
-from mimo_convert.formats.gguf import Entry
+from mimo_convert.formats.gguf import Entry, is_array
+from mimo_convert.formats.tensor import TensorSlice
 from quantize.errors import InputError
 from quantize.kernels import Floats
 
@@ -31,22 +33,24 @@ class Source:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the GGUF file: the rows of its `sources` concatenated; one source unless fused."""
+    """A tensor of the GGUF file: the rows of its `sources` concatenated; one source unless fused. `view` is its shape
+    in the file, if that is another one of as many weights."""
 
     name: str
     role: str
     sources: tuple[Source, ...]
+    view: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape in the file, as in PyTorch."""
         first = self.sources[0].shape
-        return (sum(source.shape[0] for source in self.sources), *first[1:])
+        return self.view or (sum(source.shape[0] for source in self.sources), *first[1:])
 
 
-def one(name: str, source: str, role: str, *shape: int) -> Tensor:
+def one(name: str, source: str, role: str, *shape: int, view: tuple[int, ...] = ()) -> Tensor:
     """A tensor `name` of the file with one `source` of the checkpoint."""
-    return Tensor(name, role, (Source(source, shape),))
+    return Tensor(name, role, (Source(source, shape),), view)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ SEPARATE = Layout()
 
 class Part(NamedTuple):
     """Tensors that a file may lack: a pattern of their names in checkpoint and file, a phrase for what they do, and the
-    option that leaves them out."""
+    option that leaves them out; empty: only files of other tools have them."""
 
     pattern: str
     words: str
@@ -103,9 +107,10 @@ class TextFacts:
 class Key(NamedTuple):
     """A row of a family's metadata table: a field of its dimensions ↔ a key and value type in the GGUF file.
 
-    A tuple is stored under numbered keys, `key.0`, `key.1`, …. `default` is the value for files without the key, which
-    older tools do not write. `length` names the field that holds the length of a tuple; `least` is the least value of
-    an integer.
+    A tuple is stored under numbered keys, `key.0`, `key.1`, …; if `is_list`, as one array. `default` is the value for
+    files without the key, which older tools do not write. `length` names the field that holds the length of a tuple;
+    `least` is the least value of an integer. A size that no key holds is that of the axis number `axis` of the tensor
+    called `key`.
     """
 
     field: str
@@ -114,10 +119,16 @@ class Key(NamedTuple):
     default: Any = None
     length: str = ""
     least: int = 1
+    is_list: bool = False
+    axis: int | None = None
 
     def entries(self, dimensions: Any) -> list[Entry]:
-        """The metadata entries of the field's value, one per element of a tuple."""
+        """The metadata entries of the field's value, one per element of a tuple; none for the size of a tensor."""
         value = getattr(dimensions, self.field)
+        if self.axis is not None:
+            return []
+        if self.is_list:
+            return [Entry(self.key, list(value), self.value_type)]
         if isinstance(value, tuple):
             return [Entry(f"{self.key}.{i}", element, self.value_type) for i, element in enumerate(value)]
         return [Entry(self.key, value, self.value_type)]
@@ -128,12 +139,36 @@ class Key(NamedTuple):
             return [self.key]
         return list(itertools.takewhile(metadata.__contains__, (f"{self.key}.{i}" for i in itertools.count())))
 
-    def value(self, metadata: Mapping[str, Any]) -> Any:
-        """The field's value in a file, a tuple for numbered keys; the default if the file has none."""
+    def value(self, metadata: Mapping[str, Any], tensors: Mapping[str, TensorSlice]) -> Any:
+        """The field's value in a file, a tuple for numbered keys and arrays; the default if the file has none."""
+        if self.axis is not None:
+            shape = tensors[self.key].shape if self.key in tensors else ()
+            return shape[self.axis] if self.axis < len(shape) else self.default
         names = self.names(metadata)
+        if self.is_list and names:
+            found = metadata[self.key]
+            return tuple(found.tolist() if isinstance(found, np.ndarray) else found) if is_array(found) else found
         if names and names != [self.key]:
             return tuple(metadata[name] for name in names)
         return metadata[self.key] if names else self.default
+
+
+class Constant(NamedTuple):
+    """A metadata entry of every file of a family, which says what does not vary. Readers that find it missing, or under
+    `other_key`, or with another value than ours, refuse the file or compute something else, unless it `may_be_missing`
+    or `may_differ`."""
+
+    key: str
+    value: Any
+    value_type: GGUFValueType
+    may_be_missing: bool = False
+    may_differ: bool = False
+    other_key: str = ""
+
+    @property
+    def entry(self) -> Entry:
+        """The entry of a file."""
+        return Entry(self.key, self.value, self.value_type)
 
 
 @dataclass(frozen=True)
@@ -145,7 +180,8 @@ class Family:
     `config_errors(dimensions)` yields contradictions as (found, expected), `config_warnings` values that no known model
     has. `tensors(dimensions, layout)` yields every tensor of the file in order; `skipped` maps patterns of checkpoint
     tensors that belong to no file to the reason; `parts` can be left out. `uses` are those of the matrices, by name,
-    each of one at most; recipes speak of them. `about` are the general.* entries of every file.
+    each of one at most; recipes speak of them. `about` are the general.* entries of every file, `constants` the others
+    that do not vary; `spelled` writes a type in names of files.
 
     Checkpoints may name tensors in other ways: `canonical` gives the name that `tensors` uses. `computed(dimensions)`
     are float32 tensors that no checkpoint stores, and `tied` are sources that are another tensor of the checkpoint,
@@ -165,6 +201,8 @@ class Family:
     config_errors: Callable[[Any], Iterator[tuple[str, str]]]
     tensors: Callable[[Any, Layout], Iterator[Tensor]]
     about: Mapping[str, Any]
+    constants: Sequence[Constant] = ()
+    spelled: Callable[[str], str] = str
     config_warnings: Callable[[Any], Iterator[tuple[str, str]]] = lambda dimensions: iter(())
     skipped: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
@@ -204,6 +242,11 @@ class Family:
             return len(expected ^ set(names))
 
         return min(self.layouts, key=distance)
+
+    @property
+    def unwritten_parts(self) -> frozenset[str]:
+        """The parts that no file of this tool has."""
+        return frozenset(name for name, part in self.parts.items() if not part.option)
 
     def stem(self, dimensions: Any, adapter: str = "") -> str:
         """What files of a model of these sizes, with an adapter of that name, are called before their type."""

@@ -12,6 +12,7 @@ import numpy as np
 from gguf import GGUFValueType, TokenType
 
 from mimo_convert.formats.gguf import GGUFFile, shown
+from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.formats.vocabulary import byte_findings, check_findings, merge_findings
 from quantize.backends import CONTRACTED, GGML, SIMD
 from quantize.errors import InputError
@@ -20,13 +21,16 @@ from quantize.types import BY_FILE_TYPE, F32, MIX_NUMBERS, Type
 
 from .family import Family, Layout, TextFacts
 
-PYTHON_TYPES = {GGUFValueType.UINT32: int, GGUFValueType.FLOAT32: float, GGUFValueType.STRING: str}
+PYTHON_TYPES = {
+    GGUFValueType.UINT32: int, GGUFValueType.INT32: int, GGUFValueType.FLOAT32: float, GGUFValueType.STRING: str,
+}  # fmt: skip
 FILE_TYPE = "general.file_type"
 QUANTIZER = "mimo_convert.quantizer"
 RECIPE = "mimo_convert.recipe"
 RECIPE_NAME = "mimo_convert.recipe_name"
 VARIANT = "mimo_convert.variant"
 UNKNOWN = "unknown"
+NO_TENSORS: Mapping[str, TensorSlice] = {}
 MAKERS = frozenset({SIMD, GGML, CONTRACTED, UNKNOWN})
 AGAIN = "convert the checkpoint again"
 
@@ -52,7 +56,7 @@ def checked_dimensions(file: GGUFFile, family: Family) -> tuple[Any, Layout]:
 
     A part may be missing only as a whole.
     """
-    dims = dimensions_of_file(family, file.path, file.metadata)
+    dims = dimensions_of_file(family, file.path, file.metadata, file.tensors)
     for what, expected in family.config_errors(dims):
         raise InputError(file.path, f"its sizes contradict each other: {what}", expected=expected, todo=AGAIN)
     nearest = family.layout_of(file.tensors.keys(), dims)
@@ -62,15 +66,19 @@ def checked_dimensions(file: GGUFFile, family: Family) -> tuple[Any, Layout]:
     return dims, layout
 
 
-def dimensions_of_file(family: Family, path: Path, metadata: Mapping[str, Any]) -> Any:
-    """Read the family's dataclass of sizes from a GGUF file's metadata.
+def dimensions_of_file(
+    family: Family, path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, TensorSlice] = NO_TENSORS
+) -> Any:
+    """Read the family's dataclass of sizes from a GGUF file's metadata, and from the shapes of its tensors.
 
     Raises SizeError for a key that is missing, of the wrong type, or below 1; InputError for a list of the wrong
-    length.
+    length, or a missing tensor.
     """
     values = {}
     for key in family.keys:
-        kind, found = PYTHON_TYPES[key.value_type], key.value(metadata)
+        kind, found = PYTHON_TYPES[key.value_type], key.value(metadata, tensors)
+        if key.axis is not None and found is None:
+            raise InputError(path, f"missing tensor {key.key}", expected=f"one whose shape tells {key.field}")
         for value in found if isinstance(found, tuple) else (found,):
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise SizeError(path, key.key, shown(value), expected=f"a value of type {kind.__name__}")

@@ -56,7 +56,7 @@ class SourceModel:
 def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
     """The model in a checkpoint. Raises InputError for config or tokenizer files that do not fit its family."""
     dims = family.dimensions(checkpoint.config)
-    metadata = [*_about(checkpoint, family), *_sizes(family, dims)]
+    metadata = [*_about(checkpoint, family), *_sizes(family, dims), *(one.entry for one in family.constants)]
     if family.text:
         vocabulary = checkpoint.vocabulary(dims.vocab_size, family.text.required, family.text.first_added)
         check_ids(checkpoint.config.path, dims, vocabulary.tokens, family.text)
@@ -115,7 +115,7 @@ def _tensors_of_file(model: ModelFile) -> Iterator[tuple[str, TensorSlice]]:
     for tensor in model.family.tensors(model.dims, model.layout):
         stored = model.file.tensors[tensor.name]
         if len(tensor.sources) == 1:
-            yield tensor.sources[0].name, stored
+            yield tensor.sources[0].name, replace(stored, shape=tensor.sources[0].shape) if tensor.view else stored
             continue
         begin, row = stored.begin, 0
         for source in tensor.sources:
@@ -139,8 +139,8 @@ def metadata_of_type(metadata: Iterable[Entry], file_type: int | None, told: Map
 
 def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:
     string, uint = GGUFValueType.STRING, GGUFValueType.UINT32
-    entries = [Entry("general.type", "model", string), Entry("general.name", checkpoint.name, string)]
-    entries += [Entry(key, value, string) for key, value in family.about.items()]
+    about = {"general.type": "model", "general.name": checkpoint.name, **family.about}
+    entries = [Entry(key, value, string) for key, value in about.items()]
     entries += [
         Entry(FILE_TYPE, F32.file_type, uint),  # the plan puts its own
         Entry("general.quantization_version", QUANTIZATION_VERSION, uint),

@@ -310,7 +310,8 @@ def _follows(tensor: PlannedTensor, ggml_type: Type | None, rules: Iterable[Rule
 
 def _file_name(model: SourceModel, declared: NamedRecipe | Type | None, variant: str) -> str:
     assert declared is not None, "a file that keeps its types is named by whoever asks for it"
-    return name_of(model.family.stem(model.dims, model.adapter.name if model.adapter else ""), declared.name, variant)
+    stem = model.family.stem(model.dims, model.adapter.name if model.adapter else "")
+    return name_of(stem, model.family.spelled(declared.name), variant)
 
 
 def _bind(model: SourceModel, name: str, shape: tuple[int, ...]) -> TensorSlice:
@@ -361,7 +362,7 @@ def _skipped(model: SourceModel, used: set[str], options: Options) -> dict[str, 
     reasons = dict(model.family.skipped)
     for name, part in model.family.parts.items():
         if name in options.without:
-            reasons[part.pattern] = f"{part.words}, by {part.option}"
+            reasons[part.pattern] = f"{part.words}, by {part.option}" if part.option else part.words
     found = {}
     for name in model.tensors:
         if name in used:

@@ -5,6 +5,7 @@ The numbers of chunks and of audio tokens are computed here for both.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,26 @@ DYNAMIC_RANGE = 8.0  # of a clip's logarithms, to base 10
 LONGEST_PERIOD = 10_000  # of the sinusoids, over 2π
 
 
-def samples(wave: Wave, rate: int, d: Qwen3ASRDims) -> Wave:
-    """A mono waveform at `rate` → (samples,) at the model's rate, within ±1: louder audio is scaled to its peak."""
-    return within_one(resample(wave, rate, d.sample_rate))
+class FrontEnd(NamedTuple):
+    """What programs compute differently: whether audio beyond ±1 is scaled to its peak, frames behind the last whole
+    hop, the least power of a mel bin, and whether the last chunk is padded to a whole one, all of whose rows count."""
+
+    scaled: bool = True
+    last_frames: int = 0
+    least_power: float = 1e-10
+    whole_chunks: bool = False
+
+
+UPSTREAM = FrontEnd()
+LLAMA_CPP = "llama.cpp"
+# By the runtime that a task names. Source: tools/mtmd of llama.cpp, 0c1e57098.
+FRONT_ENDS = {"": UPSTREAM, LLAMA_CPP: FrontEnd(False, 1, 2.0**-24, True)}
+
+
+def samples(wave: Wave, rate: int, d: Qwen3ASRDims, of: FrontEnd = UPSTREAM) -> Wave:
+    """A mono waveform at `rate` → (samples,) at the model's rate; louder audio than ±1 is scaled to its peak."""
+    wave = resample(wave, rate, d.sample_rate)
+    return within_one(wave) if of.scaled else wave
 
 
 def within_one(wave: Wave) -> Wave:
@@ -31,18 +49,18 @@ def within_one(wave: Wave) -> Wave:
     return np.clip(wave / peak if peak > 1 else wave, -1, 1).astype(np.float32)
 
 
-def log_mel(wave: Wave, filters: Matrix, window: Matrix, d: Qwen3ASRDims) -> Matrix:
+def log_mel(wave: Wave, filters: Matrix, window: Matrix, d: Qwen3ASRDims, of: FrontEnd = UPSTREAM) -> Matrix:
     """Log-mel features as Whisper's: (samples,) at the model's rate → (samples // hop_length, n_mels).
 
     (max(log10(max(|STFT|² · filters, 1e-10)), the clip's maximum − 8) + 4) / 4, with reflect padding and without the
-    last frame. A clip shorter than a window is padded with zeros to one.
+    last frame. A clip shorter than a window is padded with zeros to one. `of` says what differs from that.
     """
     wave = np.pad(wave, (0, max(0, d.n_fft - len(wave))))
     padded = np.pad(wave, d.n_fft // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, d.n_fft)[:: d.hop_length][: n_frames(len(wave), d)]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, d.n_fft)[:: d.hop_length][: n_frames(len(wave), d, of)]
     parts = (frames[i : i + FRAMES_AT_ONCE] for i in range(0, len(frames), FRAMES_AT_ONCE))
     mel = np.concatenate([power(part * window) @ filters for part in parts])
-    log = np.log10(np.maximum(mel, np.float32(1e-10)))
+    log = np.log10(np.maximum(mel, np.float32(of.least_power)))
     return ((np.maximum(log, log.max() - np.float32(DYNAMIC_RANGE)) + 4) / 4).astype(np.float32)
 
 
@@ -52,10 +70,10 @@ def power(frames: Matrix) -> Matrix:
     return (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
 
 
-def chunks(mel: Matrix, d: Qwen3ASRDims) -> Matrix:
+def chunks(mel: Matrix, d: Qwen3ASRDims, of: FrontEnd = UPSTREAM) -> Matrix:
     """Cut (T, n_mels) into chunks, (n, frames, n_mels): a shorter last one is padded with zeros; if it is the only one,
-    it is as long as it is."""
-    size = min(d.chunk_frames, len(mel))
+    it is as long as it is, unless chunks are always whole."""
+    size = d.chunk_frames if of.whole_chunks else min(d.chunk_frames, len(mel))
     padded = np.pad(mel, ((0, -len(mel) % size), (0, 0)))
     return padded.reshape(-1, size, mel.shape[1])
 
@@ -69,12 +87,14 @@ def sinusoids(n_rows: int, width: int) -> Matrix:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
-def n_frames(n_samples: int, d: Qwen3ASRDims) -> int:
+def n_frames(n_samples: int, d: Qwen3ASRDims, of: FrontEnd = UPSTREAM) -> int:
     """Mel frames of a clip of so many samples at the model's rate."""
-    return max(n_samples, d.n_fft) // d.hop_length
+    return max(n_samples, d.n_fft) // d.hop_length + of.last_frames
 
 
-def n_tokens(frames: int, d: Qwen3ASRDims) -> int:
-    """Audio tokens of so many mel frames: those of whole chunks, and of the last one those that hold frames."""
+def n_tokens(frames: int, d: Qwen3ASRDims, of: FrontEnd = UPSTREAM) -> int:
+    """Audio tokens of so many mel frames: those of whole chunks, and of the last one those that hold frames, or all."""
     whole, rest = divmod(frames, d.chunk_frames)
+    if of.whole_chunks:
+        return (whole + (rest > 0)) * d.chunk_tokens
     return whole * d.chunk_tokens + halved(rest)

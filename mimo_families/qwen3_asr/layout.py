@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from gguf import GGUFValueType
 
@@ -76,16 +77,17 @@ def tensors(d: Qwen3ASRDims, layout: Layout = SEPARATE) -> Iterator[Tensor]:
     head; a file may lack it."""
     yield one("audio.mel_filters", MEL_FILTERS, "table", d.n_fft // 2 + 1, d.n_mels)
     yield one("audio.mel_window", MEL_WINDOW, "table", d.win_length)
-    yield from _encoder(d)
+    yield from encoder(d)
     yield one("token_embd.weight", EMBEDDING, "embedding", d.vocab_size, d.hidden_size)
     for i in range(d.num_layers):
-        yield from _decoder_block(f"blk.{i}", f"{DECODER}.layers.{i}", d)
+        yield from decoder_block(f"blk.{i}", f"{DECODER}.layers.{i}", d)
     yield one("output_norm.weight", f"{DECODER}.norm.weight", "norm", d.hidden_size)
     if layout.has(OUTPUT_COPY):
         yield one("output.weight", HEAD, "head", d.vocab_size, d.hidden_size)
 
 
-def _encoder(d: Qwen3ASRDims) -> Iterator[Tensor]:
+def encoder(d: Any) -> Iterator[Tensor]:
+    """The tensors of the audio encoder, of sizes named as those of Qwen3ASRDims."""
     width, c = d.audio_dim, d.conv_channels
     for i in range(1, HALVINGS + 1):
         inputs = 1 if i == 1 else c
@@ -107,7 +109,8 @@ def _affine(name: str, source: str, role: str, *shape: int) -> Iterator[Tensor]:
     yield one(f"{name}.bias", f"{source}.bias", "bias", shape[0])
 
 
-def _decoder_block(name: str, source: str, d: Qwen3ASRDims) -> Iterator[Tensor]:
+def decoder_block(name: str, source: str, d: Any) -> Iterator[Tensor]:
+    """The tensors of a block of the decoder, of sizes named as those of Qwen3ASRDims."""
     h, q, kv = d.hidden_size, d.num_heads * d.head_dim, d.num_kv_heads * d.head_dim
     shapes: dict[str, tuple[int, ...]] = {
         "attn_norm": (h,), "attn_q": (q, h), "attn_k": (kv, h), "attn_v": (kv, h), "attn_output": (h, q),

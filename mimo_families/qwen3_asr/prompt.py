@@ -11,6 +11,7 @@ import numpy.typing as npt
 from quantize.errors import InputError
 from runtime_check.run.system import AUTO_LANGUAGE, Task
 
+from .front_end import LLAMA_CPP
 from .sizes import Qwen3ASRDims
 
 NAMES = (  # noqa: SIM905, a list of thirty strings reads worse
@@ -31,9 +32,11 @@ def build_prompt(n_tokens: int, encode: Encode, d: Qwen3ASRDims, task: Task) -> 
     """Build the prompt for `n_tokens` audio tokens: (positions,) int32.
 
     `task` gives the context, hints in the place of the system's text, and the language, in which the response then is
-    to be. Raises InputError for a context with audio tokens, or if the prompt exceeds the model's context.
+    to be; llama.cpp ends a context with a newline. Raises InputError for a context with audio tokens, or if the prompt
+    exceeds the model's context.
     """
-    before = encode(f"{BEFORE_CONTEXT}{task.context}{BEHIND_CONTEXT}")
+    context = f"{task.context}\n" if task.context and task.runtime == LLAMA_CPP else task.context
+    before = encode(f"{BEFORE_CONTEXT}{context}{BEHIND_CONTEXT}")
     [audio] = encode(AUDIO)
     if audio in before:
         raise InputError("--context", f"holds {AUDIO}, which stands for audio", expected="words that the clip may have")

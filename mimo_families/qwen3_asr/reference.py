@@ -32,7 +32,7 @@ from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS, Act
 from runtime_check.run.system import AUTO_LANGUAGE, Task
 from runtime_check.text.tokenizer import TextTokenizer
 
-from .front_end import n_tokens
+from .front_end import FRONT_ENDS, UPSTREAM, FrontEnd, n_frames, n_tokens
 from .layout import DECODER, EMBEDDING, ENCODER, FAMILY
 from .prompt import AUDIO, TAG, Ids, build_prompt
 from .sizes import Qwen3ASRDims, dimensions, halved
@@ -57,9 +57,11 @@ from .transcript import parse
 MOST_HEAD_TOKENS = 12  # of `language NAME<asr_text>`
 
 
-def samples(clip: Clip, d: Qwen3ASRDims) -> Tensor:
-    """(samples,) at the model's rate, within ±1: louder audio is scaled to its peak."""
+def samples(clip: Clip, d: Qwen3ASRDims, of: FrontEnd = UPSTREAM) -> Tensor:
+    """(samples,) at the model's rate; louder audio than ±1 is scaled to its peak."""
     wave = resample(torch.from_numpy(clip.wave), clip.rate, d.sample_rate)
+    if not of.scaled:
+        return wave
     return (wave / wave.abs().max().clamp(min=1)).clamp(-1, 1)
 
 
@@ -76,22 +78,22 @@ def mel_filters(d: Qwen3ASRDims) -> Tensor:
     return (torch.minimum(rising, falling).clamp(min=0) * 2 / (edges[2:] - edges[:-2])).float()
 
 
-def log_mel(wave: Tensor, d: Qwen3ASRDims) -> Tensor:
+def log_mel(wave: Tensor, d: Qwen3ASRDims, of: FrontEnd = UPSTREAM) -> Tensor:
     """Log-mel features as Whisper's: (samples,) at the model's rate → (frames, n_mels)."""
     wave = F.pad(wave, (0, max(0, d.n_fft - len(wave))))
     window = torch.hann_window(d.win_length)
     spectrum = torch.stft(
         wave, d.n_fft, d.hop_length, d.win_length, window, center=True, pad_mode="reflect", return_complex=True
     )
-    power = spectrum[:, :-1].abs().pow(2).T  # (frames, bins)
-    log = (power @ mel_filters(d)).clamp(min=1e-10).log10()
+    power = spectrum[:, : n_frames(len(wave), d, of)].abs().pow(2).T  # (frames, bins)
+    log = (power @ mel_filters(d)).clamp(min=of.least_power).log10()
     return (torch.maximum(log, log.max() - 8) + 4) / 4
 
 
-def chunks(mel: Tensor, d: Qwen3ASRDims) -> Tensor:
+def chunks(mel: Tensor, d: Qwen3ASRDims, of: FrontEnd = UPSTREAM) -> Tensor:
     """Cut (T, n_mels) into chunks, (n, frames, n_mels): a shorter last one is padded with zeros; if it is the only one,
-    it is as long as it is."""
-    if len(mel) < d.chunk_frames:
+    it is as long as it is, unless chunks are always whole."""
+    if len(mel) < d.chunk_frames and not of.whole_chunks:
         return mel[None]
     return F.pad(mel, (0, 0, 0, -len(mel) % d.chunk_frames)).unflatten(0, (-1, d.chunk_frames))
 
@@ -139,11 +141,11 @@ def encoder_block(x: Tensor, w: Weights, name: str, window: int, d: Qwen3ASRDims
     return x + linear(F.gelu(linear(h, "fc1")), "fc2")
 
 
-def encode(mel: Tensor, w: Weights, d: Qwen3ASRDims, window: int | None) -> dict[str, Tensor]:
+def encode(mel: Tensor, w: Weights, d: Qwen3ASRDims, window: int | None, of: FrontEnd = UPSTREAM) -> dict[str, Tensor]:
     """(T, n_mels) → the stages enc_conv1 … audio_embeds; attention is within windows of `window` audio tokens, None:
     over all."""
-    stages = convolutions(chunks(mel, d), w, d)
-    x = stages[INPUT] = stages[INPUT][: n_tokens(len(mel), d)]  # without the rows of the padding
+    stages = convolutions(chunks(mel, d, of), w, d)
+    x = stages[INPUT] = stages[INPUT][: n_tokens(len(mel), d, of)]  # without the rows of the padding
     return stages | encoder(x, window or len(x), w, d)
 
 
@@ -198,8 +200,9 @@ def run(
     assert FAMILY.text is not None
     text = TextTokenizer.from_checkpoint(checkpoint, d.vocab_size, FAMILY.text)
     with torch.no_grad():
-        mel = log_mel(samples(clip, d), d)
-        stages = {MEL: mel, **encode(mel.to(w.dtype), w, d, None if task.attention == FULL else d.window_tokens)}
+        of, window = FRONT_ENDS[task.runtime], None if task.attention == FULL else d.window_tokens
+        mel = log_mel(samples(clip, d, of), d, of)
+        stages = {MEL: mel, **encode(mel.to(w.dtype), w, d, window, of)}
         ids = build_prompt(len(stages[AUDIO_EMBEDS]), text.encode, d, task)
         prompt = Prompt(ids, stages[AUDIO_EMBEDS], text.id_of(AUDIO))
         if response is None and clip.text is not None:
@@ -211,7 +214,7 @@ def run(
     transcript = parse(text.decode(stages[GREEDY].tolist(), skip_special=True), task).text
     origin = Origin(
         [checkpoint.name], clip.path.name, clip.sha256, task.language, text.sha256, VERSION, dtype, task.context,
-        task.attention,
+        task.attention, task.runtime,
     )  # fmt: skip
     return Activations(arrays_of(stages, [checkpoint.name]), transcript, origin)
 

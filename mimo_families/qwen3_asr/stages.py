@@ -43,6 +43,11 @@ SIZES = {
 }  # fmt: skip
 
 
+def of_encoder(stage: Stage) -> bool:
+    """Whether the audio encoder computes a stage, and not the decoder."""
+    return STAGES.index(stage) < [one.name for one in STAGES].index(PROMPT)
+
+
 def encoder_layer(i: int) -> str:
     """The stage of the output of the encoder's block `i`."""
     return f"{ENCODER_LAYERS}{i:02d}"

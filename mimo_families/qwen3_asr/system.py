@@ -26,6 +26,7 @@ from runtime_check.run.system import (
     AUTO_LANGUAGE,
     CONTEXT,
     NO_WORK,
+    RUNTIME,
     Bundled,
     Compute,
     Member,
@@ -37,7 +38,7 @@ from runtime_check.run.system import (
 )
 
 from . import REPO
-from .front_end import n_frames, n_tokens, samples
+from .front_end import FRONT_ENDS, LLAMA_CPP, n_frames, n_tokens, samples
 from .layout import FAMILY, MEGA_FOLDER
 from .pieces import CUTTING
 from .prompt import LANGUAGES, build_prompt, check_room
@@ -56,7 +57,9 @@ from .stages import (
 from .transcript import Transcript, parse
 
 if TYPE_CHECKING:
-    from .harness import Prompt
+    from runtime_check.ggml.graph import Backend
+
+    from .harness import Prompt, Recognizer
 
 TINY = Path(__file__).parent / "data" / "tiny"
 TEXT_POSITIONS = 20  # of a prompt, beside its audio and context
@@ -68,21 +71,29 @@ class Qwen3ASRSystem:
     """A `qwen3asr` file, ready to run."""
 
     stages = STAGES
+    roles: Sequence[str] = (ROLE,)  # of its files, the main one first
 
     def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:
         from runtime_check.run.session import Loaded, Session  # late: ggml is slow to load, and often not needed
 
-        from .harness import Recognizer
-
         self.session = Session(compute)
         with self.session.timed("load_s"):
-            self.model = Recognizer(files[ROLE], self.session.backend)
+            self.model = self.recognizer(files, self.session.backend)
         self.d, self.text, self.context = self.model.d, self.model.text, self.model.d.max_position_embeddings
-        self.members: Sequence[Member] = [Member(ROLE, files[ROLE])]
+        self.members: Sequence[Member] = [Member(role, files[role]) for role in self.roles]
         read = self.prompt_positions(work.seconds) + TEXT_POSITIONS * work.clips
         positions = read + (read + work.seconds * TOKENS_PER_SECOND) * work.compared
-        self.session.repack([Loaded(files[ROLE], self.model.weights, positions)])
+        weights = (self.model.weights, self.model.encoder_weights)
+        self.session.repack(
+            [Loaded(files[role], one, positions) for role, one in zip(self.roles, weights, strict=False)]
+        )
         self.session.loaded()
+
+    def recognizer(self, files: Mapping[str, ModelFile], backend: "Backend") -> "Recognizer":
+        """The model in the files, by role."""
+        from .harness import Recognizer
+
+        return Recognizer(files[ROLE], backend)
 
     @property
     def most_new_tokens(self) -> int:
@@ -101,8 +112,9 @@ class Qwen3ASRSystem:
         session, d = self.session, self.d
         session.begin()
         with session.timed("encode_s"):
-            stages: Stages = {MEL: self.model.log_mel(samples(clip.wave, clip.rate, d))}
-            stages |= self.model.encode(stages[MEL], self._window(task), keep_stages=keep_stages)
+            of = FRONT_ENDS[task.runtime]
+            stages: Stages = {MEL: self.model.log_mel(samples(clip.wave, clip.rate, d, of), of)}
+            stages |= self.model.encode(stages[MEL], self._window(task), of, keep_stages=keep_stages)
         prompt = self._prompt(stages, task)
         n, longest = len(prompt.ids), task.max_new_tokens or self.most_new_tokens
         decoder = Decoder(self.model, min(n + longest, d.max_position_embeddings))
@@ -117,7 +129,7 @@ class Qwen3ASRSystem:
         models = [member.model for member in self.members]
         origin = Origin(
             [str(model.path) for model in models], str(clip.path), clip.sha256, task.language, self.text.sha256,
-            context=task.context, attention=task.attention,
+            context=task.context, attention=task.attention, runtime=task.runtime,
         )  # fmt: skip
         timings, memory, found = dict(session.timings), session.memory(models), self._parsed(ids.tolist(), task)
         return Activations(stages, found.text, origin, timings, memory, session.products(), found.language)
@@ -132,7 +144,8 @@ class Qwen3ASRSystem:
 
         response = reference[RESPONSE].tolist()
         with self.session.timed("proof_s"):
-            stages = self.model.encode(run.stages[MEL], self._window(task), keep_stages=True)
+            of = FRONT_ENDS[task.runtime]
+            stages = self.model.encode(run.stages[MEL], self._window(task), of, keep_stages=True)
             prompt = self._prompt(stages, task)
             n = len(prompt.ids)
             check_room(n + len(response) - 2, self.d)  # the last token is not read
@@ -183,7 +196,8 @@ SYSTEM = SystemType(
     open=open_system,
     reference="mimo_families.qwen3_asr.reference",
     languages=(*LANGUAGES, AUTO_LANGUAGE),
-    task_options=(CONTEXT, ATTENTION),
+    task_options=(CONTEXT, ATTENTION, RUNTIME),
+    imitates=(LLAMA_CPP,),
     published={ROLE: REPO},
     bundled={"tiny-qwen3": Bundled({ROLE: (TINY / "model", "tiny-qwen3")})},
     reference_problems=reference_problems,

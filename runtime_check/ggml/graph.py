@@ -121,7 +121,13 @@ class Graph:
                 row = x.contents.ne[0]
                 weight = ggml.ggml_reshape_2d(self.ctx, weight, row, ggml.ggml_nelements(weight) // row)
             y = ggml.ggml_mul_mat(self.ctx, weight, x)
-        return ggml.ggml_add(self.ctx, y, self.weights[bias]) if bias in self.weights else y
+        return ggml.ggml_add(self.ctx, y, self._vector(bias)) if bias in self.weights else y
+
+    def _vector(self, name: str) -> TensorPtr:
+        """A bias as (n,), which a file may store as an image's, (n, 1, 1)."""
+        bias = self.weights[name]
+        n = ggml.ggml_nelements(bias)
+        return bias if bias.contents.ne[0] == n else ggml.ggml_reshape_1d(self.ctx, bias, n)
 
     def rows(self, name: str, ids: TensorPtr) -> TensorPtr:
         """Embedding lookup: ids (n,) → (n, columns) float32, from any type."""

@@ -60,7 +60,8 @@ def _task_text(check: Check) -> str:
     found = f": {quoted(check.language)}" if check.language.lower() not in ("", task.language) else ""
     context = [f"context {quoted(repr(task.context), 60)}"] if task.context else []
     attention = [f"attention {task.attention}"] if task.attention != AUTO else []
-    return ", ".join([f"language {task.language}{found}", *context, *attention])
+    runtime = [f"as {quoted(task.runtime)} computes"] if task.runtime else []
+    return ", ".join([f"language {task.language}{found}", *context, *attention, *runtime])
 
 
 def lint_as_text(part: LintResult, *, brief: bool = False) -> str:

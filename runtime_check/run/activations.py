@@ -32,8 +32,8 @@ FORMAT = "mimo-check reference 1"
 class Origin:
     """The origin of activations: `checkpoints`, or GGUF files.
 
-    `audio_sha256` is the hash of the audio file; `dtype` the dtype that PyTorch computed in, empty for ggml; `context`
-    and `attention` are those of the task.
+    `audio_sha256` is the hash of the audio file; `dtype` the dtype that PyTorch computed in, empty for ggml; `context`,
+    `attention` and `runtime` are those of the task.
     """
 
     checkpoints: list[str]
@@ -45,6 +45,7 @@ class Origin:
     dtype: str = ""
     context: str = ""
     attention: str = AUTO
+    runtime: str = ""
 
 
 @dataclass(frozen=True)

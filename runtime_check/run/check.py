@@ -73,7 +73,7 @@ def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task,
         passed=None,
         files=tuple(files),
         clip=ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text),
-        task=TaskFacts(task.name, task.language, task.context, task.attention),
+        task=TaskFacts(task.name, task.language, task.context, task.attention, task.runtime),
         transcript=transcript,
         language=run.language,
         token_ids=tuple(run.stages[GREEDY].tolist()) if GREEDY in run.stages else (),
@@ -115,7 +115,7 @@ def compare_with(
         )
     check_stages(reference, ours)
     types = {file.role: file.judged_as for file in files}
-    role_types = {} if not files else files[0].role_types
+    role_types = {role: name for file in reversed(files) for role, name in file.role_types.items()}
     return ours, compare(system.stages, ours, reference.stages, types, texts, reference.origin.dtype, role_types)
 
 

@@ -17,7 +17,7 @@ from mimo_convert.model.gguf_facts import (
     type_of_file,
 )
 from mimo_convert.model.model_file import ModelFile, OpenFiles
-from mimo_convert.model.provenance import provenance_of
+from mimo_convert.model.provenance import ADAPTER_NAME, provenance_of
 from mimo_convert.plan.named_recipes import NAMED
 from mimo_convert.plan.recipe_rules import rules_of_recipe
 from mimo_convert.plan.variant import NAME
@@ -55,7 +55,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
         outtype=outtype.name if outtype else "",
         recipe=tuple(map(str, rules)),
         layout="fused" if model.layout.fuse_qkv else "separate",
-        without=tuple(sorted(model.layout.without)),
+        without=tuple(sorted(model.layout.without - model.family.unwritten_parts)),
         bits_per_weight=sum(t.nbytes for t in tensors) * 8 / sum(prod(t.shape) for t in tensors),
         tensor_types=dict(Counter(t.ggml_type.name for t in tensors).most_common()),
         mixed=mixed_types(typed, outtype or TYPES[most], rules if records_rules(file) else None),
@@ -70,6 +70,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
             for name, types in matrices.items()
             if types
         },
+        stem=model.family.stem(model.dims, recorded_text(file, ADAPTER_NAME)),
         about={name: texts_of(file.metadata.get(f"general.{name}")) for name in ABOUT},
     )
 

@@ -59,16 +59,18 @@ def companion_names(main: str, main_type: Type | None, system: SystemType, compa
     A file that is named by its type or its recipe (`STEM-TYPE.gguf`, `STEM-TYPE-VARIANT.gguf`) has a companion of the
     system's type for it; a file of another name first one that is called as it is.
     """
-    stem, other = system.family.file_stem, companion.file_stem
+    prefix = system.companion_prefix
+    stem = ".+?" if prefix else re.escape(system.family.file_stem)
     bases = TYPES | {name: recipe.base for name, recipe in NAMED.items()}
-    named = re.fullmatch(rf"{re.escape(stem)}-({'|'.join(bases)})(?:-(.+))?\.gguf", main)
-    alike = main.replace(stem, other)
+    named = re.fullmatch(rf"({stem})-((?i:{'|'.join(bases)}))(?:-(.+))?\.gguf", main)
+    alike = prefix + main if prefix else main.replace(system.family.file_stem, companion.file_stem)
     if not named:
         yield alike
-    if main_type := main_type or (bases[named[1]] if named else None):
-        of_type = system.companion_type(main_type).name
-        if named and named[2]:
-            yield file_name(other, of_type, named[2])
+    if main_type := main_type or (bases[named[2].lower()] if named else None):
+        other = prefix + named[1] if prefix and named else companion.file_stem
+        of_type = companion.spelled(system.companion_type(main_type).name)
+        if named and named[3]:
+            yield file_name(other, of_type, named[3])
         yield file_name(other, of_type)
     yield alike
 

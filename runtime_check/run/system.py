@@ -19,20 +19,22 @@ from .activations import Activations, Stages
 from .stages import Stage
 
 AUTO_LANGUAGE = "auto"
-CONTEXT, ATTENTION = "context", "attention"
-TASK_OPTIONS = {CONTEXT: "", ATTENTION: AUTO}  # fields of a task that not every system knows → their defaults
+CONTEXT, ATTENTION, RUNTIME = "context", "attention", "runtime"
+# Fields of a task that not every system knows → their defaults.
+TASK_OPTIONS = {CONTEXT: "", ATTENTION: AUTO, RUNTIME: ""}
 
 
 class Task(NamedTuple):
     """A task: its name, the language of the prompt, the maximum number of response tokens (None: the system's own),
-    and what only some systems know: the `context`, hints for the prompt, and the `attention` of the audio encoder
-    (choices.ATTENTION; AUTO: as the file says)."""
+    and what only some systems know: the `context`, hints for the prompt, the `attention` of the audio encoder
+    (choices.ATTENTION; AUTO: as the file says), and the `runtime` that is imitated (empty: upstream)."""
 
     name: str = "transcribe"
     language: str = AUTO_LANGUAGE
     max_new_tokens: int | None = None
     context: str = ""
     attention: str = AUTO
+    runtime: str = ""
 
     def longest(self, clip: Clip) -> int:
         """The maximum number of response tokens for `clip`."""
@@ -156,6 +158,11 @@ class SystemType:
     layers. `runtimes` are other programs that run the files, `not_run_by` those that are known to refuse them.
     `least_companion` is the type of the companions of main files that are smaller; None: companions are of the type of
     their main file. `cutting` is how clips that are too long are cut, and what was heard joined.
+
+    A checkpoint may become files of several layouts: a system whose `layout_of` is the name of another one has the same
+    model in the files that `runtime` loads, all of which are made of the one checkpoint. Its files are named after
+    the model, and a companion as its main file is, behind `companion_prefix`. `imitates` are the runtimes whose
+    results a task can ask for.
     """
 
     name: str
@@ -174,6 +181,10 @@ class SystemType:
     not_run_by: Sequence[Program] = ()
     least_companion: Type | None = None
     cutting: Cutting = AT_PAUSES
+    layout_of: str = ""
+    runtime: str = ""
+    companion_prefix: str = ""
+    imitates: Collection[str] = ()
 
     @property
     def families(self) -> tuple[Family, ...]:

@@ -18,7 +18,7 @@ from .length import check_length
 from .members import Paths, open_system
 from .records import FileFacts
 from .references.sources import Reference
-from .system import AUTO_LANGUAGE, TASK_OPTIONS, Compute, System, SystemType, Task, Work
+from .system import AUTO_LANGUAGE, RUNTIME, TASK_OPTIONS, Compute, System, SystemType, Task, Work
 
 JFK_LANGUAGE = "english"
 
@@ -35,6 +35,7 @@ class Inputs:
     max_new_tokens: int | None = None
     context: str = ""
     attention: str = AUTO
+    runtime: str = ""
     keep_stages: bool = False
     references: dict[str, Activations] = field(default_factory=dict)  # that are known already, by the clip's hash
 
@@ -107,8 +108,8 @@ def validate(
 def validate_clip(inputs: Inputs, ready: Ready, system: SystemType, clip: Clip) -> Checked:
     """Check one system on one clip."""
     found, known = inputs.reference, inputs.references
-    language = choose_language(inputs.language, found, clip, system)
-    task = Task("transcribe", language, inputs.max_new_tokens, inputs.context, inputs.attention)
+    language = choose_language(inputs.language, found, clip, system, inputs.runtime)
+    task = Task("transcribe", language, inputs.max_new_tokens, inputs.context, inputs.attention, inputs.runtime)
 
     def reference(response: Sequence[int] | None) -> Activations:
         assert found is not None
@@ -126,15 +127,25 @@ def check_language(asked: str | None, system: SystemType) -> None:
         raise InputError("--language", repr(asked), expected=" or ".join(system.languages))
 
 
-def check_task_options(system: SystemType, **asked: str) -> None:
-    """Raise InputError for an option of TASK_OPTIONS that was given, and that the system does not know."""
+def check_task_options(system: SystemType, language: str | None = None, **asked: str) -> None:
+    """Raise InputError for an option of TASK_OPTIONS that was given, and that the system does not know; and for a
+    `language` where a runtime is imitated: their commands name none."""
     for name, value in asked.items():
         if value != TASK_OPTIONS[name] and name not in system.task_options:
             raise InputError(f"--{name}", f"does not concern {system.family.architecture}", todo="leave it out")
+    runtime = asked.get(RUNTIME)
+    if runtime and runtime not in system.imitates:
+        raise InputError(f"--{RUNTIME}", repr(runtime), expected=" or ".join(system.imitates))
+    if runtime and language not in (None, AUTO_LANGUAGE):
+        what = f"{language!r}, but {runtime} detects it"
+        raise InputError("--language", what, todo=f"leave it out, or --{RUNTIME}")
 
 
-def choose_language(asked: str | None, reference: Reference | None, clip: Clip | AudioFile, system: SystemType) -> str:
-    """The language of the prompt: as given, else the stored reference's, else English for the JFK clip, else automatic.
+def choose_language(
+    asked: str | None, reference: Reference | None, clip: Clip | AudioFile, system: SystemType, runtime: str = ""
+) -> str:
+    """The language of the prompt: as given, else the stored reference's, else English for the JFK clip, else automatic,
+    as always where a `runtime` is imitated.
 
     Raises InputError for a language that the system does not support.
     """
@@ -143,5 +154,6 @@ def choose_language(asked: str | None, reference: Reference | None, clip: Clip |
     if bound and system.languages and bound not in known:
         raise InputError("reference", f"was made with the language {bound!r}", expected=" or ".join(known))
     check_language(asked, system)
-    usual = JFK_LANGUAGE if clip.sha256 == JFK_SHA256 and JFK_LANGUAGE in system.languages else AUTO_LANGUAGE
+    is_jfk = clip.sha256 == JFK_SHA256 and JFK_LANGUAGE in system.languages
+    usual = JFK_LANGUAGE if is_jfk and not runtime else AUTO_LANGUAGE
     return asked or bound or usual

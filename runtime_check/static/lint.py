@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import numpy as np
 from gguf import GGUFValueType
 
 from mimo_convert.formats.gguf import ARCHITECTURE, GGUFFile, align, is_array, shown
@@ -164,11 +165,15 @@ def _metadata(file: GGUFFile, family: Family) -> Iterator[Finding]:
     """Find keys that are missing, of the wrong type, or with an invalid value."""
     types, sizes = dict(COMMON_KEYS), set[str]()
     for key in family.keys:
+        if key.axis is not None:
+            continue  # the rules of tensors are about it
         names = key.names(file.metadata) or [key.key]
-        types |= dict.fromkeys(names, (key.value_type, False))
+        types |= dict.fromkeys(names, (key.value_type, key.is_list))
         sizes.update(names if key.least else ())
         if key.default is None and not key.names(file.metadata):
-            yield Finding(key.key, f"key {key.key} is missing; expected {_type_text(key.value_type)}")
+            yield Finding(key.key, f"key {key.key} is missing; expected {_type_text(key.value_type, key.is_list)}")
+    types |= {constant.key: (constant.value_type, False) for constant in family.constants}
+    yield from _constants(file, family)
     for name, expected in types.items():
         if name in file.metadata:
             value = file.metadata[name]
@@ -187,6 +192,19 @@ def _metadata(file: GGUFFile, family: Family) -> Iterator[Finding]:
         yield Finding(RECIPE, _text(file.path, error))
 
 
+def _constants(file: GGUFFile, family: Family) -> Iterator[Finding]:
+    """Find entries that are missing, or have another value than every file of the family."""
+    for constant in family.constants:
+        name = next((one for one in (constant.key, constant.other_key) if one in file.metadata), "")
+        if not name and not constant.may_be_missing:
+            yield Finding(constant.key, f"key {constant.key} is missing; expected {_type_text(constant.value_type)}")
+        if not name or constant.may_differ or file.value_types[name] != constant.value_type:
+            continue
+        value, expected = file.metadata[name], constant.value
+        if value != (float(np.float32(expected)) if isinstance(expected, float) else expected):
+            yield Finding(name, f"key {name} {shown(value)}; expected {expected!r}")
+
+
 def _type_text(value_type: GGUFValueType, is_list: bool = False) -> str:
     return f"a list of {value_type.name.lower()}" if is_list else value_type.name.lower()
 
@@ -194,7 +212,7 @@ def _type_text(value_type: GGUFValueType, is_list: bool = False) -> str:
 def _dimensions(file: GGUFFile, family: Family, known: Set[str]) -> tuple[Any, list[str]]:
     """The sizes, None if invalid, and findings about them beyond the keys that are `known` to be wrong."""
     try:
-        dims = dimensions_of_file(family, file.path, file.metadata)
+        dims = dimensions_of_file(family, file.path, file.metadata, file.tensors)
     except InputError as error:
         key = next((key for key in family.keys if isinstance(error, SizeError) and key.key == error.key), None)
         is_known = key is not None and not known.isdisjoint({key.key, *key.names(file.metadata)})
@@ -209,7 +227,8 @@ def _dimensions(file: GGUFFile, family: Family, known: Set[str]) -> tuple[Any, l
 
 def _vocab_size(file: GGUFFile, family: Family) -> int | None:
     """The file's vocab_size, also if other sizes are missing; None if there is none."""
-    found = next((key.value(file.metadata) for key in family.keys if key.field == "vocab_size"), None)
+    values = (key.value(file.metadata, file.tensors) for key in family.keys if key.field == "vocab_size")
+    found = next(values, None)
     return found if type(found) is int else None
 
 
@@ -229,7 +248,8 @@ def _missing_and_extra(
     for name, tensor in expected.items():
         if name not in file.tensors:
             yield f"missing tensor {name}; expected shape {shape_text(tensor.shape)}"
-    kind = "".join(f" without {family.parts[part].words}" for part in sorted(layout.without))
+    without = sorted(layout.without - family.unwritten_parts)
+    kind = "".join(f" without {family.parts[part].words}" for part in without)
     kind += " with fused QKV" if layout.fuse_qkv else ""
     file_kind = f"{family.architecture} file{kind}"
     for name in file.tensors:

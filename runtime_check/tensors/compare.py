@@ -65,7 +65,7 @@ def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> Ten
     pairs = {
         i: Pair(found, planned.sources[0])
         for i, (tensor, planned) in enumerate(zip(tensors, plan.tensors, strict=True))
-        if (found := ours.tensors.get(tensor.sources[0].name)) and found.shape == tensor.shape
+        if (found := ours.tensors.get(tensor.sources[0].name)) and found.shape == tensor.sources[0].shape
     }
     rule, why = choose_rule(ours, source.is_checkpoint)
     paths = {

@@ -51,8 +51,9 @@ def vocabularies(ours: SourceModel, source: SourceModel) -> Iterator[tuple[str, 
     if text is None:
         return
     ours_by_key, source_by_key = by_key(ours), by_key(source)
-    for key in source_by_key:
-        if key.startswith(VOCABULARY) and (key in ours_by_key or key in MEANT):
+    free = {constant.key for constant in source.family.constants if constant.may_differ}
+    for key in (key for key in source_by_key if key.startswith(VOCABULARY) and key not in free):
+        if key in ours_by_key or key in MEANT:
             yield key, meaning(text, ours_by_key, key), source_by_key[key]
 
 

@@ -24,8 +24,10 @@ def test_a_runtime_that_finds_no_companion_is_named() -> None:
 
 
 def test_the_option_is_that_of_the_runtimes_command() -> None:
-    options = [runtime.companion_option for system in systems() for runtime in system.runtimes]
-    assert options == ["--codec-model"]
+    options = {(system.name, one.name): one.companion_option for system in systems() for one in system.runtimes}
+    assert {key: option for key, option in options.items() if option} == {
+        ("mimo_audio", "CrispASR"): "--codec-model", ("qwen3_asr_llama_cpp", "llama.cpp"): "--mmproj",
+    }  # fmt: skip
 
 
 def test_nothing_is_said_where_the_name_is_among_the_files(hub: Hub, folder: Path) -> None:

@@ -1,12 +1,14 @@
 """The table of programs that run the files: families × runtimes, as the registry has them."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 
+from mimo_convert.plan.variant import file_name
 from runtime_check.run.system import SystemType
 
 OURS = "`mimo-check`"
 UNKNOWN = "?"
-FILE, COMPANION, CLIP = "{}-q4_k.gguf", "{}-q8_0.gguf", "talk.wav"
+TYPE, TYPE_BESIDE, CLIP = "q4_k", "q8_0", "talk.wav"
 
 
 def lines(systems: Sequence[SystemType]) -> list[str]:
@@ -24,9 +26,12 @@ def lines(systems: Sequence[SystemType]) -> list[str]:
 
 def files_of(system: SystemType) -> str:
     """What a system's files are made of, and the architectures that they name."""
-    names = [system.published.get(family.role, system.name).rpartition("/")[2] for family in system.families]
+    families = (
+        system.families[:1] if system.layout_of else system.families
+    )  # the others are made of the same checkpoint
+    names = [system.published.get(family.role, system.name).rpartition("/")[2] for family in families]
     architectures = ", ".join(f"`{family.architecture}`" for family in system.families)
-    alone = "" if system.companions else " alone"
+    alone = f" by `--runtime {system.runtime}`" if system.layout_of else "" if system.companions else " alone"
     return f"{' with '.join(names)}{alone} ({architectures})"
 
 
@@ -40,8 +45,10 @@ def answer(system: SystemType, name: str) -> str:
 def commands(systems: Sequence[SystemType]) -> Iterator[str]:
     """How each program that runs files is called."""
     for system in systems:
-        places = {"file": FILE.format(system.family.file_stem), "clip": CLIP}
-        if system.companions:
-            places["companion"] = COMPANION.format(system.companions[0].file_stem)
+        main = file_name(system.family.file_stem, system.family.spelled(TYPE))
+        places = {"file": main, "clip": CLIP}
+        for companion in system.companions:
+            stem = system.companion_prefix + system.family.file_stem if system.companion_prefix else companion.file_stem
+            places["companion"] = file_name(stem, companion.spelled(TYPE_BESIDE))
         for runtime in system.runtimes:
-            yield f"In {runtime.name}: `{' '.join(runtime.command).format(**places)}`."
+            yield f"In {runtime.name}: `{shlex.join(word.format(**places) for word in runtime.command)}`."

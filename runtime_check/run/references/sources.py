@@ -55,7 +55,8 @@ def checkpoint_reference(run: ReferenceRun, checkpoints: Mapping[str, Checkpoint
     """Checkpoints by role, run in PyTorch."""
 
     def activations(clip: Clip, task: Task, response: Response) -> Activations:
-        nbytes = sum(tensor.nbytes for checkpoint in checkpoints.values() for tensor in checkpoint.tensors.values())
+        every = {checkpoint.folder: checkpoint for checkpoint in checkpoints.values()}  # files may be made of one
+        nbytes = sum(tensor.nbytes for checkpoint in every.values() for tensor in checkpoint.tensors.values())
         with phase("reference in PyTorch", nbytes):
             return run(checkpoints, clip, task, response, dtype)
 

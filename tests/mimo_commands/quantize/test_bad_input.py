@@ -83,7 +83,10 @@ def lying_size(lm: Files, tmp_path: Path) -> Path:
         (absent, "no such file"),
         (no_gguf, "not a GGUF file; expected a file that begins with the bytes GGUF"),
         (empty, "not a GGUF file"),
-        (other_architecture, "key general.architecture is 'llama'; expected mimo_asr or mimo_tokenizer or qwen3asr"),
+        (
+            other_architecture,
+            "key general.architecture is 'llama'; expected mimo_asr or mimo_tokenizer or qwen3asr or qwen3vl or clip",
+        ),
         (extra_tensor, "extra tensor model.layers.0.attn.new.weight, unknown to mimo_asr"),
         (both_layouts, "extra tensor model.layers.0.attn.qkv.weight"),
         (missing_tensor, f"missing tensor {UP}"),

@@ -67,7 +67,8 @@ def test_the_other_familys_file_is_refused(tiny: Path) -> None:
 def test_a_file_of_no_known_family_is_refused(tiny: Path, tmp_path: Path) -> None:
     path = rewrite(tiny / "mimo-asr-f16.gguf", tmp_path / "x.gguf", architecture="whisper")
     with pytest.raises(
-        InputError, match=r"architecture is 'whisper'; expected mimo_asr or mimo_tokenizer or qwen3asr$"
+        InputError,
+        match=r"architecture is 'whisper'; expected mimo_asr or mimo_tokenizer or qwen3asr or qwen3vl or clip$",
     ):
         model_file(path)
 

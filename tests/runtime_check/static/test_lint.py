@@ -146,7 +146,7 @@ def test_of_an_unknown_family_the_weights_are_still_examined(lm: Path, tmp_path:
     patch(path, "llm.final_norm.weight", 0, np.array([np.nan], np.float32))
     found = problems(path)
     assert found["architecture"] == (
-        "key general.architecture is 'llama'; expected mimo_asr or mimo_tokenizer or qwen3asr",
+        "key general.architecture is 'llama'; expected mimo_asr or mimo_tokenizer or qwen3asr or qwen3vl or clip",
     )
     assert found["numbers"] == ("tensor llm.final_norm.weight holds NaN in row 0; expected numbers",)
     assert [rule.name for rule in checked(path).rules] == [
