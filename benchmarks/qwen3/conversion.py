@@ -25,19 +25,20 @@ def lines(folder: Path) -> list[str]:
     rounds = [
         {
             "cp": cp_cold(shards(checkpoint), folder),
-            "f16": convert(checkpoint, folder, "--outtype", "f16"),
             "q4_k": convert(checkpoint, folder, "--outtype", "q4_k"),
             "q4_k with the adapter": convert(checkpoint, folder, "--outtype", "q4_k", "--adapter", adapter),
         }
         for _ in range(ROUNDS)
     ]
+    f16 = convert(checkpoint, folder, "--outtype", "f16")
     return [
         f"Measured on {machine()} Medians of {ROUNDS} rounds. Input: {size_of(checkpoint) / 1e9:.2f} GB in "
         f"{len(shards(checkpoint))} shards; the adapter: 539 pairs, {size_of(adapter) / 1e6:.0f} MB. A C++ runtime's "
-        f"converter, as measured by others beside other jobs: {PEER}.",
+        f"converter, as measured by others beside other jobs: {PEER}; ours, once, {f16.wall:.1f} s and "
+        f"{f16.peak_rss / 1e6:.0f} MB to F16.",
         "",
-        "| | wall | user | system | peak RSS | read | written | × cp | × q4_k |",
-        "|" + " --- |" * 9,
+        "| | wall | user | system | in the quantizers | peak RSS | read | written | × cp | × q4_k |",
+        "|" + " --- |" * 10,
         *(row(name, rounds) for name in rounds[0]),
         "",
         "| asked | measured |",
@@ -63,12 +64,14 @@ def ratio(rounds: list[dict[str, Measured]], name: str, other: str) -> float:
 
 def row(name: str, rounds: list[dict[str, Measured]]) -> str:
     """Medians of a command, each of its own."""
-    wall, user, system, read, written = (
-        median(getattr(found[name], part) for found in rounds) for part in ("wall", "user", "system", "read", "written")
+    parts = "wall", "user", "system", "quantizer_seconds", "read", "written"
+    wall, user, system, quantizers, read, written = (
+        median(getattr(found[name], part) for found in rounds) for part in parts
     )
     most = max(found[name].peak_rss for found in rounds)
     cells = [
-        f"{wall:.1f} s", f"{user:.1f} s", f"{system:.1f} s", f"{most / 1e6:.0f} MB" if most else "",
+        f"{wall:.1f} s", f"{user:.1f} s", f"{system:.1f} s", f"{quantizers:.1f} s" if quantizers else "",
+        f"{most / 1e6:.0f} MB" if most else "",
         f"{read / 1e9:.2f} GB", f"{written / 1e9:.2f} GB",
         *(f"{ratio(rounds, name, other):.2f}" for other in ("cp", "q4_k")),
     ]  # fmt: skip

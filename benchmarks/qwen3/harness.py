@@ -30,7 +30,8 @@ def lines(folder: Path) -> list[str]:
     operations = {name: found["flops"][name] / own[f"{name} products"] / 1e9 for name in ("encoder", "prefill")}
     return [
         f"Measured on {machine()} {default_threads()} threads; medians of {ROUNDS} rounds. "
-        f"{file.stat().st_size / 1e9:.2f} GB; a prompt of {POSITIONS} positions. Own kernels: {', '.join(found['codes'])}.",
+        f"{file.stat().st_size / 1e9:.2f} GB; a prompt of {POSITIONS} positions. Own kernels: "
+        f"{', '.join(found['codes'])}.",
         "",
         "| | peer | ggml | own | ggml / own | products alone, own | × products, ggml | × products, own |",
         "|" + " --- |" * 8,

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from mimo_families.qwen3_asr.system import SYSTEM
 from mimo_families.registry import families
 from runtime_check.audio.clips import Clip, read_clip
 from runtime_check.audio.jfk import JFK, JFK_TEXT
+from runtime_check.run.activations import RESPONSE_LOGITS, Activations
+from runtime_check.run.compare.measures import kl_divergence, log_softmax
 from runtime_check.run.members import open_system
 from runtime_check.run.system import AUTO_LANGUAGE, Compute, System, Task
-from runtime_check.text.words import NO_WORDS, WordErrors, count_words
+from runtime_check.text.words import NO_WORDS, count_words
 
 from .checkpoint import checkpoint_in
 
@@ -37,13 +40,21 @@ TINY = "tiny-qwen3"
 def lines(folder: Path) -> list[str]:
     """The machine, and the table."""
     checkpoint, clips, rows = checkpoint_in(folder), list(noisy_clips()), []
+    expected: list[Activations] = []  # of the first variant
     for name, options in VARIANTS.items():
         nbytes, bits = plan_of(watched(CONVERT, checkpoint, *options, "--dry-run").output)
         out = folder / "variants" / name
         watched(CONVERT, TINY, *options, "--no-check", "--force", "--quiet", "--out", out)
-        errors, silent = heard(opened(next(out.glob("*.gguf"))), clips)
-        rate = f"{errors.errors / errors.words:.1%} | {errors.errors} of {errors.words} | {silent} of {len(clips)}"
-        rows.append(f"| {name} | {bits} | {nbytes / 1e9:.2f} GB | {rate} |")
+        system = opened(next(out.glob("*.gguf")))
+        runs = [system.run(clip, TASK) for clip in clips]
+        expected = expected or runs
+        errors = sum((count_words(clip.text or "", run.transcript) for clip, run in pairs(clips, runs)), NO_WORDS)
+        same = sum(run.transcript == theirs.transcript for run, theirs in pairs(runs, expected))
+        cells = [
+            bits, f"{nbytes / 1e9:.2f} GB", f"{errors.errors / errors.words:.1%}", f"{errors.errors} of {errors.words}",
+            f"{same} of {len(clips)}", f"{divergence(system, runs, expected):.1e}",
+        ]  # fmt: skip
+        rows.append(f"| {name} | {' | '.join(cells)} |")
         print(rows[-1], flush=True)
     seconds = sum(clip.seconds for clip in clips)
     return [
@@ -51,10 +62,10 @@ def lines(folder: Path) -> list[str]:
         "",
         f"**{TINY}** on {len(clips)} noisy clips: JFK and six clips of two languages in white noise, {len(SEEDS)} "
         f"seeds at each of {', '.join(map(str, LEVELS))} dB, {seconds:.0f} s. Bits and sizes are those of the 1.7B "
-        "model.",
+        f"model. Of F16's transcripts, {sum(not run.transcript for run in expected)} are empty: all or nothing.",
         "",
-        f"| variant | bits per weight (1.7B) | size (1.7B) | WER ({TINY}) | word errors | taken for silence |",
-        "|" + " --- |" * 6,
+        f"| variant | bits per weight | size | WER ({TINY}) | word errors | transcripts as f16 | KL beside f16 |",
+        "|" + " --- |" * 7,
         *rows,
     ]
 
@@ -83,8 +94,14 @@ def noisy_clips() -> Iterator[Clip]:
                 yield replace(clip, wave=wave, text=text, sha256=hashlib.sha256(wave).hexdigest())
 
 
-def heard(system: System, clips: Sequence[Clip]) -> tuple[WordErrors, int]:
-    """Word errors of all clips together, and in how many nothing was heard."""
-    transcripts = [system.run(clip, TASK).transcript for clip in clips]
-    errors = (count_words(clip.text or "", text) for clip, text in zip(clips, transcripts, strict=True))
-    return sum(errors, NO_WORDS), transcripts.count("")
+def divergence(system: System, runs: Sequence[Activations], expected: Sequence[Activations]) -> float:
+    """KL divergence of the next-token distributions over the expected responses, in nats: the mean of the clips."""
+    means = []
+    for run, theirs in pairs(runs, expected):
+        forced = system.teacher_force(run, theirs.stages, TASK)
+        steps = pairs(theirs.stages[RESPONSE_LOGITS], forced[RESPONSE_LOGITS])
+        means.append(np.mean([kl_divergence(log_softmax(p), log_softmax(q)) for p, q in steps]))
+    return float(np.mean(means))
+
+
+pairs = partial(zip, strict=True)
