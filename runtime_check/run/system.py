@@ -101,12 +101,13 @@ class System(Protocol):
 class Runtime(NamedTuple):
     """Another runtime for the files: its name, its URL, and its command, with the placeholders `{file}`, `{companion}`
     and `{clip}`. The command names a companion, also where the runtime could find it by itself; `finds` is the name of
-    the companion that it finds so, empty if it finds none."""
+    the companion that it finds so, empty if it finds none. `remark` is what its user should know besides."""
 
     name: str
     url: str
     command: tuple[str, ...]
     finds: str = ""
+    remark: str = ""
 
     @property
     def companion_option(self) -> str:
@@ -118,7 +119,7 @@ class Runtime(NamedTuple):
     def note(self) -> str:
         """What its user should know; empty if there is nothing."""
         if not self.finds:
-            return ""
+            return self.remark
         return f"Without {self.companion_option} it finds the file beside this one only by the name {self.finds}."
 
 

@@ -95,7 +95,7 @@ def test_the_report_is_the_documented_schema(tiny: Path) -> None:
         digest = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
         assert lm["sha256"] == digest
         assert check["transcript"] == check["clip"]["text"] == JFK_TEXT
-        task = {"name": "transcribe", "language": "english", "context": "", "attention": "auto"}
+        task = {"name": "transcribe", "language": "english", "context": "", "attention": "auto", "runtime": ""}
         assert (check["task"], check["language"]) == (task, "")
         errors = dict.fromkeys(("substitutions", "deletions", "insertions", "errors", "rate"), 0)
         assert check["words"] == errors | {"words": 22}

@@ -20,6 +20,7 @@ from runtime_check.audio.jfk import JFK, JFK_TEXT
 from tests.damage import cut
 from tests.gguf_edit import patch, rewrite
 from tests.hub_server import commit, environment, serve
+from tests.mimo_families.qwen3_asr.tiny_clips import converted
 from tests.opened import TINY_REFERENCE, load_reference
 
 from .nightly_runs import Files, of_pair, of_tokenizer, toml, write_config
@@ -48,6 +49,22 @@ def test_a_pair_is_examined_and_run(q4_k: Files, tmp_path: Path) -> None:
     files = report["checks"][0]["files"]
     assert [(row.sha256, row.size) for row in found.files] == [(file["sha256"], file["bytes"]) for file in files]
     assert "word error rate 0.0%" in (tmp_path / "asr.log").read_text()
+
+
+def test_a_file_that_is_named_after_its_main_file_is_found_beside_it(tmp_path: Path) -> None:
+    folder = converted(tmp_path / "files", "--runtime", "llama.cpp", "--outtype", "q8_0")
+    main = folder / "Qwen3-ASR-Q8_0.gguf"
+    target = toml({"name": "asr", "file": main, "reference": "tiny-qwen3", "language": "english"})
+    found, report = look(tmp_path, target)
+    assert (found.state, list(found.problems)) == (PASSED, [])
+    assert [row.name for row in found.files] == [main.name, f"mmproj-{main.name}"]
+    assert [len(report[part]) for part in ("lint", "checks")] == [2, 1]
+    assert report["checks"][0]["transcript"] == JFK_TEXT
+    (folder / f"mmproj-{main.name}").rename(tmp_path / "elsewhere.gguf")
+    found = check_target(job(tmp_path, target))
+    assert "give the key tokenizer, the file of its audio encoder" in found.problems[0]
+    found = check_target(job(tmp_path, target.rstrip() + f"\ntokenizer = '{tmp_path / 'elsewhere.gguf'}'\n"))
+    assert (found.state, list(found.problems)) == (PASSED, [])
 
 
 def test_files_of_one_name_are_told_apart(q4_k: Files, tmp_path: Path) -> None:

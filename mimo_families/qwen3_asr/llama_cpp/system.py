@@ -49,6 +49,8 @@ COMMAND = (
     "--temp", "0", "-n", "512", "-c", "4096",
 )  # fmt: skip
 
+REMARK = "Its front end pads otherwise than the model's, as --runtime llama.cpp of mimo-check computes, too."
+
 SYSTEM = SystemType(
     name="qwen3_asr_llama_cpp",
     family=TEXT,
@@ -62,7 +64,7 @@ SYSTEM = SystemType(
     published=OF_ONE_FILE.published,
     reference_problems=reference_problems,
     sizes={name: (ENCODER_ROLE if size in OF_ENCODER else role, size) for name, (role, size) in SIZES.items()},
-    runtimes=[Runtime(LLAMA_CPP, "https://github.com/ggml-org/llama.cpp", COMMAND)],
+    runtimes=[Runtime(LLAMA_CPP, "https://github.com/ggml-org/llama.cpp", COMMAND, remark=REMARK)],
     not_run_by=(CRISPASR,),  # which loads the one file
     least_companion=TYPES["q8_0"],
     cutting=OF_ONE_FILE.cutting,

@@ -11,7 +11,12 @@ import torch
 from click.testing import CliRunner
 
 from mimo_commands.check import main as mimo_check
-from quantize.types import TYPES
+from mimo_convert.model.checkpoint import Checkpoint
+from mimo_convert.model.source_model import model_of_checkpoint
+from mimo_convert.plan.request import make_request
+from mimo_convert.write.convert import convert
+from mimo_families.qwen3_asr.llama_cpp.layout import MMPROJ
+from quantize.types import F16, TYPES
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.jfk import JFK_TEXT
 from runtime_check.choices import AUTO, GGML, OFF, ON
@@ -147,6 +152,21 @@ def test_convolution_2d_is_pytorchs(qwen3_file: Callable[[str], Path], outtype: 
     expected = torch.conv2d(channels_first, weights["c.weight"], weights["c.bias"], stride=2, padding=1)
     found = g.run({"x": x})["y"].reshape(2, (height + 1) // 2, (width + 1) // 2, 16)
     np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-6 * expected.abs().max().item())
+
+
+def test_a_bias_may_be_stored_as_an_images(
+    qwen3_asr: Checkpoint, qwen3_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """(n, 1, 1), with the same result."""
+    convert([make_request(model_of_checkpoint(qwen3_asr, MMPROJ), [F16])], tmp_path, threads=1)
+    [encoder] = tmp_path.glob("mmproj-*.gguf")
+    x = np.random.default_rng(0).standard_normal((1, 8, 8, 16), np.float32)
+    found = []
+    for path, name in ((encoder, "a.conv2d.2"), (qwen3_file("f16"), "audio.conv.2")):
+        g = empty_graph(path)
+        g.output("y", g.convolution_2d(g.input("x", x.shape), name, stride=2, padding=1))
+        found.append(g.run({"x": x})["y"])
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("axes", [(0, 3, 1, 2), (0, 2, 3, 1), (3, 2, 1, 0), (1, 0, 2, 3)])

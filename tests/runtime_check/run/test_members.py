@@ -8,10 +8,11 @@ import pytest
 
 from mimo_convert.model.model_file import OpenFiles
 from mimo_families.mimo_audio.system import SYSTEM
+from mimo_families.qwen3_asr.llama_cpp.system import SYSTEM as PAIR
 from mimo_families.registry import families
 from quantize.errors import InputError
 from quantize.types import TYPES
-from runtime_check.run.members import members_of
+from runtime_check.run.members import companion_names, members_of
 
 LM, TOKENIZER = (family.role for family in SYSTEM.families)
 Folder = Callable[[str, Sequence[str]], Path]
@@ -91,3 +92,18 @@ def test_companions_are_of_the_same_type_down_to_q8_0() -> None:
     kept = {name for name, ggml_type in TYPES.items() if SYSTEM.companion_type(ggml_type) is ggml_type}
     assert kept == {"f32", "f16", "bf16", "q8_0"}
     assert {SYSTEM.companion_type(TYPES[name]).name for name in TYPES.keys() - kept} == {"q8_0"}
+
+
+@pytest.mark.parametrize(
+    ("main", "first"),
+    [
+        ("Qwen3-ASR-1.7B-F16.gguf", "mmproj-Qwen3-ASR-1.7B-F16.gguf"),
+        ("Mega-ASR-1.7B-Q4_K.gguf", "mmproj-Mega-ASR-1.7B-Q8_0.gguf"),
+        ("Qwen3-ASR-1.7B-Q4_K_M.gguf", "mmproj-Qwen3-ASR-1.7B-Q8_0.gguf"),
+        ("Qwen3-ASR-0.6B-my-lora-Q8_0-mix.gguf", "mmproj-Qwen3-ASR-0.6B-my-lora-Q8_0-mix.gguf"),
+        ("model.gguf", "mmproj-model.gguf"),
+    ],
+)
+def test_a_companion_may_be_called_as_its_main_file_behind_a_prefix(main: str, first: str) -> None:
+    [encoder] = PAIR.companions
+    assert next(companion_names(main, None, PAIR, encoder)) == first
