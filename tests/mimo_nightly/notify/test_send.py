@@ -18,7 +18,7 @@ from mimo_nightly.notify import webhook
 from mimo_nightly.notify.outbox import Outbox
 from mimo_nightly.notify.send import channel_of, notify
 from mimo_nightly.process import Found, Job
-from tests.mimo_nightly.nightly_runs import Ended, end, of_tokenizer, run, wait_for
+from tests.mimo_nightly.nightly_runs import Ended, end, is_running, of_tokenizer, run, wait_for
 from tests.system.signals import heed_interrupts
 
 from .receiver import SECRET, Receiver, receiving
@@ -203,7 +203,7 @@ def test_an_interrupt_loses_nothing(tmp_path: Path) -> None:
     with closing(History(tmp_path / "history.sqlite")) as history:
         assert [(one.after, one.failure) for one in Outbox(history).pending()] == [("NOT CHECKED", "")]
         assert history.runs()[-1].finished
-    wait_for(lambda: not Path(f"/proc/{(tmp_path / 'began').read_text()}").exists())
+    wait_for(lambda: not is_running(int((tmp_path / "began").read_text())))
 
 
 # ── trying it ────────────────────────────────────────────────────────────────────────────────────────────────────
