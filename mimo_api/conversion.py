@@ -54,9 +54,9 @@ class ConvertOptions:
 
     `base_model` is the Hub id of what the folder `model` holds; `companions` are the checkpoints of the other roles,
     `companion_base_models` their Hub ids, by role; `companion_type` is their type (None: those that belong to `types`,
-    by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, or `none` for the base of a
-    repository that holds both. `variant` is in the names of files that `rules` apply to. `checked`: the files are run
-    and compared with `reference` (None: the model itself).
+    by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, with the Hub id `adapter_model`,
+    or `none` for the base of a repository that holds both. `variant` is in the names of files that `rules` apply to.
+    `checked`: the files are run and compared with `reference` (None: the model itself).
     """
 
     model: str
@@ -84,6 +84,7 @@ class ConvertOptions:
     dry_run: bool = False
     force: bool = False
     adapter: str | None = None
+    adapter_model: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -200,6 +201,8 @@ def open_checkpoints(o: ConvertOptions, checkpoints: OpenCheckpoints) -> tuple[S
     system, main = open_main(o.model, checkpoints)
     if o.base_model is not None:
         main = main.of_base_model(o.base_model, "--base-model")
+    if o.adapter_model is not None:
+        main = main.of_adapter_model(o.adapter_model, "--adapter-model")
     check_companions(o, system, checkpoints)
     beside = open_companions(system, o.model, o.companions, checkpoints)
     for role, base in o.companion_base_models.items():

@@ -19,7 +19,8 @@ class FileFacts:
 
     As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `recipe_name`, of a
     named recipe, and `own_rules`, those of `recipe` that are not its; `variant`, its name beside others of its type;
-    `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a model card repeats.
+    `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a model card repeats. `stem`
+    is what files of the model are called before their type.
     """
 
     role: str
@@ -43,6 +44,7 @@ class FileFacts:
     recipe_name: str = ""
     own_rules: tuple[str, ...] = ()
     gate_type: str = ""
+    stem: str = ""
 
     @property
     def judged_as(self) -> str:
