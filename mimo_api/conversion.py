@@ -21,6 +21,7 @@ from mimo_convert.write.convert import InterruptedRunError, claim_files, replan,
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_companions, open_main
+from mimo_families.parts import check_parts
 from mimo_families.registry import families
 from mimo_families.same_model import check_reference_model
 from mimo_families.sources import bundled_names
@@ -174,6 +175,7 @@ def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     """Open the checkpoints and plan the files. Raises InputError."""
     opened = OpenCheckpoints(stream=o.stream and not o.dry_run, adapter=o.adapter)
     system, checkpoints = open_checkpoints(o, opened)
+    check_parts(o.without, system.families)
     if o.destination and not checkpoints[system.family.role].repo:
         what = f"the card must name the base model, and {o.model} does not tell"
         raise InputError("--publish", what, todo="say it: --base-model")
