@@ -36,6 +36,7 @@ from runtime_check.audio.manifests import find_clips
 from runtime_check.report.records import Report
 from runtime_check.report.results import NO_OUTPUTS, Outputs, Results
 from runtime_check.run.members import Paths
+from runtime_check.run.references.sources import NoPyTorchError
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, validate
 from runtime_check.static.lint import lint
@@ -280,7 +281,12 @@ def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
     hashes = [clip.sha256 for clip in clips]
     beside = {} if o.reference in bundled_names() else o.companions
     members = dict(opened.checkpoints) if o.source == o.model else None
-    reference = find_reference(o.source, beside, hashes, opened.system, checkpoints=opened.every, members=members)
+    try:
+        reference = find_reference(o.source, beside, hashes, opened.system, checkpoints=opened.every, members=members)
+    except NoPyTorchError as error:
+        raise InputError(
+            error.where, error.what, todo=f"{error.todo}, or convert without a check: --no-check"
+        ) from error
     models = {request.model.family.role: request.model for request in opened.requests}
     check_reference_model(opened.system, models, reference, o.source)
     inputs = Inputs(clips, reference, repack=o.repack, products=o.products)

@@ -116,7 +116,7 @@ def main(
     repack: str, products: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
     publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
-    """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
+    """Convert a speech model, with its audio tokenizer if it has one, to GGUF, then prove the files by running them.
 
     MODEL is a folder, a Hub id, or one of the self-tests that come with the package, `tiny` and `tiny-qwen3`.
 
