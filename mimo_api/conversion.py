@@ -21,6 +21,7 @@ from mimo_convert.write.convert import InterruptedRunError, claim_files, replan,
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_main, open_members
+from mimo_families.parts import check_parts
 from mimo_families.registry import families, in_layout
 from mimo_families.same_model import check_reference_model
 from mimo_families.sources import bundled_names
@@ -35,6 +36,7 @@ from runtime_check.audio.manifests import find_clips
 from runtime_check.report.records import Report
 from runtime_check.report.results import NO_OUTPUTS, Outputs, Results
 from runtime_check.run.members import Paths
+from runtime_check.run.references.sources import NoPyTorchError
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, validate
 from runtime_check.static.lint import lint
@@ -54,10 +56,10 @@ class ConvertOptions:
 
     `base_model` is the Hub id of what the folder `model` holds; `companions` are the checkpoints of the other roles,
     `companion_base_models` their Hub ids, by role; `companion_type` is their type (None: those that belong to `types`,
-    by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, or `none` for the base of a
-    repository that holds both. `runtime` is the one that loads the files, where a model has several layouts (empty: the
-    first). `variant` is in the names of files that `rules` apply to. `checked`: the files are run
-    and compared with `reference` (None: the model itself).
+    by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, with the Hub id `adapter_model`,
+    or `none` for the base of a repository that holds both. `runtime` is the one that loads the files, where a model has
+    several layouts (empty: the first). `variant` is in the names of files that `rules` apply to. `checked`: the files
+    are run and compared with `reference` (None: the model itself).
     """
 
     model: str
@@ -86,6 +88,7 @@ class ConvertOptions:
     force: bool = False
     adapter: str | None = None
     runtime: str = ""
+    adapter_model: str | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -178,6 +181,7 @@ def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     """Open the checkpoints and plan the files. Raises InputError."""
     opened = OpenCheckpoints(stream=o.stream and not o.dry_run, adapter=o.adapter)
     system, checkpoints = open_checkpoints(o, opened)
+    check_parts(o.without, system.families)
     if o.destination and not checkpoints[system.family.role].repo:
         what = f"the card must name the base model, and {o.model} does not tell"
         raise InputError("--publish", what, todo="say it: --base-model")
@@ -206,6 +210,8 @@ def open_checkpoints(o: ConvertOptions, checkpoints: OpenCheckpoints) -> tuple[S
     system = in_layout(system, o.runtime)
     if o.base_model is not None:
         main = main.of_base_model(o.base_model, "--base-model")
+    if o.adapter_model is not None:
+        main = main.of_adapter_model(o.adapter_model, "--adapter-model")
     check_companions(o, system, checkpoints)
     opened = open_members(system, main, o.model, o.companions, checkpoints)
     for role, base in o.companion_base_models.items():
@@ -283,7 +289,12 @@ def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:
     hashes = [clip.sha256 for clip in clips]
     beside = {} if o.reference in bundled_names() else o.companions
     members = dict(opened.checkpoints) if o.source == o.model else None
-    reference = find_reference(o.source, beside, hashes, opened.system, checkpoints=opened.every, members=members)
+    try:
+        reference = find_reference(o.source, beside, hashes, opened.system, checkpoints=opened.every, members=members)
+    except NoPyTorchError as error:
+        raise InputError(
+            error.where, error.what, todo=f"{error.todo}, or convert without a check: --no-check"
+        ) from error
     models = {request.model.family.role: request.model for request in opened.requests}
     check_reference_model(opened.system, models, reference, o.source)
     inputs = Inputs(clips, reference, repack=o.repack, products=o.products)

@@ -14,6 +14,7 @@ from mimo_convert.plan.request import Request, check_rules_of
 from mimo_convert.terminal import show, tell, warn
 from mimo_convert.threads import default_threads
 from mimo_convert.write.convert import claim_files, convert, replan, what_is_to_do
+from mimo_families.parts import check_parts
 from mimo_families.registry import families
 from quantize.backends import AUTO
 from quantize.errors import InputError
@@ -67,6 +68,7 @@ def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
     outtype = recipe.base if recipe else type_named(o.outtype) if o.outtype else None
     files = OpenFiles(families())
     model = model_of_file(o.source, files)
+    check_parts(o.without, [model.family])
     if model.recipe_problem:
         warn(f"{model.recipe_problem}; read as a file without rules")
     if o.target.name.lower() in TYPES:

@@ -53,7 +53,7 @@ class FileByDefault(click.Group):
 )  # fmt: skip
 @click.version_option(package_name="mimo-convert")
 def main() -> None:
-    """Run MiMo GGUF files on a sound and compare every stage with the PyTorch model.
+    """Run GGUF files of a speech model on a sound and compare every stage with the PyTorch model.
 
     `mimo-check LM.gguf [OPTIONS]` is short for `mimo-check file LM.gguf [OPTIONS]`.
 

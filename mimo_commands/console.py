@@ -188,9 +188,13 @@ OUTPUT_COPY = "output_copy"  # the part that --no-output-copy leaves out
 
 def parts_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--asr-only` and `--no-output-copy`, for `skipped_parts`."""
-    speech = click.option("--asr-only", is_flag=True, help="Leave out what only speech generation needs.")
+    speech = click.option(
+        "--asr-only", is_flag=True, help="Leave out what only speech generation needs, of a MiMo model."
+    )
     copy = click.option(
-        "--no-output-copy", is_flag=True, help="Leave out the copy of the embedding that a tied head is written as."
+        "--no-output-copy",
+        is_flag=True,
+        help="Leave out the copy of the embedding that a tied head is written as, of a Qwen3-ASR model.",
     )
     return speech(copy(command))
 

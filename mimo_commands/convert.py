@@ -79,6 +79,7 @@ from .publish_options import check_has_destination, publish_options
     show_default="the family's own",
     help="The program that the files are for, where it takes another layout: of Qwen3-ASR, llama.cpp.",
 )
+@click.option("--adapter-model", metavar="OWNER/NAME", help="The same of the adapter in the folder --adapter.")
 @click.option("--tokenizer-base-model", metavar="OWNER/NAME", help="The same of what is in the folder --tokenizer.")
 @click.option(
     "-o",
@@ -117,12 +118,12 @@ from .publish_options import check_has_destination, publish_options
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, asr_only: bool, no_output_copy: bool,
-    quantizer: str, base_model: str | None, adapter: str | None, runtime: str, tokenizer_base_model: str | None,
-    out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path, repack: str, products: str,
-    json_file: Path | None, junit_file: Path | None, html_file: Path | None, publish_to: str | None,
-    how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
+    quantizer: str, base_model: str | None, adapter: str | None, runtime: str, adapter_model: str | None,
+    tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path,
+    repack: str, products: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
+    publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
-    """Convert a MiMo speech checkpoint and its audio tokenizer to GGUF, then prove the files by running them.
+    """Convert a speech model, with its audio tokenizer if it has one, to GGUF, then prove the files by running them.
 
     MODEL is a folder, a Hub id, or one of the self-tests that come with the package, `tiny` and `tiny-qwen3`.
 
@@ -148,6 +149,7 @@ def main(
         companion_type=tokenizer_outtype,
         adapter=adapter,
         runtime=runtime,
+        adapter_model=adapter_model,
         fuse_qkv=fuse_qkv,
         without=skipped_parts(asr_only, no_output_copy),
         rules=types.rules,

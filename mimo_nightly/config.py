@@ -13,8 +13,10 @@ from pydantic import ValidationError
 
 from mimo_convert.fields import one_of
 from mimo_convert.files import read_bytes
+from mimo_families.adapters import NONE
 from mimo_families.sources import written_as
 from quantize.errors import InputError
+from runtime_check.choices import AUTO
 
 from .config_errors import as_input_error
 from .config_schema import ConfigTable, Shared, TargetTable
@@ -36,7 +38,8 @@ class Target:
     """Files to check and their reference. Every path is absolute.
 
     `file` and `tokenizer` (empty: an audio tokenizer alone) are local paths, or names in `repo` at `revision`.
-    `reference` is what to compare with, a stored one or a checkpoint, with `reference_tokenizer` beside a checkpoint.
+    `reference` is what to compare with, a stored one or a checkpoint. Of a checkpoint are `reference_tokenizer` beside
+    it and `adapter`, a folder or `none` (empty: its own). `context` and `attention` are those of the task.
     `timeout` is in seconds; good runs before `compare_since` (UTC in ISO 8601; empty: none) are not compared with.
     """
 
@@ -56,6 +59,9 @@ class Target:
     tolerance: Mapping[str, float]
     gates: Gates
     compare_since: str
+    adapter: str = ""
+    context: str = ""
+    attention: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,9 @@ def _target(table: TargetTable, shared: Shared, folder: Path) -> Target:
         tolerance=tolerance,
         gates=table.given(["gates"]).get("gates", {}),
         compare_since=str(table.compare_since),
+        adapter=table.adapter if table.adapter == NONE else _local_if_any(folder, table.adapter),
+        context=table.context,
+        attention=table.attention,
     )
 
 

@@ -26,7 +26,7 @@ from mimo_convert.threads import MAX_THREADS, default_threads
 from mimo_families.registry import systems
 from mimo_nightly.files.cache import may_be_kept
 from runtime_check.audio.jfk import JFK
-from runtime_check.choices import AUTO, OFF, PRODUCTS, REPACK
+from runtime_check.choices import ATTENTION, AUTO, OFF, PRODUCTS, REPACK
 from runtime_check.run.system import AUTO_LANGUAGE
 
 from .regression import METRICS
@@ -117,6 +117,7 @@ Duration = Annotated[
 Count = Annotated[int, Field(ge=1, le=MAX_THREADS), Expected(f"a whole number from 1 to {MAX_THREADS}")]
 Repack = Annotated[str, _is_one_of(REPACK), Expected("one of " + ", ".join(REPACK))]
 Products = Annotated[str, _is_one_of(PRODUCTS), Expected("one of " + ", ".join(PRODUCTS))]
+Attention = Annotated[str, _is_one_of(ATTENTION), Expected("one of " + ", ".join(ATTENTION))]
 LANGUAGES = tuple(dict.fromkeys([*(name for one in systems() for name in one.languages), AUTO_LANGUAGE]))
 Language = Annotated[str, _is_one_of(LANGUAGES), Expected("one of " + ", ".join(LANGUAGES))]
 Moment = Annotated[
@@ -186,6 +187,9 @@ class TargetTable(Shared):
     checkpoint_tokenizer: Text = ""
     audio: Texts = [str(JFK)]
     language: Language = ""
+    adapter: Text = ""
+    context: Text = ""
+    attention: Attention = AUTO
     gates: Annotated[dict[str, StageGates], AfterValidator(_check_stages)] = {}  # type: ignore[valid-type]
     compare_since: Moment = ""  # type: ignore[assignment]
 

@@ -20,7 +20,7 @@ from mimo_convert.command.outcome import BAD_INPUT, INTERNAL_ERROR
 from mimo_convert.files import write_whole
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.terminal import tell
-from mimo_families.opening import find_reference
+from mimo_families.opening import OpenCheckpoints, find_reference
 from mimo_families.registry import families, system_of
 from mimo_families.same_model import check_reference_model, models_of
 from mimo_nightly.files.fetch import fetch
@@ -30,7 +30,7 @@ from runtime_check.report.results import Outputs, Results
 from runtime_check.run.length import check_length
 from runtime_check.run.members import Paths, members_of, open_system
 from runtime_check.run.system import SystemType
-from runtime_check.run.validate import Inputs, Ready, check_language, validate_clip
+from runtime_check.run.validate import Inputs, Ready, check_language, check_task_options, validate_clip
 from runtime_check.static.lint import lint
 
 from .config import Target
@@ -189,12 +189,26 @@ def members_of_target(target: Target, paths: Mapping[str, Path], files: OpenFile
 def prepared(target: Target, system: SystemType) -> Inputs:
     """The clips and the reference of a target."""
     check_language(target.language or None, system)
+    check_task_options(system, context=target.context, attention=target.attention)
     clips = find_clips([Path(clip) for clip in target.audio])
     companions = {AUDIO_TOKENIZER: target.reference_tokenizer or None}
     hashes = [clip.sha256 for clip in clips]
-    reference = find_reference(target.reference, companions, hashes, system, option=REFERENCE_TOKENIZER)
-    language = target.language or None
-    inputs = Inputs(clips, reference, language=language, repack=target.repack, products=target.products)
+    checkpoints = OpenCheckpoints(adapter=target.adapter or None)
+    reference = find_reference(
+        target.reference, companions, hashes, system, checkpoints=checkpoints, option=REFERENCE_TOKENIZER
+    )
+    if target.adapter and reference.stored:
+        what = f"{target.adapter}, but {target.reference} is a stored reference, whose weights are what they are"
+        raise InputError("adapter", what, todo="leave it out, or name a checkpoint")
+    inputs = Inputs(
+        clips,
+        reference,
+        language=target.language or None,
+        repack=target.repack,
+        products=target.products,
+        context=target.context,
+        attention=target.attention,
+    )
     inputs.check_clips()
     return inputs
 

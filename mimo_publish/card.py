@@ -32,6 +32,7 @@ from .sections.choice import Choice, choices_of, columns_of, rule_of, shown
 from .sections.plots import layer_plots
 from .sections.stages import stage_tables
 from .sections.transcripts import transcripts_of
+from .shell import command
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 BEGIN = "<!-- mimo-publish: your own text from here -->"
@@ -196,7 +197,7 @@ def _how_to(repo: str, chosen: Choice, lms: list[File], companions: list[File]) 
         "run_elsewhere": reproduction.elsewhere(facts, name, beside, CLIP) if facts else [],
         "verify": [
             reproduction.download(repo, [SUMS]),
-            reproduction.command("sha256sum", "--check", "--ignore-missing", SUMS),
+            command("sha256sum", "--check", "--ignore-missing", SUMS),
             *(reproduction.mimo_check(file.name, "", "--static") for file in chosen.files),
         ],
         "verify_whole": [*whole, reproduction.mimo_check(name, beside, "--reference", REFERENCE)] if whole else [],
@@ -265,12 +266,16 @@ def _front_matter(repo: str, files: list[File], bases: list[Base]) -> str:
 
 
 def _base_models(files: list[File], said: str | None) -> list[Base]:
-    """The base models that files record, in order; `said`, the publisher's, is for files that record none."""
+    """The base models that files record, in order, each with its adapter; `said`, the publisher's, is for files that
+    record none."""
     bases: dict[str, Base] = {}
     for file in files:
         repo = (file.facts.provenance.repo if file.facts else "") or said
         if repo:
             bases.setdefault(repo, Base(repo, _within(role_name(file.role)) if file.role else ""))
+        adapter = file.facts.provenance.adapter_model.partition("@")[0] if file.facts else ""
+        if adapter:
+            bases.setdefault(adapter, Base(adapter, "adapter"))
     if not bases:
         names = " and ".join(file.name for file in files) or "the publication"
         raise InputError(names, "no file says which model on the Hub it was made from",

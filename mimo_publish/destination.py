@@ -8,7 +8,7 @@ from pathlib import Path
 
 from quantize.errors import InputError
 
-from .reproduction import path as path_argument
+from .shell import path as path_argument
 
 MAIN = "main"  # the branch of a new repository
 # What git-check-ref-format(1) refuses in a name.

@@ -1,7 +1,5 @@
 """Commands of a model card: how a file was made, as recorded in it, and how to run it."""
 
-import re
-import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -20,41 +18,12 @@ from runtime_check.report.records import Report, file_name
 from runtime_check.run.records import FileFacts
 from runtime_check.run.system import Runtime, SystemType
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-LONGEST = 88  # characters of a command on one line
+from .from_hub import FromHub, adapter_of, has_lost_adapter
+from .shell import command, path
+
 COMPANION = "{companion}"  # in a runtime's command
 BETWEEN = "between"  # the folder of files that others are made from
 PAIRED_SINCE = (0, 8)  # the version from which on types have their own companions, and mixes names of their own
-
-
-def command(*words: str) -> str:
-    """A shell command, quoted; wrapped over several lines if it is long."""
-    units: list[str] = []  # an option and its value stay together
-    for word in words:
-        if units and not word.startswith("-"):
-            units[-1] += f" {_quoted(word)}"
-        else:
-            units.append(_quoted(word))
-    lines = units[:1]
-    for unit in units[1:]:
-        if len(lines[-1]) + len(unit) < LONGEST:
-            lines[-1] += f" {unit}"
-        else:
-            lines.append(unit)
-    return " \\\n    ".join(lines)
-
-
-def path(name: str) -> str:
-    """A file name as an argument that is not an option."""
-    return f"./{name}" if name.startswith("-") else name
-
-
-def _quoted(word: str) -> str:
-    """Quote a word for POSIX shells; control characters as bash and zsh do."""
-    if not CONTROL.search(word):
-        return shlex.quote(word)
-    escaped = re.sub(r"[\\']", r"\\\g<0>", word)
-    return "$'" + CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", escaped) + "'"
 
 
 # ── how files are run, and checked ───────────────────────────────────────────────────────────────────────────────
@@ -146,7 +115,7 @@ class Between(NamedTuple):
 @dataclass(frozen=True)
 class Making:
     """How a file was made, as recorded in it: by a named `recipe` and the `rules` besides; `through` are the
-    intermediate GGUF files."""
+    intermediate GGUF files, `adapter` one that is not in the repository of its base."""
 
     source: str
     version: str
@@ -159,6 +128,7 @@ class Making:
     architecture: str
     variant: str = ""
     recipe: str = ""
+    adapter: FromHub | None = None
 
     @property
     def options(self) -> list[str]:
@@ -215,6 +185,8 @@ def reproduction(lms: Sequence[tuple[str, FileFacts, str]], tokenizers: dict[str
         making, beside = made[names[0]], made.get(tokenizer)
         again = bool(recipes)  # a command that makes a speech LM makes an audio tokenizer, too, which may be there
         recipe = recipes.setdefault(making.version, Recipe(making.version))
+        if making.adapter and making.adapter.download not in recipe.commands:
+            recipe.commands.append(making.adapter.download)
         if making.through:
             recipe.commands += [line for name in names for line in _quantize(made[name], beside, name, stem)]
         else:
@@ -222,7 +194,9 @@ def reproduction(lms: Sequence[tuple[str, FileFacts, str]], tokenizers: dict[str
             recipe.commands.append(_convert(making, types, beside, again=again))
             recipe.commands += [line for name in names for line in _rename(made[name], name, stem)]
         recipe.files += names
-        recipe.pinned &= all("@" in made[name].source for name in [*names, *([tokenizer] if whole else [])])
+        sources = [made[name].source for name in [*names, *([tokenizer] if whole else [])]]
+        sources += [making.adapter.model] if making.adapter else []
+        recipe.pinned &= all("@" in source for source in sources)
         if whole and tokenizer not in recipe.files:
             recipe.commands += _rename(made[tokenizer], tokenizer, stem_of(tokenizers[tokenizer]))
             recipe.files.append(tokenizer)
@@ -259,6 +233,7 @@ def making_of(facts: FileFacts) -> Making:
         architecture=facts.architecture,
         variant=facts.variant,
         recipe=facts.recipe_name,
+        adapter=adapter_of(facts.provenance),
     )
 
 
@@ -283,9 +258,9 @@ def source_of(facts: FileFacts) -> str:
 
 
 def stem_of(facts: FileFacts) -> str:
-    """The file name stem of a file's model; empty if unknown."""
-    families_of = (family.file_stem for family in families() if family.architecture == facts.architecture)
-    return facts.stem or next(families_of, "")
+    """The file name stem of a model; empty if unknown. Reports of earlier versions do not have it."""
+    by_architecture = {family.architecture: family.file_stem for family in families()}
+    return facts.stem or by_architecture.get(facts.architecture, "")
 
 
 def _gap(facts: FileFacts) -> str:
@@ -294,7 +269,7 @@ def _gap(facts: FileFacts) -> str:
         return "which checkpoint it was made from"
     if not stem_of(facts):
         return "which model it is of"
-    if any("/" not in name for name in facts.provenance.adapter):  # those of the base's repository are in its folder
+    if has_lost_adapter(facts.provenance):
         return "where its adapter is from"
     return "" if facts.outtype in TYPES else "which type it was converted to"
 
@@ -323,7 +298,7 @@ def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, 
     parts = {part.option: name in making.without for name, part in (system.family.parts if system else {}).items()}
     flags = {"--fuse-qkv": making.fused, **parts}
     return command(
-        "mimo-convert", making.source, *beside,
+        "mimo-convert", making.source, *beside, *(making.adapter.options if making.adapter else []),
         *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe).types),
         *(flag for flag, is_set in flags.items() if flag and is_set),
         *making.options, *(["--name", making.variant] if making.variant else []),

@@ -60,7 +60,8 @@ class Block(NamedTuple):
 class Adapter:
     """An adapter whose files were validated: `products` by the checkpoint's name of the tensor that they are added to,
     and `modules`, the adapter's own name of that. `hashes` are the sha256 of its `files`, by name, or by the path in
-    the repository that holds them with their base."""
+    the repository that holds them with their base. `model` is the Hub's id of another repository, OWNER/NAME or
+    OWNER/NAME@REVISION; empty if it is not known."""
 
     folder: Path
     name: str
@@ -68,11 +69,22 @@ class Adapter:
     modules: Mapping[str, str]
     files: tuple[Path, ...]
     hashes: Mapping[str, str]
+    model: str = ""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it is not in the repository of its base."""
+        return is_apart(self.hashes)
 
     @property
     def weights(self) -> Path:
         """The file of its pairs."""
         return self.folder / WEIGHTS
+
+
+def is_apart(hashes: Collection[str]) -> bool:
+    """Whether the files of an adapter, by their recorded names, are not in the repository of its base."""
+    return any("/" not in name for name in hashes)
 
 
 def open_adapter(folder: Path, facts: AdapterFacts, repository: Path | None = None) -> Adapter:

@@ -55,13 +55,27 @@ class Checkpoint:
 
         Raises InputError for a malformed id, or one that contradicts what is known of the folder.
         """
-        repo, at, revision = base_model.partition("@")
-        if not REPO.fullmatch(repo) or (at and not revision):
-            raise InputError(option, repr(base_model), expected="OWNER/NAME or OWNER/NAME@REVISION")
+        repo, revision = _repo_and_revision(base_model, option)
         for said, known in ((repo, self.repo), (revision, self.revision)):
             if said and known and said != known:
                 raise InputError(option, f"{base_model}, but {self.folder} holds {known}", todo="leave it out")
-        return replace(self, name=repo.split("/")[1], repo=repo, revision=revision or self.revision)
+        name = repo.split("/")[1]
+        if self.adapter and self.adapter.is_apart:
+            name = f"{name}-{self.adapter.name}"
+        return replace(self, name=name, repo=repo, revision=revision or self.revision)
+
+    def of_adapter_model(self, adapter_model: str, option: str) -> "Checkpoint":
+        """The same checkpoint with its adapter as the Hub's `adapter_model`, OWNER/NAME or OWNER/NAME@REVISION, as the
+        user states.
+
+        Raises InputError for a malformed id, and if there is no adapter, or it is in the repository of its base.
+        """
+        _repo_and_revision(adapter_model, option)
+        if not self.adapter or not self.adapter.is_apart:
+            known = "has the adapter of its own repository" if self.adapter else "has no adapter"
+            what = f"{adapter_model}, but {self.name} {known}"
+            raise InputError(option, what, todo="leave it out, or give --adapter DIR")
+        return replace(self, adapter=replace(self.adapter, model=adapter_model))
 
     def renamed(self, name_of: Callable[[str], str]) -> "Checkpoint":
         """The same checkpoint with its tensors by other names. Raises InputError for two of one name."""
@@ -101,6 +115,14 @@ class Checkpoint:
         self.shards.expect(files)
         for file in files:
             self.shards.fetch(file)
+
+
+def _repo_and_revision(said: str, option: str) -> tuple[str, str]:
+    """The two parts of an id of the Hub; the revision may be empty. Raises InputError for a malformed one."""
+    repo, at, revision = said.partition("@")
+    if not REPO.fullmatch(repo) or (at and not revision):
+        raise InputError(option, repr(said), expected="OWNER/NAME or OWNER/NAME@REVISION")
+    return repo, revision
 
 
 def open_checkpoint(folder: str | Path, name: str = "") -> Checkpoint:

@@ -12,18 +12,21 @@ from gguf import GGUFValueType
 from mimo_convert.formats.gguf import Entry, GGUFFile
 from quantize.types import TYPES
 
-from .checkpoint import REPO
+from .adapter import Adapter
+from .checkpoint import REPO, REVISION
 
 BASE = "general.base_model"
 VERSION = "mimo_convert.version"
 SHARDS = "mimo_convert.shards"
 ADAPTER = "mimo_convert.adapter"  # sha256 of its files, as of the shards
 ADAPTER_NAME = "mimo_convert.adapter.name"
+ADAPTER_MODEL = "mimo_convert.adapter.model"  # the Hub's id of its repository, if that is not its base's
 QUANTIZED_FROM = "mimo_convert.quantized_from"
 HUB = "https://huggingface.co/"
 NOT_READ = "0" * 64  # in place of the sha256 of a shard that is yet to be read
 MOST_BETWEEN = 16  # files that may lie between a file and its checkpoint
 COMPLETE_SINCE = (0, 6)  # the version from which on files of floats, too, are recorded
+ADAPTER_ID = re.compile(rf"{REPO.pattern}(@{REVISION.pattern})?", re.ASCII)
 SHARD_LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # as sha256sum writes it
 
 
@@ -46,8 +49,9 @@ class Provenance:
     """What a file records of its origin; empty is what it does not record.
 
     `repo` is the base model's id on the Hub, `revision` its commit; `shards` the sha256 of each shard; `version` that
-    of mimo-convert; `adapter` the sha256 of each file of the adapter; `intermediates` the files in between, in order,
-    as far as they may have changed a weight.
+    of mimo-convert; `adapter` the sha256 of each file of the adapter, `adapter_name` and `adapter_model` (OWNER/NAME or
+    OWNER/NAME@REVISION) what it is; `intermediates` the files in between, in order, as far as they may have changed a
+    weight.
     """
 
     name: str = ""
@@ -57,6 +61,8 @@ class Provenance:
     version: str = ""
     intermediates: tuple[Intermediate, ...] = ()
     adapter: Mapping[str, str] = field(default_factory=dict)
+    adapter_name: str = ""
+    adapter_model: str = ""
 
     @property
     def quantized_from(self) -> tuple[str, ...]:
@@ -89,6 +95,8 @@ def provenance_of(file: GGUFFile) -> Provenance:
         shards=hashes_of_text(text(SHARDS)),
         version=text(VERSION),
         adapter=hashes_of_text(text(ADAPTER)),
+        adapter_name=text(ADAPTER_NAME),
+        adapter_model=adapter_model if ADAPTER_ID.fullmatch(adapter_model := text(ADAPTER_MODEL)) else "",
         intermediates=tuple(_intermediates(text(QUANTIZED_FROM), text)),
     )
 
@@ -136,10 +144,12 @@ def base_model_entries(name: str, repo: str, revision: str) -> list[Entry]:
     return [count, *(Entry(key, text, GGUFValueType.STRING) for key, text in told.items())]
 
 
-def adapter_entries(name: str, hashes: Mapping[str, str]) -> list[Entry]:
-    """The metadata about an adapter: its name, and the sha256 of its files in the format of `sha256sum`."""
-    text = "".join(shard_line(file, sha256) for file, sha256 in hashes.items())
-    return [Entry(ADAPTER_NAME, name, GGUFValueType.STRING), Entry(ADAPTER, text, GGUFValueType.STRING)]
+def adapter_entries(adapter: Adapter) -> list[Entry]:
+    """The metadata about an adapter: its name, its repository, if that is known, and the sha256 of its files in the
+    format of `sha256sum`."""
+    text = "".join(shard_line(file, sha256) for file, sha256 in adapter.hashes.items())
+    told = {ADAPTER_NAME: adapter.name, ADAPTER_MODEL: adapter.model, ADAPTER: text}
+    return [Entry(key, value, GGUFValueType.STRING) for key, value in told.items() if value]
 
 
 def shards_text(names: Iterable[str]) -> str:

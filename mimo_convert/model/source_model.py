@@ -147,7 +147,7 @@ def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:
     ]
     entries += base_model_entries(checkpoint.name, checkpoint.repo, checkpoint.revision)
     adapter = checkpoint.adapter
-    return entries + (adapter_entries(adapter.name, adapter.hashes) if adapter else [])
+    return entries + (adapter_entries(adapter) if adapter else [])
 
 
 def _sizes(family: Family, dims: Any) -> list[Entry]:

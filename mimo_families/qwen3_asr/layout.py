@@ -222,7 +222,7 @@ FAMILY = Family(
     unused_copies={STORED_HEAD: EMBEDDING},
     adapters=AdapterFacts(weight_of, blocks="mega_lora_blocks.json", base=MEGA_BASE, folder=MEGA_FOLDER),
     skipped={re.escape(STORED_HEAD): "tied: the output head is embed_tokens"},
-    parts={OUTPUT_COPY: Part(r"output\.weight|tied_head", "the copy of the embedding as head", "--no-output-copy")},
+    parts={OUTPUT_COPY: Part(r"output\.weight|tied_head", "copy of the embedding as head", "--no-output-copy")},
     uses=(
         Use(OUTPUT_HEAD, r"(token_embd|output)\.weight"),  # tied: one type for both
         *block_uses(r"blk\.{layer}\.", USES),

@@ -17,7 +17,7 @@ from mimo_convert.model.gguf_facts import (
     type_of_file,
 )
 from mimo_convert.model.model_file import ModelFile, OpenFiles
-from mimo_convert.model.provenance import ADAPTER_NAME, provenance_of
+from mimo_convert.model.provenance import provenance_of
 from mimo_convert.plan.named_recipes import NAMED
 from mimo_convert.plan.recipe_rules import rules_of_recipe
 from mimo_convert.plan.variant import NAME
@@ -33,7 +33,7 @@ MULTIPLIED = ("matrix", "encoder_matrix", "embedding", "head")  # roles whose we
 def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
     """The facts of a file; its hash is computed unless it is known."""
     file = model.file
-    tensors, outtype = file.tensors.values(), type_of_file(file)
+    tensors, outtype, provenance = file.tensors.values(), type_of_file(file), provenance_of(file)
     rules, recipe_name = recorded_rules(file)[0], recorded_recipe(file)
     matrices: dict[str, Counter[str]] = {tensor_role: Counter() for tensor_role in MULTIPLIED}
     typed = []
@@ -60,7 +60,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
         tensor_types=dict(Counter(t.ggml_type.name for t in tensors).most_common()),
         mixed=mixed_types(typed, outtype or TYPES[most], rules if records_rules(file) else None),
         quantizer=backends_text(backends_of_file(file)),
-        provenance=provenance_of(file),
+        provenance=provenance,
         variant=recorded_text(file, VARIANT),
         recipe_name=recipe_name,
         own_rules=own_rules(rules, recipe_name, model.family, expected),
@@ -70,7 +70,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
             for name, types in matrices.items()
             if types
         },
-        stem=model.family.stem(model.dims, recorded_text(file, ADAPTER_NAME)),
+        stem=model.family.stem(model.dims, provenance.adapter_name),
         about={name: texts_of(file.metadata.get(f"general.{name}")) for name in ABOUT},
     )
 

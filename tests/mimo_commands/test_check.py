@@ -23,7 +23,7 @@ from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.run.compare.thresholds import THRESHOLDS, code_threshold
 from runtime_check.run.stages import stage_named
 from tests.gguf_edit import patch
-from tests.opened import TINY_ASR, TINY_REFERENCE
+from tests.opened import TINY_ASR, TINY_REFERENCE, TINY_TOKENIZER
 from tests.runtime_check.conftest import Converter
 
 STAGE_SHAPES = {
@@ -290,9 +290,12 @@ def test_without_torch_a_checkpoint_is_no_reference_but_the_stored_one_is(tmp_pa
     (hide / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
     environment = os.environ | {"PYTHONPATH": str(hide)}
 
-    def check(reference: object) -> subprocess.CompletedProcess[str]:
-        command = [Path(sys.executable).with_name("mimo-check"), tiny / "mimo-asr-f16.gguf", "--reference", reference]
+    def program(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [Path(sys.executable).with_name(name), *map(str, arguments)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    def check(reference: object) -> subprocess.CompletedProcess[str]:
+        return program("mimo-check", tiny / "mimo-asr-f16.gguf", "--reference", reference)
 
     stored = check("tiny")
     assert stored.returncode == 0, stored.stderr
@@ -302,6 +305,11 @@ def test_without_torch_a_checkpoint_is_no_reference_but_the_stored_one_is(tmp_pa
     assert (
         "PyTorch, which is not installed; pip install '/path/to/mimo-convert[reference]' (a" in from_checkpoint.stderr
     )
+    assert "--no-check" not in from_checkpoint.stderr
+    converted = program("mimo-convert", TINY_ASR, "--tokenizer", TINY_TOKENIZER, "--out", tmp_path / "out")
+    assert converted.returncode == 2
+    assert "PyTorch, which is not installed; pip install" in converted.stderr
+    assert "where PyTorch is, or convert without a check: --no-check" in converted.stderr
 
 
 def test_torch_that_cannot_be_imported_is_told_before_the_work(tmp_path: Path, tiny: Path) -> None:

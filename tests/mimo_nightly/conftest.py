@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from mimo_commands.convert import main
+from tests.mimo_families.qwen3_asr.tiny_clips import ADAPTER
 
 from .nightly_runs import Files
 
@@ -17,6 +18,16 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["tiny", "--fuse-qkv", "--outtype", "q8_0", "--outtype", "q4_k", "--no-check", "--out", str(folder)]
     assert CliRunner().invoke(main, options).exit_code == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of tiny-qwen3 with its adapter."""
+    folder = tmp_path_factory.mktemp("adapted")
+    options = ["tiny-qwen3", "--adapter", str(ADAPTER), "--outtype", "q8_0", "--no-check", "--out", str(folder)]
+    assert CliRunner().invoke(main, options).exit_code == 0
+    [file] = folder.iterdir()
+    return file
 
 
 @pytest.fixture(scope="session")

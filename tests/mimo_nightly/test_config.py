@@ -39,6 +39,12 @@ def test_a_target_has_what_it_needs_by_itself(tmp_path: Path) -> None:
     ]
 
 
+def test_an_adapter_is_a_folder_seen_from_the_config_or_none(tmp_path: Path) -> None:
+    for written, found in (("lora", f"{tmp_path}/lora"), ("/lora", "/lora"), ("none", "none")):
+        [target] = read(tmp_path, TARGET + REFERENCE + f"adapter = '{written}'\ncontext = 'Berlin'\nattention = 'full'")
+        assert (target.adapter, target.context, target.attention) == (found, "Berlin", "full")
+
+
 def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     shared = 'history = "h/all.db"\ntimeout = "1.5 h"\nthreads = 3\n[tolerance]\ncos_mean = 0.01\nkl_mean = 1\n'
@@ -109,6 +115,9 @@ def test_a_reference_is_named_as_on_a_command_line_and_paths_are_seen_from_the_c
         (TARGET + REFERENCE + "audio = []", "asr: audio is []; expected text in quotes, or a list of such"),
         (TARGET + REFERENCE + "audio = ['a', 1]", "asr: audio is ['a', 1]; expected text in quotes, or a list of such"),
         (TARGET + REFERENCE + "language = 'klingon'", "language is 'klingon'; expected one of english, chinese, auto"),
+        (TARGET + REFERENCE + "adapter = ''", "asr: adapter is ''; expected text in quotes"),
+        (TARGET + REFERENCE + "context = 3", "asr: context is 3; expected text in quotes"),
+        (TARGET + REFERENCE + "attention = 'none'", "asr: attention is 'none'; expected one of auto, full"),
         (TARGET + REFERENCE + "timeout = 90", "timeout is 90; expected a time such as \"90 s\", \"45 min\", \"2 h\""),
         (TARGET + REFERENCE + "timeout = '0 s'", "asr: timeout is '0 s'; expected a time such as"),
         (TARGET + REFERENCE + "timeout = '5 hours'", "asr: timeout is '5 hours'; expected a time such as"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from runtime_check.audio.jfk import JFK, JFK_TEXT
 from tests.damage import cut
 from tests.gguf_edit import patch, rewrite
 from tests.hub_server import commit, environment, serve
-from tests.mimo_families.qwen3_asr.tiny_clips import converted
+from tests.mimo_families.qwen3_asr.tiny_clips import ADAPTER, converted
 from tests.opened import TINY_REFERENCE, load_reference
 
 from .nightly_runs import Files, of_pair, of_tokenizer, toml, write_config
@@ -157,6 +158,52 @@ def test_a_speech_lm_needs_an_audio_tokenizer(q4_k: Files, tmp_path: Path) -> No
     assert found.problems[0].endswith(
         "is of the role speech lm; give the key tokenizer, the file of its audio tokenizer"
     )
+
+
+# ── what only some models have ───────────────────────────────────────────────────────────────────────────────────
+
+
+def of_adapted(file: Path, **more: Any) -> str:
+    return toml({"name": "asr", "file": file, "reference": "tiny-qwen3", **more})
+
+
+def test_a_file_of_an_adapter_is_compared_with_its_sum(adapted: Path, tmp_path: Path) -> None:
+    asked = {"adapter": ADAPTER, "context": "Kennedy", "attention": "full"}
+    found, report = look(tmp_path, of_adapted(adapted, **asked))
+    assert (found.state, list(found.problems)) == (PASSED, [])
+    [task] = [check["task"] for check in report["checks"]]
+    assert (task["context"], task["attention"]) == ("Kennedy", "full")
+
+
+def test_a_file_of_another_adapter_has_failed(adapted: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(ADAPTER, other)
+    path = other / "adapter_config.json"
+    path.write_text(path.read_text() + "\n")
+    for adapter, found_there in (("other", "has the adapter other"), ("none", "has no adapter")):
+        found, report = look(tmp_path, of_adapted(adapted, adapter=adapter))
+        assert (found.state, report) == (FAILED, {})
+        [problem] = found.problems
+        assert found_there in problem
+        assert f"expected the adapter {ADAPTER.name} (adapter_model.safetensors " in problem
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"adapter": "gone"}, "gone: holds no adapter_config.json"),
+        ({"adapter": ADAPTER}, "is a stored reference, whose weights are what they are"),
+        ({"context": "Kennedy"}, "--context: does not concern mimo_asr; leave it out"),
+        ({"attention": "full"}, "--attention: does not concern mimo_asr; leave it out"),
+    ],
+)
+def test_what_a_target_asks_for_must_be_there(
+    adapted: Path, q4_k: Files, tmp_path: Path, asked: dict[str, Any], says: str
+) -> None:
+    of_mimo = of_pair("asr", q4_k, **asked)
+    found, _ = look(tmp_path, of_adapted(adapted, **asked) if asked.get("adapter") == "gone" else of_mimo)
+    assert found.state == UNCHECKED
+    assert says in found.problems[0]
 
 
 # ── from the Hub ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mimo_commands.check import main as mimo_check
 from mimo_convert.model.provenance import Intermediate
-from mimo_publish.reproduction import Reproduction, command, path, reproduction
+from mimo_publish.reproduction import Reproduction, reproduction
+from mimo_publish.shell import command, path
 from runtime_check.report.json_report import report_of
 from runtime_check.run.records import FileFacts
 from tests import reports
@@ -139,6 +140,33 @@ def test_what_was_made_otherwise_has_a_command_of_its_own() -> None:
         "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --fuse-qkv --tensor-type embed=q6_k --out . --no-check",
         "mimo-convert O/TOK --outtype q4_k --out . --no-check --force",
     ]
+
+
+def test_an_adapter_is_downloaded_from_where_it_is() -> None:
+    hashes = {"adapter_config.json": "0" * 64, "adapter_model.safetensors": "1" * 64}
+    told = {"adapter": hashes, "adapter_name": "my lora", "adapter_model": "O/LORA@v1"}
+    assert of(lm(told), lm(told, layout="separate"))[:2] == [
+        "hf download O/LORA adapter_config.json adapter_model.safetensors --revision v1 --local-dir 'my lora'",
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --adapter 'my lora' --adapter-model O/LORA@v1 --outtype q4_k "
+        "--fuse-qkv --out . --no-check",
+    ]
+    [pinned] = reproduction([(LM, lm(told), "")], {}).recipes
+    [loose] = reproduction([(LM, lm(told | {"adapter_model": "O/LORA"}), "")], {}).recipes
+    assert (pinned.pinned, loose.pinned) == (True, False)
+    of_repository = {"adapter": {f"merged/{name}": sha256 for name, sha256 in hashes.items()}, "adapter_name": "merged"}
+    assert of(lm(of_repository)) == of(lm()), "one that lies beside its base comes with it"
+
+
+@pytest.mark.parametrize("told", [{}, {"adapter_model": "O/LORA", "adapter_name": "../x"}, {"adapter_name": "lora"}])
+def test_an_adapter_of_unknown_origin_is_a_gap(told: dict[str, Any]) -> None:
+    found = reproduction([(LM, lm({"adapter": {"adapter_config.json": "0" * 64}} | told), "")], {})
+    assert found.gaps == [(LM, "where its adapter is from")]
+
+
+def test_a_file_is_renamed_from_the_stem_of_its_model() -> None:
+    facts = lm(stem="lm-1.7b-lora")
+    assert of(facts)[1:] == [f"mv lm-1.7b-lora-q4_k.gguf {LM}"]
+    assert not reproduction([("lm-1.7b-lora-q4_k.gguf", facts, "")], {}).recipes[0].commands[1:]
 
 
 def test_versions_are_kept_apart() -> None:

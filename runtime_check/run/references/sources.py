@@ -26,6 +26,10 @@ TAKES_PYTORCH = "is a checkpoint, and comparing with one takes PyTorch, which"
 OTHERWISE = "or give a reference that `mimo-check reference` stored where PyTorch is"
 
 
+class NoPyTorchError(InputError):
+    """A checkpoint is the reference, and PyTorch is not installed."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """A reference for the stages of clips.
@@ -64,10 +68,10 @@ def checkpoint_reference(run: ReferenceRun, checkpoints: Mapping[str, Checkpoint
 
 
 def need_pytorch(source: str) -> None:
-    """Raise InputError, about the checkpoint `source`, if PyTorch is not installed."""
+    """Raise NoPyTorchError, about the checkpoint `source`, if PyTorch is not installed."""
     if find_spec("torch") is None:
         todo = f"{installation('reference').phrase}, {OTHERWISE}"
-        raise InputError(source, f"{TAKES_PYTORCH} is not installed", todo=todo)
+        raise NoPyTorchError(source, f"{TAKES_PYTORCH} is not installed", todo=todo)
 
 
 def pytorch_reference(source: str, system: SystemType) -> ReferenceRun:

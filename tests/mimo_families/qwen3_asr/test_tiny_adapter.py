@@ -1,6 +1,7 @@
 """The bundled adapter, in Mega-ASR's format: a merge is heard, and so is one by halves."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +9,21 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_adapter
 
+from mimo_commands.check import main as mimo_check
+from mimo_commands.convert import main as mimo_convert
+from mimo_convert.model.adapter import CONFIG, WEIGHTS
 from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_convert.model.family import SEPARATE
 from mimo_families.qwen3_asr.layout import FAMILY
 from mimo_families.qwen3_asr.sizes import dimensions
+from mimo_publish.reproduction import reproduction
 from runtime_check.audio.jfk import JFK, JFK_TEXT
+from runtime_check.report.json_report import report_of
+from tests.readers import gguf_metadata
 from tools.train_tiny.files import read_weights
 from tools.train_tiny_qwen3.adapter import merged
 
@@ -101,3 +109,43 @@ def test_base_and_adapter_in_mega_asrs_repository_are_merged(drowned: list[Path]
     assert merged.name == "mega-asr-f16.gguf"
     [base] = converted(tmp_path / "base", "--outtype", "f16", "--adapter", "none", model=repository).iterdir()
     assert heard(base, drowned[:1]) == [NOT_HEARD]
+
+
+def test_where_an_adapter_is_from_is_recorded_and_the_commands_of_a_card_make_the_file_again(tmp_path: Path) -> None:
+    options = ["--adapter", str(ADAPTER), "--base-model", "Some/Qwen3", "--adapter-model", "Some/LoRA@v1"]
+    name, out = "qwen3-asr-noise-q8_0.gguf", tmp_path / "report.json"
+    made = converted(tmp_path / "ours", *options, "--outtype", "q8_0") / name
+    about = gguf_metadata(made)
+    assert about["general.name"] == "Qwen3-noise"
+    assert (about["mimo_convert.adapter.name"], about["mimo_convert.adapter.model"]) == ("noise", "Some/LoRA@v1")
+    checked = CliRunner().invoke(mimo_check, [str(made), "--max-new-tokens", "1", "--json", str(out)])
+    assert checked.exit_code == 0, checked.output
+    [check] = report_of(json.loads(out.read_text()), out, {}).checks
+    [recipe] = reproduction([(name, check.main, "")], {}).recipes
+    download, convert = (shlex.split(line.replace("\\\n", "")) for line in recipe.commands)
+    assert download == [
+        "hf", "download", "Some/LoRA", *(file.name for file in (ADAPTER / CONFIG, ADAPTER / WEIGHTS)),
+        "mega_lora_blocks.json", "--revision", "v1", "--local-dir", "noise",
+    ]  # fmt: skip
+    assert convert[:2] == ["mimo-convert", "Some/Qwen3"]
+    local = {"Some/Qwen3": str(MODEL), "noise": str(ADAPTER), ".": str(tmp_path / "again")}
+    words = [local.get(word, word) for word in convert[1:]]
+    again = CliRunner().invoke(mimo_convert, [*words, "--base-model", "Some/Qwen3"])
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "again" / name).read_bytes() == made.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--adapter-model", "LoRA", "--adapter", str(ADAPTER)], "--adapter-model: 'LoRA'; expected OWNER/NAME or OWN"),
+        (
+            ["--adapter-model", "A/B"],
+            "--adapter-model: A/B, but tiny-qwen3 has no adapter; leave it out, or give",
+        ),
+    ],
+)
+def test_an_id_of_no_adapter_is_one_line(options: list[str], says: str) -> None:
+    result = CliRunner().invoke(mimo_convert, ["tiny-qwen3", *options, "--dry-run"])
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert says in result.output
