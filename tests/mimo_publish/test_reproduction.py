@@ -145,11 +145,12 @@ def test_what_was_made_otherwise_has_a_command_of_its_own() -> None:
 def test_an_adapter_is_downloaded_from_where_it_is() -> None:
     hashes = {"adapter_config.json": "0" * 64, "adapter_model.safetensors": "1" * 64}
     told = {"adapter": hashes, "adapter_name": "my lora", "adapter_model": "O/LORA@v1"}
-    assert of(lm(told), lm(told, layout="separate"))[:2] == [
+    assert of(lm(told), lm(told, outtype="q8_0", layout="separate"))[:2] == [
         "hf download O/LORA adapter_config.json adapter_model.safetensors --revision v1 --local-dir 'my lora'",
         "mimo-convert O/LM@c0 --tokenizer O/TOK --adapter 'my lora' --adapter-model O/LORA@v1 --outtype q4_k "
         "--fuse-qkv --out . --no-check",
     ]
+    assert sum("hf download" in line for line in of(lm(told), lm(told, outtype="q8_0", layout="separate"))) == 1
     [pinned] = reproduction([(LM, lm(told), "")], {}).recipes
     [loose] = reproduction([(LM, lm(told | {"adapter_model": "O/LORA"}), "")], {}).recipes
     assert (pinned.pinned, loose.pinned) == (True, False)
