@@ -105,8 +105,8 @@ def going_on(convolve: Any, model: Recognizer, *args: Any) -> Any:
     return stages | {INPUT: stages[CONV_OUT] + front_end.sinusoids(len(stages[CONV_OUT]), model.d.audio_dim)}
 
 
-def padded_with_silence(chunks: Any, mel: Floats, d: Any) -> Any:
-    return chunks(np.pad(mel, ((0, -len(mel) % 100), (0, 0)), constant_values=mel.min()), d)
+def padded_with_silence(chunks: Any, mel: Floats, *args: Any) -> Any:
+    return chunks(np.pad(mel, ((0, -len(mel) % 100), (0, 0)), constant_values=mel.min()), *args)
 
 
 def without_head_norms(norm: Any, g: Graph, x: Any, name: str, eps: float) -> Any:
@@ -125,7 +125,7 @@ HARNESS = [
     of_harness("a last chunk padded with silence", LONG, around(harness, "chunks", padded_with_silence),
         run="enc_conv1: cos_"),
     of_harness("rows of the padding kept", LONG,
-        around(harness, "n_tokens", lambda n_tokens, frames, d: -(-frames // 100) * 13), run="enc_input: shape"),
+        around(harness, "n_tokens", lambda n_tokens, frames, *args: -(-frames // 100) * 13), run="enc_input: shape"),
     of_harness("a clip padded to 30 s", ASR, around(harness, "log_mel", to_thirty_seconds), run="enc_mel: shape"),
     of_harness("mel without a floor below the clip's maximum", ASR,
         lambda patch: patch.setattr(front_end, "DYNAMIC_RANGE", 20.0), run="enc_mel: cos_"),

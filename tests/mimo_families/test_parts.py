@@ -24,7 +24,7 @@ NO_COPY = "--no-output-copy: is not for {}, which has no copy of the embedding a
     [
         ("tiny-qwen3", "--asr-only", NO_SPEECH.format("qwen3asr")),
         ("tiny", "--no-output-copy", NO_COPY.format("mimo_asr")),
-        (str(TINY_TOKENIZER), "--asr-only", NO_SPEECH.format("mimo_tokenizer")),
+        (str(TINY_TOKENIZER), "--no-output-copy", NO_COPY.format("mimo_tokenizer")),
     ],
 )
 def test_a_part_that_the_model_does_not_have_is_one_line(tmp_path: Path, model: str, option: str, says: str) -> None:
