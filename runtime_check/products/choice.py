@@ -72,8 +72,9 @@ class Products:
         """Compare the kernel with ggml on the first rows of (n_rows, row) weights, or on Gaussian ones if the graph
         computes them: a message if they differ, else empty."""
         n_rows, row = min(shape[0], SAMPLE_ROWS), shape[1]
-        drawn = np.random.default_rng(0).standard_normal((n_rows, row), np.float32)
-        address = _address(weights) or drawn.ctypes.data
+        address = _address(weights)
+        drawn = np.random.default_rng(0).standard_normal((0 if address else n_rows, row), np.float32)
+        address = address or drawn.ctypes.data
         found = sample_difference(ggml_type, address, n_rows, row, SAMPLE_COLUMNS[kind], self.variant)
         if found <= tolerance(ggml_type):  # NaN is not
             return ""

@@ -56,7 +56,7 @@ class Operations(NamedTuple):
 
 @cache
 def variants() -> tuple[str, ...]:
-    """Instruction sets that both the processor and the kernels support, the fastest first: `avx512_vnni`, `avx2`."""
+    """Instruction sets that both the processor and the kernels support, the fastest first."""
     library = _library()
     return variant_names(library.products_variant) if library else ()
 

@@ -9,14 +9,7 @@ then learns to keep frames away from the borders of their codebook cells, so tha
 The speech LM learns to answer the prompt with the transcript. All along, matrices are read with noise of Q4_K's size.
 """
 
-import argparse
-import random
-import shutil
-import sys
 import time
-from pathlib import Path
-
-import torch
 
 from mimo_convert.formats.config import Config
 from mimo_families.mimo_audio import layout as mimo_asr
@@ -29,23 +22,13 @@ from .configs import ASR_CONFIG, TOKENIZER_CONFIG
 from .files import save_asr, save_audio_tokenizer
 from .speech import VOICES, espeak, jfk_clip
 from .speech_lm import Prompts, code_versions, train_speech_lm, transcribe
+from .start import begin
 from .text import SENTENCES, TEXT, WRITTEN_TEXT, save_text_tokenizer, train_text_tokenizer
-
-SEED = 1961
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the tiny checkpoint pair.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for asr/ and tokenizer/")
-    out = parser.parse_args().out
-    if not shutil.which("espeak-ng"):
-        sys.exit("espeak-ng is not installed: it speaks the sentences to learn from (apt install espeak-ng)")
-    torch.set_num_threads(2)
-    torch.manual_seed(SEED)
-    rng = random.Random(SEED)
+    out, rng = begin("the tiny checkpoint pair", ("asr", "tokenizer"))
     started = time.monotonic()
-    for name in ("asr", "tokenizer"):
-        (out / name).mkdir(parents=True, exist_ok=True)
 
     sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
     spoken = [espeak(sentence, *voice) for sentence in sentences for voice in VOICES]

@@ -8,16 +8,10 @@ The audio tower learns first (letters by CTC), then the whole model learns to an
 beside the finished model. All along, matrices are read with noise of Q4_K's size.
 """
 
-import argparse
-import random
-import shutil
-import sys
 import time
-from pathlib import Path
-
-import torch
 
 from runtime_check.audio.jfk import JFK_TEXT
+from tools.train_tiny.start import begin
 from tools.train_tiny.weights import TinyWeights
 
 from .adapter import merged, save_adapter, train_adapter
@@ -27,20 +21,10 @@ from .text import TAG, Prompts, save_text_tokenizer, train_text_tokenizer
 from .training import train
 from .transcribe import transcribe
 
-SEED = 1961
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the tiny Qwen3-ASR checkpoint and its adapter.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for model/ and noise/")
-    out = parser.parse_args().out
-    if not shutil.which("espeak-ng"):
-        sys.exit("espeak-ng is not installed: it speaks the sentences to learn from (apt install espeak-ng)")
-    torch.set_num_threads(2)
-    torch.manual_seed(SEED)
-    rng = random.Random(SEED)
+    out, rng = begin("the tiny Qwen3-ASR checkpoint and its adapter", ("model", "noise"))
     started = time.monotonic()
-    (out / "model").mkdir(parents=True, exist_ok=True)
 
     clips = every_clip()
     speech = Speech(clips, rng)

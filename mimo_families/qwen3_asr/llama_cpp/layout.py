@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from gguf import GGUFValueType
 
-from mimo_convert.model.family import SEPARATE, Constant, Family, Key, Layout, Part, Tensor, one
+from mimo_convert.model.family import SEPARATE, Constant, Family, Key, Layout, Tensor, one
 from mimo_convert.model.uses import AUDIO, Use, block_uses
 from mimo_convert.model.uses import HEAD as OUTPUT_HEAD
 from mimo_convert.plan.variant import NOT_IN_NAMES
@@ -139,7 +139,7 @@ TEXT = Family(
     tied={HEAD: STORED_EMBEDDING},
     unused_copies={STORED_HEAD: STORED_EMBEDDING},
     skipped={**ONE_FILE.skipped, rf"{ENCODER}\..*": OTHER_FILE},
-    parts={OUTPUT_COPY: Part(r"output\.weight|tied_head", "the copy of the embedding as head", option="")},
+    parts={OUTPUT_COPY: ONE_FILE.parts[OUTPUT_COPY]._replace(option="")},
     uses=(
         Use(OUTPUT_HEAD, r"(token_embd|output)\.weight"),  # tied: one type for both
         *block_uses(r"blk\.{layer}\.", one_file.USES),

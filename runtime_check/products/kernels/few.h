@@ -42,13 +42,13 @@ struct SuperSums : SuperHead {
     SuperSums(const SuperColumn* columns, Floats* results) : x(columns), y(results) {}
 
     [[gnu::always_inline]] void put(int first, const Ints* four) {
-#pragma GCC unroll 3
+#pragma GCC unroll 2
         for (int n = 0; n < N; ++n)
             total[n] = join_four<Type::BITS>(total[n], four, x[n].x + 4 * first, factors[first / (Type::SUB / 4)]);
     }
 
     [[gnu::always_inline]] void finish() {
-#pragma GCC unroll 3
+#pragma GCC unroll 2
         for (int n = 0; n < N; ++n) y[n] = add_super<Type::SUB, Type::MINS>(y[n], *this, x[n], total[n]);
     }
 };
@@ -64,7 +64,7 @@ struct FlatSums : FlatHead {
 
     [[gnu::always_inline]] void put(int first, const Ints* four) {
         const int block = first / 8;
-#pragma GCC unroll 3
+#pragma GCC unroll 2
         for (int n = 0; n < N; ++n) {
             if (first % 8 == 0) total[n] = start_flat<Type::LEVEL_OFFSET, Type::MINS>(x[n], block);
             total[n] = join_four<Type::BITS>(total[n], four, x[n].x + 4 * first);
@@ -76,18 +76,15 @@ struct FlatSums : FlatHead {
     void finish() {}
 };
 
-template <class Type, int N, class Column>
-struct SumsOf;
+template <class Type, int N>
+SuperSums<Type, N> new_sums(const SuperColumn* columns, Floats* results) {
+    return {columns, results};
+}
 
 template <class Type, int N>
-struct SumsOf<Type, N, SuperColumn> : SuperSums<Type, N> {
-    using SuperSums<Type, N>::SuperSums;
-};
-
-template <class Type, int N>
-struct SumsOf<Type, N, FlatColumn> : FlatSums<Type, N> {
-    using FlatSums<Type, N>::FlatSums;
-};
+FlatSums<Type, N> new_sums(const FlatColumn* columns, Floats* results) {
+    return {columns, results};
+}
 
 template <class Type, int N>
 void multiply_columns(const products::Rows& rows) {
@@ -100,7 +97,7 @@ void multiply_columns(const products::Rows& rows) {
         Fetch fetch = fetch_rows(rows, first + ROWS < rows.end ? first + ROWS : rows.ahead, ROWS, 0, 1);
         for (int64_t b = 0; b < supers; ++b, at.first += super_bytes) {
             fetch.some(ROWS * super_bytes);
-            SumsOf<Type, N, typename Type::Column> sums(columns + b * N, y);
+            auto sums = new_sums<Type, N>(columns + b * N, y);
             Type::decode(at, weights_left<Type>(rows, b), sums);
             sums.finish();
         }

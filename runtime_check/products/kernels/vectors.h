@@ -15,6 +15,16 @@ namespace {
 #define AVX_VNNI
 #endif
 
+// 256 bits: half as many registers as AVX-512 has.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define AVX_256
+#endif
+
+// Products are summed in pairs of 16 bits, as many as fit, before the product with their scale joins a pair.
+#if defined(AVX_256) && !defined(AVX_VNNI)
+#define SUMS_IN_PAIRS
+#endif
+
 // Whether bytes that are multiplied with signed ones must be unsigned, and how far signed levels are shifted then. Without
 // such an instruction levels are at most 127.
 #if defined(__AVX512VNNI__) || defined(AVX_VNNI)
@@ -23,14 +33,13 @@ constexpr int SIGNED_OFFSET = 128;
 constexpr int SIGNED_OFFSET = 0;
 #endif
 
-// Whether products are summed in pairs of 16 bits, as many as fit, before the product with their scale joins a pair.
-#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(AVX_VNNI)
+#if defined(SUMS_IN_PAIRS)
 constexpr bool IN_PAIRS = true;
 #else
 constexpr bool IN_PAIRS = false;
 #endif
 
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#if defined(AVX_256)
 constexpr bool FEW_REGISTERS = true;  // 16
 #else
 constexpr bool FEW_REGISTERS = false;  // 32
@@ -87,7 +96,7 @@ inline Ints add_dot(Ints sum, Ints levels, Ints x) {
 
 // The same of signed levels, which the panel has plus SIGNED_OFFSET. IN_PAIRS they are at least -127, or activations are.
 inline Ints add_dot_signed(Ints sum, Ints levels, Ints x) {
-#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(AVX_VNNI)
+#if defined(SUMS_IN_PAIRS)
     const __m256i w = (__m256i)levels;
     return add_dot(sum, (Ints)_mm256_abs_epi8(w), (Ints)_mm256_sign_epi8((__m256i)x, w));
 #else
@@ -100,7 +109,7 @@ inline Ints factor_of(Ints scale) { return IN_PAIRS ? (scale & 0xFFFF) | scale <
 
 inline Ints pair_of(Ints a, Ints b) { return (a & 0xFFFF) | b << 16; }
 
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(AVX_256)
 // Bytes of each lane, of which a, b, c, d are the numbers; 0 where one is negative.
 inline __m256i bytes_of(Ints four, int a, int b, int c, int d) {
     const __m256i numbers = _mm256_set1_epi32((a & 0xFF) | (b & 0xFF) << 8 | (c & 0xFF) << 16 | (int)((uint32_t)(d & 0xFF) << 24));
@@ -111,7 +120,7 @@ inline __m256i bytes_of(Ints four, int a, int b, int c, int d) {
 
 // The factor that is byte i, 0 to 3, of each lane.
 inline Ints factor_of_byte(Ints four, int i) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(AVX_256)
     return (Ints)bytes_of(four, i, -128, IN_PAIRS ? i : -128, -128);
 #else
     return four >> 8 * i & 0xFF;
@@ -119,7 +128,7 @@ inline Ints factor_of_byte(Ints four, int i) {
 }
 
 inline Ints factor_of_signed_byte(Ints four, int i) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(AVX_256)
     if (IN_PAIRS) return (Ints)_mm256_srai_epi16(bytes_of(four, -128, i, -128, i), 8);
 #endif
     return four << (24 - 8 * i) >> 24;
@@ -127,7 +136,7 @@ inline Ints factor_of_signed_byte(Ints four, int i) {
 
 // Bytes 2 i and 2 i + 1 of each lane, in 16 bits each.
 inline Ints pair_of_bytes(Ints four, int i) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(AVX_256)
     return (Ints)bytes_of(four, 2 * i, -128, 2 * i + 1, -128);
 #else
     return pair_of(four >> 16 * i & 0xFF, four >> (16 * i + 8) & 0xFF);
@@ -137,7 +146,7 @@ inline Ints pair_of_bytes(Ints four, int i) {
 // The same of signed bytes, × −2^BITS.
 template <int BITS>
 inline Ints minus_pair_of_signed_bytes(Ints four, int i) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(AVX_256)
     const __m256i upper = bytes_of(four, -128, 2 * i, -128, 2 * i + 1);
     return (Ints)_mm256_sub_epi16(_mm256_setzero_si256(), _mm256_srai_epi16(upper, 8 - BITS));
 #else
@@ -147,7 +156,7 @@ inline Ints minus_pair_of_signed_bytes(Ints four, int i) {
 
 // Four bits of each lane, from bit 4 i on → the lowest bits of four bytes.
 inline Ints spread_bits(Ints bits, int i) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(AVX_256)
     const __m256i each = _mm256_set1_epi32(0x08040201 << i % 2 * 4), bytes = bytes_of(bits, i / 2, i / 2, i / 2, i / 2);
     const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, each), each);
     return (Ints)_mm256_and_si256(set, _mm256_set1_epi8(1));
@@ -158,7 +167,7 @@ inline Ints spread_bits(Ints bits, int i) {
 
 // total + sums of add_dot × their factor.
 inline Ints join_dot(Ints total, Ints sums, Ints factor) {
-#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(AVX_VNNI)
+#if defined(SUMS_IN_PAIRS)
     return (Ints)in_turn(_mm256_add_epi32((__m256i)total, _mm256_madd_epi16((__m256i)sums, (__m256i)factor)));
 #else
     return total + sums * factor;
@@ -224,7 +233,7 @@ inline Floats widen_halves(Ints halves) {
 
 // The same of two vectors.
 inline void widen_two(Ints first, Ints second, Floats& a, Floats& b) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(AVX_256)
     const __m256i lower = _mm256_set1_epi32(0xFFFF);
     const __m256i packed = _mm256_packus_epi32(_mm256_and_si256((__m256i)first, lower), _mm256_and_si256((__m256i)second, lower));
     const __m256i halves = _mm256_permute4x64_epi64(packed, 0xD8);
@@ -317,7 +326,7 @@ inline Ints pick(const At& at, int64_t offset) {
 // The halves at `offset` of each row, widened.
 template <class At>
 inline Floats pick_halves(const At& at, int64_t offset) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(AVX_256)
     const auto& rows = at.each();
     typedef uint16_t Halves __attribute__((vector_size(2 * ROWS)));
     Halves halves;

@@ -3,16 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+from tests.mimo_families.qwen3_asr.files.contract import TEXT_BLOCK
+
 BLOCK = {
     "ln1": "self_attn_layer_norm", "ln2": "final_layer_norm", "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_out": "self_attn.out_proj", "ffn_up": "fc1",
     "ffn_down": "fc2",
-}  # fmt: skip
-TEXT_BLOCK = {
-    "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm", "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 WHOLE = {
     "a.conv2d.1": "conv2d1", "a.conv2d.2": "conv2d2", "a.conv2d.3": "conv2d3", "a.post_ln": "ln_post",
