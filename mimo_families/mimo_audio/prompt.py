@@ -24,11 +24,10 @@ def build_prompt(codes: Codes, encode: Encode, d: SpeechLMDims, language: str = 
 
     `encode` tokenizes one segment. Raises InputError if the prompt exceeds the model's context.
     """
-    segments = [
-        Text(USER), Audio(codes), Text(TEMPLATE), Text(END), Text(ASSISTANT),
-        Text(NO_THINKING + LANGUAGE_TAGS[language]),
-    ]  # fmt: skip
-    ids = lay_out(segments, encode, d)
+    tag = LANGUAGE_TAGS[language]
+    ids = lay_out(
+        [Text(USER), Audio(codes), Text(TEMPLATE), Text(END), Text(ASSISTANT), Text(NO_THINKING + tag)], encode, d
+    )
     check_room(ids.shape[1] // d.group_size, d)
     return ids
 

@@ -5,8 +5,9 @@ A segment is tokenized on its own. Source: github.com/XiaomiMiMo/MiMo-Audio, `In
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,19 +26,22 @@ Codes = npt.NDArray[Any]  # (frames, channels) whole numbers
 Encode = Callable[[str], list[int]]
 
 
-class Text(NamedTuple):
+@dataclass(frozen=True)
+class Text:
     """A text."""
 
     text: str
 
 
-class Audio(NamedTuple):
+@dataclass(frozen=True)
+class Audio:
     """A clip as codes, (frames, channels), between `<|sosp|>` and `<|eosp|>`."""
 
     codes: Codes
 
 
-class Spoken(NamedTuple):
+@dataclass(frozen=True)
+class Spoken:
     """What the model says: a text and its codes, (frames, channels), in turns, between `<|sostm|>` and `<|eostm|>`."""
 
     text: str

@@ -4,18 +4,14 @@ A group is a text id and a block of codes, (group_size, channels). Prompts, hist
 of `prompt.py`: (1 + channels, T) ids, T a multiple of the group size.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime_check.text.tokenizer import TextTokenizer
-
-from ..layout import SpeechLMDims
-from ..prompt import Ids
-from .sampler import LOCAL, Noise, Sampler, Scores, choose
+from ..segments import Ids
+from .sampler import LOCAL, Sampler
 
 Block = npt.NDArray[np.int32]  # (group_size, channels)
 Codes = npt.NDArray[np.int32]  # (frames, channels)

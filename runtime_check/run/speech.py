@@ -1,0 +1,106 @@
+"""The interface of a system that speaks: its tasks, what is asked of one, and what comes of it. Families implement it
+(docs/families.md)."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from quantize.errors import InputError
+
+TRANSCRIBE = "transcribe"
+REPLIES = TEXT, SPEECH = "text", "speech"
+Codes = npt.NDArray[Any]  # (frames, codebooks) whole numbers
+
+
+@dataclass(frozen=True)
+class SpeechTask:
+    """A task: its `name`, what it replies with (TEXT or SPEECH), the options that it `takes`, beyond those of every
+    task, and those that it needs, of each group of alternatives one. `user` and `assistant` are what it needs of their
+    turns in a dialogue: `text`, `audio`."""
+
+    name: str
+    reply: str
+    takes: frozenset[str]
+    needs: tuple[tuple[str, ...], ...] = ()
+    user: tuple[str, ...] = ()
+    assistant: tuple[str, ...] = ()
+
+    @property
+    def option(self) -> str:
+        """The options that choose it, such as `--task dialogue --reply text`."""
+        return f"--task {self.name}" + (f" --reply {self.reply}" if "reply" in self.takes else "")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn of a dialogue, the user's or the assistant's: its text, and its codes, where the task needs them."""
+
+    is_user: bool
+    text: str = ""
+    codes: Codes | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a task. `instruct` is the style of speech, or the instruction that examples follow; `as_is`: the
+    text itself says how it is to be spoken; `turns` end with the user's."""
+
+    text: str = ""
+    instruct: str = ""
+    voice: Codes | None = None
+    as_is: bool = False
+    question: str = ""
+    system: str = ""
+    turns: Sequence[Turn] = ()
+    thinking: bool = False
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How text ids and codes are drawn; None: as the task has it. `greedy`: both by argmax."""
+
+    seed: int = 0
+    greedy: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    local_temperature: float | None = None
+    local_top_p: float | None = None
+    max_new: int | None = None
+    min_new: int = 0
+
+
+def find_task(tasks: Sequence[SpeechTask], name: str, reply: str | None, architecture: str) -> SpeechTask:
+    """The task of that name that replies so; None: with speech, if it can. Raises InputError if there is none."""
+    named = [task for task in tasks if task.name == name]
+    if not named:
+        names = dict.fromkeys([TRANSCRIBE, *(task.name for task in tasks)])
+        raise InputError("--task", f"{name}: a file of {architecture} does not do it", expected=" or ".join(names))
+    found = [task for task in named if reply in (None, task.reply)]
+    if not found:
+        raise InputError("--reply", f"{reply}: --task {name} replies with {named[0].reply}", todo="leave it out")
+    return found[0]
+
+
+def check_takes(given: Collection[str], task: SpeechTask | None, tasks: Iterable[SpeechTask]) -> None:
+    """Raise InputError for an option in `given`, by its field, that only other tasks take (`task` None: TRANSCRIBE),
+    and for one that the task needs and was not given."""
+    known = list(tasks)
+    for name in given:
+        takers = list(dict.fromkeys(other.option for other in known if name in other.takes))
+        if takers and (task is None or name not in task.takes):
+            chosen = task.option if task else f"--task {TRANSCRIBE}"
+            verb = "take it" if len(takers) > 1 else "takes it"
+            raise InputError(option(name), f"is not for {chosen}", todo=f"{', '.join(takers)} {verb}")
+    for group in task.needs if task else ():
+        if not set(group) & set(given):
+            names = " or ".join(map(option, group))
+            assert task is not None
+            raise InputError(task.option, f"needs {names}")
+
+
+def option(field: str) -> str:
+    """The option of a field."""
+    return f"--{field.replace('_', '-')}"
