@@ -11,6 +11,7 @@ from runtime_check.text.tokenizer import TextTokenizer
 
 from .layout import FAMILY, SpeechLMDims
 from .segments import Ids
+from .speech.patch_decoder import PatchDecoder
 from .stages import AUDIO_FEATURES, INPUTS_EMBEDS, TEXT_EMBEDS, layer
 
 
@@ -29,6 +30,10 @@ class SpeechLM:
     def decoder(self, size: int) -> Decoder:
         """A decoder with an empty KV cache of `size` positions."""
         return Decoder(self, size)
+
+    def patch_decoder(self) -> PatchDecoder:
+        """A decoder of groups of codes. Raises InputError for a file without speech generation."""
+        return PatchDecoder(self.model, self.weights, self.backend)
 
     @property
     def kv_shape(self) -> tuple[int, int]:
