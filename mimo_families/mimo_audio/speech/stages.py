@@ -1,0 +1,36 @@
+"""Stages of speech generation, in the order of a run (docs/stages.md). N are the generated groups."""
+
+from runtime_check.gate import HIDDEN, IDS
+from runtime_check.run.stages import Stage
+
+from ..layout import FAMILY
+
+ROLE = FAMILY.role
+# What each side chose, (N,) and (N, group_size, channels), and the draws of each group whose filters left nothing.
+TEXT_IDS, BLOCKS, DROPPED = "gen_text_ids", "gen_blocks", "gen_dropped"
+# The groups that both sides were given behind the prompt, and the logits of every choice behind them: (N, vocabulary),
+# and for each codebook (groups of speech, group_size, codebook).
+FORCED_IDS, FORCED_BLOCKS = "forced_text_ids", "forced_blocks"
+TEXT_LOGITS, CODE_LOGITS = "gen_text_logits", "gen_code_logits."
+LAST_HIDDEN, LOCAL_INPUT = "gen_last_hidden", "gen_local_input"  # (N, hidden_size); (N, patch_dim), zero for text
+LOCAL_HIDDEN, LOCAL_LOGITS = "local_hidden", "local_logits."  # of the first group of speech: (steps, patch_dim); scores
+
+SPEECH_STAGES = (
+    Stage(TEXT_IDS, ROLE, IDS, ("generated groups",)),
+    Stage(BLOCKS, ROLE, IDS, ("generated groups", "group size", "codebooks")),
+    Stage(DROPPED, ROLE, IDS, ("generated groups",)),
+    Stage(LAST_HIDDEN, ROLE, HIDDEN, ("generated groups", "hidden size"), "last hidden"),
+    Stage(LOCAL_INPUT, ROLE, HIDDEN, ("generated groups", "local size"), "last hidden"),
+    Stage(LOCAL_HIDDEN, ROLE, HIDDEN, ("local steps", "local size"), "last hidden"),
+    Stage(LOCAL_LOGITS, ROLE, HIDDEN, ("group size", "codebook"), "logits", numbered=True),
+)
+
+
+def code_logits(channel: int) -> str:
+    """The logits of a codebook's head."""
+    return f"{CODE_LOGITS}{channel}"
+
+
+def local_logits(channel: int) -> str:
+    """The scores of a codebook's head in the first group of speech."""
+    return f"{LOCAL_LOGITS}{channel}"
