@@ -33,6 +33,7 @@ from . import REPO
 from .layout import FAMILY
 from .prompt import LANGUAGE_TAGS, build_prompt, check_room, clean_transcript, with_response
 from .stages import FIRST_LOGITS, LAST_HIDDEN, PROMPT, ROLE, SIZES, STAGES, reference_problems
+from .tasks.table import TASKS
 
 if TYPE_CHECKING:
     from mimo_families.mimo_tokenizer.harness import AudioTokenizer
@@ -178,6 +179,8 @@ SYSTEM = SystemType(
     },
     reference_problems=reference_problems,
     sizes=SIZES,
+    speech_tasks=TASKS,
+    speaker="mimo_families.mimo_audio.tasks.speaker",
     runtimes=[  # as its README.md has it, "MiMo-V2.5-ASR"
         Runtime(
             "CrispASR",

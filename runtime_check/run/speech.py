@@ -1,17 +1,23 @@
 """The interface of a system that speaks: its tasks, what is asked of one, and what comes of it. Families implement it
 (docs/families.md)."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from quantize.errors import InputError
+from runtime_check.audio.clips import Clip
+from runtime_check.audio.wave import Wave
+from runtime_check.text.tokenizer import TextTokenizer
+
+from .activations import Stages
 
 TRANSCRIBE = "transcribe"
 REPLIES = TEXT, SPEECH = "text", "speech"
 Codes = npt.NDArray[Any]  # (frames, codebooks) whole numbers
+Prompt = npt.NDArray[Any]  # (1 + codebooks, positions) ids, of which row 0 is text
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,10 @@ class SpeechTask:
     def option(self) -> str:
         """The options that choose it, such as `--task dialogue --reply text`."""
         return f"--task {self.name}" + (f" --reply {self.reply}" if "reply" in self.takes else "")
+
+    def make_prompt(self, asked: "Asked", text: TextTokenizer, dims: Any, history: Prompt | None = None) -> Prompt:
+        """The prompt, behind a `history` that an earlier reply left. Raises InputError for one of another model."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,41 @@ class Sampling:
     local_top_p: float | None = None
     max_new: int | None = None
     min_new: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a system replied: its `text`, its `codes`, none where it replied with text alone; `groups` is the number of
+    positions generated, `ended`: by a stop token; `dropped_forbidden` counts draws whose filters left only forbidden
+    ids; `history` is the whole sequence, to which another prompt can be appended."""
+
+    text: str
+    codes: Codes
+    token_ids: Sequence[int]
+    groups: int
+    ended: bool
+    dropped_forbidden: int
+    history: Prompt
+    stages: Stages
+    sampling: Mapping[str, float]
+
+
+class Speaker(Protocol):
+    """The open files of a system, ready to speak; `rate` is that of its waves, in Hz."""
+
+    @property
+    def rate(self) -> int: ...
+
+    def encode(self, clip: Clip) -> Codes:
+        """The codes of a clip."""
+
+    def reply(
+        self, task: SpeechTask, prompt: Prompt, sampling: Sampling, hear: Callable[[Wave], object] | None
+    ) -> Reply:
+        """Reply to a prompt. With `hear`, the wave is decoded while it is spoken, and given to it piece by piece."""
+
+    def decode(self, codes: Codes) -> Wave:
+        """The wave of codes, (samples,) at `rate`."""
 
 
 def find_task(tasks: Sequence[SpeechTask], name: str, reply: str | None, architecture: str) -> SpeechTask:

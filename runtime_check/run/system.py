@@ -16,6 +16,7 @@ from runtime_check.choices import AUTO
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .activations import Activations, Stages
+from .speech import SpeechTask
 from .stages import Stage
 
 AUTO_LANGUAGE = "auto"
@@ -164,6 +165,9 @@ class SystemType:
     model in the files that `runtime` loads, all of which are made of the one checkpoint. Its files are named after
     the model, and a companion as its main file is, behind `companion_prefix`. `imitates` are the runtimes whose
     results a task can ask for.
+
+    `speech_tasks` are the tasks beside transcription; `speaker` is the module whose `open_speaker(system)` gives a
+    Speaker for them, imported on demand.
     """
 
     name: str
@@ -186,6 +190,8 @@ class SystemType:
     runtime: str = ""
     companion_prefix: str = ""
     imitates: Collection[str] = ()
+    speech_tasks: Sequence[SpeechTask] = ()
+    speaker: str = ""
 
     @property
     def families(self) -> tuple[Family, ...]:

@@ -6,11 +6,16 @@ Source: github.com/XiaomiMiMo/MiMo-Audio, `MimoAudio` and `MiMoSampler`.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from runtime_check.run.speech import SPEECH, TEXT, Asked, SpeechTask
+import numpy as np
 
-from ..segments import EOSTM, Segment
+from quantize.errors import InputError
+from runtime_check.run.speech import SPEECH, TEXT, Asked, SpeechTask
+from runtime_check.text.tokenizer import TextTokenizer
+
+from ..layout import SpeechLMDims
+from ..segments import EOSTM, EOT, SOSTM, Ids, Segment, lay_out
+from ..speech.sampler import GREEDY, Sampler
 from . import prompts
-from .sampler import GREEDY, Sampler
 
 END_OF_TEXT, END_OF_TURN = "<|endoftext|>", "<|im_end|>"
 STOPS = frozenset({END_OF_TEXT, END_OF_TURN})
@@ -25,6 +30,28 @@ class MimoAudioTask(SpeechTask):
     prompt: Callable[[Asked], Iterable[Segment]] = field(kw_only=True)
     sampler: Sampler = field(kw_only=True)
     stops: frozenset[str] = field(kw_only=True)
+
+    def make_prompt(self, asked: Asked, text: TextTokenizer, d: SpeechLMDims, history: Ids | None = None) -> Ids:
+        """The prompt, (1 + channels, T) int32, behind a `history` of that form. Raises InputError for a vocabulary
+        without a token of speech, and for a history that is not the model's."""
+        for token in (SOSTM, EOSTM, EOT):
+            if text.tokenizer.token_to_id(token) is None:
+                raise InputError("key tokenizer.ggml.tokens", f"has no token {token}", expected="it, to speak")
+        ids = lay_out(self.prompt(asked), text.encode, d)
+        return ids if history is None else np.concatenate([checked_history(history, d), ids], axis=1)
+
+
+def checked_history(history: Ids, d: SpeechLMDims) -> Ids:
+    """A sequence of groups. Raises InputError for one that is not the model's."""
+    n_rows = 1 + d.channels
+    if history.ndim != 2 or len(history) != n_rows or history.shape[1] % d.group_size or history.dtype.kind not in "iu":
+        expected = f"whole numbers of the shape ({n_rows}, a multiple of {d.group_size})"
+        raise InputError("--history", f"holds {history.dtype} of the shape {history.shape}", expected=expected)
+    text, codes = history[0, :: d.group_size], history[1:]
+    known = (codes >= 0).all() and (codes < np.array(d.speech_vocab)[:, None]).all()
+    if not known or (text < 0).any() or (text >= d.vocab_size).any():
+        raise InputError("--history", "holds ids that the model does not have", expected="what --save-history wrote")
+    return history.astype(np.int32)
 
 
 TASKS = (
