@@ -10,7 +10,7 @@ import numpy as np
 from quantize.errors import InputError
 
 from .layout import SpeechLMDims
-from .segments import Audio, Codes, Encode, Ids, Text, lay_out, text_groups
+from .segments import Audio, Codes, Encode, Ids, Segment, Text, lay_out, text_groups
 
 USER, END = "<|im_start|>user\n", "<|im_end|>\n"
 ASSISTANT, NO_THINKING = "<|im_start|>assistant\n", "<think>\n\n</think>\n"
@@ -24,12 +24,15 @@ def build_prompt(codes: Codes, encode: Encode, d: SpeechLMDims, language: str = 
 
     `encode` tokenizes one segment. Raises InputError if the prompt exceeds the model's context.
     """
-    tag = LANGUAGE_TAGS[language]
-    ids = lay_out(
-        [Text(USER), Audio(codes), Text(TEMPLATE), Text(END), Text(ASSISTANT), Text(NO_THINKING + tag)], encode, d
-    )
+    ids = lay_out(segments_of(codes, language), encode, d)
     check_room(ids.shape[1] // d.group_size, d)
     return ids
+
+
+def segments_of(codes: Codes, language: str) -> list[Segment]:
+    """The segments of the prompt for `codes`, (frames, channels)."""
+    last = Text(NO_THINKING + LANGUAGE_TAGS[language])
+    return [Text(USER), Audio(codes), Text(TEMPLATE), Text(END), Text(ASSISTANT), last]
 
 
 def with_response(prompt: Ids, response: Sequence[int], d: SpeechLMDims) -> Ids:

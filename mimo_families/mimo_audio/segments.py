@@ -100,9 +100,3 @@ def spoken_groups(tokens: Sequence[int], speech: Ids, encode: Encode, d: SpeechL
     pairs = zip_longest((text_groups(run, d) for run in runs), audio, fillvalue=nothing)
     between = [part for pair in pairs for part in pair]
     return [text_groups(encode(SOSTM), d), *between, text_groups(encode(EOSTM), d)]
-
-
-def text_ids(ids: Ids, d: SpeechLMDims) -> list[int]:
-    """The text id of each group of a prompt, (1 + channels, T)."""
-    found: list[int] = ids[0, :: d.group_size].tolist()
-    return found

@@ -3,19 +3,18 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import Wave
+from runtime_check.choices import AUTO, TRANSCRIBE
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .activations import Stages
 
-TRANSCRIBE = "transcribe"
-REPLIES = TEXT, SPEECH = "text", "speech"
 Codes = npt.NDArray[Any]  # (frames, codebooks) whole numbers
 Prompt = npt.NDArray[Any]  # (1 + codebooks, positions) ids, of which row 0 is text
 
@@ -42,6 +41,10 @@ class SpeechTask:
         """The prompt, behind a `history` that an earlier reply left. Raises InputError for one of another model."""
         raise NotImplementedError
 
+    def text_ids(self, prompt: Prompt, dims: Any) -> list[int]:
+        """The text ids of a prompt, one a position of the text model."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -55,7 +58,7 @@ class Turn:
 @dataclass(frozen=True)
 class Asked:
     """What is asked of a task. `instruct` is the style of speech, or the instruction that examples follow; `as_is`: the
-    text itself says how it is to be spoken; `turns` end with the user's."""
+    text itself says how it is to be spoken; `turns` end with the user's; `language` is that of a transcription."""
 
     text: str = ""
     instruct: str = ""
@@ -65,6 +68,7 @@ class Asked:
     system: str = ""
     turns: Sequence[Turn] = ()
     thinking: bool = False
+    language: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -85,18 +89,28 @@ class Sampling:
 @dataclass(frozen=True)
 class Reply:
     """What a system replied: its `text`, its `codes`, none where it replied with text alone; `groups` is the number of
-    positions generated, `ended`: by a stop token; `dropped_forbidden` counts draws whose filters left only forbidden
-    ids; `history` is the whole sequence, to which another prompt can be appended."""
+    positions generated behind `prompt_groups`, `ended`: by a stop token; `dropped_forbidden` counts draws whose filters
+    left only forbidden ids; `history` is the whole sequence, to which another prompt can be appended; `sampling` are
+    the settings by option, a temperature of 0 is argmax."""
 
     text: str
     codes: Codes
     token_ids: Sequence[int]
+    prompt_groups: int
     groups: int
     ended: bool
     dropped_forbidden: int
     history: Prompt
     stages: Stages
     sampling: Mapping[str, float]
+
+
+class Measured(NamedTuple):
+    """Timings in seconds, memory in bytes, and which code multiplied with which types, of all that a speaker did."""
+
+    timings: dict[str, float]
+    memory: dict[str, int]
+    products: dict[str, tuple[str, ...]]
 
 
 class Speaker(Protocol):
@@ -116,34 +130,35 @@ class Speaker(Protocol):
     def decode(self, codes: Codes) -> Wave:
         """The wave of codes, (samples,) at `rate`."""
 
+    def measured(self) -> Measured:
+        """What it took."""
+
 
 def find_task(tasks: Sequence[SpeechTask], name: str, reply: str | None, architecture: str) -> SpeechTask:
-    """The task of that name that replies so; None: with speech, if it can. Raises InputError if there is none."""
+    """The task of that name that replies so; None: as the first of that name does. Raises InputError if the files of
+    `architecture`, which have `tasks`, have no such."""
     named = [task for task in tasks if task.name == name]
     if not named:
-        names = dict.fromkeys([TRANSCRIBE, *(task.name for task in tasks)])
-        raise InputError("--task", f"{name}: a file of {architecture} does not do it", expected=" or ".join(names))
+        what = f"{name}: files of {architecture} do not {'do so' if tasks else 'speak'}"
+        raise InputError("--task", what, expected=" or ".join(dict.fromkeys(task.name for task in tasks)) or TRANSCRIBE)
     found = [task for task in named if reply in (None, task.reply)]
     if not found:
-        raise InputError("--reply", f"{reply}: --task {name} replies with {named[0].reply}", todo="leave it out")
+        raise InputError("--reply", f"{reply}, but --task {name} replies with {named[0].reply}", todo="leave it out")
     return found[0]
 
 
-def check_takes(given: Collection[str], task: SpeechTask | None, tasks: Iterable[SpeechTask]) -> None:
-    """Raise InputError for an option in `given`, by its field, that only other tasks take (`task` None: TRANSCRIBE),
-    and for one that the task needs and was not given."""
+def check_takes(given: Collection[str], task: SpeechTask, tasks: Iterable[SpeechTask]) -> None:
+    """Raise InputError for an option in `given`, by its field, that only others of the `tasks` take, and for one that
+    the task needs and that was not given."""
     known = list(tasks)
     for name in given:
         takers = list(dict.fromkeys(other.option for other in known if name in other.takes))
-        if takers and (task is None or name not in task.takes):
-            chosen = task.option if task else f"--task {TRANSCRIBE}"
+        if takers and name not in task.takes:
             verb = "take it" if len(takers) > 1 else "takes it"
-            raise InputError(option(name), f"is not for {chosen}", todo=f"{', '.join(takers)} {verb}")
-    for group in task.needs if task else ():
+            raise InputError(option(name), f"is not for {task.option}", todo=f"{', '.join(takers)} {verb}")
+    for group in task.needs:
         if not set(group) & set(given):
-            names = " or ".join(map(option, group))
-            assert task is not None
-            raise InputError(task.option, f"needs {names}")
+            raise InputError(task.option, f"needs {' or '.join(map(option, group))}")
 
 
 def option(field: str) -> str:

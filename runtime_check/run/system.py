@@ -12,7 +12,7 @@ from mimo_convert.model.model_file import ModelFile
 from quantize.types import Type
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.cutting import AT_PAUSES, Cutting
-from runtime_check.choices import AUTO
+from runtime_check.choices import AUTO, TRANSCRIBE
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .activations import Activations, Stages
@@ -30,7 +30,7 @@ class Task(NamedTuple):
     and what only some systems know: the `context`, hints for the prompt, the `attention` of the audio encoder
     (choices.ATTENTION; AUTO: as the file says), and the `runtime` that is imitated (empty: upstream)."""
 
-    name: str = "transcribe"
+    name: str = TRANSCRIBE
     language: str = AUTO_LANGUAGE
     max_new_tokens: int | None = None
     context: str = ""

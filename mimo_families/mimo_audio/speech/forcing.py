@@ -8,7 +8,7 @@ import numpy as np
 from runtime_check.ggml.decoder import HIDDEN, LOGITS
 from runtime_check.run.activations import Stages
 
-from ..prompt import Ids
+from ..segments import Ids
 from ..stages import PROMPT
 from .delays import Place
 from .generation import Group, group_ids

@@ -2,6 +2,7 @@
 
 | | |
 | --- | --- |
+| `asr_sft` | `transcribe` |
 | `tts_sft` | `speak` |
 | `audio_understanding_sft` | `understand` |
 | `spoken_dialogue_sft`, `spoken_dialogue_sft_multiturn` | `answer_by_speech` |
@@ -14,9 +15,10 @@ Source: github.com/XiaomiMiMo/MiMo-Audio, the methods `get_…_prompt`.
 
 from collections.abc import Iterator
 
+from quantize.errors import InputError
 from runtime_check.run.speech import Asked, Codes, Turn
 
-from ..prompt import ASSISTANT, END, NO_THINKING, USER
+from ..prompt import ASSISTANT, END, NO_THINKING, USER, segments_of
 from ..segments import SOSTM, Audio, Segment, Spoken, Text
 from .templates import IN_STYLE, IN_VOICE, VOICE, tts_template
 
@@ -46,8 +48,20 @@ def answer(asked: Asked) -> list[Segment]:
     return texts(ASSISTANT, THINKING if asked.thinking else NO_THINKING)
 
 
+def transcribe(asked: Asked) -> list[Segment]:
+    """The words of a clip."""
+    return segments_of(audio(asked.turns[-1]).codes, asked.language)
+
+
 def speak(asked: Asked) -> list[Segment]:
-    """Say a text. With a style, or a text as it is, the system asks for a style, and for a voice if there is one."""
+    """Say a text. With a style, or a text as it is, the system asks for a style, and for a voice if there is one.
+
+    Raises InputError for a voice without either, which the prompt would not name.
+    """
+    if asked.as_is and asked.instruct:
+        raise InputError("--instruct", "and --as-is: the text itself says how", todo="give one of them")
+    if asked.voice is not None and not (asked.as_is or asked.instruct):
+        raise InputError("--voice", "is not heard without a style", todo="add --instruct, or --as-is")
     text = normalized(asked.text)
     if asked.as_is:
         return [*style_of(asked.voice), *texts(f"{USER}{text}{END}", SPEAKS_THINKING)]

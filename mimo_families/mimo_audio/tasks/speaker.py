@@ -12,7 +12,8 @@ from mimo_families.mimo_tokenizer.decoder.streaming import Cached
 from mimo_families.mimo_tokenizer.stages import CODES
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import Wave, resample
-from runtime_check.run.speech import SPEECH, Codes, Reply, Sampling, Speaker, SpeechTask
+from runtime_check.choices import SPEECH
+from runtime_check.run.speech import Codes, Measured, Reply, Sampling, Speaker, SpeechTask
 from runtime_check.text.tokenizer import TextTokenizer
 
 from ..segments import Ids
@@ -72,6 +73,7 @@ class MimoAudioSpeaker:
             text=found.text,
             codes=found.codes,
             token_ids=tuple(found.text_ids.tolist()),
+            prompt_groups=self.lm.length(prompt),
             groups=len(groups),
             ended=groups[-1].text_id in settings.stops,
             dropped_forbidden=found.dropped_forbidden,
@@ -85,6 +87,11 @@ class MimoAudioSpeaker:
         a tokenizer without a decoder."""
         with self.system.session.timed("decode_s"):
             return self.decoder.decode(codes)
+
+    def measured(self) -> Measured:
+        """What the session's runs took."""
+        session, models = self.system.session, [member.model for member in self.system.members]
+        return Measured(dict(session.timings), session.memory(models), session.products())
 
     @cached_property
     def decoder(self) -> SpeechDecoder:

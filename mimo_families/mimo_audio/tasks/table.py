@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from quantize.errors import InputError
-from runtime_check.run.speech import SPEECH, TEXT, Asked, SpeechTask
+from runtime_check.choices import CHAT, CONTINUE, DIALOGUE, SPEAK, SPEECH, TEXT, TRANSCRIBE, UNDERSTAND
+from runtime_check.run.speech import Asked, SpeechTask
 from runtime_check.text.tokenizer import TextTokenizer
 
 from ..layout import SpeechLMDims
@@ -20,7 +21,8 @@ from . import prompts
 END_OF_TEXT, END_OF_TURN = "<|endoftext|>", "<|im_end|>"
 STOPS = frozenset({END_OF_TEXT, END_OF_TURN})
 SPOKEN = frozenset({"wav", "stream", "local_temperature", "local_top_p"})  # options about speech
-CONVERSES = frozenset({"reply", "dialogue", "history"})
+CONVERSES = frozenset({"dialogue", "history"})
+DRAWS = frozenset({"seed", "greedy", "temperature", "top_k", "top_p", "min_new", "save_history"})  # about generation
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class MimoAudioTask(SpeechTask):
         ids = lay_out(self.prompt(asked), text.encode, d)
         return ids if history is None else np.concatenate([checked_history(history, d), ids], axis=1)
 
+    def text_ids(self, prompt: Ids, d: SpeechLMDims) -> list[int]:
+        """The text id of each group of a prompt, (1 + channels, T)."""
+        found: list[int] = prompt[0, :: d.group_size].tolist()
+        return found
+
 
 def checked_history(history: Ids, d: SpeechLMDims) -> Ids:
     """A sequence of groups. Raises InputError for one that is not the model's."""
@@ -56,29 +63,33 @@ def checked_history(history: Ids, d: SpeechLMDims) -> Ids:
 
 TASKS = (
     MimoAudioTask(
-        "speak", SPEECH, SPOKEN | {"text", "instruct", "voice", "as_is"}, (("text",),),
+        TRANSCRIBE, TEXT, frozenset({"audio", "text"}), (("audio",),), ("audio",),
+        prompt=prompts.transcribe, sampler=GREEDY, stops=STOPS,
+    ),
+    MimoAudioTask(
+        SPEAK, SPEECH, DRAWS | SPOKEN | {"text", "instruct", "voice", "as_is"}, (("text",),),
         prompt=prompts.speak, sampler=Sampler(temperature=0.6), stops=STOPS | {EOSTM},
     ),
     MimoAudioTask(
-        "understand", TEXT, frozenset({"audio", "question", "thinking"}), (("audio",), ("question",)), ("audio",),
+        UNDERSTAND, TEXT, DRAWS | {"audio", "question", "thinking"}, (("audio",), ("question",)), ("audio",),
         prompt=prompts.understand, sampler=Sampler(temperature=0.3, top_p=0.95), stops=STOPS,
     ),
     MimoAudioTask(
-        "dialogue", SPEECH, SPOKEN | CONVERSES | {"audio", "voice", "system"}, (("audio", "dialogue"),),
-        ("audio",), ("text", "audio"),
+        DIALOGUE, SPEECH, DRAWS | SPOKEN | CONVERSES | {"reply", "audio", "voice", "system"},
+        (("audio", "dialogue"),), ("audio",), ("text", "audio"),
         prompt=prompts.answer_by_speech, sampler=Sampler(temperature=0.6, top_p=0.95), stops=STOPS | {EOSTM},
     ),
     MimoAudioTask(
-        "dialogue", TEXT, CONVERSES | {"audio", "thinking"}, (("audio", "dialogue"),), ("audio",), ("text",),
+        DIALOGUE, TEXT, DRAWS | CONVERSES | {"reply", "audio", "thinking"}, (("audio", "dialogue"),),
+        ("audio",), ("text",),
         prompt=prompts.answer_by_text, sampler=Sampler(temperature=0.6, top_p=0.95), stops=STOPS,
     ),
     MimoAudioTask(
-        "chat", TEXT, frozenset({"text", "dialogue", "history", "thinking"}), (("text", "dialogue"),),
-        ("text",), ("text",),
+        CHAT, TEXT, DRAWS | CONVERSES | {"text", "thinking"}, (("text", "dialogue"),), ("text",), ("text",),
         prompt=prompts.chat, sampler=Sampler(temperature=0.4, top_p=0.95), stops=STOPS,
     ),
     MimoAudioTask(
-        "continue", SPEECH, SPOKEN | {"audio", "instruct", "dialogue"}, (("instruct",), ("dialogue", "audio")),
+        CONTINUE, SPEECH, DRAWS | SPOKEN | {"audio", "instruct", "dialogue"}, (("instruct",), ("dialogue", "audio")),
         ("audio",), ("text", "audio"),
         prompt=prompts.follow_examples, sampler=GREEDY, stops=frozenset({END_OF_TEXT, EOSTM}),
     ),
