@@ -119,6 +119,9 @@ main.add_command(transcribe)
 @runtime_option
 @results_option
 @report_options
+@click.option(
+    "--wav", type=WRITES, metavar="OUT.wav", help="Write what the file makes of the sound's codes, as a WAV file."
+)
 @click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
 @max_new_tokens_option
 @repack_option
@@ -129,13 +132,13 @@ def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
     adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
     audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str, runtime: str,
-    json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, wav: Path | None, dump: Path | None,
     max_new_tokens: int | None, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
 
-    An audio tokenizer's file in the place of FILE.gguf is examined alone. With --static, or rows alone to compare,
-    nothing is run.
+    An audio tokenizer's file in the place of FILE.gguf is examined alone: it encodes the sound and, if it has a
+    decoder, decodes the codes. With --static, or rows alone to compare, nothing is run.
     """
     from mimo_api import CheckOptions, Outputs, check  # late: --help needs none of it
     from mimo_convert.command.outcome import exit_status
@@ -162,6 +165,7 @@ def check_file(
         max_new_tokens=max_new_tokens,
         repack=repack,
         products=products,
+        wav=wav,
         dump=dump,
     )
     sys.exit(exit_status([check(options, claims=current_claims()).passed]))

@@ -220,8 +220,8 @@ class Graph:
         keys = [range(part.start - before, part.stop + after) for part in queries]
         masks = [mask_of(*part, n, before, after) for part in zip(queries, keys, strict=True)]
         mask = self.constant(name, np.stack(masks)[:, None])
-        parts = [self._parts(x, rows, name) for x, rows in ((q, queries), (k, keys), (v, keys))]
-        return self.first_rows(self.attend(*parts, mask), n)
+        q, k, v = (self._parts(x, rows, name) for x, rows in ((q, queries), (k, keys), (v, keys)))
+        return self.first_rows(self.attend(q, k, v, mask), n)
 
     def _parts(self, x: TensorPtr, parts: Sequence[range], name: str) -> TensorPtr:
         """Copy parts of equal length of x (T, heads, head_dim), (parts, length, heads, head_dim); rows that x lacks are
@@ -276,7 +276,7 @@ class Graph:
         The product with one position gives all that it adds: kernel_size positions, in runs of `stride` (the last one
         filled with zeros). Runs of one number do not overlap; those of the next one come `stride` positions later.
         """
-        size, n_out, n_in = self.weights[f"{name}.weight"].contents.ne[:3]  # of (n_in, n_out, kernel_size)
+        size, n_out = self.weights[f"{name}.weight"].contents.ne[:2]  # of (n_in, n_out, kernel_size)
         n, runs = int(x.contents.ne[1]), -(-size // stride)
         y = self._multiply(self._taps(name, runs * stride), x, "")  # (T, runs × stride × n_out)
         row, nb = stride * n_out, y.contents.nb
@@ -289,7 +289,8 @@ class Graph:
         for part in parts[1:]:
             total = ggml.ggml_add(self.ctx, total, part)
         positions = ggml.ggml_reshape_2d(self.ctx, total, n_out, (n + runs - 1) * stride)
-        return ggml.ggml_add(self.ctx, self.first_rows(positions, (n - 1) * stride + size), self._vector(f"{name}.bias"))
+        positions = self.first_rows(positions, (n - 1) * stride + size)
+        return ggml.ggml_add(self.ctx, positions, self._vector(f"{name}.bias"))
 
     def _taps(self, name: str, n: int) -> TensorPtr:
         """The kernel of a transposed convolution, (n_in, n_out, kernel_size), as a matrix (n × n_out, n_in) float32;

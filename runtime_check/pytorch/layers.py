@@ -1,5 +1,7 @@
 """Layers in PyTorch, the reference of `runtime_check/ggml/graph.py`: norms, rotary embedding, attention, convolution
-and its transpose, the Qwen2 and Qwen3 blocks. Weights come from a callable; any leading batch dimensions are accepted."""
+and its transpose, the Qwen2 and Qwen3 blocks.
+
+Weights come from a callable; any leading batch dimensions are accepted."""
 
 import math
 

@@ -19,6 +19,7 @@ from .activations import Activations, Stages
 from .stages import Stage
 
 AUTO_LANGUAGE = "auto"
+TRANSCRIBE = "transcribe"  # the name of a task: a clip's words
 CONTEXT, ATTENTION, RUNTIME = "context", "attention", "runtime"
 # Fields of a task that not every system knows → their defaults.
 TASK_OPTIONS = {CONTEXT: "", ATTENTION: AUTO, RUNTIME: ""}
@@ -29,7 +30,7 @@ class Task(NamedTuple):
     and what only some systems know: the `context`, hints for the prompt, the `attention` of the audio encoder
     (choices.ATTENTION; AUTO: as the file says), and the `runtime` that is imitated (empty: upstream)."""
 
-    name: str = "transcribe"
+    name: str = TRANSCRIBE
     language: str = AUTO_LANGUAGE
     max_new_tokens: int | None = None
     context: str = ""
@@ -71,7 +72,8 @@ class Member(NamedTuple):
 class System(Protocol):
     """Open files, ready to run. `members` are its files, the main one first; `stages` every stage of a run, in order;
     `text` the tokenizer of its text model, None if it has none; `context` the positions that prompt and response can
-    have together, None if that is not bounded."""
+    have together, None if that is not bounded; `wave_rate` the sampling rate of the waves that it computes, None if it
+    computes none; `task` the name of what a check runs."""
 
     @property
     def members(self) -> Sequence[Member]: ...
@@ -81,6 +83,10 @@ class System(Protocol):
     def text(self) -> TextTokenizer | None: ...
     @property
     def context(self) -> int | None: ...
+    @property
+    def wave_rate(self) -> int | None: ...
+    @property
+    def task(self) -> str: ...
 
     def prompt_positions(self, seconds: float) -> int:
         """Positions of the prompt of a clip of that length."""
@@ -89,7 +95,8 @@ class System(Protocol):
         """Run `task` on `clip` with greedy decoding; with `keep_stages`, the text model's stages are kept."""
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
-        """The text model's stages for the reference's codes and response, and the logits of incremental decoding.
+        """The text model's stages for the reference's codes and response, and the logits of incremental decoding; of a
+        system without text, the stages that follow from the codes.
 
         Results of `run` are reused.
         """
