@@ -128,6 +128,7 @@ class Cached:
         reach = -(-self.d.decoder_kernel_size // self.d.decoder_stride_size) - 1
         self.before: Rows = np.zeros((reach, self.d.d_model), np.float32)  # the last positions: their kernel reaches on
         self.frames: Rows = np.zeros((0, self.d.n_mels), np.float32)  # mel frames of the piece, not normalized
+        self.overhang = self.frames  # those that later codes would add to, and are cut off behind the last ones
         self.done = 0  # samples of the piece that were given out
 
     def push(self, codes: Codes, *, last: bool = False) -> Wave:
@@ -146,9 +147,8 @@ class Cached:
             if not len(codes):
                 return np.concatenate(waves)
 
-    def read(self, codes: Codes) -> Rows:
-        """Append the mel frames of codes (n, Q); returns those, not normalized, that begin behind the last position,
-        and to which later codes would add."""
+    def read(self, codes: Codes) -> None:
+        """Append the mel frames of codes (n, Q)."""
         d, n = self.d, len(codes) * self.d.avg_pooler
         g = self._graph()
         embeddings = code_embeddings(g, *codes.shape)
@@ -161,10 +161,9 @@ class Cached:
         g.output(DEC_MEL, g.transposed_convolution(g.input(DEC_NORM, rows.shape), "dec.mel.conv", stride=stride))
         frames: Rows = g.run({DEC_NORM: rows})[DEC_MEL]
         self.before = rows[n:]
-        new, overhang = np.split(frames[first:], [n * stride])
+        new, self.overhang = np.split(frames[first:], [n * stride])
         self.mel.see(new)
         self.frames = np.concatenate([self.frames, new])
-        return overhang
 
     def _transform(self, rows: Rows) -> Rows:
         """The decoder's blocks on new positions (n, d_model), normalized but for weight and bias, over the cache."""
@@ -184,6 +183,8 @@ class Cached:
     def _samples(self, *, whole: bool) -> Wave:
         """The samples after those that were given out; of the whole piece, or those that later codes do not change."""
         d, hop, n = self.d, self.d.hop_length, len(self.frames)
+        if whole:
+            self.mel.see(self.overhang)
         before, after = (reach * d.vocoder_layers if reach >= 0 else n for reach in d.vocoder_window)
         known = n if whole else n - after  # frames of the spectrum
         end = known * hop - (0 if whole else (d.nfft - hop) // 2)
@@ -207,6 +208,6 @@ class Cached:
 def statistics_of(decoder: SpeechDecoder, codes: Codes) -> tuple[Statistics, Statistics]:
     """The statistics of both group norms where all codes (T, Q) are decoded at once."""
     stream = Cached(decoder, piece_frames=len(codes))
-    overhang = stream.read(codes)
-    stream.mel.see(overhang)
+    stream.read(codes)
+    stream.mel.see(stream.overhang)
     return stream.up.statistics, stream.mel.statistics
