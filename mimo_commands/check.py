@@ -126,6 +126,12 @@ main.add_command(transcribe)
 @runtime_option
 @results_option
 @report_options
+@click.option(
+    "--wav",
+    type=WRITES,
+    metavar="OUT.wav",
+    help="Write what is spoken, or what an audio tokenizer makes of the sound's codes: 24 kHz, 16 bits, mono.",
+)
 @click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
 @max_new_tokens_option
 @speech_options
@@ -137,14 +143,14 @@ def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
     adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
     audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str, runtime: str,
-    json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, wav: Path | None, dump: Path | None,
     max_new_tokens: int | None, speech: SpeechChoices, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage. With another --task,
     speak or converse.
 
-    An audio tokenizer's file in the place of FILE.gguf is examined alone. With --static, or rows alone to compare,
-    nothing is run.
+    An audio tokenizer's file in the place of FILE.gguf is examined alone: it encodes the sound and, if it has a
+    decoder, decodes the codes. With --static, or rows alone to compare, nothing is run.
     """
     if speech.wanted:
         perform(file, {AUDIO_TOKENIZER: tokenizer}, speech, click.get_current_context().params)
@@ -174,6 +180,7 @@ def check_file(
         max_new_tokens=max_new_tokens,
         repack=repack,
         products=products,
+        wav=wav,
         dump=dump,
     )
     sys.exit(exit_status([check(options, claims=current_claims()).passed]))
@@ -197,7 +204,7 @@ def perform(file: Path, companions: dict[str, Path | None], speech: SpeechChoice
         companions=companions,
         audio=other["audio"] if "audio" in given else (),
         sampling=Sampling(**sampling, max_new=other["max_new_tokens"]),
-        **{name: other[name] for name in ("threads", "text", "language", "repack", "products", "dump")},
+        **{name: other[name] for name in ("threads", "text", "language", "repack", "products", "wav", "dump")},
         **chosen,
     )
     if prompt_only:

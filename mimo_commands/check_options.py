@@ -109,7 +109,6 @@ class SpeechChoices(NamedTuple):
     save_history: Path | None
     reply: str | None
     thinking: bool
-    wav: Path | None
     stream: Path | None
     prompt_only: bool
     seed: int
@@ -158,7 +157,6 @@ SPEECH_OPTIONS = [
         "--reply", type=click.Choice(choices.REPLIES), show_default="speech", help="What a dialogue is answered with."
     ),
     click.option("--thinking", is_flag=True, help="Let the model think before it writes."),
-    click.option("--wav", type=WRITES, metavar="FILE", help="Write what is spoken: 24 kHz, 16 bits, mono."),
     click.option(
         "--stream", type=WRITES, metavar="FILE", help="Write it while it is spoken; - is stdout, with nothing else."
     ),

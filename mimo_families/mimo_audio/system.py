@@ -27,7 +27,18 @@ from runtime_check.run.activations import (
     Origin,
     Stages,
 )
-from runtime_check.run.system import NO_WORK, Bundled, Compute, Member, Runtime, System, SystemType, Task, Work
+from runtime_check.run.system import (
+    NO_WORK,
+    TRANSCRIBE,
+    Bundled,
+    Compute,
+    Member,
+    Runtime,
+    System,
+    SystemType,
+    Task,
+    Work,
+)
 
 from . import REPO
 from .layout import FAMILY
@@ -49,6 +60,7 @@ class MimoAudioSystem:
     """A speech LM file and an audio tokenizer file, ready to run."""
 
     stages = STAGES
+    task, wave_rate = TRANSCRIBE, None
 
     def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:
         from mimo_families.mimo_tokenizer.harness import (

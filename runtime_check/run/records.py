@@ -95,7 +95,7 @@ class StageResult:
     """A stage compared with the reference over `compared` positions; None where a metric does not apply.
 
     Mean and minimum of the cosines; RMSE relative to the reference's RMS; norm relative to the reference's; share of
-    equal codes.
+    equal codes; signal-to-noise ratio of a wave in dB; mean difference of its log-mel.
     """
 
     name: str
@@ -108,6 +108,8 @@ class StageResult:
     rel_rmse: float | None = None
     norm_ratio: float | None = None
     agreement: float | None = None
+    snr_db: float | None = None
+    log_mel: float | None = None
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ class Member(NamedTuple):
 class System(Protocol):
     """Open files, ready to run. `members` are its files, the main one first; `stages` every stage of a run, in order;
     `text` the tokenizer of its text model, None if it has none; `context` the positions that prompt and response can
-    have together, None if that is not bounded."""
+    have together, None if that is not bounded; `wave_rate` the sampling rate of the waves that it computes, None if it
+    computes none; `task` the name of what a check runs."""
 
     @property
     def members(self) -> Sequence[Member]: ...
@@ -82,6 +83,10 @@ class System(Protocol):
     def text(self) -> TextTokenizer | None: ...
     @property
     def context(self) -> int | None: ...
+    @property
+    def wave_rate(self) -> int | None: ...
+    @property
+    def task(self) -> str: ...
 
     def prompt_positions(self, seconds: float) -> int:
         """Positions of the prompt of a clip of that length."""
@@ -90,7 +95,8 @@ class System(Protocol):
         """Run `task` on `clip` with greedy decoding; with `keep_stages`, the text model's stages are kept."""
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
-        """The text model's stages for the reference's codes and response, and the logits of incremental decoding.
+        """The text model's stages for the reference's codes and response, and the logits of incremental decoding; of a
+        system without text, the stages that follow from the codes.
 
         Results of `run` are reused.
         """

@@ -31,19 +31,31 @@ class StepThreshold(NamedTuple):
     incremental_rmse: float
 
 
+class WaveThreshold(NamedTuple):
+    """Thresholds of a wave that was decoded: least signal-to-noise ratio in dB (None: the type has too much noise for
+    it to tell anything), greatest mean difference of the log-mel, least share of equal codes when it is encoded
+    again."""
+
+    snr: float | None
+    log_mel: float
+    codes: float
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """Thresholds of one type: of stages by column, least share of equal codes, whether the first top-1 token must be
-    equal, and those of the steps."""
+    equal, those of the steps, and of a wave that was decoded."""
 
     columns: dict[str, CosineThreshold]
     codes: float
     first_token: bool
     steps: StepThreshold
+    wave: WaveThreshold
 
 
 EXACT = "exact"  # the column of what is never quantized
 FLOAT32 = "float32"  # of what both sides compute in float32 from the same numbers, if the file is F32
+DECODER, VOCODER = "decoder", "vocoder"  # of what turns codes into a wave
 COLUMNS = ("encoder", "audio features", "text embeds", "inputs embeds", "layers", "last hidden", "logits")
 
 # fmt: off
@@ -91,12 +103,37 @@ STEPS = {
 }
 
 
+# Of decoder and vocoder, and of the wave: `python -m benchmarks.gates.speech` measures them.
+# fmt: off
+#  decoder     vocoder      SNR    log-mel codes
+SPEECH: dict[str, tuple[float, float, float, float, float | None, float, float]] = {
+    "f32":    (.999, .999,  .999, .999,  90,   .0001, .99),
+    "f16":    (.999, .999,  .999, .999,  51,   .0014, .9),
+    "bf16":   (.999, .999,  .999, .999,  33,   .01,   .8),
+    "q8_0":   (.998, .998,  .998, .998,  None, .038,  .5),
+    "q6_k":   (.99,  .99,   .99,  .99,   None, .08,   .3),
+    "q5_k":   (.98,  .98,   .98,  .98,   None, .12,   .2),
+    "q5_1":   (.98,  .98,   .98,  .98,   None, .12,   .2),
+    "q5_0":   (.98,  .98,   .98,  .98,   None, .12,   .2),
+    "q4_k":   (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "q4_1":   (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "q4_0":   (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "iq4_nl": (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "iq4_xs": (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "q3_k":   (.7,   .7,    .7,   .7,    None, .4,    .1),
+    "q2_k":   (.5,   .5,    .5,   .5,    None, .5,    .1),
+}
+# fmt: on
+
+
 def _thresholds(name: str, row: tuple[float, ...]) -> Thresholds:
     pairs = zip(row[0:-1:2], row[1:-1:2], strict=True)
     columns = {column: CosineThreshold(*pair) for column, pair in zip(COLUMNS, pairs, strict=True)}
     most = SAME_NUMBERS if name == "f32" else None
     exact = {EXACT: CosineThreshold(0.999, 0.999), FLOAT32: CosineThreshold(0.999, 0.999, most)}
-    return Thresholds(exact | columns, row[-1], name not in FIRST_TOKEN_MAY_DIFFER, STEPS[name])
+    decoder, vocoder, wave = SPEECH[name][:2], SPEECH[name][2:4], WaveThreshold(*SPEECH[name][4:])
+    columns |= {DECODER: CosineThreshold(*decoder), VOCODER: CosineThreshold(*vocoder)}
+    return Thresholds(exact | columns, row[-1], name not in FIRST_TOKEN_MAY_DIFFER, STEPS[name], wave)
 
 
 def code_threshold(outtype: str, reference_dtype: str) -> float:
