@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runtime_check.audio.write import encoded
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
@@ -22,10 +21,14 @@ from runtime_check.audio.clips import Clip
 from runtime_check.audio.manifests import AudioFile
 from runtime_check.audio.wav_stream import WavStream
 from runtime_check.audio.wave import Wave
+from runtime_check.audio.write import encoded
 from runtime_check.choices import SPEECH, TRANSCRIBE
+from runtime_check.gate import WAVE
 from runtime_check.report.records import Report
 from runtime_check.report.results import Results
+from runtime_check.run.check import Checked
 from runtime_check.run.records import Check, ClipFacts, SpeechFacts, TaskFacts
+from runtime_check.run.sounds import OURS, Sound
 from runtime_check.run.speech import (
     Codes,
     Prompt,
@@ -126,22 +129,22 @@ class Speaking:
         for path in (o.wav, o.stream, o.save_history):
             check_can_write(path)
         results = Results("mimo-check")
-        check, reply = self.check()
-        results.add(check)
+        checked, history = self.check()
+        results.add_check(checked)
         if o.save_history:
-            write_whole(o.save_history, array_bytes(reply.history))
+            write_whole(o.save_history, array_bytes(history))
         if o.dump:
-            write_stages(o.dump, reply.stages, self.claims)
+            write_stages(o.dump, checked.stages, self.claims)
         return results.write(o.outputs)
 
-    def check(self) -> tuple[Check, Reply]:
-        """Perform the task: what was generated, and, of speech, what the same files hear in it."""
+    def check(self) -> tuple[Checked, Prompt]:
+        """Perform the task: what was generated, and, of speech, what the same files hear in it; with the history."""
         reply, wave = self.perform()
         measured = self.speaker.measured()
         found = Check(
             passed=None,
             files=tuple(self.ready.facts),
-            clip=NO_CLIP,
+            clip=self.heard_clip(),
             task=TaskFacts(self.task.name, self.o.language or AUTO_LANGUAGE),
             transcript=reply.text,
             token_ids=tuple(reply.token_ids),
@@ -161,15 +164,14 @@ class Speaking:
             ),
         )
         if wave is None:
-            return replace(found, clip=self.heard_clip()), reply
-        data = encoded(wave, self.speaker.rate, "WAV", "PCM_16")
-        if self.o.wav:
-            write_whole(self.o.wav, data)
-        clip = self.spoken_clip(wave, sha256(data).hexdigest(), reply)
+            return Checked(found, reply.stages), reply.history
+        clip = self.write(wave, reply)
         heard = self.recognise(clip) if len(reply.codes) else ""
-        facts = ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text)
         words = count_words(clip.text, heard) if clip.text else None
-        return replace(found, clip=facts, transcript=heard, words=words), reply
+        facts = ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text)
+        found = replace(found, clip=facts, transcript=heard, words=words)
+        sound = Sound(OURS, wave, self.speaker.rate)
+        return Checked(found, reply.stages | {WAVE: wave}, (sound,), sound), reply.history
 
     def perform(self) -> tuple[Reply, Wave | None]:
         """Reply to the prompt; the wave is None of a reply in text."""
@@ -188,12 +190,16 @@ class Speaking:
             return reply, None
         return reply, np.concatenate(parts) if stream and not o.wav else self.speaker.decode(reply.codes)
 
-    def spoken_clip(self, wave: Wave, digest: str, reply: Reply) -> Clip:
-        """What was spoken, with the text that was to be: that of the task, else the reply's own."""
+    def write(self, wave: Wave, reply: Reply) -> Clip:
+        """What was spoken, written if that was asked for, with the text that was to be said: that of the task, else the
+        reply's own."""
+        data = encoded(wave, self.speaker.rate, "WAV", "PCM_16")
+        if self.o.wav:
+            write_whole(self.o.wav, data)
         text = self.o.text if "text" in self.task.takes else reply.text
         has_words = text is not None and any(character.isalnum() for character in text)
         path = self.o.wav or self.o.stream or SPOKEN
-        return Clip(path, wave, self.speaker.rate, digest, text if has_words else None)
+        return Clip(path, wave, self.speaker.rate, sha256(data).hexdigest(), text if has_words else None)
 
     def heard_clip(self) -> ClipFacts:
         """The user's last clip, if there is one."""

@@ -18,6 +18,7 @@ from quantize.errors import InputError
 from quantize.types import TYPES
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import resample
+from runtime_check.choices import TRANSCRIBE
 from runtime_check.run.activations import (
     GREEDY,
     INCREMENTAL_LOGITS,
@@ -29,7 +30,6 @@ from runtime_check.run.activations import (
 )
 from runtime_check.run.system import (
     NO_WORK,
-    TRANSCRIBE,
     Bundled,
     Compute,
     Member,

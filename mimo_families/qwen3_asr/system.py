@@ -11,7 +11,7 @@ from mimo_convert.model.model_file import ModelFile
 from mimo_convert.model.provenance import ADAPTER_NAME
 from mimo_families.programs import BUILT_ON_LLAMA_CPP
 from runtime_check.audio.clips import Clip
-from runtime_check.choices import FULL
+from runtime_check.choices import FULL, TRANSCRIBE
 from runtime_check.run.activations import (
     GREEDY,
     INCREMENTAL_LOGITS,
@@ -27,7 +27,6 @@ from runtime_check.run.system import (
     CONTEXT,
     NO_WORK,
     RUNTIME,
-    TRANSCRIBE,
     Bundled,
     Compute,
     Member,
