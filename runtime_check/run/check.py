@@ -61,6 +61,7 @@ def check(
         stages=comparison.stages,
         gates=comparison.gates,
         steps=comparison.steps,
+        heads=comparison.heads,
         timings=dict(run.timings),
     )
     return Checked(found, run.stages | ours)

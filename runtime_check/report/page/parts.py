@@ -200,6 +200,10 @@ def _stage_row(result: StageResult, gates: Mapping[str, Gate]) -> Row:
 def _gate_row(subject: Subject, one: Gate) -> Row:
     if one.metric == "agreement":
         return Row(subject.stage, f"{percent(one.value)} equal", percent(one.bound), one.passed, limit="≥ ")
+    if one.metric == "head_top1":
+        return Row(f"{subject.stage}, top-1", f"{percent(one.value)} equal", percent(one.bound), one.passed, limit="≥ ")
+    if one.metric == "head_kl":
+        return Row(f"{subject.stage}, KL", small(one.value), plain(one.bound), one.passed, limit="≤ ")
     if one.metric in ("equal", "top1"):
         name = "first top-1 token" if one.metric == "top1" else subject.stage
         differs = "differs" if not one.value and one.passed else ""

@@ -31,15 +31,25 @@ class StepThreshold(NamedTuple):
     incremental_rmse: float
 
 
+class HeadThreshold(NamedTuple):
+    """Thresholds of a head's choices under teacher forcing: least share of equal top-1 ids, greatest mean KL divergence
+    in nats."""
+
+    top1: float
+    kl_mean: float
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """Thresholds of one type: of stages by column, least share of equal codes, whether the first top-1 token must be
-    equal, and those of the steps."""
+    equal, those of the steps, those of other heads, and whether free choices must be equal."""
 
     columns: dict[str, CosineThreshold]
     codes: float
     first_token: bool
     steps: StepThreshold
+    heads: HeadThreshold
+    chooses_equally: bool
 
 
 EXACT = "exact"  # the column of what is never quantized
@@ -90,13 +100,40 @@ STEPS = {
     "q2_k": StepThreshold(0.3, 2.0, 0.2),
 }
 
+# Of the heads of codes; `python -m benchmarks.speech` measures them.
+HEADS = {
+    "f32": HeadThreshold(1.0, 1e-6),
+    "f16": HeadThreshold(1.0, 0.001),
+    "bf16": HeadThreshold(0.95, 0.001),
+    "q8_0": HeadThreshold(0.9, 0.01),
+    "q6_k": HeadThreshold(0.9, 0.02),
+    "q5_k": HeadThreshold(0.9, 0.05),
+    "q5_1": HeadThreshold(0.9, 0.05),
+    "q5_0": HeadThreshold(0.9, 0.05),
+    "q4_k": HeadThreshold(0.8, 0.2),
+    "q4_1": HeadThreshold(0.8, 0.2),
+    "q4_0": HeadThreshold(0.8, 0.2),
+    "iq4_nl": HeadThreshold(0.8, 0.2),
+    "iq4_xs": HeadThreshold(0.8, 0.2),
+    "q3_k": HeadThreshold(0.6, 0.6),
+    "q2_k": HeadThreshold(0.3, 2.0),
+}
+CHOOSE_EQUALLY = {"f32", "f16"}
+
 
 def _thresholds(name: str, row: tuple[float, ...]) -> Thresholds:
     pairs = zip(row[0:-1:2], row[1:-1:2], strict=True)
     columns = {column: CosineThreshold(*pair) for column, pair in zip(COLUMNS, pairs, strict=True)}
     most = SAME_NUMBERS if name == "f32" else None
     exact = {EXACT: CosineThreshold(0.999, 0.999), FLOAT32: CosineThreshold(0.999, 0.999, most)}
-    return Thresholds(exact | columns, row[-1], name not in FIRST_TOKEN_MAY_DIFFER, STEPS[name])
+    return Thresholds(
+        exact | columns,
+        row[-1],
+        name not in FIRST_TOKEN_MAY_DIFFER,
+        STEPS[name],
+        HEADS[name],
+        name in CHOOSE_EQUALLY,
+    )
 
 
 def code_threshold(outtype: str, reference_dtype: str) -> float:
