@@ -10,7 +10,7 @@ from runtime_check.ggml.graph import Backend, Graph, TensorPtr, Weights
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .layout import FAMILY, SpeechLMDims
-from .prompt import Ids
+from .segments import Ids
 from .speech.patch_decoder import PatchDecoder
 from .stages import AUDIO_FEATURES, INPUTS_EMBEDS, TEXT_EMBEDS, layer
 

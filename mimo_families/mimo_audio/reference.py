@@ -27,7 +27,8 @@ from runtime_check.text.tokenizer import TextTokenizer
 
 from . import layout
 from .layout import FAMILY, SpeechLMDims
-from .prompt import Ids, build_prompt, clean_transcript, spoken, with_response
+from .prompt import build_prompt, clean_transcript, spoken, with_response
+from .segments import Ids
 from .stages import (
     AUDIO_FEATURES,
     FIRST_LOGITS,

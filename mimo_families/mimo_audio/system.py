@@ -27,12 +27,24 @@ from runtime_check.run.activations import (
     Origin,
     Stages,
 )
-from runtime_check.run.system import NO_WORK, Bundled, Compute, Member, Runtime, System, SystemType, Task, Work
+from runtime_check.run.system import (
+    NO_WORK,
+    TRANSCRIBE,
+    Bundled,
+    Compute,
+    Member,
+    Runtime,
+    System,
+    SystemType,
+    Task,
+    Work,
+)
 
 from . import REPO
 from .layout import FAMILY
 from .prompt import LANGUAGE_TAGS, build_prompt, check_room, clean_transcript, with_response
 from .stages import FIRST_LOGITS, LAST_HIDDEN, PROMPT, ROLE, SIZES, STAGES, reference_problems
+from .tasks.table import TASKS
 
 if TYPE_CHECKING:
     from mimo_families.mimo_tokenizer.harness import AudioTokenizer
@@ -48,6 +60,7 @@ class MimoAudioSystem:
     """A speech LM file and an audio tokenizer file, ready to run."""
 
     stages = STAGES
+    task, wave_rate = TRANSCRIBE, None
 
     def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:
         from mimo_families.mimo_tokenizer.harness import (
@@ -178,6 +191,8 @@ SYSTEM = SystemType(
     },
     reference_problems=reference_problems,
     sizes=SIZES,
+    speech_tasks=TASKS,
+    speaker="mimo_families.mimo_audio.tasks.speaker",
     runtimes=[  # as its README.md has it, "MiMo-V2.5-ASR"
         Runtime(
             "CrispASR",

@@ -27,6 +27,7 @@ from runtime_check.run.system import (
     CONTEXT,
     NO_WORK,
     RUNTIME,
+    TRANSCRIBE,
     Bundled,
     Compute,
     Member,
@@ -71,6 +72,7 @@ class Qwen3ASRSystem:
     """A `qwen3asr` file, ready to run."""
 
     stages = STAGES
+    task, wave_rate = TRANSCRIBE, None
     roles: Sequence[str] = (ROLE,)  # of its files, the main one first
 
     def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:

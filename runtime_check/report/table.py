@@ -18,18 +18,20 @@ LONGEST_PIECE, LONGEST_REASON = 60, 1000  # characters of a token, and of why so
 MOST_LINES = 10  # of tensors, or steps; the other reports have all
 ROW = "{:<26} {:>9}  {:>9} {:>9} {:>9}  {:>13}  {}".format
 HEAD = ROW("stage", "shape", "cos mean", "cos min", "rel RMSE", "thresholds", "").rstrip()
-# Gates of no stage's values, by their metric: the word for it, and how value and bound are written.
+# Gates of no stage's cosines, by their metric: the word for it, if not the stage's name, and how numbers are written.
 WRITTEN = {
-    "agreement": ("equal codes", "{:.2%}"),
+    "agreement": ("", "{:.2%}"),
     "top1_agreement": ("top-1 token", "{:.1%}"),
     "kl_mean": ("KL divergence", "{:.3g}"),
     "rel_rmse": ("incremental vs. full", "{:.3g}"),
     "head_top1": ("top-1", "{:.1%}"),
     "head_kl": ("KL", "{:.3g}"),
+    "snr_db": ("", "{:.1f} dB"),
+    "log_mel": ("", "{:.2g}"),
 }
 TIMINGS = {
     "load_s": "load {:.3f} s", "repack_s": "repack {:.2f} s", "tokenize_s": "tokenize {:.2f} s",
-    "encode_s": "encode audio {:.2f} s",
+    "encode_s": "encode audio {:.2f} s", "decode_s": "decode audio {:.2f} s",
     "prefill_s": "prefill {:.3f} s", "ms_per_token": "{:.2f} ms per token", "proof_s": "teacher forcing {:.2f} s",
     "reference_s": "reference {:.1f} s",
 }  # fmt: skip
@@ -132,7 +134,7 @@ def _line(subject: Subject, gate: Gate) -> str:
         word, form = WRITTEN[gate.metric]
         value, bound = ("–" if number is None else form.format(number) for number in (gate.value, gate.bound))
         of_head = gate.metric.startswith("head_")
-        name = subject.stage if of_head or gate.metric == "agreement" else word
+        name = subject.stage if of_head else word or subject.stage
         return ROW(name, word if of_head else "", value, "", "", bound, _ok(gate.passed))
     name = "first top-1 token" if gate.metric == "top1" else subject.stage
     found = "equal" if gate.value else "differs"

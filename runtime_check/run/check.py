@@ -12,6 +12,7 @@ from runtime_check.text.words import count_words
 from .activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, Activations, Stages
 from .compare.stages import Comparison, Texts, compare
 from .records import Check, ClipFacts, FileFacts, ReferenceFacts, TaskFacts
+from .sounds import Sound, sounds_of
 from .stages import stage_named
 from .system import TASK_OPTIONS, System, Task
 
@@ -22,10 +23,13 @@ MAKE_AGAIN = "make it again with `mimo-check reference`"
 
 @dataclass(frozen=True)
 class Checked:
-    """A check, and the activations of its run by stage."""
+    """A check, the activations of its run by stage, the waves that were compared, and the wave of the run, which may be
+    of other codes."""
 
     check: Check
     stages: Stages
+    sounds: tuple[Sound, ...] = ()
+    wave: Sound | None = None
 
 
 def check(
@@ -44,10 +48,10 @@ def check(
     belong to the system.
     """
     run = system.run(clip, task, keep_stages=keep_stages and make_reference is None)
-    files = facts()
+    files, made = facts(), sounds_of(system, run.stages)
     found = facts_of(system, files, clip, task, run)
     if make_reference is None:
-        return Checked(found, run.stages)
+        return Checked(found, run.stages, made, next(iter(made), None))
     begin = time.perf_counter()
     reference = make_reference(response_to_force(system, run, clip))
     run.timings["reference_s"] = time.perf_counter() - begin
@@ -64,7 +68,8 @@ def check(
         heads=comparison.heads,
         timings=dict(run.timings),
     )
-    return Checked(found, run.stages | ours)
+    stages = run.stages | ours
+    return Checked(found, stages, sounds_of(system, stages, reference.stages), next(iter(made), None))
 
 
 def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task, run: Activations) -> Check:
@@ -104,10 +109,10 @@ def compare_with(
     """
     roles = {file.role for file in files if not system.text or file.role != files[0].role}
     ours = {name: x for name, x in run.stages.items() if (s := stage_named(system.stages, name)) and s.role in roles}
+    ours |= system.teacher_force(run, reference.stages, task)
     texts = None
     if system.text:
         response = reference.stages[RESPONSE].tolist()
-        ours |= system.teacher_force(run, reference.stages, task)
         texts = Texts(
             role=files[0].role,
             vocabularies=(run.origin.vocabulary_sha256, reference.origin.vocabulary_sha256),

@@ -8,7 +8,7 @@ import numpy as np
 from runtime_check.ggml.decoder import HIDDEN, LOGITS, Logits
 from runtime_check.run.activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, RESPONSE_LOGITS, Stages
 
-from ..prompt import Ids
+from ..segments import Ids
 from ..stages import PROMPT
 from .delays import Place
 from .generation import Group, group_ids

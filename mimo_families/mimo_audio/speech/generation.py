@@ -14,7 +14,8 @@ import numpy.typing as npt
 from runtime_check.text.tokenizer import TextTokenizer
 
 from ..layout import SpeechLMDims
-from ..prompt import Ids, check_room
+from ..prompt import check_room
+from ..segments import Ids
 from ..stages import NO_TEXT
 from .delays import Place
 from .sampler import LOCAL, Noise, Sampler, Scores, choose

@@ -19,7 +19,7 @@ from runtime_check.text.tokenizer import TextTokenizer
 
 from .. import reference as recognition
 from ..layout import SpeechLMDims
-from ..prompt import Ids
+from ..segments import Ids
 from ..stages import INPUTS_EMBEDS, NO_TEXT, PROMPT, layer
 from .generation import MOST_GROUPS, Settings
 from .sampler import Noise, Sampler

@@ -1,6 +1,7 @@
 """Stages of speech generation, in the order of a run (docs/stages.md). N are the generated groups."""
 
 from runtime_check.gate import CHOICES, CHOSEN, HIDDEN, IDS
+from runtime_check.run.compare.thresholds import PATCH
 from runtime_check.run.stages import Stage
 
 from ..layout import FAMILY
@@ -21,9 +22,9 @@ SPEECH_STAGES = (
     Stage(DROPPED, ROLE, CHOSEN, ("generated groups",)),
     Stage(FORCED_BLOCKS, ROLE, IDS, BLOCK),
     Stage(LAST_HIDDEN, ROLE, HIDDEN, ("generated groups", "hidden size"), "last hidden"),
-    Stage(LOCAL_INPUT, ROLE, HIDDEN, ("generated groups", "local size"), "last hidden"),
-    Stage(LOCAL_HIDDEN, ROLE, HIDDEN, ("local steps", "local size"), "last hidden"),
-    Stage(LOCAL_LOGITS, ROLE, HIDDEN, ("group size", "codebook {n}"), "logits", numbered=True),
+    Stage(LOCAL_INPUT, ROLE, HIDDEN, ("generated groups", "local size"), PATCH),
+    Stage(LOCAL_HIDDEN, ROLE, HIDDEN, ("local steps", "local size"), PATCH),
+    Stage(LOCAL_LOGITS, ROLE, HIDDEN, ("group size", "codebook {n}"), PATCH, numbered=True),
     Stage(CODE_LOGITS, ROLE, CHOICES, ("groups of speech", "group size", "codebook {n}"), numbered=True),
 )
 SPEECH_SIZES = {"local size": (ROLE, "patch_dim"), "group size": (ROLE, "group_size"), "channels": (ROLE, "channels")}
