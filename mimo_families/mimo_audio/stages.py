@@ -10,6 +10,7 @@ from runtime_check.run.activations import Stages
 from runtime_check.run.stages import Stage
 
 from .layout import FAMILY
+from .speech.stages import SPEECH_SIZES, SPEECH_STAGES
 
 ROLE = FAMILY.role
 PROMPT, LAST_HIDDEN, FIRST_LOGITS = "prompt_ids", "prefill_last_hidden", "prefill_text_logits_step0"
@@ -26,8 +27,9 @@ STAGES = (
     Stage(LAYERS, ROLE, LAYER, ("groups", "hidden size"), "layers", numbered=True),
     Stage(LAST_HIDDEN, ROLE, HIDDEN, ("hidden size",), "last hidden"),
     Stage(FIRST_LOGITS, ROLE, LOGITS, ("vocabulary",), "logits"),
+    *SPEECH_STAGES,
 )
-SIZES = {**TOKENIZER_SIZES, "hidden size": (ROLE, "hidden_size"), LAYERS: (ROLE, "num_layers")}
+SIZES = {**TOKENIZER_SIZES, **SPEECH_SIZES, "hidden size": (ROLE, "hidden_size"), LAYERS: (ROLE, "num_layers")}
 
 
 def layer(i: int) -> str:

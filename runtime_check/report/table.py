@@ -24,6 +24,8 @@ WRITTEN = {
     "top1_agreement": ("top-1 token", "{:.1%}"),
     "kl_mean": ("KL divergence", "{:.3g}"),
     "rel_rmse": ("incremental vs. full", "{:.3g}"),
+    "head_top1": ("top-1", "{:.1%}"),
+    "head_kl": ("KL", "{:.3g}"),
     "snr_db": ("", "{:.1f} dB"),
     "log_mel": ("", "{:.2g}"),
 }
@@ -131,8 +133,9 @@ def _line(subject: Subject, gate: Gate) -> str:
     if gate.metric in WRITTEN:
         word, form = WRITTEN[gate.metric]
         value, bound = ("–" if number is None else form.format(number) for number in (gate.value, gate.bound))
-        name = word or subject.stage
-        return ROW(name, "", value, "", "", bound, _ok(gate.passed))
+        of_head = gate.metric.startswith("head_")
+        name = subject.stage if of_head else word or subject.stage
+        return ROW(name, word if of_head else "", value, "", "", bound, _ok(gate.passed))
     name = "first top-1 token" if gate.metric == "top1" else subject.stage
     found = "equal" if gate.value else "differs"
     word = _ok(gate.passed) if gate.value or not gate.passed else "differs"

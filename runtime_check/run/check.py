@@ -65,6 +65,7 @@ def check(
         stages=comparison.stages,
         gates=comparison.gates,
         steps=comparison.steps,
+        heads=comparison.heads,
         timings=dict(run.timings),
     )
     stages = run.stages | ours

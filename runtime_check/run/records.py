@@ -113,6 +113,19 @@ class StageResult:
 
 
 @dataclass(frozen=True)
+class HeadResult:
+    """A head under teacher forcing: number of choices, share of equal top-1 ids, mean and maximum of the KL divergences
+    D(reference ‖ ours) in nats."""
+
+    name: str
+    role: str
+    choices: int
+    top1_agreement: float | None
+    kl_mean: float | None
+    kl_max: float | None
+
+
+@dataclass(frozen=True)
 class StepResult:
     """A step of teacher forcing for the token `id`: the top-1 tokens of ours and of the reference, the KL divergence
     D(reference ‖ ours) in nats, the rank (1 is first) and probability that ours gives the reference's top-1 token, the
@@ -163,6 +176,11 @@ class SpeechFacts:
 
 @dataclass(frozen=True)
 class Check:
+    """The files of a system run on a clip. `passed` is None without a reference; `heads` are those of codes that the
+    model generated, `dropped_forbidden` the draws whose filters left only forbidden ids; `words` is None without a
+    reference text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own
+    kernels; `language` is the one that the response names, empty if it names none."""
+
     """The files of a system run on a clip. `passed` is None without a reference; `words` is None without a reference
     text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels;
     `language` is the one that the response names, empty if it names none. `speech` is what was generated, None of a
@@ -183,6 +201,8 @@ class Check:
     memory: Mapping[str, int] = field(default_factory=dict)
     products: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     language: str = ""
+    heads: tuple[HeadResult, ...] = ()
+    dropped_forbidden: int = 0
     speech: SpeechFacts | None = None
 
     @property

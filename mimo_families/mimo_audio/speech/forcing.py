@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime_check.ggml.decoder import HIDDEN, LOGITS
-from runtime_check.run.activations import Stages
+from runtime_check.ggml.decoder import HIDDEN, LOGITS, Logits
+from runtime_check.run.activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, RESPONSE_LOGITS, Stages
 
 from ..segments import Ids
 from ..stages import PROMPT
@@ -18,12 +18,10 @@ from .stages import (
     BLOCKS,
     DROPPED,
     FORCED_BLOCKS,
-    FORCED_IDS,
     LAST_HIDDEN,
     LOCAL_HIDDEN,
     LOCAL_INPUT,
     TEXT_IDS,
-    TEXT_LOGITS,
     code_logits,
     local_logits,
 )
@@ -34,8 +32,10 @@ if TYPE_CHECKING:
 
 def chosen(groups: Sequence[Group]) -> Stages:
     """The stages of what a free generation chose."""
+    ids = np.array([group.text_id for group in groups], np.int32)
     return {
-        TEXT_IDS: np.array([group.text_id for group in groups], np.int32),
+        GREEDY: ids,
+        TEXT_IDS: ids,
         BLOCKS: np.stack([group.block for group in groups]),
         DROPPED: np.array([group.dropped for group in groups], np.int32),
     }
@@ -62,12 +62,20 @@ def force(lm: "SpeechLM", prompt: Ids, groups: Sequence[Group]) -> Stages:
         inputs[i] = decoded[-1].input
     stages = {PROMPT: prompt, **{name: x[:n_prompt] for name, x in out.items()}}
     stages |= {
-        FORCED_IDS: np.array([group.text_id for group in groups], np.int32),
+        RESPONSE: np.array([group.text_id for group in groups], np.int32),
         FORCED_BLOCKS: np.stack([group.block for group in groups]),
-        LAST_HIDDEN: hidden, TEXT_LOGITS: logits, LOCAL_INPUT: inputs,
+        LAST_HIDDEN: hidden, RESPONSE_LOGITS: logits, LOCAL_INPUT: inputs,
+        INCREMENTAL_LOGITS: incremental_logits(lm, prompt, groups),
     }  # fmt: skip
     if decoded:
         stages[LOCAL_HIDDEN] = decoded[0].hidden
         stages |= {local_logits(c): x[0] for c, x in enumerate(scores)}
         stages |= {code_logits(c): x for c, x in enumerate(scores)}
     return stages
+
+
+def incremental_logits(lm: "SpeechLM", prompt: Ids, groups: Sequence[Group]) -> Logits:
+    """Logits that predict the text id of each group behind a prompt, (N, vocab_size), by incremental decoding."""
+    decoder = lm.decoder(lm.length(prompt) + len(groups) - 1)
+    first = decoder.read(prompt)[LOGITS][0]
+    return np.stack([first, *(decoder.read_one(group_ids([group], lm.d))[LOGITS] for group in groups[:-1])])

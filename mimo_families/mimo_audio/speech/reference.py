@@ -14,6 +14,7 @@ from torch import Tensor
 
 from runtime_check.pytorch.layers import Cache, qwen2_block, rms_norm
 from runtime_check.pytorch.weights import CheckpointWeights, KeptWeights, Weights
+from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .. import reference as recognition
@@ -26,12 +27,10 @@ from .stages import (
     BLOCKS,
     DROPPED,
     FORCED_BLOCKS,
-    FORCED_IDS,
     LAST_HIDDEN,
     LOCAL_HIDDEN,
     LOCAL_INPUT,
     TEXT_IDS,
-    TEXT_LOGITS,
     code_logits,
     local_logits,
 )
@@ -156,7 +155,12 @@ def choices(
         ids.append(token)
         blocks.append(block)
         drops.append(int(dropped))
-    return {TEXT_IDS: torch.tensor(ids), BLOCKS: torch.stack(blocks), DROPPED: torch.tensor(drops)}
+    return {
+        GREEDY: torch.tensor(ids),
+        TEXT_IDS: torch.tensor(ids),
+        BLOCKS: torch.stack(blocks),
+        DROPPED: torch.tensor(drops),
+    }
 
 
 def generate(
@@ -212,7 +216,7 @@ def force(
     stages = {
         PROMPT: torch.from_numpy(prompt), **{name: x[:n_prompt] for name, x in inputs.items()},
         **{layer(i): x[:n_prompt] for i, x in enumerate(layers)},
-        FORCED_IDS: ids, FORCED_BLOCKS: blocks, LAST_HIDDEN: hidden, TEXT_LOGITS: logits, LOCAL_INPUT: first,
+        RESPONSE: ids, FORCED_BLOCKS: blocks, LAST_HIDDEN: hidden, RESPONSE_LOGITS: logits, LOCAL_INPUT: first,
     }  # fmt: skip
     scores: list[Tensor] = []
     if speech.any():

@@ -1,6 +1,7 @@
 """Stages of speech generation, in the order of a run (docs/stages.md). N are the generated groups."""
 
-from runtime_check.gate import HIDDEN, IDS
+from runtime_check.gate import CHOICES, CHOSEN, HIDDEN, IDS
+from runtime_check.run.compare.thresholds import PATCH
 from runtime_check.run.stages import Stage
 
 from ..layout import FAMILY
@@ -8,22 +9,25 @@ from ..layout import FAMILY
 ROLE = FAMILY.role
 # What each side chose, (N,) and (N, group_size, channels), and the draws of each group whose filters left nothing.
 TEXT_IDS, BLOCKS, DROPPED = "gen_text_ids", "gen_blocks", "gen_dropped"
-# The groups that both sides were given behind the prompt, and the logits of every choice behind them: (N, vocabulary),
-# and for each codebook (groups of speech, group_size, codebook).
-FORCED_IDS, FORCED_BLOCKS = "forced_text_ids", "forced_blocks"
-TEXT_LOGITS, CODE_LOGITS = "gen_text_logits", "gen_code_logits."
+# The blocks that both sides were given, whose text ids are RESPONSE, and the scores of each codebook's head behind the
+# same codes, (groups of speech, group_size, codebook).
+FORCED_BLOCKS, CODE_LOGITS = "forced_blocks", "gen_code_logits."
 LAST_HIDDEN, LOCAL_INPUT = "gen_last_hidden", "gen_local_input"  # (N, hidden_size); (N, patch_dim), zero for text
 LOCAL_HIDDEN, LOCAL_LOGITS = "local_hidden", "local_logits."  # of the first group of speech: (steps, patch_dim); scores
 
+BLOCK = ("generated groups", "group size", "channels")
 SPEECH_STAGES = (
-    Stage(TEXT_IDS, ROLE, IDS, ("generated groups",)),
-    Stage(BLOCKS, ROLE, IDS, ("generated groups", "group size", "codebooks")),
-    Stage(DROPPED, ROLE, IDS, ("generated groups",)),
+    Stage(TEXT_IDS, ROLE, CHOSEN, ("generated groups",)),
+    Stage(BLOCKS, ROLE, CHOSEN, BLOCK),
+    Stage(DROPPED, ROLE, CHOSEN, ("generated groups",)),
+    Stage(FORCED_BLOCKS, ROLE, IDS, BLOCK),
     Stage(LAST_HIDDEN, ROLE, HIDDEN, ("generated groups", "hidden size"), "last hidden"),
-    Stage(LOCAL_INPUT, ROLE, HIDDEN, ("generated groups", "local size"), "last hidden"),
-    Stage(LOCAL_HIDDEN, ROLE, HIDDEN, ("local steps", "local size"), "last hidden"),
-    Stage(LOCAL_LOGITS, ROLE, HIDDEN, ("group size", "codebook"), "logits", numbered=True),
+    Stage(LOCAL_INPUT, ROLE, HIDDEN, ("generated groups", "local size"), PATCH),
+    Stage(LOCAL_HIDDEN, ROLE, HIDDEN, ("local steps", "local size"), PATCH),
+    Stage(LOCAL_LOGITS, ROLE, HIDDEN, ("group size", "codebook {n}"), PATCH, numbered=True),
+    Stage(CODE_LOGITS, ROLE, CHOICES, ("groups of speech", "group size", "codebook {n}"), numbered=True),
 )
+SPEECH_SIZES = {"local size": (ROLE, "patch_dim"), "group size": (ROLE, "group_size"), "channels": (ROLE, "channels")}
 
 
 def code_logits(channel: int) -> str:

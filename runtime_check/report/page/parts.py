@@ -202,6 +202,10 @@ def _stage_row(result: StageResult, gates: Mapping[str, Gate]) -> Row:
 def _gate_row(subject: Subject, one: Gate) -> Row:
     if one.metric == "agreement":
         return Row(subject.stage, f"{percent(one.value)} equal", percent(one.bound), one.passed, limit="≥ ")
+    if one.metric == "head_top1":
+        return Row(f"{subject.stage}, top-1", f"{percent(one.value)} equal", percent(one.bound), one.passed, limit="≥ ")
+    if one.metric == "head_kl":
+        return Row(f"{subject.stage}, KL", small(one.value), plain(one.bound), one.passed, limit="≤ ")
     if one.metric == "snr_db":
         return Row(subject.stage, decibels(one.value), decibels(one.bound), one.passed, limit="≥ ")
     if one.metric == "log_mel":

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from quantize.types import TYPES
 from runtime_check.gate import (
+    CHOICES,
+    CHOSEN,
     CODES,
     IDS,
     LOG_MEL,
@@ -29,8 +31,9 @@ from runtime_check.gate import (
 )
 
 from ..activations import RESPONSE_LOGITS, Stages
-from ..records import StageResult, Steps
+from ..records import HeadResult, StageResult, Steps
 from ..stages import Stage, in_order
+from .heads import compare_head
 from .measures import cosines, mean_difference, norm_ratio, relative_rmse, snr_db
 from .steps import compare_steps, step_gates
 from .thresholds import THRESHOLDS, VOCODER, Thresholds, WaveThreshold, code_threshold
@@ -40,10 +43,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The compared stages, the decoding steps, and all gates in the order of the run."""
+    """The compared stages, the decoding steps, heads of choices, and all gates in the order of the run."""
 
     stages: tuple[StageResult, ...]
     steps: Steps | None
+    heads: tuple[HeadResult, ...]
     gates: tuple[Gate, ...]
 
     @property
@@ -82,6 +86,7 @@ def compare(
     reference.
     """
     results: list[StageResult] = []
+    heads: list[HeadResult] = []
     gates: list[Gate] = []
     for name, stage in in_order(stages, ours):
         if texts and stage.role == texts.role and not any(gate.kind == VOCABULARY for gate in gates):
@@ -93,6 +98,14 @@ def compare(
         if stage.kind == IDS:
             gates.append(ids_gate(stage.subject(name), *pair))
             continue
+        if stage.kind == CHOSEN:
+            gates.append(chosen_gate(stage.subject(name), *pair, must=thresholds.chooses_equally))
+            continue
+        if stage.kind == CHOICES:
+            head, found = compare_head(stage.subject(name), *pair, thresholds.heads)
+            heads += [head] if head else []
+            gates += found
+            continue
         if stage.kind == CODES:
             result, found = compare_codes(stage, name, *pair, least_equal(stage, types[stage.role], reference_dtype))
         else:
@@ -103,7 +116,7 @@ def compare(
     if texts:
         steps, found = compare_responses(texts, ours, theirs, THRESHOLDS[types[texts.role]])
         gates += found
-    return Comparison(tuple(results), steps, tuple(gates))
+    return Comparison(tuple(results), steps, tuple(heads), tuple(gates))
 
 
 def lowest(types: Sequence[str]) -> str:
@@ -198,6 +211,15 @@ def ids_gate(subject: Subject, ours: Array, theirs: Array) -> Gate:
     place = tuple(different[0])
     where = ", ".join(map(str, place))
     return must_hold(subject, "equal", False, f"id at ({where}) is {ours[place]}, expected {theirs[place]}")
+
+
+def chosen_gate(subject: Subject, ours: Array, theirs: Array, *, must: bool) -> Gate:
+    """Gate on equal ids that both chose; their share is only reported unless they `must` be equal."""
+    gate = ids_gate(subject, ours, theirs)
+    if must or gate.passed:
+        return gate
+    share = f"; {(ours == theirs).mean():.1%} are equal" if ours.shape == theirs.shape else ""
+    return may_differ(subject, gate.metric, False, gate.text + share)
 
 
 def compare_responses(

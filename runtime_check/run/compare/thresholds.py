@@ -31,6 +31,14 @@ class StepThreshold(NamedTuple):
     incremental_rmse: float
 
 
+class HeadThreshold(NamedTuple):
+    """Thresholds of a head's choices under teacher forcing: least share of equal top-1 ids, greatest mean KL divergence
+    in nats."""
+
+    top1: float
+    kl_mean: float
+
+
 class WaveThreshold(NamedTuple):
     """Thresholds of a wave that was decoded: least signal-to-noise ratio in dB (None: the type has too much noise for
     it to tell anything), greatest mean difference of the log-mel, least share of equal codes when it is encoded
@@ -44,18 +52,22 @@ class WaveThreshold(NamedTuple):
 @dataclass(frozen=True)
 class Thresholds:
     """Thresholds of one type: of stages by column, least share of equal codes, whether the first top-1 token must be
-    equal, those of the steps, and of a wave that was decoded."""
+    equal, those of the steps, of heads of codes, whether free choices must be equal, and those of a wave that was
+    decoded."""
 
     columns: dict[str, CosineThreshold]
     codes: float
     first_token: bool
     steps: StepThreshold
+    heads: HeadThreshold
+    chooses_equally: bool
     wave: WaveThreshold
 
 
 EXACT = "exact"  # the column of what is never quantized
 FLOAT32 = "float32"  # of what both sides compute in float32 from the same numbers, if the file is F32
 DECODER, VOCODER = "decoder", "vocoder"  # of what turns codes into a wave
+PATCH = "patch decoder"
 COLUMNS = ("encoder", "audio features", "text embeds", "inputs embeds", "layers", "last hidden", "logits")
 
 # fmt: off
@@ -102,6 +114,28 @@ STEPS = {
     "q2_k": StepThreshold(0.3, 2.0, 0.2),
 }
 
+# Of the patch decoder, and of its heads' choices: `python -m benchmarks.gates.generation` measures them.
+# fmt: off
+#              patch dec.   top-1 KL
+GENERATION: dict[str, tuple[float, float, float, float]] = {
+    "f32":    (.999, .999,  1.0, 1e-6),
+    "f16":    (.999, .999,  1.0, .001),
+    "bf16":   (.999, .999,  .95, .001),
+    "q8_0":   (.998, .998,  .9,  .01),
+    "q6_k":   (.99,  .97,   .9,  .02),
+    "q5_k":   (.98,  .95,   .85, .05),
+    "q5_1":   (.98,  .95,   .85, .05),
+    "q5_0":   (.97,  .93,   .85, .05),
+    "q4_k":   (.9,   .8,    .6,  .4),
+    "q4_1":   (.9,   .8,    .6,  .4),
+    "q4_0":   (.9,   .8,    .6,  .4),
+    "iq4_nl": (.9,   .8,    .6,  .4),
+    "iq4_xs": (.9,   .8,    .6,  .4),
+    "q3_k":   (.7,   .5,    .4,  1.0),
+    "q2_k":   (.4,   .2,    .2,  3.0),
+}
+# fmt: on
+CHOOSE_EQUALLY = {"f32", "f16"}
 
 # Of decoder and vocoder, and of the wave: `python -m benchmarks.gates.speech` measures them.
 # fmt: off
@@ -132,8 +166,10 @@ def _thresholds(name: str, row: tuple[float, ...]) -> Thresholds:
     most = SAME_NUMBERS if name == "f32" else None
     exact = {EXACT: CosineThreshold(0.999, 0.999), FLOAT32: CosineThreshold(0.999, 0.999, most)}
     decoder, vocoder, wave = SPEECH[name][:2], SPEECH[name][2:4], WaveThreshold(*SPEECH[name][4:])
-    columns |= {DECODER: CosineThreshold(*decoder), VOCODER: CosineThreshold(*vocoder)}
-    return Thresholds(exact | columns, row[-1], name not in FIRST_TOKEN_MAY_DIFFER, STEPS[name], wave)
+    patch, heads = GENERATION[name][:2], HeadThreshold(*GENERATION[name][2:])
+    columns |= {DECODER: CosineThreshold(*decoder), VOCODER: CosineThreshold(*vocoder), PATCH: CosineThreshold(*patch)}
+    first_token, chooses = name not in FIRST_TOKEN_MAY_DIFFER, name in CHOOSE_EQUALLY
+    return Thresholds(exact | columns, row[-1], first_token, STEPS[name], heads, chooses, wave)
 
 
 def code_threshold(outtype: str, reference_dtype: str) -> float:
