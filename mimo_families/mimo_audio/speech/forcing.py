@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from ..harness import SpeechLM
 
 
+MOST_COMPARED = 256  # groups of a generation, 41 s of speech
+
+
+def groups_of(stages: Stages) -> list[Group]:
+    """The groups that a free generation chose, by its stages."""
+    columns = (stages[TEXT_IDS].tolist(), stages[BLOCKS], stages[DROPPED].tolist())
+    return [Group(*row) for row in zip(*columns, strict=True)]
+
+
 def chosen(groups: Sequence[Group]) -> Stages:
     """The stages of what a free generation chose."""
     ids = np.array([group.text_id for group in groups], np.int32)
