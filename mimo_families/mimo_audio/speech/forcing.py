@@ -61,7 +61,7 @@ def force(lm: "SpeechLM", prompt: Ids, groups: Sequence[Group]) -> Stages:
     scores = [np.zeros((sum(speech), d.group_size, size), np.float32) for size in d.speech_vocab]
     decoded: list[Decoded] = []
     inputs = np.zeros((n, d.patch_dim), np.float32)
-    for i in np.flatnonzero(speech):
+    for i in np.flatnonzero(speech).tolist():
 
         def given(place: Place, found: Scores, block: Ids = groups[i].block) -> int:
             scores[place.channel][len(decoded), place.frame] = found
