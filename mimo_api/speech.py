@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from runtime_check.run.sounds import OURS, Sound
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
@@ -35,7 +36,6 @@ from runtime_check.run.activations import Stages
 from runtime_check.run.check import Checked
 from runtime_check.run.generated import compare_generation
 from runtime_check.run.records import Check, ClipFacts, SpeechFacts, TaskFacts
-from runtime_check.run.sounds import OURS, Sound
 from runtime_check.run.speech import (
     Asked,
     Codes,
@@ -216,7 +216,9 @@ class Speaking:
                 self.o.reference_dtype,
             )  # fmt: skip
         timings = {**self.speaker.measured().timings, "reference_s": time.perf_counter() - begin}
-        compared = compare_generation(replace(found, timings=timings), self.ready.system, forced, reference)
+        compared = compare_generation(
+            replace(found, timings=timings), self.ready.system, self.speaker, forced, reference
+        )
         return compared, forced.stages
 
     def perform(self) -> tuple[Reply, Wave | None]:
