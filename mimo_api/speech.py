@@ -40,8 +40,8 @@ from runtime_check.run.speech import (
     option,
 )
 from runtime_check.run.system import AUTO_LANGUAGE, SystemType, Task
-from runtime_check.run.transcribe import transcribe_clip
-from runtime_check.run.validate import Inputs, Ready, check_language, open_ready
+from runtime_check.run.transcribe import longest_piece
+from runtime_check.run.validate import Inputs, Ready, check_language, choose_language, open_ready
 from runtime_check.text.tokenizer import TextTokenizer
 from runtime_check.text.words import count_words
 
@@ -114,8 +114,14 @@ class Speaking:
 
         model, text = self.files.model(self.o.file), self.type.family.text
         assert text is not None
-        asked = asked_of(self.o, self.task, self.material, encode)
+        asked = asked_of(self.o, self.task, self.material, encode, self.language)
         return self.task.make_prompt(asked, TextTokenizer.from_gguf(model, text), model.dims, self.material.history)
+
+    @property
+    def language(self) -> str:
+        """The language of the user's clip, which a prompt may name."""
+        clip = self.material.clip
+        return choose_language(self.o.language, None, clip, self.type) if clip else AUTO_LANGUAGE
 
     def prompt_ids(self) -> list[int]:
         """The text ids of the prompt, one a position."""
@@ -203,17 +209,17 @@ class Speaking:
 
     def heard_clip(self) -> ClipFacts:
         """The user's last clip, if there is one."""
-        turns = self.material.turns
-        if not turns or not turns[-1].audio:
+        if self.material.clip is None:
             return NO_CLIP
-        clip = turns[-1].audio.read()
+        clip = self.material.clip.read()
         return ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate)
 
     def recognise(self, clip: Clip) -> str:
         """What the same files hear."""
-        task, cutting = Task(TRANSCRIBE, self.o.language or AUTO_LANGUAGE), self.type.cutting
-        pieces = transcribe_clip(self.ready.system, clip, task, cutting=cutting)
-        return "".join(cutting.join(piece.text for piece in pieces))
+        system, cutting = self.ready.system, self.type.cutting
+        task = Task(TRANSCRIBE, self.o.language or AUTO_LANGUAGE)
+        parts = cutting.cut(clip, longest_piece(system, clip.path))
+        return "".join(cutting.join(system.run(part.clip, task).transcript.strip() for part in parts))
 
 
 def check_options(o: SpeechOptions, task: SpeechTask, system: SystemType) -> None:

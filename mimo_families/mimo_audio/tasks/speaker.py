@@ -119,17 +119,21 @@ class MimoAudioSpeaker:
 
 
 def told(settings: Settings, speaks: bool) -> dict[str, float]:
-    """The settings of the samplers by the names of their options; a temperature of 0 is argmax."""
-    samplers = {"": settings.text, **({"local_": settings.codes} if speaks else {})}
-    return {
-        f"{prefix}{name}": value
-        for prefix, sampler in samplers.items()
-        for name, value in (
-            ("temperature", sampler.temperature if sampler.draws else 0.0),
-            ("top_k", sampler.top_k),
-            ("top_p", sampler.top_p),
-        )
-    }
+    """The settings of the samplers that have an effect, by option; a temperature of 0 is argmax."""
+    local = told_of(settings.codes, "local_") if speaks else {}
+    return told_of(settings.text, "") | local
+
+
+def told_of(sampler: Sampler, prefix: str) -> dict[str, float]:
+    """The settings of a sampler that have an effect."""
+    if not sampler.draws:
+        return {f"{prefix}temperature": 0.0}
+    found = {f"{prefix}temperature": sampler.temperature}
+    if sampler.top_k:
+        found[f"{prefix}top_k"] = sampler.top_k
+    if sampler.top_p < 1:
+        found[f"{prefix}top_p"] = sampler.top_p
+    return found
 
 
 def open_speaker(system: MimoAudioSystem) -> Speaker:
