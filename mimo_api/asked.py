@@ -33,9 +33,11 @@ class SpeechOptions:
 
     `text` is what is to be said, or the user's message; `audio` the user's clip, `voice` one of the voice to speak
     with; `instruct` the style, or the instruction that examples follow; `as_is`: the text itself says how to speak;
-    `question` and `system` are texts, `dialogue` a file of turns before the last one (JSON lines), `history` one that
-    `save_history` wrote after an earlier call. `reply` is "text" or "speech", None: as the task does. `wav` is written
-    at the end, `stream` while the model speaks; `dump` is a folder for every stage. `language` is that of recognition.
+    `question` and `system` are texts, `dialogue` a file of turns before the last one (JSON lines), `history` one
+    that `save_history` wrote after an earlier call. `reply` is "text" or "speech", None: as the task does. `wav` is
+    written at the end, `stream` while the model speaks; `dump` is a folder for every stage. `language` is that of
+    recognition. `reference` is a checkpoint that is given the same groups in PyTorch, in the dtype
+    `reference_dtype`.
     """
 
     file: Path
@@ -62,6 +64,8 @@ class SpeechOptions:
     repack: str = AUTO
     products: str = AUTO
     dump: Path | None = None
+    reference: str | None = None
+    reference_dtype: str = "f32"
 
     def __post_init__(self) -> None:
         with_paths(self)

@@ -1,6 +1,7 @@
 """Perform a task that speaks or converses: prompt → text and speech, which the same files then recognise."""
 
 import io
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -13,27 +14,34 @@ import numpy as np
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
-from mimo_convert.listener import OnMessage, OnProgress, heard_by
+from mimo_convert.listener import OnMessage, OnProgress, heard_by, phase
+from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.model.source_model import model_of_checkpoint, model_of_file
+from mimo_families.opening import OpenCheckpoints, open_speech_reference
 from mimo_families.registry import families, system_of
+from mimo_families.same_model import check_same
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.manifests import AudioFile
 from runtime_check.audio.wav_stream import WavStream
-from runtime_check.audio.wave import Wave
+from runtime_check.audio.wave import Sound, Wave
 from runtime_check.audio.write import encoded
 from runtime_check.choices import SPEECH, TRANSCRIBE
 from runtime_check.gate import WAVE
 from runtime_check.report.records import Report
 from runtime_check.report.results import Results
-from runtime_check.run.check import Checked
+from runtime_check.run.activations import Stages
+from runtime_check.run.check import OURS, Checked
+from runtime_check.run.generated import compare_generation
 from runtime_check.run.records import Check, ClipFacts, SpeechFacts, TaskFacts
-from runtime_check.run.sounds import OURS, Sound
 from runtime_check.run.speech import (
+    Asked,
     Codes,
     Prompt,
     Reply,
     Speaker,
+    SpeechReference,
     SpeechTask,
     check_takes,
     find_task,
@@ -103,8 +111,8 @@ class Speaking:
         return found
 
     @cached_property
-    def prompt(self) -> Prompt:
-        """The prompt of the task."""
+    def asked(self) -> Asked:
+        """What is asked, with the codes of its clips."""
         known: dict[str, Codes] = {}
 
         def encode(clip: AudioFile) -> Codes:
@@ -112,10 +120,15 @@ class Speaking:
                 known[clip.sha256] = self.speaker.encode(clip.read())
             return known[clip.sha256]
 
+        return asked_of(self.o, self.task, self.material, encode, self.language)
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        """The prompt of the task."""
         model, text = self.files.model(self.o.file), self.type.family.text
         assert text is not None
-        asked = asked_of(self.o, self.task, self.material, encode, self.language)
-        return self.task.make_prompt(asked, TextTokenizer.from_gguf(model, text), model.dims, self.material.history)
+        tokenizer = TextTokenizer.from_gguf(model, text)
+        return self.task.make_prompt(self.asked, tokenizer, model.dims, self.material.history)
 
     @property
     def language(self) -> str:
@@ -135,6 +148,7 @@ class Speaking:
         for path in (o.wav, o.stream, o.save_history):
             check_can_write(path)
         results = Results("mimo-check")
+        self.open_reference()
         checked, history = self.check()
         results.add_check(checked)
         if o.save_history:
@@ -169,15 +183,46 @@ class Speaking:
                 sampling=reply.sampling,
             ),
         )
+        found, stages = self.compared(found, reply)
         if wave is None:
-            return Checked(found, reply.stages), reply.history
+            return Checked(found, stages), reply.history
         clip = self.write(wave, reply)
         heard = self.recognise(clip) if len(reply.codes) else ""
         words = count_words(clip.text, heard) if clip.text else None
         facts = ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text)
         found = replace(found, clip=facts, transcript=heard, words=words)
         sound = Sound(OURS, wave, self.speaker.rate)
-        return Checked(found, reply.stages | {WAVE: wave}, (sound,), sound), reply.history
+        return Checked(found, stages | {WAVE: wave}, (sound,), sound), reply.history
+
+    def open_reference(self) -> None:
+        """Open the checkpoint that is compared with, before long work. Raises InputError if it is none, of another
+        model, or if PyTorch is missing."""
+        self.reference: tuple[Checkpoint, SpeechReference] | None = None
+        if self.o.reference:
+            found = open_speech_reference(self.o.reference, self.type, OpenCheckpoints())
+            family = self.type.family
+            check_same(model_of_file(self.o.file, self.files), model_of_checkpoint(found[0], family))
+            self.reference = found
+
+    def compared(self, found: Check, reply: Reply) -> tuple[Check, Stages]:
+        """The check with every stage of the generation compared, if there is a reference, and those stages, if they are
+        compared or written."""
+        if not (self.reference or self.o.dump):
+            return found, reply.stages
+        forced = self.speaker.force(reply)
+        if not self.reference:
+            return found, forced.stages
+        checkpoint, run = self.reference
+        nbytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
+        begin = time.perf_counter()
+        with phase("reference in PyTorch", nbytes):
+            reference = run(
+                checkpoint, self.task, self.asked, self.material.history, self.o.sampling, forced.stages,
+                self.o.reference_dtype,
+            )  # fmt: skip
+        timings = {**self.speaker.measured().timings, "reference_s": time.perf_counter() - begin}
+        compared = compare_generation(replace(found, timings=timings), self.ready.system, forced, reference)
+        return compared, forced.stages
 
     def perform(self) -> tuple[Reply, Wave | None]:
         """Reply to the prompt; the wave is None of a reply in text."""

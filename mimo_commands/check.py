@@ -186,10 +186,14 @@ def check_file(
     sys.exit(exit_status([check(options, claims=current_claims()).passed]))
 
 
+PASSED_ON = ("threads", "text", "language", "repack", "products", "wav", "dump", "reference")  # to a task as they are
+
+
 def perform(file: Path, companions: dict[str, Path | None], speech: SpeechChoices, other: dict[str, Any]) -> None:
     """Perform the task of the options `speech`, with what `other` parameters say of any task. Raises InputError for one
     that is about a comparison."""
     from mimo_api import Outputs, Sampling, SpeechOptions, prompt_ids, speak
+    from mimo_convert.command.outcome import exit_status
 
     context = click.get_current_context()
     given = {name for name in other if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
@@ -204,13 +208,14 @@ def perform(file: Path, companions: dict[str, Path | None], speech: SpeechChoice
         companions=companions,
         audio=other["audio"] if "audio" in given else (),
         sampling=Sampling(**sampling, max_new=other["max_new_tokens"]),
-        **{name: other[name] for name in ("threads", "text", "language", "repack", "products", "wav", "dump")},
+        reference_dtype=other["dtype"],
+        **{name: other[name] for name in PASSED_ON},
         **chosen,
     )
     if prompt_only:
         show_whole(" ".join(map(str, prompt_ids(options))))
     else:
-        speak(options, claims=current_claims())
+        sys.exit(exit_status([speak(options, claims=current_claims()).passed]))
 
 
 @main.command("reference", short_help="Store what PyTorch computes, for checks without it.")

@@ -193,6 +193,7 @@ SYSTEM = SystemType(
     sizes=SIZES,
     speech_tasks=TASKS,
     speaker="mimo_families.mimo_audio.tasks.speaker",
+    speech_reference="mimo_families.mimo_audio.tasks.reference",
     runtimes=[  # as its README.md has it, "MiMo-V2.5-ASR"
         Runtime(
             "CrispASR",

@@ -16,9 +16,9 @@ from mimo_convert.plan.plan import PROMOTED_F32, Plan
 from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
+from runtime_check.audio.wave import Sound
 from runtime_check.run.check import Checked
 from runtime_check.run.records import Check
-from runtime_check.run.sounds import Sound
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.records import TensorCheck
 from runtime_check.text.words import NO_WORDS

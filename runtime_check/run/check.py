@@ -6,18 +6,19 @@ from dataclasses import dataclass, replace
 
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
-from runtime_check.gate import CODES, IDS
+from runtime_check.audio.wave import Sound
+from runtime_check.gate import CODES, IDS, WAVE
 from runtime_check.text.words import count_words
 
 from .activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, Activations, Stages
 from .compare.stages import Comparison, Texts, compare
 from .records import Check, ClipFacts, FileFacts, ReferenceFacts, TaskFacts
-from .sounds import Sound, sounds_of
 from .stages import stage_named
 from .system import TASK_OPTIONS, System, Task
 
 # The reference for a response, token ids (None: that of the clip's text, or its own).
 MakeReference = Callable[[Sequence[int] | None], Activations]
+OURS, REFERENCE = "by the file", "by the reference"  # whose waves they are
 MAKE_AGAIN = "make it again with `mimo-check reference`"
 
 
@@ -48,7 +49,7 @@ def check(
     belong to the system.
     """
     run = system.run(clip, task, keep_stages=keep_stages and make_reference is None)
-    files, made = facts(), sounds_of(system, run.stages)
+    files, made = facts(), sounds_of(system, run.stages, OURS)
     found = facts_of(system, files, clip, task, run)
     if make_reference is None:
         return Checked(found, run.stages, made, next(iter(made), None))
@@ -69,7 +70,8 @@ def check(
         timings=dict(run.timings),
     )
     stages = run.stages | ours
-    return Checked(found, stages, sounds_of(system, stages, reference.stages), next(iter(made), None))
+    sounds = *sounds_of(system, stages, OURS), *sounds_of(system, reference.stages, REFERENCE)
+    return Checked(found, stages, sounds, next(iter(made), None))
 
 
 def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task, run: Activations) -> Check:
@@ -123,6 +125,12 @@ def compare_with(
     types = {file.role: file.judged_as for file in files}
     role_types = {role: name for file in reversed(files) for role, name in file.role_types.items()}
     return ours, compare(system.stages, ours, reference.stages, types, texts, reference.origin.dtype, role_types)
+
+
+def sounds_of(system: System, stages: Stages, title: str) -> tuple[Sound, ...]:
+    """The waves among the stages of a run."""
+    names = [name for name in stages if (stage := stage_named(system.stages, name)) and stage.kind == WAVE]
+    return tuple(Sound(title, stages[name], system.wave_rate) for name in names if system.wave_rate)
 
 
 def check_reference(reference: Activations, system: System, task: Task) -> None:

@@ -177,7 +177,7 @@ class SpeechFacts:
 @dataclass(frozen=True)
 class Check:
     """The files of a system run on a clip. `passed` is None without a reference; `heads` are those of codes that the
-    model generated, `dropped_forbidden` the draws whose filters left only forbidden ids; `words` is None without a
+    model generated; `words` is None without a
     reference text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own
     kernels; `language` is the one that the response names, empty if it names none."""
 

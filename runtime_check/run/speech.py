@@ -7,13 +7,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
+from mimo_convert.model.checkpoint import Checkpoint
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import Wave
 from runtime_check.choices import AUTO, TRANSCRIBE
 from runtime_check.text.tokenizer import TextTokenizer
 
-from .activations import Stages
+from .activations import Activations, Stages
 
 Codes = npt.NDArray[Any]  # (frames, codebooks) whole numbers
 Prompt = npt.NDArray[Any]  # (1 + codebooks, positions) ids, of which row 0 is text
@@ -105,6 +106,13 @@ class Reply:
     sampling: Mapping[str, float]
 
 
+class Forced(NamedTuple):
+    """The stages of groups that were given behind a prompt, and the text that they spell."""
+
+    stages: Stages
+    text: str
+
+
 class Measured(NamedTuple):
     """Timings in seconds, memory in bytes, and which code multiplied with which types, of all that a speaker did."""
 
@@ -127,11 +135,19 @@ class Speaker(Protocol):
     ) -> Reply:
         """Reply to a prompt. With `hear`, the wave is decoded while it is spoken, and given to it piece by piece."""
 
+    def force(self, reply: Reply) -> Forced:
+        """Every stage of the groups of a reply, as far as they are compared, given behind its prompt."""
+
     def decode(self, codes: Codes) -> Wave:
         """The wave of codes, (samples,) at `rate`."""
 
     def measured(self) -> Measured:
         """What it took."""
+
+
+# The reference's stages and text of the groups in `stages`, given behind the prompt of a task, which it makes itself of
+# what is asked and the history; and what it would choose at each place by the same noise. PyTorch's dtype is the last.
+SpeechReference = Callable[[Checkpoint, SpeechTask, Asked, Prompt | None, Sampling, Stages, str], Activations]
 
 
 def find_task(tasks: Sequence[SpeechTask], name: str, reply: str | None, architecture: str) -> SpeechTask:

@@ -173,7 +173,7 @@ class SystemType:
     results a task can ask for.
 
     `speech_tasks` are the tasks beside transcription; `speaker` is the module whose `open_speaker(system)` gives a
-    Speaker for them, imported on demand.
+    Speaker for them, `speech_reference` that whose `run` is a SpeechReference; both are imported on demand.
     """
 
     name: str
@@ -198,6 +198,7 @@ class SystemType:
     imitates: Collection[str] = ()
     speech_tasks: Sequence[SpeechTask] = ()
     speaker: str = ""
+    speech_reference: str = ""
 
     @property
     def families(self) -> tuple[Family, ...]:

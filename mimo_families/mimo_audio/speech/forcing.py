@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from ..harness import SpeechLM
 
 
+MOST_COMPARED = 256  # groups of a generation, 41 s of speech
+
+
+def groups_of(stages: Stages) -> list[Group]:
+    """The groups that a free generation chose, by its stages."""
+    columns = (stages[TEXT_IDS].tolist(), stages[BLOCKS], stages[DROPPED].tolist())
+    return [Group(*row) for row in zip(*columns, strict=True)]
+
+
 def chosen(groups: Sequence[Group]) -> Stages:
     """The stages of what a free generation chose."""
     ids = np.array([group.text_id for group in groups], np.int32)
@@ -52,7 +61,7 @@ def force(lm: "SpeechLM", prompt: Ids, groups: Sequence[Group]) -> Stages:
     scores = [np.zeros((sum(speech), d.group_size, size), np.float32) for size in d.speech_vocab]
     decoded: list[Decoded] = []
     inputs = np.zeros((n, d.patch_dim), np.float32)
-    for i in np.flatnonzero(speech):
+    for i in np.flatnonzero(speech).tolist():
 
         def given(place: Place, found: Scores, block: Ids = groups[i].block) -> int:
             scores[place.channel][len(decoded), place.frame] = found

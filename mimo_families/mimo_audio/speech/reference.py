@@ -142,8 +142,8 @@ def choices(
     ids, blocks, drops = [], [], []
     for i, scores in enumerate(text_logits):
         forbidden = settings.stops if i < settings.min_new else ()
-        token, dropped = choose(scores, settings.text, forbidden, noise)
-        block = torch.tensor(d.speech_zeroemb).repeat(d.group_size, 1)
+        token, lacking = choose(scores, settings.text, forbidden, noise)
+        dropped, block = int(lacking), torch.tensor(d.speech_zeroemb).repeat(d.group_size, 1)
         if speech[i]:
             for step in range(delays.steps):
                 for c, delay in enumerate(delays.by_channel):
@@ -154,7 +154,7 @@ def choices(
             n_speech += 1
         ids.append(token)
         blocks.append(block)
-        drops.append(int(dropped))
+        drops.append(dropped)
     return {
         GREEDY: torch.tensor(ids),
         TEXT_IDS: torch.tensor(ids),

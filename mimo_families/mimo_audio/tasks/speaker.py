@@ -13,32 +13,15 @@ from mimo_families.mimo_tokenizer.stages import CODES
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import Wave, resample
 from runtime_check.choices import SPEECH
-from runtime_check.run.speech import Codes, Measured, Reply, Sampling, Speaker, SpeechTask
-from runtime_check.text.tokenizer import TextTokenizer
+from runtime_check.run.speech import Codes, Forced, Measured, Reply, Sampling, Speaker, SpeechTask
 
 from ..segments import Ids
-from ..speech.generation import MOST_GROUPS, Group, Settings, generate, generation_of, streamed_codes
-from ..speech.sampler import GREEDY, LOCAL, Sampler
-from ..speech.stages import BLOCKS, TEXT_IDS
+from ..speech.forcing import MOST_COMPARED, chosen, force, groups_of
+from ..speech.generation import Group, clean_text, generate, generation_of, streamed_codes
 from ..stages import PROMPT
 from ..system import MimoAudioSystem
+from .settings import settings_of, told
 from .table import MimoAudioTask
-
-
-def settings_of(task: MimoAudioTask, sampling: Sampling, text: TextTokenizer) -> Settings:
-    """How a task generates: by its own samplers, but for what was asked."""
-    texts, codes = GREEDY, GREEDY
-    if not sampling.greedy:
-        texts = changed(task.sampler, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-        codes = changed(LOCAL, temperature=sampling.local_temperature, top_p=sampling.local_top_p)
-    stops = frozenset(map(text.id_of, task.stops))
-    return Settings(texts, codes, stops, sampling.max_new or MOST_GROUPS, sampling.min_new, sampling.seed)
-
-
-def changed(sampler: Sampler, **asked: float | None) -> Sampler:
-    """A sampler with what was asked, which draws if anything was."""
-    found = {name: value for name, value in asked.items() if value is not None}
-    return sampler._replace(**found, draws=sampler.draws or bool(found))  # type: ignore[arg-type]
 
 
 class MimoAudioSpeaker:
@@ -78,9 +61,16 @@ class MimoAudioSpeaker:
             ended=groups[-1].text_id in settings.stops,
             dropped_forbidden=found.dropped_forbidden,
             history=found.history,
-            stages={PROMPT: prompt, TEXT_IDS: found.text_ids, BLOCKS: found.blocks},
+            stages={PROMPT: prompt, **chosen(groups)},
             sampling=told(settings, task.reply == SPEECH),
         )
+
+    def force(self, reply: Reply) -> Forced:
+        """Every stage of the groups of a reply, of the first MOST_COMPARED, given behind its prompt."""
+        groups = groups_of(reply.stages)[:MOST_COMPARED]
+        with self.system.session.timed("proof_s"):
+            stages = chosen(groups) | force(self.lm, reply.stages[PROMPT], groups)
+        return Forced(stages, clean_text([group.text_id for group in groups[:-1]], self.lm.text))
 
     def decode(self, codes: Codes) -> Wave:
         """The wave of codes, (frames, channels) → (samples,); without codes a second of silence. Raises InputError for
@@ -116,24 +106,6 @@ class MimoAudioSpeaker:
             said += len(codes)
         none = np.zeros((0, n_channels), np.int32)
         hear(stream.push(none, last=True) if said else self.decoder.decode(none))
-
-
-def told(settings: Settings, speaks: bool) -> dict[str, float]:
-    """The settings of the samplers that have an effect, by option; a temperature of 0 is argmax."""
-    local = told_of(settings.codes, "local_") if speaks else {}
-    return told_of(settings.text, "") | local
-
-
-def told_of(sampler: Sampler, prefix: str) -> dict[str, float]:
-    """The settings of a sampler that have an effect."""
-    if not sampler.draws:
-        return {f"{prefix}temperature": 0.0}
-    found = {f"{prefix}temperature": sampler.temperature}
-    if sampler.top_k:
-        found[f"{prefix}top_k"] = sampler.top_k
-    if sampler.top_p < 1:
-        found[f"{prefix}top_p"] = sampler.top_p
-    return found
 
 
 def open_speaker(system: MimoAudioSystem) -> Speaker:

@@ -26,6 +26,7 @@ from .stages import (
 )
 from .waveform import LOUDEST
 
+WINDOW = "decoder.vocoder.head.istft.window"
 PIECE_FRAMES = 1500  # code frames that are decoded at once; each piece alone
 
 
@@ -42,8 +43,7 @@ def decode_piece(codes: Tensor, w: Weights, d: AudioTokenizerDims) -> dict[str, 
     stages = {CODES_EMBED: code_embeddings(codes, w)}
     stages |= decoder(stages[CODES_EMBED], w, d)
     stages |= vocoder(stages[DEC_MEL], w, d)
-    window = w("decoder.vocoder.head.istft.window")
-    stages[WAVE] = inverse_stft(stages[VOC_SPEC], window, d.hop_length)
+    stages[WAVE] = inverse_stft(stages[VOC_SPEC], w(WINDOW), d.hop_length)
     return stages
 
 

@@ -26,7 +26,7 @@ STAGES = (
     Stage(VOC_SPEC, ROLE, HIDDEN, ("vocoder frames", "magnitudes and phases"), VOCODER),
     Stage(WAVE, ROLE, WAVE_KIND, ("samples",), VOCODER),
     Stage(WAVE_MEL, ROLE, LOG_MEL, ("mel frames of the wave", "mel bins"), VOCODER),
-    Stage(WAVE_CODES, ROLE, CODES, ("code frames of the wave", "codebooks")),
+    Stage(WAVE_CODES, ROLE, CODES, ("code frames of the wave", "codebooks"), VOCODER),
 )
 
 SIZES = {

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import jinja2
 
 from mimo_convert.numbers_text import FILTERS, cosine, count, rate, size, small
+from runtime_check.audio.wave import Sound
 from runtime_check.report.records import Conversion, Report, file_name, files_run
 from runtime_check.report.safe_text import safe
 from runtime_check.report.suites import LINT, TENSORS, Suite, suites_of
-from runtime_check.run.sounds import Sound
 
 from .parts import CheckView, TensorsView, verdict_word
 from .sounds import MOST_BYTES, SoundView, views

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from runtime_check.audio.wave import Wave
+from runtime_check.audio.wave import Sound, Wave
 from runtime_check.audio.write import encoded
-from runtime_check.run.sounds import Sound
 
 MOST_SECONDS = 20  # of a wave, that a page has; the rest is left out
 MOST_BYTES = 2_500_000  # of all waves of a page together

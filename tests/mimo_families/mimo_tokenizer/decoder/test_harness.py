@@ -22,7 +22,7 @@ def test_every_stage_is_that_of_the_definition(decoder_of: DecoderOf, checkpoint
     ours = decoder_of("f32").stages(codes)
     d, w = layout.dimensions(checkpoint.config), CheckpointWeights(checkpoint, torch.float32)
     theirs = {name: x.numpy() for name, x in reference.decode(torch.from_numpy(codes), w, d).items()}
-    assert list(ours) != [] and set(ours) == set(theirs) == set(expected)
+    assert set(ours) == set(theirs) == set(expected)
     for name, stage in expected.items():
         for found in (ours[name], theirs[name]):
             assert found.shape == stage.shape, name

@@ -1,5 +1,5 @@
 """The audio tokenizer in PyTorch on a clip: audio → codes, and where there is a decoder → audio again; the reference of
-`system.py`."""
+`../system.py`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,12 +13,12 @@ from runtime_check.pytorch.weights import DTYPES, CheckpointWeights
 from runtime_check.run.activations import Activations, Origin
 from runtime_check.run.system import Task
 
-from . import layout
-from .decoder.reference import decode
-from .decoder.stages import WAVE, WAVE_CODES, WAVE_MEL
-from .layout import DEFAULT_CODEBOOKS
-from .reference import encode, encode_segments
-from .stages import CODES, ENCODE, ROLE
+from .. import layout
+from ..decoder.reference import WINDOW, decode
+from ..decoder.stages import WAVE, WAVE_CODES, WAVE_MEL
+from ..layout import DEFAULT_CODEBOOKS
+from ..reference import encode, encode_segments
+from ..stages import CODES, ENCODE, ROLE
 
 
 def run(
@@ -37,7 +37,7 @@ def round_trip(checkpoint: Checkpoint, clip: Clip, task: Task, dtype: torch.dtyp
     """Audio → the stages tok_mel … tok_codes, and with a decoder, unless the task is to encode, dec_codes_embed …
     wave_codes: the decoded wave is encoded again."""
     d = layout.dimensions(checkpoint.config)
-    if task.name == ENCODE or not d.has_decoder:
+    if task.name == ENCODE or WINDOW not in checkpoint.tensors:
         return encode(checkpoint, clip, DEFAULT_CODEBOOKS, dtype)
     w = CheckpointWeights(checkpoint, dtype)
     wave = resample(torch.from_numpy(clip.wave), clip.rate, d.sampling_rate)
