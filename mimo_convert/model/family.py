@@ -74,13 +74,14 @@ class Part(NamedTuple):
     """Tensors that a file may lack: a pattern of their names in checkpoint and file, a phrase for what they do, and the
     option that leaves them out; empty: only files of other tools have them. `why` is the reason that a plan gives for
     leaving them out, by default that it was the option; `check(config)` raises InputError for a checkpoint whose part
-    cannot be converted."""
+    cannot be converted. Of a part that `may_lack`, checkpoints decide: a file has it if its checkpoint does."""
 
     pattern: str
     words: str
     option: str = ""
     why: str = ""
     check: Callable[[Config], None] = lambda config: None
+    may_lack: bool = False
 
     @property
     def reason(self) -> str:
@@ -120,7 +121,8 @@ class Key(NamedTuple):
     A tuple is stored under numbered keys, `key.0`, `key.1`, …; if `is_list`, as one array. `default` is the value for
     files without the key, which older tools do not write. `length` names the field that holds the length of a tuple;
     `least` is the least value of an integer. A size that no key holds is that of the axis number `axis` of the tensor
-    called `key`. A file has the keys of a `part` if it has that; else the fields have their defaults.
+    called `key`. A file has the keys of a `part` if it has that; else the fields have their defaults. It has a key that
+    `is_rare` unless the value is the default.
     """
 
     field: str
@@ -132,6 +134,7 @@ class Key(NamedTuple):
     is_list: bool = False
     axis: int | None = None
     part: str = ""
+    is_rare: bool = False
 
     def entries(self, dimensions: Any) -> list[Entry]:
         """The metadata entries of the field's value, one per element of a tuple; none for the size of a tensor."""
@@ -280,16 +283,35 @@ class Family:
     @property
     def unwritten_parts(self) -> frozenset[str]:
         """The parts that no file of this tool has."""
+        return frozenset(name for name, part in self.parts.items() if not part.option and not part.may_lack)
+
+    @property
+    def unnamed_parts(self) -> frozenset[str]:
+        """The parts that no option names, so that a file without them lacks nothing."""
         return frozenset(name for name, part in self.parts.items() if not part.option)
+
+    def absent_parts(self, names: Collection[str]) -> frozenset[str]:
+        """The parts that a checkpoint with tensors of those names lacks, as it may."""
+        rare = [(name, part.pattern) for name, part in self.parts.items() if part.may_lack]
+        return frozenset(name for name, pattern in rare if not any(re.fullmatch(pattern, one) for one in names))
 
     @cached_property
     def _editions(self) -> Sequence[Edition]:
         """The editions, at least one."""
         return self.editions or (Edition(self.file_stem),)
 
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """What files of the editions are called before their type, the longest first."""
+        return tuple(sorted((edition.file_stem for edition in self._editions), key=len, reverse=True))
+
     def edition_of(self, config: Config, name: str) -> Edition:
         """The edition of the checkpoint of the model called `name`; the last one if it is unknown."""
         return next((edition for edition in self._editions if edition.is_of(config, name)), self._editions[-1])
+
+    def edition_called(self, stem: str) -> Edition:
+        """The edition whose files are called so before their type; the last one if none is."""
+        return next((edition for edition in self._editions if edition.file_stem == stem), self._editions[-1])
 
     def edition_in(self, metadata: Mapping[str, Any]) -> Edition:
         """The edition of a file with that metadata; the last one if it is unknown."""

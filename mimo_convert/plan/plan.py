@@ -187,7 +187,8 @@ def make_plan(
     tensors: list[PlannedTensor] = []
     used: set[str] = set()
     offset = 0
-    layout = model.family.layout(model.dims, options.fuse_qkv, options.without)
+    without = options.without | model.family.absent_parts(model.tensors)
+    layout = model.family.layout(model.dims, options.fuse_qkv, without)
     every = list(model.family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
     rules = [*options.rules, *of_recipe]

@@ -58,7 +58,7 @@ def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> Ten
     if ours.family is not source.family:
         expected = f"{source.family.architecture}, as {source.where} is"
         raise InputError(ours.where, f"is of {ours.family.architecture}", expected=expected)
-    without = ours.layout.without | source.layout.without
+    without = ours.layout.without | source.layout.without | source.family.absent_parts(source.tensors)
     plan = make_plan(source, F32, Options(without=without, allow_requantize=True))
     tensors = list(source.family.tensors(source.dims, Layout(without=without)))
     problems = [*metadata_problems(ours, source), *layout_problems(ours, source, tensors)]
