@@ -56,11 +56,12 @@ def one(name: str, source: str, role: str, *shape: int, view: tuple[int, ...] = 
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a file: whether Q, K and V of the language model's blocks are fused, and the parts it lacks, by
-    name."""
+    """The layout of a file: whether Q, K and V of the language model's blocks are fused, the parts it lacks, by name,
+    and those of `Family.rare` that it has."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
+    rare: frozenset[str] = frozenset()
 
     def has(self, part: str) -> bool:
         """Whether a part is in the file."""
@@ -74,14 +75,13 @@ class Part(NamedTuple):
     """Tensors that a file may lack: a pattern of their names in checkpoint and file, a phrase for what they do, and the
     option that leaves them out; empty: only files of other tools have them. `why` is the reason that a plan gives for
     leaving them out, by default that it was the option; `check(config)` raises InputError for a checkpoint whose part
-    cannot be converted. Of a part that `may_lack`, checkpoints decide: a file has it if its checkpoint does."""
+    cannot be converted."""
 
     pattern: str
     words: str
     option: str = ""
     why: str = ""
     check: Callable[[Config], None] = lambda config: None
-    may_lack: bool = False
 
     @property
     def reason(self) -> str:
@@ -202,7 +202,8 @@ class Family:
     in config.json. `dimensions` reads the sizes from a config; `keys` write them to metadata and read them back.
     `config_errors(dimensions)` yields contradictions as (found, expected), `config_warnings` values that no known model
     has. `tensors(dimensions, layout)` yields every tensor of the file in order; `skipped` maps patterns of checkpoint
-    tensors that belong to no file to the reason; `parts` can be left out. `uses` are those of the matrices, by name,
+    tensors that belong to no file to the reason; `parts` can be left out; `rare` are sources that only some checkpoints
+    have, and then the file. `uses` are those of the matrices, by name,
     each of one at most; recipes speak of them. `about` are the general.* entries of every file, `constants` the others
     that do not vary; `spelled` writes a type in names of files.
 
@@ -230,6 +231,7 @@ class Family:
     config_warnings: Callable[[Any], Iterator[tuple[str, str]]] = lambda dimensions: iter(())
     skipped: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
+    rare: Collection[str] = ()
     uses: Sequence[Use] = ()
     can_fuse_qkv: bool = False
     no_fused_qkv: str = ""
@@ -261,13 +263,15 @@ class Family:
         told = {key.part for key in self.keys if getattr(dimensions, key.field) != key.default}
         return self.sized_parts - told
 
-    def layout(self, dimensions: Any, fuse_qkv: bool = False, without: Iterable[str] = ()) -> Layout:
-        """The layout for the user's options, as far as they apply to a model of these sizes. Raises InputError for
-        fused Q, K and V where nothing could read them."""
+    def layout(
+        self, dimensions: Any, fuse_qkv: bool = False, without: Iterable[str] = (), sources: Collection[str] = ()
+    ) -> Layout:
+        """The layout for the user's options, as far as they apply to a model of these sizes and `sources`. Raises
+        InputError for fused Q, K and V where nothing could read them."""
         if fuse_qkv and self.no_fused_qkv:
             raise InputError("--fuse-qkv", f"is not for {self.architecture}: {self.no_fused_qkv}", todo="leave it out")
         lacking = (frozenset(without) & self.parts.keys()) | self.unsized_parts(dimensions)
-        return Layout(fuse_qkv and self.can_fuse_qkv, lacking)
+        return Layout(fuse_qkv and self.can_fuse_qkv, lacking, self.rare_in(sources))
 
     def layout_of(self, names: Collection[str], dimensions: Any) -> Layout:
         """The layout whose tensor names are nearest to those of a file; sizes of a part say whether a file has it."""
@@ -283,17 +287,11 @@ class Family:
     @property
     def unwritten_parts(self) -> frozenset[str]:
         """The parts that no file of this tool has."""
-        return frozenset(name for name, part in self.parts.items() if not part.option and not part.may_lack)
-
-    @property
-    def unnamed_parts(self) -> frozenset[str]:
-        """The parts that no option names, so that a file without them lacks nothing."""
         return frozenset(name for name, part in self.parts.items() if not part.option)
 
-    def absent_parts(self, names: Collection[str]) -> frozenset[str]:
-        """The parts that a checkpoint with tensors of those names lacks, as it may."""
-        rare = [(name, part.pattern) for name, part in self.parts.items() if part.may_lack]
-        return frozenset(name for name, pattern in rare if not any(re.fullmatch(pattern, one) for one in names))
+    def rare_in(self, names: Collection[str]) -> frozenset[str]:
+        """The sources, of those that only some checkpoints have, that are among `names`."""
+        return frozenset(self.rare) & frozenset(names)
 
     @cached_property
     def _editions(self) -> Sequence[Edition]:
@@ -326,6 +324,12 @@ class Family:
     def part_of(self, name: str) -> str | None:
         """The part of a tensor, by its name in the checkpoint or the file; None if it belongs to none."""
         return next((part for part, of in self.parts.items() if re.fullmatch(of.pattern, name)), None)
+
+
+def subsets(names: Iterable[str]) -> list[frozenset[str]]:
+    """Every subset of some names, the empty one first."""
+    every = sorted(names)
+    return [frozenset(some) for n in range(len(every) + 1) for some in itertools.combinations(every, n)]
 
 
 def family_named(families: Iterable[Family], architecture: str) -> Family | None:

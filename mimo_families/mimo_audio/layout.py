@@ -281,9 +281,8 @@ def tensors(d: SpeechLMDims, layout: Layout = SEPARATE) -> Iterator[Tensor]:
     yield one("audio.group_proj.weight", "speech_group_downcast.weight", "matrix", d.out_hidden_size, group)
     if layout.has(SPEECH_GENERATION):
         yield from _speech_generation(d)
-        if layout.has(LOCAL_PROJECTION):
-            theirs = "speech_embeddings_to_local.weight"
-            yield one("audio.local_proj.weight", theirs, "matrix", d.patch_dim, d.input_dim)
+        if LOCAL_PROJECTION in layout.rare:
+            yield one("audio.local_proj.weight", LOCAL_PROJECTION, "matrix", d.patch_dim, d.input_dim)
 
 
 def _speech_generation(d: SpeechLMDims) -> Iterator[Tensor]:
@@ -313,7 +312,7 @@ EDITIONS = (
 F32, STRING = GGUFValueType.FLOAT32, GGUFValueType.STRING
 
 SPEECH_GENERATION = "speech_generation"  # a part that a file for recognition alone may do without
-LOCAL_PROJECTION = "local_projection"  # a part that no published model has
+LOCAL_PROJECTION = "speech_embeddings_to_local.weight"  # which no published model has
 
 FAMILY = Family(
     architecture="mimo_asr",
@@ -362,12 +361,8 @@ FAMILY = Family(
             "speech generation",
             option="--asr-only",
         ),
-        LOCAL_PROJECTION: Part(
-            r"speech_embeddings_to_local\..*|audio\.local_proj\..*",
-            "projection of speech embeddings to the patch decoder",
-            may_lack=True,
-        ),
     },
+    rare=(LOCAL_PROJECTION,),
     uses=(
         Use(EMBEDDING, r"llm\.embed\.weight"),
         Use(HEAD, r"llm\.(lm_head|codebook_head\.\d+)\.weight"),

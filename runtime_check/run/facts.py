@@ -61,7 +61,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
         outtype=outtype.name if outtype else "",
         recipe=tuple(map(str, rules)),
         layout="fused" if model.layout.fuse_qkv else "separate",
-        without=tuple(sorted(model.layout.without - model.family.unnamed_parts)),
+        without=tuple(sorted(model.layout.without - model.family.unwritten_parts)),
         bits_per_weight=sum(t.nbytes for t in tensors) * 8 / sum(prod(t.shape) for t in tensors),
         tensor_types=dict(Counter(t.ggml_type.name for t in tensors).most_common()),
         mixed=mixed_types(typed, outtype or TYPES[most], rules if records_rules(file) else None),

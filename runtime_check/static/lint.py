@@ -251,7 +251,7 @@ def _missing_and_extra(
     for name, tensor in expected.items():
         if name not in file.tensors:
             yield f"missing tensor {name}; expected shape {shape_text(tensor.shape)}"
-    without = sorted(layout.without - family.unnamed_parts)
+    without = sorted(layout.without - family.unwritten_parts)
     kind = "".join(f" without {family.parts[part].words}" for part in without)
     kind += " with fused QKV" if layout.fuse_qkv else ""
     file_kind = f"{family.architecture} file{kind}"
