@@ -91,9 +91,9 @@ class Material:
     history: Prompt | None = None
 
     @property
-    def clips(self) -> list[AudioFile]:
-        """Every clip."""
-        return [clip for clip in (self.voice, *(turn.audio for turn in self.turns)) if clip]
+    def clip(self) -> AudioFile | None:
+        """The user's last clip, if there is one."""
+        return self.turns[-1].audio if self.turns else None
 
 
 def read_material(o: SpeechOptions, task: SpeechTask, claims: Claims) -> Material:
@@ -156,8 +156,10 @@ def check_texts(o: SpeechOptions) -> None:
             checked_text(text, option(name))
 
 
-def asked_of(o: SpeechOptions, task: SpeechTask, material: Material, encode: Callable[[AudioFile], Codes]) -> Asked:
-    """What is asked, with the codes of every clip that the task needs."""
+def asked_of(
+    o: SpeechOptions, task: SpeechTask, material: Material, encode: Callable[[AudioFile], Codes], language: str
+) -> Asked:
+    """What is asked, with the codes of every clip that the task needs, and the language of a transcription."""
 
     def turn_of(turn: TurnFile) -> Turn:
         heard = turn.audio if "audio" in needs_of(task, turn) else None
@@ -172,5 +174,5 @@ def asked_of(o: SpeechOptions, task: SpeechTask, material: Material, encode: Cal
         system=o.system or "",
         turns=[turn_of(turn) for turn in material.turns],
         thinking=o.thinking,
-        language=o.language or AUTO,
+        language=language,
     )

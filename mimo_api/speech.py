@@ -26,14 +26,14 @@ from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.manifests import AudioFile
 from runtime_check.audio.wav_stream import WavStream
-from runtime_check.audio.wave import Wave
+from runtime_check.audio.wave import Sound, Wave
 from runtime_check.audio.write import encoded
 from runtime_check.choices import SPEECH, TRANSCRIBE
 from runtime_check.gate import WAVE
 from runtime_check.report.records import Report
 from runtime_check.report.results import Results
 from runtime_check.run.activations import Stages
-from runtime_check.run.check import Checked
+from runtime_check.run.check import OURS, Checked
 from runtime_check.run.generated import compare_generation
 from runtime_check.run.records import Check, ClipFacts, SpeechFacts, TaskFacts
 from runtime_check.run.speech import (
@@ -49,8 +49,8 @@ from runtime_check.run.speech import (
     option,
 )
 from runtime_check.run.system import AUTO_LANGUAGE, SystemType, Task
-from runtime_check.run.transcribe import transcribe_clip
-from runtime_check.run.validate import Inputs, Ready, check_language, open_ready
+from runtime_check.run.transcribe import longest_piece
+from runtime_check.run.validate import Inputs, Ready, check_language, choose_language, open_ready
 from runtime_check.text.tokenizer import TextTokenizer
 from runtime_check.text.words import count_words
 
@@ -121,7 +121,7 @@ class Speaking:
                 known[clip.sha256] = self.speaker.encode(clip.read())
             return known[clip.sha256]
 
-        return asked_of(self.o, self.task, self.material, encode)
+        return asked_of(self.o, self.task, self.material, encode, self.language)
 
     @cached_property
     def prompt(self) -> Prompt:
@@ -130,6 +130,12 @@ class Speaking:
         assert text is not None
         tokenizer = TextTokenizer.from_gguf(model, text)
         return self.task.make_prompt(self.asked, tokenizer, model.dims, self.material.history)
+
+    @property
+    def language(self) -> str:
+        """The language of the user's clip, which a prompt may name."""
+        clip = self.material.clip
+        return choose_language(self.o.language, None, clip, self.type) if clip else AUTO_LANGUAGE
 
     def prompt_ids(self) -> list[int]:
         """The text ids of the prompt, one a position."""
@@ -251,17 +257,17 @@ class Speaking:
 
     def heard_clip(self) -> ClipFacts:
         """The user's last clip, if there is one."""
-        turns = self.material.turns
-        if not turns or not turns[-1].audio:
+        if self.material.clip is None:
             return NO_CLIP
-        clip = turns[-1].audio.read()
+        clip = self.material.clip.read()
         return ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate)
 
     def recognise(self, clip: Clip) -> str:
         """What the same files hear."""
-        task, cutting = Task(TRANSCRIBE, self.o.language or AUTO_LANGUAGE), self.type.cutting
-        pieces = transcribe_clip(self.ready.system, clip, task, cutting=cutting)
-        return "".join(cutting.join(piece.text for piece in pieces))
+        system, cutting = self.ready.system, self.type.cutting
+        task = Task(TRANSCRIBE, self.o.language or AUTO_LANGUAGE)
+        parts = cutting.cut(clip, longest_piece(system, clip.path))
+        return "".join(cutting.join(system.run(part.clip, task).transcript.strip() for part in parts))
 
 
 def check_options(o: SpeechOptions, task: SpeechTask, system: SystemType) -> None:

@@ -209,10 +209,7 @@ def perform(file: Path, companions: dict[str, Path | None], speech: SpeechChoice
         audio=other["audio"] if "audio" in given else (),
         sampling=Sampling(**sampling, max_new=other["max_new_tokens"]),
         reference_dtype=other["dtype"],
-        **{
-            name: other[name]
-            for name in ("threads", "text", "language", "repack", "products", "wav", "dump", "reference")
-        },
+        **{name: other[name] for name in PASSED_ON},
         **chosen,
     )
     if prompt_only:

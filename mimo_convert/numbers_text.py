@@ -6,7 +6,7 @@ from typing import Any
 NOTHING = "–"
 TIMINGS = {
     "load_s": "load", "repack_s": "repack", "tokenize_s": "tokenize", "encode_s": "encode audio",
-    "decode_s": "decode audio", "prefill_s": "prefill",
+    "decode_s": "decode audio", "prefill_s": "prefill", "speak_s": "generate",
     "ms_per_token": "each token", "proof_s": "teacher forcing", "reference_s": "reference",
 }  # fmt: skip
 

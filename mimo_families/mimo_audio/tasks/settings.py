@@ -22,3 +22,21 @@ def changed(sampler: Sampler, **asked: float | None) -> Sampler:
     """A sampler with what was asked, which draws if anything was."""
     found = {name: value for name, value in asked.items() if value is not None}
     return sampler._replace(**found, draws=sampler.draws or bool(found))  # type: ignore[arg-type]
+
+
+def told(settings: Settings, speaks: bool) -> dict[str, float]:
+    """The settings of the samplers that have an effect, by option; a temperature of 0 is argmax."""
+    local = told_of(settings.codes, "local_") if speaks else {}
+    return told_of(settings.text, "") | local
+
+
+def told_of(sampler: Sampler, prefix: str) -> dict[str, float]:
+    """The settings of a sampler that have an effect."""
+    if not sampler.draws:
+        return {f"{prefix}temperature": 0.0}
+    found = {f"{prefix}temperature": sampler.temperature}
+    if sampler.top_k:
+        found[f"{prefix}top_k"] = sampler.top_k
+    if sampler.top_p < 1:
+        found[f"{prefix}top_p"] = sampler.top_p
+    return found

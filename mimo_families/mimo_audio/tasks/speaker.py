@@ -17,11 +17,11 @@ from runtime_check.run.speech import Codes, Forced, Measured, Reply, Sampling, S
 
 from ..segments import Ids
 from ..speech.forcing import MOST_COMPARED, chosen, force, groups_of
-from ..speech.generation import Group, Settings, clean_text, generate, generation_of, streamed_codes
+from ..speech.generation import Group, clean_text, generate, generation_of, streamed_codes
 from ..speech.stages import HISTORY, SPEECH_STAGES
 from ..stages import PROMPT
 from ..system import MimoAudioSystem
-from .settings import settings_of
+from .settings import settings_of, told
 from .table import MimoAudioTask
 
 
@@ -111,20 +111,6 @@ class MimoAudioSpeaker:
             said += len(codes)
         none = np.zeros((0, n_channels), np.int32)
         hear(stream.push(none, last=True) if said else self.decoder.decode(none))
-
-
-def told(settings: Settings, speaks: bool) -> dict[str, float]:
-    """The settings of the samplers by the names of their options; a temperature of 0 is argmax."""
-    samplers = {"": settings.text, **({"local_": settings.codes} if speaks else {})}
-    return {
-        f"{prefix}{name}": value
-        for prefix, sampler in samplers.items()
-        for name, value in (
-            ("temperature", sampler.temperature if sampler.draws else 0.0),
-            ("top_k", sampler.top_k),
-            ("top_p", sampler.top_p),
-        )
-    }
 
 
 def open_speaker(system: MimoAudioSystem) -> Speaker:

@@ -63,7 +63,7 @@ def checked_history(history: Ids, d: SpeechLMDims) -> Ids:
 
 TASKS = (
     MimoAudioTask(
-        TRANSCRIBE, TEXT, frozenset({"audio", "text"}), (("audio",),), ("audio",),
+        TRANSCRIBE, TEXT, frozenset({"audio", "text"}), (), ("audio",),
         prompt=prompts.transcribe, sampler=GREEDY, stops=STOPS,
     ),
     MimoAudioTask(

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from mimo_convert.numbers_text import cosine, decibels, gate, percent, plain, small, times_expected
 from runtime_check.gate import CACHED, LAYER, STEPS, Gate, Subject
 from runtime_check.report.records import check_name, file_name
+from runtime_check.report.speech import Words, speech_text, words_of
 from runtime_check.run.records import Check, StageResult
 from runtime_check.tensors.records import TensorCheck, TensorResult
 from runtime_check.text.words import Span, align_words
@@ -86,6 +87,16 @@ class CheckView:
         """The transcript aligned with the reference text; empty without one."""
         text, transcript = self.data.clip.text, self.data.transcript
         return align_words(text, transcript) if text and transcript is not None else []
+
+    @property
+    def words(self) -> Words:
+        """What the words of the check are called."""
+        return words_of(self.data)
+
+    @property
+    def generated(self) -> str:
+        """How speech, or a reply, was generated; empty of a transcription."""
+        return speech_text(self.data.speech) if self.data.speech else ""
 
     @property
     def compared_with(self) -> str:
