@@ -17,7 +17,7 @@ from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import AudioFile, checked_text, find_clips
 from runtime_check.choices import AUTO, SPEAK, TRANSCRIBE
 from runtime_check.report.results import NO_OUTPUTS, Outputs
-from runtime_check.run.speech import Asked, Codes, Prompt, Sampling, SpeechTask, Turn, option
+from runtime_check.run.speech.tasks import Asked, Codes, Prompt, Sampling, SpeechTask, Turn, option
 
 from .paths import with_paths
 

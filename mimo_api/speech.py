@@ -33,9 +33,9 @@ from runtime_check.report.records import Report
 from runtime_check.report.results import Results
 from runtime_check.run.activations import Stages
 from runtime_check.run.check import OURS, Checked
-from runtime_check.run.generated import compare_generation
 from runtime_check.run.records import Check, ClipFacts, SpeechFacts, TaskFacts
-from runtime_check.run.speech import (
+from runtime_check.run.speech.generated import compare_generation
+from runtime_check.run.speech.tasks import (
     Asked,
     Codes,
     Prompt,

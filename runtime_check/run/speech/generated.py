@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from .activations import RESPONSE, Activations
-from .compare.stages import Texts, compare
-from .records import Check, ReferenceFacts
-from .speech import Forced
-from .system import System
+from ..activations import RESPONSE, Activations
+from ..compare.stages import Texts, compare
+from ..records import Check, ReferenceFacts
+from ..system import System
+from .tasks import Forced
 
 
 def compare_generation(found: Check, system: System, forced: Forced, reference: Activations) -> Check:
