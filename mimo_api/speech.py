@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from runtime_check.run.sounds import OURS, Sound
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
@@ -221,7 +222,9 @@ class Speaking:
                 self.o.reference_dtype,
             )  # fmt: skip
         timings = {**self.speaker.measured().timings, "reference_s": time.perf_counter() - begin}
-        compared = compare_generation(replace(found, timings=timings), self.ready.system, forced, reference)
+        compared = compare_generation(
+            replace(found, timings=timings), self.ready.system, self.speaker, forced, reference
+        )
         return compared, forced.stages
 
     def perform(self) -> tuple[Reply, Wave | None]:

@@ -124,6 +124,7 @@ PUBLISHED = PublishedVocabulary(
     },
 )  # fmt: skip
 
+NO_TEXT = -100  # in ids, (1 + channels, T): a position without a text id
 MOST_CHANNELS = 64  # of audio codes; published models have 8
 
 # What the forward pass takes for granted; a config that says otherwise is another model.

@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from quantize.errors import InputError
 
-from .layout import SpeechLMDims
-from .stages import NO_TEXT
+from .layout import NO_TEXT, SpeechLMDims
 
 SOSP, EOSP, EMPTY = "<|sosp|>", "<|eosp|>", "<|empty|>"  # around a clip; the text of a group of codes
 SOSTM, EOSTM, EOT = "<|sostm|>", "<|eostm|>", "<|eot|>"  # around what the model says; the end of its text

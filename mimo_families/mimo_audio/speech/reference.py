@@ -18,9 +18,9 @@ from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .. import reference as recognition
-from ..layout import SpeechLMDims
+from ..layout import NO_TEXT, SpeechLMDims
 from ..segments import Ids
-from ..stages import INPUTS_EMBEDS, NO_TEXT, PROMPT, layer
+from ..stages import INPUTS_EMBEDS, PROMPT, layer
 from .generation import MOST_GROUPS, Settings
 from .sampler import Noise, Sampler
 from .stages import (

@@ -18,6 +18,7 @@ from runtime_check.run.speech.tasks import Codes, Forced, Measured, Reply, Sampl
 from ..segments import Ids
 from ..speech.forcing import MOST_COMPARED, chosen, force, groups_of
 from ..speech.generation import Group, clean_text, generate, generation_of, streamed_codes
+from ..speech.stages import HISTORY, SPEECH_STAGES
 from ..stages import PROMPT
 from ..system import MimoAudioSystem
 from .settings import settings_of, told
@@ -26,6 +27,8 @@ from .table import MimoAudioTask
 
 class MimoAudioSpeaker:
     """A speech LM with its audio tokenizer, and the tokenizer's decoder."""
+
+    stages = SPEECH_STAGES
 
     def __init__(self, system: MimoAudioSystem) -> None:
         self.system, self.lm, self.tokenizer = system, system.lm, system.tokenizer
@@ -70,6 +73,8 @@ class MimoAudioSpeaker:
         groups = groups_of(reply.stages)[:MOST_COMPARED]
         with self.system.session.timed("proof_s"):
             stages = chosen(groups) | force(self.lm, reply.stages[PROMPT], groups)
+        if len(groups) == reply.groups:
+            stages[HISTORY] = reply.history
         return Forced(stages, clean_text([group.text_id for group in groups[:-1]], self.lm.text))
 
     def decode(self, codes: Codes) -> Wave:

@@ -15,6 +15,7 @@ from runtime_check.choices import AUTO, TRANSCRIBE
 from runtime_check.text.tokenizer import TextTokenizer
 
 from ..activations import Activations, Stages
+from ..stages import Stage
 
 Codes = npt.NDArray[Any]  # (frames, codebooks) whole numbers
 Prompt = npt.NDArray[Any]  # (1 + codebooks, positions) ids, of which row 0 is text
@@ -122,10 +123,13 @@ class Measured(NamedTuple):
 
 
 class Speaker(Protocol):
-    """The open files of a system, ready to speak; `rate` is that of its waves, in Hz."""
+    """The open files of a system, ready to speak; `rate` is that of its waves, in Hz, `stages` those of a generation,
+    behind the system's own."""
 
     @property
     def rate(self) -> int: ...
+    @property
+    def stages(self) -> Sequence[Stage]: ...
 
     def encode(self, clip: Clip) -> Codes:
         """The codes of a clip."""
