@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runtime_check.run.sounds import OURS, Sound
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
