@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from quantize.errors import InputError
     from runtime_check.report.records import Report
     from runtime_check.report.results import Outputs
-    from runtime_check.run.speech import Sampling
+    from runtime_check.run.speech.tasks import Sampling
     from runtime_check.run.transcribe import Piece, Transcript
 
     from .asked import SpeechOptions
@@ -46,7 +46,7 @@ HOMES = {
     "quantize.errors": ("InputError",),
     "runtime_check.report.records": ("Report",),
     "runtime_check.report.results": ("Outputs",),
-    "runtime_check.run.speech": ("Sampling",),
+    "runtime_check.run.speech.tasks": ("Sampling",),
     "runtime_check.run.transcribe": ("Piece", "Transcript"),
 }
 HOME = {name: module for module, names in HOMES.items() for name in names}

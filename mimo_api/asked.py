@@ -17,7 +17,7 @@ from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import AudioFile, checked_text, find_clips
 from runtime_check.choices import AUTO, SPEAK, TRANSCRIBE
 from runtime_check.report.results import NO_OUTPUTS, Outputs
-from runtime_check.run.speech import Asked, Codes, Prompt, Sampling, SpeechTask, Turn, option
+from runtime_check.run.speech.tasks import Asked, Codes, Prompt, Sampling, SpeechTask, Turn, option
 
 from .paths import with_paths
 
@@ -156,10 +156,8 @@ def check_texts(o: SpeechOptions) -> None:
             checked_text(text, option(name))
 
 
-def asked_of(
-    o: SpeechOptions, task: SpeechTask, material: Material, encode: Callable[[AudioFile], Codes], language: str
-) -> Asked:
-    """What is asked, with the codes of every clip that the task needs, and the language of a transcription."""
+def asked_of(o: SpeechOptions, task: SpeechTask, material: Material, encode: Callable[[AudioFile], Codes]) -> Asked:
+    """What is asked, with the codes of every clip that the task needs."""
 
     def turn_of(turn: TurnFile) -> Turn:
         heard = turn.audio if "audio" in needs_of(task, turn) else None
@@ -174,5 +172,5 @@ def asked_of(
         system=o.system or "",
         turns=[turn_of(turn) for turn in material.turns],
         thinking=o.thinking,
-        language=language,
+        language=o.language or AUTO,
     )

@@ -33,9 +33,9 @@ from runtime_check.report.records import Report
 from runtime_check.report.results import Results
 from runtime_check.run.activations import Stages
 from runtime_check.run.check import OURS, Checked
-from runtime_check.run.generated import compare_generation
 from runtime_check.run.records import Check, ClipFacts, SpeechFacts, TaskFacts
-from runtime_check.run.speech import (
+from runtime_check.run.speech.generated import compare_generation
+from runtime_check.run.speech.tasks import (
     Asked,
     Codes,
     Prompt,
@@ -49,7 +49,7 @@ from runtime_check.run.speech import (
 )
 from runtime_check.run.system import AUTO_LANGUAGE, SystemType, Task
 from runtime_check.run.transcribe import longest_piece
-from runtime_check.run.validate import Inputs, Ready, check_language, choose_language, open_ready
+from runtime_check.run.validate import Inputs, Ready, check_language, open_ready
 from runtime_check.text.tokenizer import TextTokenizer
 from runtime_check.text.words import count_words
 
@@ -120,7 +120,7 @@ class Speaking:
                 known[clip.sha256] = self.speaker.encode(clip.read())
             return known[clip.sha256]
 
-        return asked_of(self.o, self.task, self.material, encode, self.language)
+        return asked_of(self.o, self.task, self.material, encode)
 
     @cached_property
     def prompt(self) -> Prompt:
@@ -129,12 +129,6 @@ class Speaking:
         assert text is not None
         tokenizer = TextTokenizer.from_gguf(model, text)
         return self.task.make_prompt(self.asked, tokenizer, model.dims, self.material.history)
-
-    @property
-    def language(self) -> str:
-        """The language of the user's clip, which a prompt may name."""
-        clip = self.material.clip
-        return choose_language(self.o.language, None, clip, self.type) if clip else AUTO_LANGUAGE
 
     def prompt_ids(self) -> list[int]:
         """The text ids of the prompt, one a position."""

@@ -17,7 +17,7 @@ from runtime_check.run.references.sources import (
     pytorch_reference,
     stored_reference,
 )
-from runtime_check.run.speech import SpeechReference
+from runtime_check.run.speech.tasks import SpeechReference
 from runtime_check.run.system import Bundled, SystemType
 
 from .adapters import check_takes_adapter, with_adapter

@@ -310,6 +310,13 @@ EDITIONS = (
     Edition("mimo-asr", left_out=frozenset({DECODER})),
 )
 
+
+def speaks(edition: Edition) -> bool:
+    """Whether a published model is MiMo-Audio: it encodes clips without cutting them into 30 s, and names no
+    language."""
+    return edition.basename == EDITIONS[0].basename
+
+
 F32, STRING = GGUFValueType.FLOAT32, GGUFValueType.STRING
 
 SPEECH_GENERATION = "speech_generation"  # a part that a file for recognition alone may do without

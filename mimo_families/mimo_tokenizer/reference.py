@@ -128,10 +128,15 @@ def residual_codes(x: Tensor, w: Weights, n_codebooks: int) -> Tensor:
     return torch.stack(codes, -1)
 
 
-def encode(checkpoint: Checkpoint, clip: Clip, n_codebooks: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Audio → the stages tok_mel … tok_codes; each 30 s chunk is encoded separately."""
+def encode(
+    checkpoint: Checkpoint, clip: Clip, n_codebooks: int, dtype: torch.dtype, *, whole: bool = False
+) -> dict[str, Tensor]:
+    """Audio → the stages tok_mel … tok_codes; each 30 s chunk is encoded separately, unless `whole`
+    (`encode_segments`)."""
     d, w = layout.dimensions(checkpoint.config), CheckpointWeights(checkpoint, dtype)
     wave = resample(torch.from_numpy(clip.wave), clip.rate, d.sampling_rate)
+    if whole:
+        return encode_segments(wave, w, d, n_codebooks)
     return joined([encode_mel(log_mel(chunk, d), w, d, n_codebooks) for chunk in chunks(wave, d)])
 
 

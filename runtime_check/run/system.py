@@ -16,7 +16,7 @@ from runtime_check.choices import AUTO, TRANSCRIBE
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .activations import Activations, Stages
-from .speech import SpeechTask
+from .speech.tasks import SpeechTask
 from .stages import Stage
 
 AUTO_LANGUAGE = "auto"

@@ -16,7 +16,7 @@ Source: github.com/XiaomiMiMo/MiMo-Audio, the methods `get_…_prompt`.
 from collections.abc import Iterator
 
 from quantize.errors import InputError
-from runtime_check.run.speech import Asked, Codes, Turn
+from runtime_check.run.speech.tasks import Asked, Codes, Turn
 
 from ..prompt import ASSISTANT, END, NO_THINKING, USER, segments_of
 from ..segments import SOSTM, Audio, Segment, Spoken, Text

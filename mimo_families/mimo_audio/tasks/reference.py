@@ -6,7 +6,7 @@ from mimo_convert.model.checkpoint import Checkpoint
 from runtime_check.pytorch.run import VERSION, arrays_of
 from runtime_check.pytorch.weights import DTYPES, CheckpointWeights
 from runtime_check.run.activations import RESPONSE, Activations, Origin, Stages
-from runtime_check.run.speech import Asked, Prompt, Sampling, SpeechTask
+from runtime_check.run.speech.tasks import Asked, Prompt, Sampling, SpeechTask
 from runtime_check.text.tokenizer import TextTokenizer
 
 from ..layout import FAMILY, dimensions

@@ -1,6 +1,6 @@
 """How a task generates: its own samplers, but for what was asked."""
 
-from runtime_check.run.speech import Sampling
+from runtime_check.run.speech.tasks import Sampling
 from runtime_check.text.tokenizer import TextTokenizer
 
 from ..speech.generation import MOST_GROUPS, Settings

@@ -13,7 +13,7 @@ from mimo_families.mimo_tokenizer.stages import CODES
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import Wave, resample
 from runtime_check.choices import SPEECH
-from runtime_check.run.speech import Codes, Forced, Measured, Reply, Sampling, Speaker, SpeechTask
+from runtime_check.run.speech.tasks import Codes, Forced, Measured, Reply, Sampling, Speaker, SpeechTask
 
 from ..segments import Ids
 from ..speech.forcing import MOST_COMPARED, chosen, force, groups_of

@@ -10,7 +10,7 @@ import numpy as np
 
 from quantize.errors import InputError
 from runtime_check.choices import CHAT, CONTINUE, DIALOGUE, SPEAK, SPEECH, TEXT, TRANSCRIBE, UNDERSTAND
-from runtime_check.run.speech import Asked, SpeechTask
+from runtime_check.run.speech.tasks import Asked, SpeechTask
 from runtime_check.text.tokenizer import TextTokenizer
 
 from ..layout import SpeechLMDims

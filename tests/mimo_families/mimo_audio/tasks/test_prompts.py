@@ -12,7 +12,7 @@ from mimo_families.mimo_audio.layout import FAMILY, SpeechLMDims
 from mimo_families.mimo_audio.tasks.table import TASKS, MimoAudioTask
 from mimo_families.mimo_audio.tasks.templates import TTS_CHINESE, TTS_ENGLISH, tts_template
 from quantize.errors import InputError
-from runtime_check.run.speech import Asked, Turn
+from runtime_check.run.speech.tasks import Asked, Turn
 from runtime_check.text.tokenizer import TextTokenizer
 from tests.opened import TINY_ASR, open_tiny
 

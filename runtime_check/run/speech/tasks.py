@@ -14,8 +14,8 @@ from runtime_check.audio.wave import Wave
 from runtime_check.choices import AUTO, TRANSCRIBE
 from runtime_check.text.tokenizer import TextTokenizer
 
-from .activations import Activations, Stages
-from .stages import Stage
+from ..activations import Activations, Stages
+from ..stages import Stage
 
 Codes = npt.NDArray[Any]  # (frames, codebooks) whole numbers
 Prompt = npt.NDArray[Any]  # (1 + codebooks, positions) ids, of which row 0 is text

@@ -4,7 +4,7 @@ import pytest
 
 from quantize.errors import InputError
 from runtime_check.choices import SPEECH, TEXT
-from runtime_check.run.speech import SpeechTask, check_takes, find_task
+from runtime_check.run.speech.tasks import SpeechTask, check_takes, find_task
 
 SAY = SpeechTask("say", SPEECH, frozenset({"text", "voice"}), needs=(("text",),))
 TALK = SpeechTask("talk", SPEECH, frozenset({"audio", "dialogue", "reply", "voice"}), needs=(("audio", "dialogue"),))

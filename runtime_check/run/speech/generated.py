@@ -6,11 +6,11 @@ from dataclasses import replace
 from runtime_check.choices import SPEECH
 from runtime_check.gate import CHOICES, Gate, Subject, must_hold
 
-from .activations import RESPONSE, Activations
-from .compare.stages import Texts, compare
-from .records import Check, ReferenceFacts
-from .speech import Forced, Speaker
-from .system import System
+from ..activations import RESPONSE, Activations
+from ..compare.stages import Texts, compare
+from ..records import Check, ReferenceFacts
+from ..system import System
+from .tasks import Forced, Speaker
 
 
 def compare_generation(found: Check, system: System, speaker: Speaker, forced: Forced, reference: Activations) -> Check:
