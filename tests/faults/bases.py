@@ -49,6 +49,11 @@ class Base(NamedTuple):
     adapter: Path | None = None
     asked: tuple[str, ...] = ()
 
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that the clean file must pass; of a long clip, and of another task, those that are about it."""
+        return (RUN, AGAINST) if self.sound else (STATIC, CHECKPOINT, RUN) if self.asked else COMMANDS
+
     def options(self, command: str, file: Path) -> list[str]:
         """The command line that examines `file` in one of the ways of COMMANDS."""
         value = {STATIC: [], CHECKPOINT: [self.checkpoint], RUN: [self.reference], AGAINST: [str(self.against)]}

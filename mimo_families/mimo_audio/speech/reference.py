@@ -27,6 +27,7 @@ from .stages import (
     BLOCKS,
     DROPPED,
     FORCED_BLOCKS,
+    HISTORY,
     LAST_HIDDEN,
     LOCAL_HIDDEN,
     LOCAL_INPUT,
@@ -217,6 +218,7 @@ def force(
         PROMPT: torch.from_numpy(prompt), **{name: x[:n_prompt] for name, x in inputs.items()},
         **{layer(i): x[:n_prompt] for i, x in enumerate(layers)},
         RESPONSE: ids, FORCED_BLOCKS: blocks, LAST_HIDDEN: hidden, RESPONSE_LOGITS: logits, LOCAL_INPUT: first,
+        HISTORY: torch.from_numpy(history(prompt, ids.tolist(), list(blocks), d)),
     }  # fmt: skip
     scores: list[Tensor] = []
     if speech.any():

@@ -45,7 +45,7 @@ SPEECH = [
         run="gen_blocks: id at"),
     harness("codes at zeroemb not forbidden", SPEAKING,
         around(*CHOICE, lambda choose, scores, settings, forbidden, noise: choose(scores, settings, (), noise)),
-        run="gen_blocks: id at"),
+        run="of codebook"),
     harness("ids forbidden before the filters", SPEAKING, around(*CHOICE, forbidding_first), run="gen_blocks: id at"),
     harness("filters before the temperature", SPEAKING, around(sampler, "filtered", tempered_late),
         run="gen_blocks: id at"),
