@@ -19,7 +19,7 @@ from mimo_families.qwen3_asr.system import TINY
 from quantize.types import TYPES
 from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.audio.wave import Wave
-from tests.conftest import SMALL_LM, SMALL_TOKENIZER
+from tests.conftest import SMALL_DECODER, SMALL_LM, SMALL_TOKENIZER
 from tests.damage import set_weight
 from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
 from tests.synthetic import write_audio_tokenizer, write_speech_lm
@@ -70,7 +70,7 @@ class Bases:
             merged, reference = self._merged(type), self._merged_reference()
             return Base(merged, str(BUNDLED[source][half]), reference, merged, None, adapter=ADAPTER)
         file = self._file(source, half, type, more == ["fused"])
-        exact = "f32" if source == "random" else "f16"
+        exact = "f16" if source in BUNDLED else "f32"
         return Base(
             file,
             self._checkpoint(source, half),
@@ -102,7 +102,10 @@ class Bases:
         return self.made[name]
 
     def _checkpoint(self, source: str, half: str) -> str:
-        return source if source in BUNDLED else str(self._random_lm() if half == "lm" else self._random_tokenizer())
+        if source in BUNDLED:
+            return source
+        decoder = SMALL_DECODER if source == "whole" else {}
+        return str(self._random_lm() if half == "lm" else self._random_tokenizer(f"{source}-tokenizer", decoder))
 
     def _random_lm(self) -> Path:
         """Of F32 weights, one of them beyond the range of F16."""
@@ -113,9 +116,9 @@ class Bases:
 
         return self._once("random-lm", make)
 
-    def _random_tokenizer(self) -> Path:
-        sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
-        return self._once("random-tokenizer", lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
+    def _random_tokenizer(self, name: str, decoder: Mapping[str, Any]) -> Path:
+        sizes = SMALL_TOKENIZER | decoder | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
+        return self._once(name, lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
 
     def _file(self, source: str, half: str, type: str, fused: bool) -> Path:
         """Of the files of this type and layout, one."""
@@ -188,4 +191,4 @@ def reasons(command: str, result: Result) -> list[str]:
 
 
 LM, FUSED, Q4, Q8, TOK = "tiny lm f16", "tiny lm f16 fused", "tiny lm q4_k", "tiny lm q8_0", "tiny tokenizer f16"
-RANDOM = "random lm {}"
+RANDOM, WHOLE = "random lm {}", "whole tokenizer {}"
