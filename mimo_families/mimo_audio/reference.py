@@ -48,8 +48,9 @@ def audio_features(codes: Tensor, speech: Tensor, w: Weights, d: SpeechLMDims) -
         x = x + w.rows(f"speech_embeddings.{channel}.weight", ids) * (ids != zero)[..., None]
     x = x * speech[..., None, None]  # (…, G, group_size, input_dim)
     positions = torch.arange(d.group_size)
+    mask = torch.full((d.group_size, d.group_size), -torch.inf).triu(1) if d.input_causal else None
     for i in range(d.input_layers):
-        x = qwen2_block(x, w, f"input_local_transformer.layers.{i}.", d.input_local, positions, None)
+        x = qwen2_block(x, w, f"input_local_transformer.layers.{i}.", d.input_local, positions, mask)
     x = rms_norm(x, w("input_local_transformer.norm.weight"), d.rms_norm_eps)
     x = x * speech[..., None, None]
     return F.linear(x.flatten(-2), w("speech_group_downcast.weight"))
