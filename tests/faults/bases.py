@@ -22,7 +22,7 @@ from runtime_check.audio.wave import Wave
 from tests.conftest import SMALL_LM, SMALL_TOKENIZER
 from tests.damage import set_weight
 from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
-from tests.synthetic import write_audio_tokenizer, write_speech_lm
+from tests.synthetic import DECODER_CONFIG, write_audio_tokenizer, write_speech_lm
 
 BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": {"asr": TINY / "model"}}
 ADAPTER = TINY / "noise"
@@ -70,7 +70,7 @@ class Bases:
             merged, reference = self._merged(type), self._merged_reference()
             return Base(merged, str(BUNDLED[source][half]), reference, merged, None, adapter=ADAPTER)
         file = self._file(source, half, type, more == ["fused"])
-        exact = "f32" if source == "random" else "f16"
+        exact = "f16" if source in BUNDLED else "f32"
         return Base(
             file,
             self._checkpoint(source, half),
@@ -102,7 +102,8 @@ class Bases:
         return self.made[name]
 
     def _checkpoint(self, source: str, half: str) -> str:
-        return source if source in BUNDLED else str(self._random_lm() if half == "lm" else self._random_tokenizer())
+        makers = {"lm": self._random_lm, "tokenizer": self._random_tokenizer, "voice": self._random_voice}
+        return source if source in BUNDLED else str(makers[source if source in makers else half]())
 
     def _random_lm(self) -> Path:
         """Of F32 weights, one of them beyond the range of F16."""
@@ -117,11 +118,20 @@ class Bases:
         sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
         return self._once("random-tokenizer", lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
 
+    def _random_voice(self) -> Path:
+        """An audio tokenizer with a decoder."""
+        sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6} | DECODER_CONFIG
+
+        def make(folder: Path) -> None:
+            write_audio_tokenizer(folder, dtype="F32", **sizes)
+
+        return self._once("random-voice", make)
+
     def _file(self, source: str, half: str, type: str, fused: bool) -> Path:
         """Of the files of this type and layout, one."""
 
         def make(out: Path) -> None:
-            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in BUNDLED["tiny"]}
+            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in halves_of(source)}
             checkpoints = [open_checkpoint(str(folder)) for folder in folders.values()]
             options = options_of(fused)
             convert([make_request(checkpoint, [TYPES[type]], options) for checkpoint in checkpoints], out, threads=2)
@@ -151,8 +161,7 @@ class Bases:
     def _reference(self, source: str, sound: Path | None) -> str:
         if source == "tiny" and sound is None:
             return "tiny"
-        halves = list(BUNDLED.get(source, BUNDLED["tiny"]))
-        main, *others = (self._checkpoint(source, half) for half in halves)
+        main, *others = (self._checkpoint(source, half) for half in halves_of(source))
         options = [main, *(word for other in others for word in ("--tokenizer", other))]
         options += ["--audio", str(sound or JFK), "--language", "english"]
 
@@ -164,6 +173,11 @@ class Bases:
 
     def _long_clip(self) -> Path:
         return self._once("long.wav", long_clip)
+
+
+def halves_of(source: str) -> list[str]:
+    """The checkpoints of a source: a pair, or one."""
+    return ["tokenizer"] if source == "voice" else list(BUNDLED.get(source, BUNDLED["tiny"]))
 
 
 def long_clip(path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from benchmarks.document import insert
 
 from .defect import Defect
+from .mimo.decoder import DECODER
 from .mimo.harness import HARNESS
 from .mimo.metadata import METADATA
 from .mimo.structure import LAYOUT, STRUCTURE
@@ -17,7 +18,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 
 def defects() -> list[Defect]:
     """All of them."""
-    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS, *QWEN3_ASR]
+    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS, *DECODER, *QWEN3_ASR]
 
 
 PIPE = r"\|"
