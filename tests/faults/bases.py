@@ -26,7 +26,11 @@ from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
 from tests.synthetic import DECODER_CONFIG, write_audio_tokenizer, write_speech_lm
 
 BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": {"asr": TINY / "model"}}
-DECODERS = {"whole": SMALL_DECODER, "speaking": DECODER_CONFIG}  # of audio tokenizers with random weights
+DECODERS = {
+    "whole": SMALL_DECODER,
+    "speaking": DECODER_CONFIG,
+    "voice": DECODER_CONFIG,
+}  # of audio tokenizers with random weights
 ADAPTER = TINY / "noise"
 STEMS = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer", "asr": "qwen3-asr"}
 # Drawn, as the task has it: where nothing is, filters are none.
@@ -138,7 +142,7 @@ class Bases:
         """Of the files of this type and layout, one."""
 
         def make(out: Path) -> None:
-            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in BUNDLED["tiny"]}
+            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in halves_of(source)}
             checkpoints = [open_checkpoint(str(folder)) for folder in folders.values()]
             options = options_of(fused)
             convert([make_request(checkpoint, [TYPES[type]], options) for checkpoint in checkpoints], out, threads=2)
@@ -168,8 +172,7 @@ class Bases:
     def _reference(self, source: str, sound: Path | None) -> str:
         if source == "tiny" and sound is None:
             return "tiny"
-        halves = list(BUNDLED.get(source, BUNDLED["tiny"]))
-        main, *others = (self._checkpoint(source, half) for half in halves)
+        main, *others = (self._checkpoint(source, half) for half in halves_of(source))
         options = [main, *(word for other in others for word in ("--tokenizer", other))]
         options += ["--audio", str(sound or JFK), "--language", "english"]
 
@@ -181,6 +184,11 @@ class Bases:
 
     def _long_clip(self) -> Path:
         return self._once("long.wav", long_clip)
+
+
+def halves_of(source: str) -> list[str]:
+    """The checkpoints of a source: a pair, or one."""
+    return ["tokenizer"] if source == "voice" else list(BUNDLED.get(source, BUNDLED["tiny"]))
 
 
 def long_clip(path: Path) -> None:

@@ -11,6 +11,7 @@ from .mimo.metadata import METADATA
 from .mimo.speaking import SPEECH
 from .mimo.structure import LAYOUT, STRUCTURE
 from .mimo.vocabulary import VOCABULARY
+from .mimo.wave import WAVE
 from .mimo.weights import BLOCKS, ENCODER, WEIGHTS
 from .qwen3_asr import QWEN3_ASR
 
@@ -19,8 +20,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 
 def defects() -> list[Defect]:
     """All of them."""
-    of_mimo = [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *DECODER, *HARNESS, *SPEECH]
-    return [*of_mimo, *QWEN3_ASR]
+    of_files = [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *DECODER]
+    return [*of_files, *HARNESS, *WAVE, *SPEECH, *QWEN3_ASR]
 
 
 PIPE = r"\|"
