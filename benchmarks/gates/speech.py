@@ -2,7 +2,7 @@
 `thresholds.SPEECH`.
 
 The JFK clip is encoded, and the reference's codes are decoded, by a random audio tokenizer with as many layers as the
-real one, but narrow, by one with few, and by the bundled tiny one if it has a decoder.
+real one, but narrow, and by the bundled tiny one if it has a decoder.
 """
 
 import shutil
@@ -32,9 +32,10 @@ from runtime_check.run.records import Check, StageResult
 from runtime_check.run.stages import stage_named
 from runtime_check.run.system import Compute, Task, Work
 from tests.opened import make_request, model_file, open_tiny_tokenizer
-from tests.synthetic import DECODER_CONFIG, REAL_DECODER_CONFIG, write_audio_tokenizer
+from tests.synthetic import DECODER_CONFIG, REAL_DECODER_CONFIG, REAL_TOKENIZER_CONFIG, write_audio_tokenizer
 
-DEPTH = {name: REAL_DECODER_CONFIG[name] for name in ("decoder_layers", "vocoder_num_layers")}
+LAYERS = "encoder_layers", "decoder_layers", "vocoder_num_layers"
+DEPTH = {name: (REAL_TOKENIZER_CONFIG | REAL_DECODER_CONFIG)[name] for name in LAYERS}
 UNRELATED = 0.45  # log-mel difference; of unrelated codes it is 0.56, which no type may come near
 LEAST_SNR = 30.0  # dB: with more noise the ratio tells nothing that the log-mel does not
 
@@ -58,7 +59,6 @@ def main() -> None:
 
 def checkpoints(folder: Path) -> Iterator[tuple[str, Checkpoint]]:
     """The audio tokenizers that are measured."""
-    yield "random", open_checkpoint(str(write_audio_tokenizer(folder / "random", **DECODER_CONFIG)))
     yield "deep", open_checkpoint(str(write_audio_tokenizer(folder / "deep", **(DECODER_CONFIG | DEPTH))))
     if WINDOW in open_tiny_tokenizer().tensors:
         yield "tiny", open_tiny_tokenizer()

@@ -247,11 +247,9 @@ class Family:
     @cached_property
     def layouts(self) -> list[Layout]:
         """Every layout of the family; the complete one with separate Q, K and V first."""
-        subsets = itertools.chain.from_iterable(
-            itertools.combinations(sorted(self.parts), n) for n in range(len(self.parts) + 1)
-        )
         fused = (False, True) if self.can_fuse_qkv else (False,)
-        return [Layout(fuse, frozenset(without)) for without in subsets for fuse in fused]
+        every = itertools.product(subsets(self.rare), subsets(self.parts), fused)
+        return [Layout(fuse, without, rare) for rare, without, fuse in every]
 
     @cached_property
     def sized_parts(self) -> frozenset[str]:

@@ -318,7 +318,9 @@ def _file_name(model: SourceModel, declared: NamedRecipe | Type | None, variant:
 def _bind(model: SourceModel, name: str, shape: tuple[int, ...]) -> TensorSlice:
     stored = model.tensors.get(name)
     if stored is None:
-        raise InputError(model.where, f"missing tensor {name}", expected=f"shape {shape_text(shape)}")
+        part = model.family.parts.get(model.family.part_of(name) or "")
+        todo = f"or leave out {part.words}: {part.option}" if part and part.option else ""
+        raise InputError(model.where, f"missing tensor {name}", expected=f"shape {shape_text(shape)}", todo=todo)
     if stored.shape != shape:
         raise InputError(
             stored.file,

@@ -46,7 +46,7 @@ class AudioTokenizer:
         out = g.run({"tok_mel": mel, "positions": np.arange(n_positions, dtype=np.int32)})
         advance(n_positions)
         codes = np.stack([out.pop(f"level_{level}") for level in range(n_codebooks)], axis=-1)
-        return {"tok_mel": mel, **out, CODES: codes}
+        return {"tok_mel": mel, **{name: np.atleast_2d(x) for name, x in out.items()}, CODES: codes}
 
 
 def encoder(g: Graph, mel: TensorPtr, d: AudioTokenizerDims, *, padded: bool = False) -> TensorPtr:

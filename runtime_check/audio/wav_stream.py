@@ -2,6 +2,7 @@
 
 import io
 import struct
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -39,7 +40,7 @@ class WavStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file:
-            with input_errors(self.path, "cannot be written"):
+            with suppress(OSError) if error else input_errors(self.path, "cannot be written"):
                 self._file.close()
 
     def write(self, wave: Wave) -> None:

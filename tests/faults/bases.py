@@ -19,13 +19,18 @@ from mimo_families.qwen3_asr.system import TINY
 from quantize.types import TYPES
 from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.audio.wave import Wave
-from tests.conftest import SMALL_LM, SMALL_TOKENIZER
+from tests.conftest import SMALL_DECODER, SMALL_LM, SMALL_TOKENIZER
 from tests.damage import set_weight
 from tests.mimo_families.mimo_audio.speech.speaking import write_speaking_lm
 from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
 from tests.synthetic import DECODER_CONFIG, write_audio_tokenizer, write_speech_lm
 
 BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": {"asr": TINY / "model"}}
+DECODERS = {
+    "whole": SMALL_DECODER,
+    "speaking": DECODER_CONFIG,
+    "voice": DECODER_CONFIG,
+}  # of audio tokenizers with random weights
 ADAPTER = TINY / "noise"
 STEMS = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer", "asr": "qwen3-asr"}
 # Drawn, as the task has it: where nothing is, filters are none.
@@ -114,9 +119,11 @@ class Bases:
         return self.made[name]
 
     def _checkpoint(self, source: str, half: str) -> str:
-        if source == "speaking":
-            return str(self._once("speaking-lm", write_speaking_lm) if half == "lm" else self._speaking_tokenizer())
-        return source if source in BUNDLED else str(self._random_lm() if half == "lm" else self._random_tokenizer())
+        if source in BUNDLED:
+            return source
+        if half == "lm":
+            return str(self._once("speaking-lm", write_speaking_lm) if source == "speaking" else self._random_lm())
+        return str(self._random_tokenizer(f"{source}-tokenizer", DECODERS.get(source, {})))
 
     def _random_lm(self) -> Path:
         """Of F32 weights, one of them beyond the range of F16."""
@@ -127,19 +134,15 @@ class Bases:
 
         return self._once("random-lm", make)
 
-    def _speaking_tokenizer(self) -> Path:
-        sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6} | DECODER_CONFIG
-        return self._once("speaking-tokenizer", lambda folder: write_audio_tokenizer(folder, **sizes))
-
-    def _random_tokenizer(self) -> Path:
-        sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
-        return self._once("random-tokenizer", lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
+    def _random_tokenizer(self, name: str, decoder: Mapping[str, Any]) -> Path:
+        sizes = SMALL_TOKENIZER | decoder | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
+        return self._once(name, lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
 
     def _file(self, source: str, half: str, type: str, fused: bool) -> Path:
         """Of the files of this type and layout, one."""
 
         def make(out: Path) -> None:
-            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in BUNDLED["tiny"]}
+            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in halves_of(source)}
             checkpoints = [open_checkpoint(str(folder)) for folder in folders.values()]
             options = options_of(fused)
             convert([make_request(checkpoint, [TYPES[type]], options) for checkpoint in checkpoints], out, threads=2)
@@ -169,8 +172,7 @@ class Bases:
     def _reference(self, source: str, sound: Path | None) -> str:
         if source == "tiny" and sound is None:
             return "tiny"
-        halves = list(BUNDLED.get(source, BUNDLED["tiny"]))
-        main, *others = (self._checkpoint(source, half) for half in halves)
+        main, *others = (self._checkpoint(source, half) for half in halves_of(source))
         options = [main, *(word for other in others for word in ("--tokenizer", other))]
         options += ["--audio", str(sound or JFK), "--language", "english"]
 
@@ -182,6 +184,11 @@ class Bases:
 
     def _long_clip(self) -> Path:
         return self._once("long.wav", long_clip)
+
+
+def halves_of(source: str) -> list[str]:
+    """The checkpoints of a source: a pair, or one."""
+    return ["tokenizer"] if source == "voice" else list(BUNDLED.get(source, BUNDLED["tiny"]))
 
 
 def long_clip(path: Path) -> None:
@@ -206,4 +213,4 @@ def reasons(command: str, result: Result) -> list[str]:
 
 
 LM, FUSED, Q4, Q8, TOK = "tiny lm f16", "tiny lm f16 fused", "tiny lm q4_k", "tiny lm q8_0", "tiny tokenizer f16"
-RANDOM, SPEAKING = "random lm {}", "speaking lm f32"
+RANDOM, SPEAKING, WHOLE = "random lm {}", "speaking lm f32", "whole tokenizer {}"

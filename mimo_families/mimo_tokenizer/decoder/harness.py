@@ -78,7 +78,7 @@ class SpeechDecoder:
         x = keep(CODES_EMBED, code_embeddings(g, *codes.shape))
         spectrum = vocoder(g, decoder(g, x, self.d, keep), self.d, keep)
         g.output(VOC_SPEC, spectrum)
-        out = g.run(code_inputs(codes))
+        out = {name: np.atleast_2d(x) for name, x in g.run(code_inputs(codes)).items()}
         advance(len(codes))
         return {**out, WAVE: self.samples(out[VOC_SPEC])}
 

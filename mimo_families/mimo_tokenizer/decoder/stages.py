@@ -2,7 +2,7 @@
 
 from runtime_check.gate import CODES, HIDDEN, LAYER, LOG_MEL
 from runtime_check.gate import WAVE as WAVE_KIND
-from runtime_check.run.compare.thresholds import DECODER, VOCODER
+from runtime_check.run.compare.thresholds import DECODER, OF_WAVE, VOCODER
 from runtime_check.run.stages import Stage
 
 from ..layout import FAMILY
@@ -26,7 +26,7 @@ STAGES = (
     Stage(VOC_SPEC, ROLE, HIDDEN, ("vocoder frames", "magnitudes and phases"), VOCODER),
     Stage(WAVE, ROLE, WAVE_KIND, ("samples",), VOCODER),
     Stage(WAVE_MEL, ROLE, LOG_MEL, ("mel frames of the wave", "mel bins"), VOCODER),
-    Stage(WAVE_CODES, ROLE, CODES, ("code frames of the wave", "codebooks"), VOCODER),
+    Stage(WAVE_CODES, ROLE, CODES, ("code frames of the wave", "codebooks"), OF_WAVE),
 )
 
 SIZES = {

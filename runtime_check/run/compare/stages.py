@@ -36,7 +36,7 @@ from ..stages import Stage, in_order
 from .heads import compare_head
 from .measures import cosines, mean_difference, norm_ratio, relative_rmse, snr_db
 from .steps import compare_steps, step_gates
-from .thresholds import THRESHOLDS, VOCODER, Thresholds, WaveThreshold, code_threshold
+from .thresholds import OF_WAVE, THRESHOLDS, Thresholds, WaveThreshold, code_threshold
 
 Array = npt.NDArray[Any]
 
@@ -126,7 +126,7 @@ def lowest(types: Sequence[str]) -> str:
 
 def least_equal(stage: Stage, outtype: str, reference_dtype: str) -> float:
     """The least share of equal codes of a stage, of a clip or of a wave that was decoded."""
-    if stage.threshold == VOCODER:
+    if stage.threshold == OF_WAVE:
         return THRESHOLDS[outtype].wave.codes
     return code_threshold(outtype, reference_dtype)
 

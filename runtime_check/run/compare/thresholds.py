@@ -68,6 +68,7 @@ EXACT = "exact"  # the column of what is never quantized
 FLOAT32 = "float32"  # of what both sides compute in float32 from the same numbers, if the file is F32
 DECODER, VOCODER = "decoder", "vocoder"  # of what turns codes into a wave
 PATCH = "patch decoder"
+OF_WAVE = "wave"  # of codes: those of a wave that was decoded
 COLUMNS = ("encoder", "audio features", "text embeds", "inputs embeds", "layers", "last hidden", "logits")
 
 # fmt: off
@@ -141,21 +142,21 @@ CHOOSE_EQUALLY = {"f32", "f16"}
 # fmt: off
 #  decoder     vocoder      SNR    log-mel codes
 SPEECH: dict[str, tuple[float, float, float, float, float | None, float, float]] = {
-    "f32":    (.999, .999,  .999, .999,  90,   .0001, .99),
-    "f16":    (.999, .999,  .999, .999,  51,   .0014, .9),
-    "bf16":   (.999, .999,  .999, .999,  33,   .01,   .8),
-    "q8_0":   (.998, .998,  .998, .998,  None, .038,  .5),
-    "q6_k":   (.99,  .99,   .99,  .99,   None, .08,   .3),
-    "q5_k":   (.98,  .98,   .98,  .98,   None, .12,   .2),
-    "q5_1":   (.98,  .98,   .98,  .98,   None, .12,   .2),
-    "q5_0":   (.98,  .98,   .98,  .98,   None, .12,   .2),
-    "q4_k":   (.9,   .9,    .9,   .9,    None, .3,    .1),
-    "q4_1":   (.9,   .9,    .9,   .9,    None, .3,    .1),
-    "q4_0":   (.9,   .9,    .9,   .9,    None, .3,    .1),
-    "iq4_nl": (.9,   .9,    .9,   .9,    None, .3,    .1),
-    "iq4_xs": (.9,   .9,    .9,   .9,    None, .3,    .1),
-    "q3_k":   (.7,   .7,    .7,   .7,    None, .4,    .1),
-    "q2_k":   (.5,   .5,    .5,   .5,    None, .5,    .1),
+    "f32":    (.999, .999,  .999, .999,  90,   1e-5,   .99),
+    "f16":    (.999, .999,  .999, .999,  51,   .0015,  .95),
+    "bf16":   (.999, .999,  .999, .999,  37,   .008,   .9),
+    "q8_0":   (.998, .998,  .998, .998,  None, .027,   .851),
+    "q6_k":   (.996, .994,  .995, .990,  None, .091,   .547),
+    "q5_k":   (.985, .978,  .967, .936,  None, .24,    .269),
+    "q4_k":   (.955, .937,  .917, .848,  None, .29,    .178),
+    "q3_k":   (.827, .737,  .773, .579,  None, .45,    .013),
+    "q2_k":   (.541, .431,  .575, .355,  None, .45,    .002),
+    "q5_1":   (.985, .979,  .981, .957,  None, .2,     .120),
+    "q5_0":   (.986, .976,  .975, .955,  None, .18,    .117),
+    "q4_1":   (.952, .931,  .914, .844,  None, .43,    .099),
+    "q4_0":   (.922, .885,  .889, .780,  None, .43,    .113),
+    "iq4_nl": (.951, .920,  .926, .868,  None, .37,    .129),
+    "iq4_xs": (.951, .921,  .895, .818,  None, .45,    .107),
 }
 # fmt: on
 

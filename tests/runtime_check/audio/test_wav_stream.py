@@ -1,7 +1,6 @@
 """WAV files that are written while their samples come, as libsndfile reads and writes them."""
 
 import os
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -33,27 +32,36 @@ def test_the_file_is_at_any_time_what_has_come(tmp_path_factory: pytest.TempPath
     assert path.exists() == bool(len(come))
 
 
-def test_a_pipe_has_samples_to_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    found: list[bytes] = []
-    reader = threading.Thread(target=lambda: found.append(path.read_bytes()))
-    reader.start()
-    while True:
-        try:  # until the reader is there
-            with WavStream(path, RATE) as stream:
-                stream.write(wave(1000))
-                stream.write(wave(500))
-            break
-        except InputError:
-            continue
-    reader.join()
-    (tmp_path / "a.wav").write_bytes(found[0])
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+def test_a_pipe_has_samples_to_its_end(pipe: Path, tmp_path: Path) -> None:
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with WavStream(pipe, RATE) as stream:
+        stream.write(wave(1000))
+        stream.write(wave(500))
+    found = os.read(reader, 1 << 16)
+    os.close(reader)
+    (tmp_path / "a.wav").write_bytes(found)
     samples, rate = soundfile.read(tmp_path / "a.wav", dtype="int16")
-    expected = np.concatenate([wave(1000), wave(500)])
-    whole = encoded(expected, RATE, "WAV", "PCM_16")
+    whole = encoded(np.concatenate([wave(1000), wave(500)]), RATE, "WAV", "PCM_16")
     assert (rate, samples.tobytes()) == (RATE, whole[44:])
-    assert found[0][40:44] == UNKNOWN.to_bytes(4, "little")
+    assert found[40:44] == UNKNOWN.to_bytes(4, "little")
+
+
+def test_a_reader_that_goes_is_told_as_such(pipe: Path) -> None:
+    def write() -> None:
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        with WavStream(pipe, RATE) as stream:
+            stream.write(wave(1000))
+            os.close(reader)
+            stream.write(wave(1000))
+
+    with pytest.raises(BrokenPipeError):
+        write()
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -35,9 +35,7 @@ def both(speaker: Opener, speaking: Checkpoint, settings: Settings) -> tuple[Sta
 
 
 @pytest.mark.parametrize("settings", [ARGMAX, DRAWN], ids=["argmax", "drawn"])
-def test_every_stage_of_given_groups_equals_pytorch(
-    speaker: Opener, speaking: Checkpoint, settings: Settings
-) -> None:
+def test_every_stage_of_given_groups_equals_pytorch(speaker: Opener, speaking: Checkpoint, settings: Settings) -> None:
     """Given the harness's groups, PyTorch chooses the same at every place, drawn or not; in one pass and step by
     step."""
     ours, theirs = both(speaker, speaking, settings)
