@@ -18,7 +18,7 @@ from benchmarks.document import insert_lines
 from benchmarks.machine import bandwidth, machine
 from mimo_convert.threads import default_threads
 from mimo_families.mimo_audio.harness import SpeechLM
-from mimo_families.mimo_audio.prompt import Ids
+from mimo_families.mimo_audio.segments import Ids
 from mimo_families.mimo_audio.speech.delays import Place
 from mimo_families.mimo_audio.speech.generation import Group, group_ids, zero_block
 from mimo_families.mimo_audio.speech.sampler import LOCAL, Noise, Sampler, Scores, choose
