@@ -30,6 +30,7 @@ from .card_parts import File, published_files
 from .sections import metadata
 from .sections.choice import Choice, choices_of, columns_of, rule_of, shown
 from .sections.plots import layer_plots
+from .sections.speech import utterances_of
 from .sections.stages import stage_tables
 from .sections.transcripts import transcripts_of
 from .shell import command
@@ -169,6 +170,7 @@ def _values(report: Report, own: str) -> dict[str, Any]:
         "compared_with": compared_with(checked[0].checks[0]) if checked else "",
         "examined": _alike((file.name, _examined(file)) for file in files if file.suites),
         "clips": transcripts_of(files),
+        "utterances": utterances_of(files),
         "tables": stage_tables(files),
         "plots": sorted(plots, key=lambda plot: plot.name != chosen.file.name),
         "made": made,

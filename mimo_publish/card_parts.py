@@ -99,8 +99,8 @@ class File:
 
     @property
     def words(self) -> WordErrors | None:
-        """Word errors over all clips with a reference text; None if there are none."""
-        counted = [check.words for check in self.checks if self.responds and check.words]
+        """Word errors over all clips with a reference text, but those that it spoke; None if there are none."""
+        counted = [check.words for check in self.checks if self.responds and check.words and not check.speech]
         return sum(counted, NO_WORDS) if counted else None
 
     @property

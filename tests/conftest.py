@@ -11,7 +11,7 @@ from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_convert.write.convert import convert
 from quantize.types import TYPES
 from tests.opened import make_request, options_of
-from tests.synthetic import write_audio_tokenizer, write_speech_lm
+from tests.synthetic import DECODER_CONFIG, write_audio_tokenizer, write_speech_lm
 from tests.system.once import once
 
 # The same examples on every run, so that a red gate is a change's doing; no test fails for being slow.
@@ -30,6 +30,7 @@ SMALL_TOKENIZER = {
     "d_model": 64, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 256, "n_mels": 16,
     "num_quantizers": 3, "codebook_size": [32, 16, 16],
 }  # fmt: skip
+SMALL_DECODER = DECODER_CONFIG | {"decoder_layers": 2, "decoder_ffn_dim": 256, "vocoder_dim": 32}
 
 
 def pytest_collection_finish() -> None:
@@ -50,6 +51,27 @@ def small_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An audio tokenizer's checkpoint. Shared: copy it before changing anything."""
     name = "small-tokenizer"
     return once(tmp_path_factory, "tokenizer", lambda out: write_audio_tokenizer(out / name, **SMALL_TOKENIZER)) / name
+
+
+@pytest.fixture(scope="session")
+def whole_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audio tokenizer's checkpoint with decoder and vocoder, of dtypes as published. Shared as the others."""
+    values, name = SMALL_TOKENIZER | SMALL_DECODER, "whole-tokenizer"
+    return once(tmp_path_factory, "whole", lambda out: write_audio_tokenizer(out / name, **values)) / name
+
+
+@pytest.fixture(scope="session")
+def whole_tokenizer_file(whole_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same as mimo-convert writes it, by type. Shared: copy a file before changing it."""
+
+    def file(name: str) -> Path:
+        def make(out: Path) -> None:
+            request = make_request(open_checkpoint(whole_tokenizer), [TYPES[name]])
+            convert([request], out, threads=2)
+
+        return once(tmp_path_factory, f"whole-{name}", make) / f"mimo-tokenizer-{name}.gguf"
+
+    return file
 
 
 @pytest.fixture(scope="session")

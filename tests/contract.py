@@ -94,6 +94,40 @@ def audio_tokenizer_names(layers: int, levels: int) -> dict[str, list[str]]:
     return names
 
 
+# decoder and vocoder: GGUF ← checkpoint
+DECODER = {
+    **{
+        f"dec.{ours}.{what}": f"decoder.{theirs}.{what}"
+        for ours, theirs in (("up", "dconv1"), ("mel", "dconv2"))
+        for what in ("conv.weight", "conv.bias", "norm.weight", "norm.bias")
+    },
+    "dec.norm.weight": "decoder.layer_norm.weight",
+    "dec.norm.bias": "decoder.layer_norm.bias",
+    "voc.embed.weight": "decoder.vocoder.embeddings.weight",
+    "voc.norm.weight": "decoder.vocoder.layer_norm.weight",
+    "voc.norm.bias": "decoder.vocoder.layer_norm.bias",
+    "voc.head.weight": "decoder.vocoder.head.out.weight",
+    "voc.head.bias": "decoder.vocoder.head.out.bias",
+    "voc.window": "decoder.vocoder.head.istft.window",
+}
+# key → field of config.json
+DECODER_KEYS = {
+    "decoder_layers": "decoder_layers", "decoder_heads": "decoder_attention_heads",
+    "decoder_ffn_dim": "decoder_ffn_dim", "decoder_kernel_size": "decoder_kernel_size",
+    "decoder_stride_size": "decoder_stride_size", "vocoder_dim": "vocoder_dim", "vocoder_layers": "vocoder_num_layers",
+    "vocoder_heads": "vocoder_attention_heads", "vocoder_ffn_dim": "vocoder_intermediate_dim",
+}  # fmt: skip
+
+
+def decoder_names(layers: int, vocoder_layers: int) -> dict[str, str]:
+    """GGUF name → name in the checkpoint, of decoder and vocoder."""
+    names = dict(DECODER)
+    for ours, theirs, n in (("dec", "decoder", layers), ("voc", "decoder.vocoder", vocoder_layers)):
+        for i in range(n):
+            names |= {f"{ours}.blk.{i}.{to}": f"{theirs}.layers.{i}.{of}" for to, of in ENCODER_BLOCK.items()}
+    return names
+
+
 FALLBACKS = {"q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q4_0", "q5_k": "q5_0", "q6_k": "q8_0", "iq4_xs": "iq4_nl"}
 
 
@@ -101,7 +135,7 @@ def contract_type(name: str, shape: Sequence[int], requested: str, blocks: Mappi
     """The section "Types" for one tensor; `blocks` gives each type's block."""
     if requested == "f32" or len(shape) == 1 or name.endswith("bias") or "norm" in name or "_codebook" in name:
         return "f32"
-    if len(shape) == 3:
+    if len(shape) == 3 or name.startswith("voc."):
         return "f16"
     type = requested
     while shape[-1] % blocks[type]:

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from quantize.kernels import Floats
 
 from .adapter import AdapterFacts
 from .checkpoint import Checkpoint
+from .edition import Edition
 from .uses import Use
 
 MOST_EXTRA_TENSORS = 1000  # beyond ten times those that are there: sizes that lie may promise billions
@@ -55,11 +56,12 @@ def one(name: str, source: str, role: str, *shape: int, view: tuple[int, ...] = 
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a file: whether Q, K and V of the language model's blocks are fused, and the parts it lacks, by
-    name."""
+    """The layout of a file: whether Q, K and V of the language model's blocks are fused, the parts it lacks, by name,
+    and those of `Family.rare` that it has."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
+    rare: frozenset[str] = frozenset()
 
     def has(self, part: str) -> bool:
         """Whether a part is in the file."""
@@ -71,11 +73,20 @@ SEPARATE = Layout()
 
 class Part(NamedTuple):
     """Tensors that a file may lack: a pattern of their names in checkpoint and file, a phrase for what they do, and the
-    option that leaves them out; empty: only files of other tools have them."""
+    option that leaves them out; empty: only files of other tools have them. `why` is the reason that a plan gives for
+    leaving them out, by default that it was the option; `check(config)` raises InputError for a checkpoint whose part
+    cannot be converted."""
 
     pattern: str
     words: str
-    option: str = "--asr-only"
+    option: str = ""
+    why: str = ""
+    check: Callable[[Config], None] = lambda config: None
+
+    @property
+    def reason(self) -> str:
+        """Why a file lacks it."""
+        return self.why or (f"{self.words}, by {self.option}" if self.option else self.words)
 
 
 class PublishedVocabulary(NamedTuple):
@@ -110,7 +121,8 @@ class Key(NamedTuple):
     A tuple is stored under numbered keys, `key.0`, `key.1`, …; if `is_list`, as one array. `default` is the value for
     files without the key, which older tools do not write. `length` names the field that holds the length of a tuple;
     `least` is the least value of an integer. A size that no key holds is that of the axis number `axis` of the tensor
-    called `key`.
+    called `key`. A file has the keys of a `part` if it has that; else the fields have their defaults. It has a key that
+    `is_rare` unless the value is the default.
     """
 
     field: str
@@ -121,6 +133,8 @@ class Key(NamedTuple):
     least: int = 1
     is_list: bool = False
     axis: int | None = None
+    part: str = ""
+    is_rare: bool = False
 
     def entries(self, dimensions: Any) -> list[Entry]:
         """The metadata entries of the field's value, one per element of a tuple; none for the size of a tensor."""
@@ -132,6 +146,15 @@ class Key(NamedTuple):
         if isinstance(value, tuple):
             return [Entry(f"{self.key}.{i}", element, self.value_type) for i, element in enumerate(value)]
         return [Entry(self.key, value, self.value_type)]
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the field is a tuple, under numbered keys."""
+        return not self.is_list and (bool(self.length) or self.default == ())
+
+    def holds(self, name: str) -> bool:
+        """Whether the key of that name holds the field, or an element of it."""
+        return name == self.key or (name.startswith(f"{self.key}.") and name[len(self.key) + 1 :].isdecimal())
 
     def names(self, metadata: Mapping[str, Any]) -> list[str]:
         """The keys that a file has for the field: `key`, or `key.0`, `key.1`, …; empty if it has none."""
@@ -179,7 +202,8 @@ class Family:
     in config.json. `dimensions` reads the sizes from a config; `keys` write them to metadata and read them back.
     `config_errors(dimensions)` yields contradictions as (found, expected), `config_warnings` values that no known model
     has. `tensors(dimensions, layout)` yields every tensor of the file in order; `skipped` maps patterns of checkpoint
-    tensors that belong to no file to the reason; `parts` can be left out. `uses` are those of the matrices, by name,
+    tensors that belong to no file to the reason; `parts` can be left out; `rare` are sources that only some checkpoints
+    have, and then the file. `uses` are those of the matrices, by name,
     each of one at most; recipes speak of them. `about` are the general.* entries of every file, `constants` the others
     that do not vary; `spelled` writes a type in names of files.
 
@@ -187,7 +211,8 @@ class Family:
     are float32 tensors that no checkpoint stores, and `tied` are sources that are another tensor of the checkpoint,
     both by source name. `unused_copies` are stored tensors that should be the same as another, by name. `adapters` says
     how adapters name its modules; None: it takes none. `stem_of(dimensions, adapter)` is what files of a model with the
-    adapter of that name are called before their type, by default `file_stem`. `no_fused_qkv` says why Q, K and V cannot
+    adapter of that name are called before their type, by default the file stem of its edition; `editions` are the
+    published models, if there are several, the last one that of unknown ones. `no_fused_qkv` says why Q, K and V cannot
     be fused; empty: --fuse-qkv does not concern the family.
     """
 
@@ -206,6 +231,7 @@ class Family:
     config_warnings: Callable[[Any], Iterator[tuple[str, str]]] = lambda dimensions: iter(())
     skipped: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
+    rare: Collection[str] = ()
     uses: Sequence[Use] = ()
     can_fuse_qkv: bool = False
     no_fused_qkv: str = ""
@@ -216,15 +242,28 @@ class Family:
     unused_copies: Mapping[str, str] = field(default_factory=dict)
     adapters: AdapterFacts | None = None
     stem_of: Callable[[Any, str], str] | None = None
+    editions: Sequence[Edition] = ()
 
     @cached_property
     def layouts(self) -> list[Layout]:
         """Every layout of the family; the complete one with separate Q, K and V first."""
-        subsets = itertools.chain.from_iterable(
-            itertools.combinations(sorted(self.parts), n) for n in range(len(self.parts) + 1)
-        )
         fused = (False, True) if self.can_fuse_qkv else (False,)
-        return [Layout(fuse, frozenset(without)) for without in subsets for fuse in fused]
+        every = itertools.product(subsets(self.rare), subsets(self.parts), fused)
+        return [Layout(fuse, without, rare) for rare, without, fuse in every]
+
+    @cached_property
+    def sized_parts(self) -> frozenset[str]:
+        """The parts that have sizes of their own."""
+        return frozenset(key.part for key in self.keys if key.part)
+
+    def unsized_parts(self, dimensions: Any) -> frozenset[str]:
+        """The parts with sizes of their own that these sizes tell nothing of: no file of them has such a part."""
+        told = {key.part for key in self.keys if getattr(dimensions, key.field) != key.default}
+        return self.sized_parts - told
+
+    def absent_parts(self, sources: Collection[str]) -> frozenset[str]:
+        """The parts with sizes of their own of which a checkpoint has no tensor."""
+        return self.sized_parts - {self.part_of(name) for name in sources}
 
     def layout(self, fuse_qkv: bool = False, without: Iterable[str] = ()) -> Layout:
         """The layout for the user's options, as far as they apply to the family. Raises InputError for fused Q, K and V
@@ -233,28 +272,69 @@ class Family:
             raise InputError("--fuse-qkv", f"is not for {self.architecture}: {self.no_fused_qkv}", todo="leave it out")
         return Layout(fuse_qkv and self.can_fuse_qkv, frozenset(without) & self.parts.keys())
 
+    def layout_from(self, dimensions: Any, sources: Collection[str], layout: Layout) -> Layout:
+        """The layout of a file as asked for by `layout` and made of a model of these sizes, with tensors called
+        `sources`: without parts that it has not, with what is rare."""
+        lacking = layout.without | self.unsized_parts(dimensions) | self.absent_parts(sources)
+        return replace(layout, without=lacking, rare=self.rare_in(sources))
+
     def layout_of(self, names: Collection[str], dimensions: Any) -> Layout:
-        """The layout whose tensor names are nearest to those of a file."""
+        """The layout whose tensor names are nearest to those of a file; sizes of a part say whether a file has it."""
         limit = 10 * len(names) + MOST_EXTRA_TENSORS
 
         def distance(layout: Layout) -> int:
             expected = {tensor.name for tensor in itertools.islice(self.tensors(dimensions, layout), limit)}
             return len(expected ^ set(names))
 
-        return min(self.layouts, key=distance)
+        unsized = self.unsized_parts(dimensions)
+        return min((one for one in self.layouts if one.without & self.sized_parts == unsized), key=distance)
 
     @property
     def unwritten_parts(self) -> frozenset[str]:
         """The parts that no file of this tool has."""
         return frozenset(name for name, part in self.parts.items() if not part.option)
 
-    def stem(self, dimensions: Any, adapter: str = "") -> str:
+    def rare_in(self, names: Collection[str]) -> frozenset[str]:
+        """The sources, of those that only some checkpoints have, that are among `names`."""
+        return frozenset(self.rare) & frozenset(names)
+
+    @cached_property
+    def _editions(self) -> Sequence[Edition]:
+        """The editions, at least one."""
+        return self.editions or (Edition(self.file_stem),)
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """What files of the editions are called before their type, the longest first."""
+        return tuple(sorted((edition.file_stem for edition in self._editions), key=len, reverse=True))
+
+    def edition_of(self, config: Config, name: str) -> Edition:
+        """The edition of the checkpoint of the model called `name`; the last one if it is unknown."""
+        return next((edition for edition in self._editions if edition.is_of(config, name)), self._editions[-1])
+
+    def edition_called(self, stem: str) -> Edition:
+        """The edition whose files are called so before their type; the last one if none is."""
+        return next((edition for edition in self._editions if edition.file_stem == stem), self._editions[-1])
+
+    def edition_in(self, metadata: Mapping[str, Any]) -> Edition:
+        """The edition of a file with that metadata; the last one if it is unknown."""
+        return next((edition for edition in self._editions if edition.is_in(metadata)), self._editions[-1])
+
+    def stem(self, dimensions: Any, adapter: str = "", edition: Edition | None = None) -> str:
         """What files of a model of these sizes, with an adapter of that name, are called before their type."""
-        return self.stem_of(dimensions, adapter) if self.stem_of else self.file_stem
+        if self.stem_of:
+            return self.stem_of(dimensions, adapter)
+        return edition.file_stem if edition else self.file_stem
 
     def part_of(self, name: str) -> str | None:
         """The part of a tensor, by its name in the checkpoint or the file; None if it belongs to none."""
         return next((part for part, of in self.parts.items() if re.fullmatch(of.pattern, name)), None)
+
+
+def subsets(names: Iterable[str]) -> list[frozenset[str]]:
+    """Every subset of some names, the empty one first."""
+    every = sorted(names)
+    return [frozenset(some) for n in range(len(every) + 1) for some in itertools.combinations(every, n)]
 
 
 def family_named(families: Iterable[Family], architecture: str) -> Family | None:

@@ -9,13 +9,12 @@ from runtime_check.gate import FEATURES, HIDDEN, IDS, LAYER, LOGITS
 from runtime_check.run.activations import Stages
 from runtime_check.run.stages import Stage
 
-from .layout import FAMILY
+from .layout import FAMILY, NO_TEXT
 
 ROLE = FAMILY.role
 PROMPT, LAST_HIDDEN, FIRST_LOGITS = "prompt_ids", "prefill_last_hidden", "prefill_text_logits_step0"
 AUDIO_FEATURES, TEXT_EMBEDS, INPUTS_EMBEDS = "prefill_audio_features", "prefill_text_embeds", "prefill_inputs_embeds"
 LAYERS = "layer_"
-NO_TEXT = -100  # in a prompt: a position without a text id
 
 STAGES = (
     *TOKENIZER_STAGES,

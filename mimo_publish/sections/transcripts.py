@@ -39,10 +39,11 @@ class Transcripts(NamedTuple):
 
 
 def transcripts_of(files: Iterable[File]) -> list[Transcripts]:
-    """The transcripts of every clip, in the order of the checks; clips are told apart by path and sha256."""
+    """The transcripts of every clip, in the order of the checks; clips are told apart by path and sha256. What files
+    spoke themselves, or replied, is none of them."""
     runs: dict[tuple[str, str], list[tuple[File, Check]]] = {}
     for file in files:
-        for check in file.checks:
+        for check in (check for check in file.checks if not check.speech):
             runs.setdefault((check.clip.file, check.clip.sha256), []).append((file, check))
     return [_transcripts(of_one) for of_one in runs.values()]
 

@@ -1,5 +1,6 @@
 """Autoregressive decoding with a KV cache: prefill in batches of bounded size, then one token per step."""
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ from .graph import Backend, Graph, State, TensorPtr, Weights
 Arrays = dict[str, npt.NDArray[Any]]
 Logits = npt.NDArray[np.float32]  # (vocab_size,)
 Attention = Callable[[TensorPtr, TensorPtr, TensorPtr], TensorPtr]
+Embed = Callable[[Graph], TensorPtr]
 Block = Callable[[int, TensorPtr, TensorPtr, Attention], TensorPtr]
 BATCH = 512  # positions read at once: more would be hardly faster, and take more memory
 HIDDEN, LOGITS = "hidden", "logits"  # outputs of the language model for the positions that were asked for
@@ -26,8 +28,8 @@ class Step(NamedTuple):
     logits: Logits
 
 
-class DecoderModel(Protocol):
-    """The decoder of a family; the type of a prompt is its own."""
+class CachedModel(Protocol):
+    """Causal blocks of a family, whose keys and values are cached."""
 
     backend: Backend
     weights: Weights
@@ -35,6 +37,13 @@ class DecoderModel(Protocol):
     @property
     def kv_shape(self) -> tuple[int, int]:
         """Number of blocks, and floats of a position's keys in one of them."""
+
+    def blocks(self, g: Graph, x: TensorPtr, cache: "Cache", n_logits: int, keep_stages: bool) -> None:
+        """(n, hidden_size) → the outputs HIDDEN and LOGITS of the last `n_logits` positions, and the stages."""
+
+
+class DecoderModel(CachedModel, Protocol):
+    """The decoder of a family; the type of a prompt is its own."""
 
     def length(self, prompt: Any) -> int:
         """Positions of a prompt."""
@@ -48,9 +57,6 @@ class DecoderModel(Protocol):
 
     def embed_token(self, g: Graph) -> TensorPtr:
         """Input embedding of the token in the input TOKEN, (1,) int32."""
-
-    def blocks(self, g: Graph, x: TensorPtr, cache: "Cache", n_logits: int, keep_stages: bool) -> None:
-        """(n, hidden_size) → the outputs HIDDEN and LOGITS of the last `n_logits` positions, and the stages."""
 
 
 class Cache(NamedTuple):
@@ -76,15 +82,48 @@ class Cache(NamedTuple):
             yield x
 
 
-class Decoder:
+class Steps:
+    """Positions one by one over a KV cache of `size` positions, `n_past` of which are filled."""
+
+    def __init__(self, model: CachedModel, size: int) -> None:
+        self.cached, self.n_past = model, 0
+        self._make(size)
+
+    def _make(self, size: int) -> None:
+        n_layers, row = self.cached.kv_shape
+        names = [f"{c}{i}" for i in range(n_layers) for c in "kv"]
+        self.size, self.state = size, State(self.cached.backend, dict.fromkeys(names, (size, row)))
+        self._planned: dict[str, Graph] = {}
+
+    def append(self, kind: str, embed: Embed, inputs: Arrays) -> Arrays:
+        """Append a position whose embedding, (1, hidden_size), `embed` computes from `inputs`; returns the model's
+        outputs. The graph of each `kind` is planned once, for any position."""
+        if kind not in self._planned:
+            g = self._planned[kind] = Graph(self.cached.backend, self.cached.weights)
+            self.cached.blocks(g, embed(g), Cache(self.state, self.size), 1, keep_stages=False)
+        places_of_it = places(self.n_past, 1, self.size)
+        self.n_past += 1
+        return self._planned[kind].run(inputs | places_of_it)
+
+    def truncate(self, n_past: int) -> None:
+        """Truncate the cache to its first `n_past` positions."""
+        self.n_past = n_past
+
+    def enlarge(self, size: int) -> None:
+        """Enlarge the cache to `size` positions; it keeps those that are filled."""
+        before = self.state  # its memory is needed until it is copied
+        self._make(size)
+        for name, tensor in before.tensors.items():
+            nbytes = self.n_past * tensor.contents.nb[1]
+            ctypes.memmove(self.state[name].contents.data, tensor.contents.data, nbytes)
+
+
+class Decoder(Steps):
     """A decoder with a KV cache of `size` positions, `n_past` of which are filled."""
 
     def __init__(self, model: DecoderModel, size: int) -> None:
-        self.model, self.size, self.n_past = model, size, 0
-        n_layers, row = model.kv_shape
-        names = [f"{c}{i}" for i in range(n_layers) for c in "kv"]
-        self.state = State(model.backend, dict.fromkeys(names, (size, row)))
-        self._step: Graph | None = None
+        super().__init__(model, size)
+        self.model = model
 
     def read(self, prompt: Any, n_logits: int = 1, *, keep_stages: bool = False) -> Arrays:
         """Append a prompt to the cache, in batches of BATCH positions.
@@ -112,16 +151,16 @@ class Decoder:
 
     def step(self, token: int) -> Logits:
         """Append a generated `token` to the cache; returns the next logits, (vocab_size,)."""
-        if self._step is None:  # planned once, for any position
-            g = self._step = Graph(self.model.backend, self.model.weights)
-            self.model.blocks(g, self.model.embed_token(g), Cache(self.state, self.size), 1, keep_stages=False)
-        inputs = {TOKEN: np.array([token], np.int32)} | places(self.n_past, 1, self.size)
-        self.n_past += 1
-        return self._step.run(inputs)[LOGITS]
+        return self.append(TOKEN, self.model.embed_token, {TOKEN: np.array([token], np.int32)})[LOGITS]
 
-    def truncate(self, n_past: int) -> None:
-        """Truncate the cache to its first `n_past` positions."""
-        self.n_past = n_past
+    def read_one(self, prompt: Any) -> Arrays:
+        """Append a prompt of one position to the cache, without planning its graph again; returns HIDDEN,
+        (hidden_size,), and LOGITS, (vocab_size,)."""
+
+        def embed(g: Graph) -> TensorPtr:
+            return self.model.embed_prompt(g, 1, keep_stages=False)
+
+        return self.append("prompt", embed, self.model.inputs(prompt, 0, 1))
 
     def greedy(self, logits: Logits, n_tokens: int, stops: Set[int]) -> Iterator[Step]:
         """Decode greedily from `logits`, (vocab_size,): yield each top-1 token with its logits, up to `n_tokens`, the

@@ -52,3 +52,21 @@ class CheckpointWeights:
         info = self.tensors[name]
         for first in range(0, info.n_rows, HEAD_ROWS_AT_ONCE):
             yield self._read(info, first, min(HEAD_ROWS_AT_ONCE, info.n_rows - first))
+
+
+class KeptWeights:
+    """Weights of which those whose names begin with one of `prefixes` are read once, and kept."""
+
+    def __init__(self, weights: Weights, prefixes: tuple[str, ...]) -> None:
+        self.weights, self.prefixes, self.kept = weights, prefixes, dict[str, Tensor]()
+
+    def __call__(self, name: str) -> Tensor:
+        if not name.startswith(self.prefixes):
+            return self.weights(name)
+        if name not in self.kept:
+            self.kept[name] = self.weights(name)
+        return self.kept[name]
+
+    def rows(self, name: str, ids: Tensor) -> Tensor:
+        """Rows `ids` (any shape) of a matrix: (*ids.shape, columns)."""
+        return self(name)[ids] if name.startswith(self.prefixes) else self.weights.rows(name, ids)

@@ -60,7 +60,8 @@ def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> Ten
         raise InputError(ours.where, f"is of {ours.family.architecture}", expected=expected)
     without = ours.layout.without | source.layout.without
     plan = make_plan(source, F32, Options(without=without, allow_requantize=True))
-    tensors = list(source.family.tensors(source.dims, Layout(without=without)))
+    layout = source.family.layout_from(source.dims, source.tensors, Layout(without=without))
+    tensors = list(source.family.tensors(source.dims, layout))
     problems = [*metadata_problems(ours, source), *layout_problems(ours, source, tensors)]
     pairs = {
         i: Pair(found, planned.sources[0])

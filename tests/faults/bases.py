@@ -19,14 +19,22 @@ from mimo_families.qwen3_asr.system import TINY
 from quantize.types import TYPES
 from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.audio.wave import Wave
-from tests.conftest import SMALL_LM, SMALL_TOKENIZER
+from tests.conftest import SMALL_DECODER, SMALL_LM, SMALL_TOKENIZER
 from tests.damage import set_weight
+from tests.mimo_families.mimo_audio.speech.speaking import write_speaking_lm
 from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
-from tests.synthetic import write_audio_tokenizer, write_speech_lm
+from tests.synthetic import DECODER_CONFIG, write_audio_tokenizer, write_speech_lm
 
 BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": {"asr": TINY / "model"}}
+DECODERS = {
+    "whole": SMALL_DECODER,
+    "speaking": DECODER_CONFIG,
+    "voice": DECODER_CONFIG,
+}  # of audio tokenizers with random weights
 ADAPTER = TINY / "noise"
 STEMS = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer", "asr": "qwen3-asr"}
+# Drawn, as the task has it: where nothing is, filters are none.
+ASKED = ("--task", "speak", "--text", "hello", "--max-new-tokens", "12", "--seed", "3")
 STATIC, CHECKPOINT, RUN, AGAINST = COMMANDS = ("--static", "--checkpoint", "--reference", "--against")
 
 
@@ -34,7 +42,7 @@ class Base(NamedTuple):
     """A clean file, and what the commands hold it against: its checkpoint, a stored reference and a file of F16 or F32.
 
     `tokenizer` is the audio tokenizer that a speech LM is run with; `sound` what is run, if not the JFK clip; `adapter`
-    what was merged.
+    what was merged; `asked` the options of another task than recognition, whose reference is the checkpoint.
     """
 
     file: Path
@@ -44,6 +52,12 @@ class Base(NamedTuple):
     tokenizer: Path | None
     sound: Path | None = None
     adapter: Path | None = None
+    asked: tuple[str, ...] = ()
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that the clean file must pass; of a long clip, and of another task, those that are about it."""
+        return (RUN, AGAINST) if self.sound else (STATIC, CHECKPOINT, RUN) if self.asked else COMMANDS
 
     def options(self, command: str, file: Path) -> list[str]:
         """The command line that examines `file` in one of the ways of COMMANDS."""
@@ -52,6 +66,8 @@ class Base(NamedTuple):
         if command in (RUN, AGAINST):
             options += ["--tokenizer", str(self.tokenizer)] if self.tokenizer else []
             options += ["--audio", str(self.sound)] if self.sound else []
+        if self.asked and command == RUN:
+            options = [*options[:1], *self.asked, "--tokenizer", str(self.tokenizer), RUN, self.checkpoint]
         options += ["--adapter", str(self.adapter)] if self.adapter and command == CHECKPOINT else []
         return options
 
@@ -70,7 +86,7 @@ class Bases:
             merged, reference = self._merged(type), self._merged_reference()
             return Base(merged, str(BUNDLED[source][half]), reference, merged, None, adapter=ADAPTER)
         file = self._file(source, half, type, more == ["fused"])
-        exact = "f32" if source == "random" else "f16"
+        exact = "f16" if source in BUNDLED else "f32"
         return Base(
             file,
             self._checkpoint(source, half),
@@ -78,6 +94,7 @@ class Bases:
             self._file(source, half, exact, False),
             self._file(source, "tokenizer", exact, False) if half == "lm" else None,
             self._long_clip() if "long" in more else None,
+            asked=ASKED if source == "speaking" else (),
         )
 
     def encode_once(self, patch: pytest.MonkeyPatch) -> None:
@@ -102,7 +119,11 @@ class Bases:
         return self.made[name]
 
     def _checkpoint(self, source: str, half: str) -> str:
-        return source if source in BUNDLED else str(self._random_lm() if half == "lm" else self._random_tokenizer())
+        if source in BUNDLED:
+            return source
+        if half == "lm":
+            return str(self._once("speaking-lm", write_speaking_lm) if source == "speaking" else self._random_lm())
+        return str(self._random_tokenizer(f"{source}-tokenizer", DECODERS.get(source, {})))
 
     def _random_lm(self) -> Path:
         """Of F32 weights, one of them beyond the range of F16."""
@@ -113,15 +134,15 @@ class Bases:
 
         return self._once("random-lm", make)
 
-    def _random_tokenizer(self) -> Path:
-        sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
-        return self._once("random-tokenizer", lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
+    def _random_tokenizer(self, name: str, decoder: Mapping[str, Any]) -> Path:
+        sizes = SMALL_TOKENIZER | decoder | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
+        return self._once(name, lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
 
     def _file(self, source: str, half: str, type: str, fused: bool) -> Path:
         """Of the files of this type and layout, one."""
 
         def make(out: Path) -> None:
-            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in BUNDLED["tiny"]}
+            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in halves_of(source)}
             checkpoints = [open_checkpoint(str(folder)) for folder in folders.values()]
             options = options_of(fused)
             convert([make_request(checkpoint, [TYPES[type]], options) for checkpoint in checkpoints], out, threads=2)
@@ -151,8 +172,7 @@ class Bases:
     def _reference(self, source: str, sound: Path | None) -> str:
         if source == "tiny" and sound is None:
             return "tiny"
-        halves = list(BUNDLED.get(source, BUNDLED["tiny"]))
-        main, *others = (self._checkpoint(source, half) for half in halves)
+        main, *others = (self._checkpoint(source, half) for half in halves_of(source))
         options = [main, *(word for other in others for word in ("--tokenizer", other))]
         options += ["--audio", str(sound or JFK), "--language", "english"]
 
@@ -164,6 +184,11 @@ class Bases:
 
     def _long_clip(self) -> Path:
         return self._once("long.wav", long_clip)
+
+
+def halves_of(source: str) -> list[str]:
+    """The checkpoints of a source: a pair, or one."""
+    return ["tokenizer"] if source == "voice" else list(BUNDLED.get(source, BUNDLED["tiny"]))
 
 
 def long_clip(path: Path) -> None:
@@ -188,4 +213,4 @@ def reasons(command: str, result: Result) -> list[str]:
 
 
 LM, FUSED, Q4, Q8, TOK = "tiny lm f16", "tiny lm f16 fused", "tiny lm q4_k", "tiny lm q8_0", "tiny tokenizer f16"
-RANDOM = "random lm {}"
+RANDOM, SPEAKING, WHOLE = "random lm {}", "speaking lm f32", "whole tokenizer {}"

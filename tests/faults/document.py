@@ -5,10 +5,13 @@ from pathlib import Path
 from benchmarks.document import insert
 
 from .defect import Defect
+from .mimo.decoder import DECODER
 from .mimo.harness import HARNESS
 from .mimo.metadata import METADATA
+from .mimo.speaking import SPEECH
 from .mimo.structure import LAYOUT, STRUCTURE
 from .mimo.vocabulary import VOCABULARY
+from .mimo.wave import WAVE
 from .mimo.weights import BLOCKS, ENCODER, WEIGHTS
 from .qwen3_asr import QWEN3_ASR
 
@@ -17,7 +20,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 
 def defects() -> list[Defect]:
     """All of them."""
-    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS, *QWEN3_ASR]
+    of_files = [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *DECODER]
+    return [*of_files, *HARNESS, *WAVE, *SPEECH, *QWEN3_ASR]
 
 
 PIPE = r"\|"

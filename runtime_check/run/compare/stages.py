@@ -9,38 +9,45 @@ import numpy.typing as npt
 
 from quantize.types import TYPES
 from runtime_check.gate import (
+    CHOICES,
+    CHOSEN,
     CODES,
     IDS,
+    LOG_MEL,
     LOGITS,
     STEPS,
     TEXT,
     TRANSCRIPT,
     VOCABULARY,
+    WAVE,
     Gate,
     Subject,
     at_least,
     at_most,
     may_differ,
     must_hold,
+    reported,
     within_factor,
 )
 
 from ..activations import RESPONSE_LOGITS, Stages
-from ..records import StageResult, Steps
+from ..records import HeadResult, StageResult, Steps
 from ..stages import Stage, in_order
-from .measures import cosines, norm_ratio, relative_rmse
+from .heads import compare_head
+from .measures import cosines, mean_difference, norm_ratio, relative_rmse, snr_db
 from .steps import compare_steps, step_gates
-from .thresholds import THRESHOLDS, Thresholds, code_threshold
+from .thresholds import OF_WAVE, THRESHOLDS, Thresholds, WaveThreshold, code_threshold
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The compared stages, the decoding steps, and all gates in the order of the run."""
+    """The compared stages, the decoding steps, heads of choices, and all gates in the order of the run."""
 
     stages: tuple[StageResult, ...]
     steps: Steps | None
+    heads: tuple[HeadResult, ...]
     gates: tuple[Gate, ...]
 
     @property
@@ -79,6 +86,7 @@ def compare(
     reference.
     """
     results: list[StageResult] = []
+    heads: list[HeadResult] = []
     gates: list[Gate] = []
     for name, stage in in_order(stages, ours):
         if texts and stage.role == texts.role and not any(gate.kind == VOCABULARY for gate in gates):
@@ -90,8 +98,16 @@ def compare(
         if stage.kind == IDS:
             gates.append(ids_gate(stage.subject(name), *pair))
             continue
+        if stage.kind == CHOSEN:
+            gates.append(chosen_gate(stage.subject(name), *pair, must=thresholds.chooses_equally))
+            continue
+        if stage.kind == CHOICES:
+            head, found = compare_head(stage.subject(name), *pair, thresholds.heads)
+            heads += [head] if head else []
+            gates += found
+            continue
         if stage.kind == CODES:
-            result, found = compare_codes(stage, name, *pair, code_threshold(types[stage.role], reference_dtype))
+            result, found = compare_codes(stage, name, *pair, least_equal(stage, types[stage.role], reference_dtype))
         else:
             result, found = compare_values(stage, name, *pair, thresholds, reference_dtype)
         results.append(result)
@@ -100,12 +116,19 @@ def compare(
     if texts:
         steps, found = compare_responses(texts, ours, theirs, THRESHOLDS[types[texts.role]])
         gates += found
-    return Comparison(tuple(results), steps, tuple(gates))
+    return Comparison(tuple(results), steps, tuple(heads), tuple(gates))
 
 
 def lowest(types: Sequence[str]) -> str:
     """The type with the fewest bits per weight."""
     return min(types, key=lambda name: TYPES[name].bits_per_weight)
+
+
+def least_equal(stage: Stage, outtype: str, reference_dtype: str) -> float:
+    """The least share of equal codes of a stage, of a clip or of a wave that was decoded."""
+    if stage.threshold == OF_WAVE:
+        return THRESHOLDS[outtype].wave.codes
+    return code_threshold(outtype, reference_dtype)
 
 
 def compare_codes(stage: Stage, name: str, ours: Array, theirs: Array, bound: float) -> tuple[StageResult, list[Gate]]:
@@ -120,11 +143,14 @@ def compare_values(
 ) -> tuple[StageResult, list[Gate]]:
     """Compare a stage of floats. It fails below its thresholds, for another shape, or if a side is not finite."""
     subject = stage.subject(name)
-    result = StageResult(name, stage.role, stage.kind, theirs.shape, 0, 0.0, 0.0, 1.0, 0.0)
+    cosine = None if stage.kind in (WAVE, LOG_MEL) else 0.0
+    result = StageResult(name, stage.role, stage.kind, theirs.shape, 0, cosine, cosine, 1.0, cosine)
     if ours.shape != theirs.shape:
         return result, [must_hold(subject, "shape", False, f"shape {ours.shape}, expected {theirs.shape}")]
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return result, [must_hold(subject, "finite", False, "holds NaN or infinity, expected finite numbers")]
+    if stage.kind in (WAVE, LOG_MEL):
+        return compare_waves(stage, name, ours, theirs, thresholds.wave)
     cos = cosines(ours, theirs)
     mean, least = (float(cos.mean()), float(cos.min())) if len(cos) else (1.0, 1.0)
     ratio = norm_ratio(ours, theirs)
@@ -140,6 +166,25 @@ def compare_values(
     if threshold.rel_rmse is not None and reference_dtype == "f32":
         gates.append(at_most(subject, "rel_rmse", relative_rmse(ours, theirs), threshold.rel_rmse, "{:.2g}"))
     return result, gates + ([top1_gate(subject, ours, theirs, thresholds)] if stage.kind == LOGITS else [])
+
+
+def compare_waves(
+    stage: Stage, name: str, ours: Array, theirs: Array, threshold: WaveThreshold
+) -> tuple[StageResult, list[Gate]]:
+    """Compare a wave, (samples,), by its signal-to-noise ratio, or its log-mel, (frames, mel bins), by the mean
+    difference."""
+    subject = stage.subject(name)
+    if stage.kind == LOG_MEL:
+        difference = mean_difference(ours, theirs)
+        result = StageResult(name, stage.role, stage.kind, theirs.shape, len(theirs), log_mel=difference)
+        return result, [at_most(subject, "log_mel", difference, threshold.log_mel, "{:.2g}", " in the mean")]
+    ratio = snr_db(ours, theirs)
+    result = StageResult(
+        name, stage.role, stage.kind, theirs.shape, len(theirs), rel_rmse=relative_rmse(ours, theirs), snr_db=ratio
+    )
+    if threshold.snr is None:
+        return result, [reported(subject, "snr_db", ratio, f"snr_db {ratio:.1f}")]
+    return result, [at_least(subject, "snr_db", ratio, threshold.snr, "{:.1f}")]
 
 
 def top1_gate(subject: Subject, ours: Array, theirs: Array, thresholds: Thresholds) -> Gate:
@@ -166,6 +211,15 @@ def ids_gate(subject: Subject, ours: Array, theirs: Array) -> Gate:
     place = tuple(different[0])
     where = ", ".join(map(str, place))
     return must_hold(subject, "equal", False, f"id at ({where}) is {ours[place]}, expected {theirs[place]}")
+
+
+def chosen_gate(subject: Subject, ours: Array, theirs: Array, *, must: bool) -> Gate:
+    """Gate on equal ids that both chose; their share is only reported unless they `must` be equal."""
+    gate = ids_gate(subject, ours, theirs)
+    if must or gate.passed:
+        return gate
+    share = f"; {(ours == theirs).mean():.1%} are equal" if ours.shape == theirs.shape else ""
+    return may_differ(subject, gate.metric, False, gate.text + share)
 
 
 def compare_responses(

@@ -31,19 +31,44 @@ class StepThreshold(NamedTuple):
     incremental_rmse: float
 
 
+class HeadThreshold(NamedTuple):
+    """Thresholds of a head's choices under teacher forcing: least share of equal top-1 ids, greatest mean KL divergence
+    in nats."""
+
+    top1: float
+    kl_mean: float
+
+
+class WaveThreshold(NamedTuple):
+    """Thresholds of a wave that was decoded: least signal-to-noise ratio in dB (None: the type has too much noise for
+    it to tell anything), greatest mean difference of the log-mel, least share of equal codes when it is encoded
+    again."""
+
+    snr: float | None
+    log_mel: float
+    codes: float
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """Thresholds of one type: of stages by column, least share of equal codes, whether the first top-1 token must be
-    equal, and those of the steps."""
+    equal, those of the steps, of heads of codes, whether free choices must be equal, and those of a wave that was
+    decoded."""
 
     columns: dict[str, CosineThreshold]
     codes: float
     first_token: bool
     steps: StepThreshold
+    heads: HeadThreshold
+    chooses_equally: bool
+    wave: WaveThreshold
 
 
 EXACT = "exact"  # the column of what is never quantized
 FLOAT32 = "float32"  # of what both sides compute in float32 from the same numbers, if the file is F32
+DECODER, VOCODER = "decoder", "vocoder"  # of what turns codes into a wave
+PATCH = "patch decoder"
+OF_WAVE = "wave"  # of codes: those of a wave that was decoded
 COLUMNS = ("encoder", "audio features", "text embeds", "inputs embeds", "layers", "last hidden", "logits")
 
 # fmt: off
@@ -90,13 +115,62 @@ STEPS = {
     "q2_k": StepThreshold(0.3, 2.0, 0.2),
 }
 
+# Of the patch decoder, and of its heads' choices: `python -m benchmarks.gates.generation` measures them.
+# fmt: off
+#              patch dec.   top-1 KL
+GENERATION: dict[str, tuple[float, float, float, float]] = {
+    "f32":    (.999, .999,  1.0, 1e-6),
+    "f16":    (.999, .999,  1.0, .001),
+    "bf16":   (.999, .999,  .95, .001),
+    "q8_0":   (.998,  .997,  0.82, 0.01),
+    "q6_k":   (.991,  .984,  0.76, 0.084),
+    "q5_k":   (.956,  .927,  0.72, 0.27),
+    "q5_1":   (.959,  .932,  0.63, 0.19),
+    "q5_0":   (.920,  .834,  0.58, 0.29),
+    "q4_k":   (.841,  .766,  0.51, 0.71),
+    "q4_1":   (.873,  .829,  0.49, 0.99),
+    "q4_0":   (.843,  .720,  0.51, 0.78),
+    "iq4_nl": (.884,  .825,  0.56, 0.93),
+    "iq4_xs": (.873,  .801,  0.45, 0.91),
+    "q3_k":   (.431,  .268,  0.15, 4.7),
+    "q2_k":   (.404,  .298,  0.13, 6.7),
+}
+# fmt: on
+CHOOSE_EQUALLY = {"f32", "f16"}
+
+# Of decoder and vocoder, and of the wave: `python -m benchmarks.gates.speech` measures them.
+# fmt: off
+#  decoder     vocoder      SNR    log-mel codes
+SPEECH: dict[str, tuple[float, float, float, float, float | None, float, float]] = {
+    "f32":    (.999, .999,  .999, .999,  90,   1e-5,   .99),
+    "f16":    (.999, .999,  .999, .999,  51,   .0015,  .95),
+    "bf16":   (.999, .999,  .999, .999,  37,   .008,   .9),
+    "q8_0":   (.998, .998,  .998, .998,  None, .027,   .851),
+    "q6_k":   (.996, .994,  .995, .990,  None, .091,   .547),
+    "q5_k":   (.985, .978,  .967, .936,  None, .24,    .269),
+    "q4_k":   (.955, .937,  .917, .848,  None, .29,    .178),
+    "q3_k":   (.827, .737,  .773, .579,  None, .45,    .013),
+    "q2_k":   (.541, .431,  .575, .355,  None, .45,    .002),
+    "q5_1":   (.985, .979,  .981, .957,  None, .2,     .120),
+    "q5_0":   (.986, .976,  .975, .955,  None, .18,    .117),
+    "q4_1":   (.952, .931,  .914, .844,  None, .43,    .099),
+    "q4_0":   (.922, .885,  .889, .780,  None, .43,    .113),
+    "iq4_nl": (.951, .920,  .926, .868,  None, .37,    .129),
+    "iq4_xs": (.951, .921,  .895, .818,  None, .45,    .107),
+}
+# fmt: on
+
 
 def _thresholds(name: str, row: tuple[float, ...]) -> Thresholds:
     pairs = zip(row[0:-1:2], row[1:-1:2], strict=True)
     columns = {column: CosineThreshold(*pair) for column, pair in zip(COLUMNS, pairs, strict=True)}
     most = SAME_NUMBERS if name == "f32" else None
     exact = {EXACT: CosineThreshold(0.999, 0.999), FLOAT32: CosineThreshold(0.999, 0.999, most)}
-    return Thresholds(exact | columns, row[-1], name not in FIRST_TOKEN_MAY_DIFFER, STEPS[name])
+    decoder, vocoder, wave = SPEECH[name][:2], SPEECH[name][2:4], WaveThreshold(*SPEECH[name][4:])
+    patch, heads = GENERATION[name][:2], HeadThreshold(*GENERATION[name][2:])
+    columns |= {DECODER: CosineThreshold(*decoder), VOCODER: CosineThreshold(*vocoder), PATCH: CosineThreshold(*patch)}
+    first_token, chooses = name not in FIRST_TOKEN_MAY_DIFFER, name in CHOOSE_EQUALLY
+    return Thresholds(exact | columns, row[-1], first_token, STEPS[name], heads, chooses, wave)
 
 
 def code_threshold(outtype: str, reference_dtype: str) -> float:
