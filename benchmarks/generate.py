@@ -1,4 +1,5 @@
-"""Writes a synthetic pair of checkpoints with random weights: `python -m benchmarks.generate FOLDER --size full`."""
+"""Writes a synthetic pair of checkpoints with random weights: `python -m benchmarks.generate FOLDER --size full`; with
+`--speaks` one of MiMo-Audio-7B and the whole audio tokenizer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +7,14 @@ from typing import Any
 
 import click
 
-from tests.synthetic import REAL_ASR_CONFIG, REAL_TOKENIZER_CONFIG, write_audio_tokenizer, write_speech_lm
+from tests.synthetic import (
+    MIMO_AUDIO_CONFIG,
+    REAL_ASR_CONFIG,
+    REAL_DECODER_CONFIG,
+    REAL_TOKENIZER_CONFIG,
+    write_audio_tokenizer,
+    write_speech_lm,
+)
 
 # The real shapes and vocabulary; all of the layers, a quarter of them, or next to none.
 SIZES: dict[str, dict[str, Any]] = {
@@ -14,7 +22,20 @@ SIZES: dict[str, dict[str, Any]] = {
     "quarter": {"num_hidden_layers": 9},
     "small": {"num_hidden_layers": 1, "vocab_size": 1280, "local_layers": 1, "input_local_layers": 1},
 }
+WHOLE_TOKENIZER = REAL_TOKENIZER_CONFIG | REAL_DECODER_CONFIG
+TOKENIZER_SIZES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "quarter": {"encoder_layers": 8, "decoder_layers": 8, "vocoder_num_layers": 4},
+    "small": {"encoder_layers": 3, "decoder_layers": 1, "vocoder_num_layers": 1},
+}
 N_SHARDS = {"full": 4, "quarter": 2, "small": 2}
+
+
+def generate_speaking(folder: Path, size: str) -> tuple[Path, Path]:
+    """MiMo-Audio-7B in a folder of `folder` called as it is, and the whole audio tokenizer in `folder`/tokenizer."""
+    config = REAL_ASR_CONFIG | MIMO_AUDIO_CONFIG | SIZES[size]
+    lm = write_speech_lm(folder / "MiMo-Audio-7B-Instruct", n_shards=N_SHARDS[size], **config)
+    return lm, write_audio_tokenizer(folder / "tokenizer", **(WHOLE_TOKENIZER | TOKENIZER_SIZES[size]))
 
 
 def generate(folder: Path, size: str) -> tuple[Path, Path]:
@@ -42,9 +63,10 @@ def pair(checkpoint: Path | None, folder: Path, size: str) -> tuple[Path, Path]:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @size_option
-def main(folder: Path, size: str) -> None:
+@click.option("--speaks", is_flag=True, help="MiMo-Audio-7B with the whole audio tokenizer.")
+def main(folder: Path, size: str, speaks: bool) -> None:
     """Write the pair into FOLDER."""
-    generate(folder, size)
+    (generate_speaking if speaks else generate)(folder, size)
 
 
 if __name__ == "__main__":

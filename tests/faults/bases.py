@@ -19,10 +19,10 @@ from mimo_families.qwen3_asr.system import TINY
 from quantize.types import TYPES
 from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.audio.wave import Wave
-from tests.conftest import SMALL_LM, SMALL_TOKENIZER
+from tests.conftest import SMALL_DECODER, SMALL_LM, SMALL_TOKENIZER
 from tests.damage import set_weight
 from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
-from tests.synthetic import DECODER_CONFIG, write_audio_tokenizer, write_speech_lm
+from tests.synthetic import write_audio_tokenizer, write_speech_lm
 
 BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": {"asr": TINY / "model"}}
 ADAPTER = TINY / "noise"
@@ -102,8 +102,10 @@ class Bases:
         return self.made[name]
 
     def _checkpoint(self, source: str, half: str) -> str:
-        makers = {"lm": self._random_lm, "tokenizer": self._random_tokenizer, "voice": self._random_voice}
-        return source if source in BUNDLED else str(makers[source if source in makers else half]())
+        if source in BUNDLED:
+            return source
+        decoder = SMALL_DECODER if source == "whole" else {}
+        return str(self._random_lm() if half == "lm" else self._random_tokenizer(f"{source}-tokenizer", decoder))
 
     def _random_lm(self) -> Path:
         """Of F32 weights, one of them beyond the range of F16."""
@@ -114,24 +116,15 @@ class Bases:
 
         return self._once("random-lm", make)
 
-    def _random_tokenizer(self) -> Path:
-        sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
-        return self._once("random-tokenizer", lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
-
-    def _random_voice(self) -> Path:
-        """An audio tokenizer with a decoder."""
-        sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6} | DECODER_CONFIG
-
-        def make(folder: Path) -> None:
-            write_audio_tokenizer(folder, dtype="F32", **sizes)
-
-        return self._once("random-voice", make)
+    def _random_tokenizer(self, name: str, decoder: Mapping[str, Any]) -> Path:
+        sizes = SMALL_TOKENIZER | decoder | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
+        return self._once(name, lambda folder: write_audio_tokenizer(folder, dtype="F32", **sizes))
 
     def _file(self, source: str, half: str, type: str, fused: bool) -> Path:
         """Of the files of this type and layout, one."""
 
         def make(out: Path) -> None:
-            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in halves_of(source)}
+            folders = BUNDLED.get(source) or {half: Path(self._checkpoint(source, half)) for half in BUNDLED["tiny"]}
             checkpoints = [open_checkpoint(str(folder)) for folder in folders.values()]
             options = options_of(fused)
             convert([make_request(checkpoint, [TYPES[type]], options) for checkpoint in checkpoints], out, threads=2)
@@ -161,7 +154,8 @@ class Bases:
     def _reference(self, source: str, sound: Path | None) -> str:
         if source == "tiny" and sound is None:
             return "tiny"
-        main, *others = (self._checkpoint(source, half) for half in halves_of(source))
+        halves = ["tokenizer"] if source == "whole" else BUNDLED.get(source, BUNDLED["tiny"])
+        main, *others = (self._checkpoint(source, half) for half in halves)
         options = [main, *(word for other in others for word in ("--tokenizer", other))]
         options += ["--audio", str(sound or JFK), "--language", "english"]
 
@@ -173,11 +167,6 @@ class Bases:
 
     def _long_clip(self) -> Path:
         return self._once("long.wav", long_clip)
-
-
-def halves_of(source: str) -> list[str]:
-    """The checkpoints of a source: a pair, or one."""
-    return ["tokenizer"] if source == "voice" else list(BUNDLED.get(source, BUNDLED["tiny"]))
 
 
 def long_clip(path: Path) -> None:
@@ -202,4 +191,4 @@ def reasons(command: str, result: Result) -> list[str]:
 
 
 LM, FUSED, Q4, Q8, TOK = "tiny lm f16", "tiny lm f16 fused", "tiny lm q4_k", "tiny lm q8_0", "tiny tokenizer f16"
-RANDOM = "random lm {}"
+RANDOM, WHOLE = "random lm {}", "whole tokenizer {}"
