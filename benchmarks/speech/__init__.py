@@ -1,0 +1,1 @@
+"""Measurements of MiMo-Audio with its decoder: conversion, generation, codes to a wave."""
