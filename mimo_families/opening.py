@@ -228,5 +228,8 @@ def open_speech_reference(
     need_pytorch(named.value)
     run: SpeechReference = import_reference(source, system.speech_reference)
     checkpoint = open_source(source, system.family, checkpoints)
+    found = family_of(families(), checkpoint)
+    if found.architecture != system.family.architecture:
+        raise InputError(source, f"is of {found.architecture}", expected=system.family.architecture)
     check_convertible(checkpoint, system.family)
     return checkpoint, run

@@ -8,7 +8,7 @@ from runtime_check.gate import Subject
 
 
 class Stage(NamedTuple):
-    """A stage; if `numbered`, one per layer, or head: `name` followed by up to three digits.
+    """A stage; if `numbered`, one per layer, or head: `name` followed by `digits` to three digits.
 
     `dimensions` names the axes, slowest first; axes of one name have the same size in all stages of a run. `least` is
     the smallest id of a stage of ids; `threshold` the column of the threshold table (compare/thresholds.py), whose row
@@ -24,11 +24,12 @@ class Stage(NamedTuple):
     least: int = 0
     numbered: bool = False
     weights: tuple[str, ...] = ()
+    digits: int = 2
 
     def matches(self, name: str) -> bool:
         """Whether `name` is this stage in a run."""
         if self.numbered:
-            return re.fullmatch(rf"{re.escape(self.name)}\d{{1,3}}", name) is not None
+            return re.fullmatch(rf"{re.escape(self.name)}\d{{{self.digits},3}}", name) is not None
         return name == self.name
 
     def subject(self, name: str) -> Subject:

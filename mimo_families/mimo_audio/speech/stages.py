@@ -26,8 +26,8 @@ SPEECH_STAGES = (
     Stage(LAST_HIDDEN, ROLE, HIDDEN, ("generated groups", "hidden size"), "last hidden"),
     Stage(LOCAL_INPUT, ROLE, HIDDEN, ("generated groups", "local size"), PATCH),
     Stage(LOCAL_HIDDEN, ROLE, HIDDEN, ("local steps", "local size"), PATCH),
-    Stage(LOCAL_LOGITS, ROLE, HIDDEN, ("group size", "codebook"), PATCH, numbered=True),
-    Stage(CODE_LOGITS, ROLE, CHOICES, ("groups of speech", "group size", "codebook"), numbered=True),
+    Stage(LOCAL_LOGITS, ROLE, HIDDEN, ("group size", "codebook"), PATCH, numbered=True, digits=1),
+    Stage(CODE_LOGITS, ROLE, CHOICES, ("groups of speech", "group size", "codebook"), numbered=True, digits=1),
 )
 
 

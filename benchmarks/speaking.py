@@ -1,4 +1,4 @@
-"""How long MiMo-Audio takes to generate speech: `python -m benchmarks.speech.generation LM.gguf` → docs/benchmarks.md.
+"""How long MiMo-Audio takes to generate speech: `python -m benchmarks.speaking LM.gguf` → docs/benchmarks.md.
 
 A group is a step of the LM and, for its codes, eleven steps of the patch decoder: both are measured in turn on a file
 of the real size, each beside what reading its weights would take at the memory's own bandwidth.
@@ -48,9 +48,10 @@ def main(path: Path) -> None:
         "sampling": (found["sampling"], 0),
     }
     lines = [
-        f"Measured on {machine()} {path.name}, random weights of the real shapes, behind a prompt of {PROMPT} groups; "
-        f"the median of {ROUNDS} rounds of {GROUPS} groups. The memory gave {found['bandwidth'] / 1e9:.1f} GB/s "
-        f"beside them.",
+        f"Measured on {machine()}",
+        f"{path.name}, random weights, behind a prompt of {PROMPT} groups; the median of {ROUNDS} rounds of {GROUPS} "
+        "groups.",
+        f"The memory gave {found['bandwidth'] / 1e9:.1f} GB/s just before.",
         "",
         "| part of a group | a group | a second of audio | weights read | at the bandwidth | × |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -64,9 +65,10 @@ def main(path: Path) -> None:
     total = sum(seconds for seconds, _ in rows.values()) * groups_per_second
     lines += [
         "",
-        f"Together {total:.2f} s a second of audio, without the tokenizer's decoder. Working memory beside the mapped "
-        f"file of {path.stat().st_size / 1e9:.2f} GB: {lm.backend.peak / 1e9:.2f} GB of caches and graphs; "
-        f"{peak / 1e9:.2f} GB resident at most, the file's pages among them.",
+        f"Together {total:.2f} s a second of audio, without the tokenizer's decoder.",
+        f"Beside the mapped file of {path.stat().st_size / 1e9:.2f} GB, caches and graphs took "
+        f"{lm.backend.peak / 1e9:.2f} GB;",
+        f"{peak / 1e9:.2f} GB were resident at most, the file's pages among them.",
     ]
     insert_lines("speech generation", lines)
 

@@ -1,1 +1,0 @@
-"""Speaking: how long it takes, and the memory it needs."""
