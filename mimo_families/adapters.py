@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mimo_convert.model.adapter import CONFIG as ADAPTER_CONFIG
-from mimo_convert.model.adapter import WEIGHTS, open_adapter
+from mimo_convert.model.adapter import open_adapter
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family, family_of
 from quantize.errors import InputError
@@ -32,13 +32,13 @@ def with_adapter(checkpoint: Checkpoint, said: str | None, repository: Repositor
     if repository is None or said == NONE:
         return checkpoint
     shards = checkpoint.shards.of_folder(repository.adapter.name)
-    for name in filter(None, (ADAPTER_CONFIG, WEIGHTS, family.adapters.blocks)):
+    for name in filter(None, (ADAPTER_CONFIG, family.adapters.blocks)):
         if shards.exists(repository.adapter / name):
             shards.fetch(repository.adapter / name)
     if not (repository.adapter / ADAPTER_CONFIG).is_file():
         what = f"holds {repository.base.name} and no {repository.adapter.name}/{ADAPTER_CONFIG}"
         raise InputError(repository.folder, what, todo=f"download it again, or {OPTION} {NONE} for the base alone")
-    adapter = open_adapter(repository.adapter, family.adapters, repository.folder)
+    adapter = open_adapter(repository.adapter, family.adapters, repository.folder, shards)
     name = checkpoint.repo.rpartition("/")[2] or repository.folder.resolve().name
     return replace(checkpoint.with_adapter(adapter, family.skipped), name=name)
 

@@ -105,12 +105,12 @@ class Checkpoint:
                     what = f"{what} has the shape {shape_text(shape)} of B · A"
                     raise InputError(adapter.weights, what, expected=f"{shape_text(tensor.shape)}, that of {target}")
             tensors[target] = adapted(tensor, products)
-        for file in adapter.files:
-            self.shards.note(file)
         return replace(self, name=name or f"{self.name}-{adapter.name}", tensors=tensors, adapter=adapter)
 
     def fetch(self) -> None:
-        """Wait until every shard can be read. Raises InputError if one cannot be downloaded."""
+        """Wait until every weight can be read. Raises InputError if a file cannot be downloaded."""
+        if self.adapter:
+            self.adapter.fetch()
         files = sorted({tensor.file for tensor in self.tensors.values()})
         self.shards.expect(files)
         for file in files:

@@ -52,6 +52,11 @@ class SourceModel:
     is_checkpoint: bool = False
     adapter: Adapter | None = None
 
+    def fetch_adapter(self) -> None:
+        """Wait until what is added to the tensors can be read. Raises InputError if it cannot be downloaded."""
+        if self.adapter:
+            self.adapter.fetch()
+
 
 def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
     """The model in a checkpoint. Raises InputError for config or tokenizer files that do not fit its family."""
