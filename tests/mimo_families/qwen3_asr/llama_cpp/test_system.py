@@ -1,22 +1,24 @@
 """The pair as commands run it, as upstream computes and as llama.cpp does."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from click.testing import CliRunner, Result
 
 from mimo_api import CheckOptions, InputError, check
 from mimo_commands.check import main as mimo_check
 from mimo_convert.model.checkpoint import Checkpoint
-from mimo_families.qwen3_asr import reference
+from mimo_families.qwen3_asr import pieces, reference
 from mimo_families.qwen3_asr.front_end import FRONT_ENDS, LLAMA_CPP
 from mimo_families.qwen3_asr.llama_cpp.system import PairSystem
 from mimo_families.qwen3_asr.system import Qwen3ASRSystem
 from runtime_check.audio.clips import Clip
-from runtime_check.audio.jfk import JFK_TEXT
+from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.pytorch.weights import CheckpointWeights
 from runtime_check.run.activations import GREEDY
 from runtime_check.run.system import Compute, Task
@@ -191,6 +193,23 @@ def test_the_bundled_model_hears_jfk_both_ways(tiny_pair: Path) -> None:
         assert f"transcript  {JFK_TEXT}" in found.output
         assert ("as llama.cpp computes" in found.output) == bool(options)
         assert ("audio_embeds                 156×256" in found.output) == bool(options)
+
+
+def test_the_words_alone_are_those_that_llama_cpp_finds(
+    tiny_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five seconds, whose last chunk it pads; and of one piece, which is longer than upstream's."""
+    wave, rate = soundfile.read(JFK, dtype="float32")
+    soundfile.write(tmp_path / "half.wav", wave[: 5 * rate], rate)
+    options = ["--audio", tmp_path / "half.wav", "--format", "json"]
+    monkeypatch.setattr(pieces, "LONGEST_SECONDS", 4.0)
+    monkeypatch.setattr(pieces, "SEARCHED_SECONDS", 0.5)
+    found = command("transcribe", tiny_pair / "Qwen3-ASR-Q8_0.gguf", *options, "--runtime", "llama.cpp")
+    assert found.exit_code == 0, found.output
+    heard = json.loads(found.stdout)
+    assert (heard["heard_language"], heard["text"], len(heard["pieces"])) == ("English", JFK_TEXT, 1)
+    heard = json.loads(command("transcribe", tiny_pair / "Qwen3-ASR-Q8_0.gguf", *options).stdout)
+    assert (heard["text"] == JFK_TEXT, len(heard["pieces"])) == (False, 2)
 
 
 def test_the_one_file_is_run_as_llama_cpp_computes_too(pair: Path, qwen3_file: Converter) -> None:
