@@ -11,13 +11,14 @@ from .mimo.structure import LAYOUT, STRUCTURE
 from .mimo.vocabulary import VOCABULARY
 from .mimo.weights import BLOCKS, ENCODER, WEIGHTS
 from .qwen3_asr import QWEN3_ASR
+from .qwen3_pair import QWEN3_PAIR
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 
 
 def defects() -> list[Defect]:
     """All of them."""
-    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS, *QWEN3_ASR]
+    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS, *QWEN3_ASR, *QWEN3_PAIR]
 
 
 PIPE = r"\|"

@@ -98,11 +98,13 @@ STRING, BOOL, F32, I32 = GGUFValueType.STRING, GGUFValueType.BOOL, GGUFValueType
 U32 = GGUFValueType.UINT32
 
 # Upstream's prompt; llama.cpp's own converter leaves the empty system block out. `\n` is the template's.
-CHAT_TEMPLATE = (
-    r"{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n<|im_end|>\n' }}{% endif %}"
+WITHOUT_SYSTEM = (
     r"{% for message in messages %}"
     r"{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     r"{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+CHAT_TEMPLATE = (
+    r"{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n<|im_end|>\n' }}{% endif %}" + WITHOUT_SYSTEM
 )
 OTHER_FILE = "is in the other file of the pair"
 assert ONE_FILE.text is not None
@@ -131,7 +133,13 @@ TEXT = Family(
     constants=(
         Constant("qwen3vl.n_deepstack_layers", 0, U32, may_be_missing=True),
         Constant("tokenizer.ggml.add_bos_token", False, BOOL, may_be_missing=True),
-        Constant("tokenizer.chat_template", CHAT_TEMPLATE, STRING, may_differ=True),
+        Constant(
+            "tokenizer.chat_template",
+            CHAT_TEMPLATE,
+            STRING,
+            other_values=(WITHOUT_SYSTEM,),
+            words="the template of this model, whose prompt it was trained with",
+        ),
     ),
     config_errors=text_errors,
     tensors=text_tensors,

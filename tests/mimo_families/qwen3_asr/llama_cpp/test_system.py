@@ -15,6 +15,7 @@ from mimo_commands.check import main as mimo_check
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_families.qwen3_asr import pieces, reference
 from mimo_families.qwen3_asr.front_end import FRONT_ENDS, LLAMA_CPP
+from mimo_families.qwen3_asr.llama_cpp.layout import WITHOUT_SYSTEM
 from mimo_families.qwen3_asr.llama_cpp.system import PairSystem
 from mimo_families.qwen3_asr.system import Qwen3ASRSystem
 from runtime_check.audio.clips import Clip
@@ -141,6 +142,14 @@ def test_the_lint_knows_what_llama_cpp_asks_for(pair: Path, tmp_path: Path, key:
     path = rewrite(pair / "mmproj-Qwen3-ASR-F16.gguf", tmp_path / "x.gguf", keys=changed)
     report = check(CheckOptions(path, threads=1, static=True))
     assert [rule.findings for rule in report.lint[0].rules if rule.findings] == [(says,)]
+
+
+def test_the_template_of_llama_cpps_own_converter_is_a_good_one(pair: Path, tmp_path: Path) -> None:
+    def other(key: Key) -> Key:
+        return key._replace(value=WITHOUT_SYSTEM) if key.name == "tokenizer.chat_template" else key
+
+    path = rewrite(pair / "Qwen3-ASR-F16.gguf", tmp_path / "Qwen3-ASR-F16.gguf", keys=other)
+    assert check(CheckOptions(path, threads=1, static=True)).passed
 
 
 def test_a_missing_or_foreign_companion_is_said(pair: Path, tiny_pair: Path, tmp_path: Path) -> None:
