@@ -8,6 +8,8 @@ from mimo_convert.model.adapter import CONFIG as ADAPTER_CONFIG
 from mimo_convert.model.adapter import open_adapter
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family, family_of
+from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.model.provenance import provenance_of
 from quantize.errors import InputError
 
 from .registry import families
@@ -29,8 +31,10 @@ def with_adapter(checkpoint: Checkpoint, said: str | None, repository: Repositor
     checkpoint = checkpoint.renamed(family.canonical)
     if said and said != NONE:
         return checkpoint.with_adapter(open_adapter(Path(said), family.adapters), family.skipped)
-    if repository is None or said == NONE:
+    if repository is None:
         return checkpoint
+    if said == NONE:
+        return replace(checkpoint, name=repository.base.name, omitted_adapter=repository.adapter.name)
     shards = checkpoint.shards.of_folder(repository.adapter.name)
     for name in filter(None, (ADAPTER_CONFIG, family.adapters.blocks)):
         if shards.exists(repository.adapter / name):
@@ -41,6 +45,14 @@ def with_adapter(checkpoint: Checkpoint, said: str | None, repository: Repositor
     adapter = open_adapter(repository.adapter, family.adapters, repository.folder, shards)
     name = checkpoint.repo.rpartition("/")[2] or repository.folder.resolve().name
     return replace(checkpoint.with_adapter(adapter, family.skipped), name=name)
+
+
+def adapter_for(file: Path, files: OpenFiles, said: str | None) -> str | None:
+    """What --adapter means where nothing is `said` of it: NONE for a file whose base's repository has an adapter that
+    was left out."""
+    with suppress(InputError):
+        return said or (NONE if provenance_of(files.header(file)).adapter_omitted else None)
+    return said
 
 
 def known_family(checkpoint: Checkpoint) -> Family | None:

@@ -21,6 +21,7 @@ from mimo_convert.command.outcome import BAD_INPUT, INTERNAL_ERROR
 from mimo_convert.files import write_whole
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.terminal import tell
+from mimo_families.adapters import adapter_for
 from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, find_reference
 from mimo_families.registry import families, system_of
@@ -177,7 +178,8 @@ def local_row(path: Path, name: str, files: OpenFiles) -> FileRow:
 def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Results) -> None:
     """Run the files on every clip and compare them with the reference."""
     system, members = members_of_target(target, paths, files)
-    inputs = prepared(target, system)
+    adapter = adapter_for(paths[target.file], files, target.adapter or None)
+    inputs = prepared(target, system, OpenCheckpoints(adapter=adapter))
     with if_wrong(FAILED):
         opened = open_system(system, members, files, inputs.compute(target.threads), inputs.work)
         assert inputs.reference
@@ -207,14 +209,13 @@ def members_of_target(target: Target, paths: Mapping[str, Path], files: OpenFile
     return system, dict(zip(system.roles, [paths[target.file], *others], strict=True))
 
 
-def prepared(target: Target, system: SystemType) -> Inputs:
+def prepared(target: Target, system: SystemType, checkpoints: OpenCheckpoints) -> Inputs:
     """The clips and the reference of a target."""
     check_language(target.language or None, system)
     check_task_options(system, context=target.context, attention=target.attention)
     clips = find_clips([Path(clip) for clip in target.audio])
     companions = {AUDIO_TOKENIZER: target.reference_tokenizer or None}
     hashes = [clip.sha256 for clip in clips]
-    checkpoints = OpenCheckpoints(adapter=target.adapter or None)
     reference = find_reference(
         target.reference, companions, hashes, system, checkpoints=checkpoints, option=REFERENCE_TOKENIZER
     )

@@ -31,7 +31,7 @@ REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # an id o
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint folder whose headers were validated; `repo` and `revision` (the commit) if it is known to be from
-    the Hub. What `adapter` adds is in its `tensors`."""
+    the Hub. What `adapter` adds is in its `tensors`; `omitted_adapter` is one in its repository that was left out."""
 
     folder: Path
     name: str
@@ -41,6 +41,7 @@ class Checkpoint:
     revision: str = ""
     shards: LocalShards = field(default_factory=LocalShards)
     adapter: Adapter | None = None
+    omitted_adapter: str = ""
     _vocabularies: dict[object, Vocabulary] = field(default_factory=dict, compare=False, repr=False)
 
     def vocabulary(self, vocab_size: int, needed: Sequence[str], end_of_text: str) -> Vocabulary:

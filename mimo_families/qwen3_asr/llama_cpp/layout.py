@@ -106,7 +106,7 @@ WITHOUT_SYSTEM = (
 CHAT_TEMPLATE = (
     r"{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n<|im_end|>\n' }}{% endif %}" + WITHOUT_SYSTEM
 )
-OTHER_FILE = "is in the other file of the pair"
+OF_ENCODER, OF_TEXT = "in the mmproj file of the pair", "in the text model's file of the pair"
 assert ONE_FILE.text is not None
 
 TEXT = Family(
@@ -146,7 +146,7 @@ TEXT = Family(
     canonical=canonical,
     tied={HEAD: STORED_EMBEDDING},
     unused_copies={STORED_HEAD: STORED_EMBEDDING},
-    skipped={**ONE_FILE.skipped, rf"{ENCODER}\..*": OTHER_FILE},
+    skipped={**ONE_FILE.skipped, rf"{ENCODER}\..*": OF_ENCODER},
     parts={OUTPUT_COPY: ONE_FILE.parts[OUTPUT_COPY]._replace(option="")},
     uses=(
         Use(OUTPUT_HEAD, r"(token_embd|output)\.weight"),  # tied: one type for both
@@ -186,7 +186,7 @@ MMPROJ = Family(
     tensors=encoder_tensors,
     canonical=canonical,
     computed=positions,
-    skipped={**ONE_FILE.skipped, rf"{DECODER}\..*": OTHER_FILE},
+    skipped={**ONE_FILE.skipped, rf"{DECODER}\..*": OF_TEXT},
     uses=(Use(AUDIO, r"(a|mm\.a)\..*\.weight"),),
     stem_of=lambda d, adapter: PREFIX + name_of(d.proj_dim, adapter),
     spelled=str.upper,

@@ -91,7 +91,10 @@ def test_the_hash_of_an_adapter_is_that_of_what_was_downloaded(user: User, mega:
 def test_the_base_alone_needs_no_adapter(user: User) -> None:
     user.hub.before = lambda asked: 404 if "adapter" in asked.file else 0
     assert convert(user, "--adapter", "none") == (0, "")
-    assert [path.name for path in (user.folder / "out").iterdir()] == ["qwen3-asr-q8_0.gguf"]
+    [file] = (user.folder / "out").iterdir()
+    assert file.name == "qwen3-asr-q8_0.gguf"
+    about = gguf_metadata(file)
+    assert (about["general.name"], about["mimo_convert.adapter.omitted"]) == ("Qwen3-ASR-1.7B", "mega-asr-merged")
 
 
 def test_a_folder_that_was_downloaded_into_knows_the_commit_of_its_parts(mega: Path, tmp_path: Path) -> None:
