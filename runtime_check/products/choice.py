@@ -39,7 +39,7 @@ class Products:
         self._problems: dict[tuple[Type, str], str] = {}
 
     def multiplies(self, ggml_type: Type) -> bool:
-        """Whether several columns are multiplied with weights of `ggml_type` by a kernel, if it is equal to ggml."""
+        """Whether a kernel multiplies with weights of `ggml_type`, if it is equal to ggml."""
         return library.kernel(ggml_type, self.variant) is not None
 
     def product_of(self, weights: Any, x: Any) -> library.Product | None:
@@ -54,12 +54,9 @@ class Products:
 
     def _variant_for(self, ggml_type: Type, weights: Any, x: Any) -> str:
         """The variant that multiplies; empty: ggml does."""
-        n_columns = ggml.ggml_nrows(x)
-        if not library.covers(ggml_type, self.variant, n_columns):
+        if not (self.multiplies(ggml_type) and _rows_in_turn(weights) and _in_rows(x)):
             return ""
-        if not (_rows_in_turn(weights) and _in_rows(x)):
-            return ""
-        kind = FEW if library.are_few(ggml_type, self.variant, n_columns) else SEVERAL
+        kind = FEW if library.are_few(ggml_type, self.variant, ggml.ggml_nrows(x)) else SEVERAL
         if (ggml_type, kind) not in self._problems:
             self._problems[ggml_type, kind] = problem = self._problem(ggml_type, weights, _shape(weights, x), kind)
             if problem and self.choice == OWN:

@@ -18,8 +18,6 @@ from quantize.libraries import load_library, variant_names
 from quantize.types import Type
 
 LIBRARY = "kernels/products.so"
-# Numbers of columns of which ggml's products are faster than a kernel's (docs/benchmarks.md).
-FASTER_BY_GGML = {("q4_1", "avx512_vnni"): {1}, ("q5_1", "avx512_vnni"): {1}, ("q6_k", "avx512_vnni"): {2}}
 FIELDS = ("ne", "nb", "src", "data")  # of ggml_tensor, that the kernels read
 
 
@@ -73,13 +71,6 @@ def kernel(ggml_type: Type, variant: str) -> "ctypes._Pointer[Kernel] | None":
     rounded_to = ggml.ggml_get_type_traits_cpu(ggml_type.ggml).contents.vec_dot_type
     # Activations of products with floats are not rounded at all.
     return found if found.contents.activations in (rounded_to, ggml.GGML_TYPE_F32) else None
-
-
-@cache
-def covers(ggml_type: Type, variant: str, n_columns: int) -> bool:
-    """Whether a variant multiplies with weights of `ggml_type` so many columns, no slower than ggml."""
-    faster_by_ggml = FASTER_BY_GGML.get((ggml_type.name, variant), set())
-    return kernel(ggml_type, variant) is not None and n_columns not in faster_by_ggml
 
 
 @cache

@@ -7,8 +7,6 @@
 
 namespace {
 
-constexpr int MOST_FEW = 2;  // columns: with more, panels are faster
-
 // total + the products of 16 levels of each row, in four vectors, and of as many activations, × factor.
 template <int BITS>
 [[gnu::always_inline]] inline Ints join_four(Ints total, const Ints* four, const int8_t* x, Ints factor) {
@@ -18,7 +16,7 @@ template <int BITS>
         Ints sum = {};
 #pragma GCC unroll 4
         for (int i = first; i < first + SUMS; ++i) sum = add_dot_of<BITS>(sum, four[i], broadcast_at(x + 4 * i));
-        total = join_dot(total, sum, factor);
+        total = join_dot<BITS>(total, sum, factor);
     }
     return total;
 }
@@ -42,13 +40,13 @@ struct SuperSums : SuperHead {
     SuperSums(const SuperColumn* columns, Floats* results) : x(columns), y(results) {}
 
     [[gnu::always_inline]] void put(int first, const Ints* four) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int n = 0; n < N; ++n)
             total[n] = join_four<Type::BITS>(total[n], four, x[n].x + 4 * first, factors[first / (Type::SUB / 4)]);
     }
 
     [[gnu::always_inline]] void finish() {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int n = 0; n < N; ++n) y[n] = add_super<Type::SUB, Type::MINS>(y[n], *this, x[n], total[n]);
     }
 };
@@ -64,7 +62,7 @@ struct FlatSums : FlatHead {
 
     [[gnu::always_inline]] void put(int first, const Ints* four) {
         const int block = first / 8;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int n = 0; n < N; ++n) {
             if (first % 8 == 0) total[n] = start_flat<Type::LEVEL_OFFSET, Type::MINS>(x[n], block);
             total[n] = join_four<Type::BITS>(total[n], four, x[n].x + 4 * first);
@@ -86,27 +84,43 @@ FlatSums<Type, N> new_sums(const FlatColumn* columns, Floats* results) {
     return {columns, results};
 }
 
+// Part `i` of `each` of the beginnings of the streams that come next.
+inline void fetch_beginnings(const products::Rows& rows, int64_t i, int64_t each) {
+    if (rows.ahead + ROWS * each > rows.n_rows) return;
+    for (int64_t lane = ROWS * i / each; lane < ROWS * (i + 1) / each; ++lane)
+        for (int line = 0; line < 8; ++line)
+            __builtin_prefetch(rows.weights + (rows.ahead + lane * each) * rows.row_bytes + 64 * line, 0, 2);
+}
+
+// Rows from `first` on, a lane each, of which each lane takes `each` that lie one behind the other: so many streams are read
+// at the pace of memory without a hint, but for their beginnings.
 template <class Type, int N>
-void multiply_columns(const products::Rows& rows) {
-    const int64_t supers = (rows.row + Type::WEIGHTS - 1) / Type::WEIGHTS, super_bytes = bytes_of<Type>();
+void multiply_lanes(const products::Rows& rows, int64_t first, int64_t each, int lanes) {
+    const int64_t supers = (rows.row + Type::WEIGHTS - 1) / Type::WEIGHTS;
     const auto* columns = (const typename Type::Column*)rows.columns;
-    for (int64_t first = rows.first, n_rows; first < rows.end; first += n_rows) {
-        n_rows = first + ROWS <= rows.end ? ROWS : 1;  // of the last rows, each is in all of the lanes
-        RowsInTurn at = {rows.weights + first * rows.row_bytes, n_rows == ROWS ? rows.row_bytes : 0};
+    for (int64_t i = 0; i < each; ++i) {
+        fetch_beginnings(rows, i, each);
+        RowsInTurn at = {rows.weights + (first + i) * rows.row_bytes, lanes > 1 ? each * rows.row_bytes : 0};
         Floats y[N] = {};
-        Fetch fetch = fetch_rows(rows, first + ROWS < rows.end ? first + ROWS : rows.ahead, ROWS, 0, 1);
-        for (int64_t b = 0; b < supers; ++b, at.first += super_bytes) {
-            fetch.some(ROWS * super_bytes);
+        for (int64_t b = 0; b < supers; ++b, at.first += bytes_of<Type>()) {
             auto sums = new_sums<Type, N>(columns + b * N, y);
             Type::decode(at, weights_left<Type>(rows, b), sums);
             sums.finish();
         }
-        for (int n = 0; n < N; ++n) memcpy(rows.y + n * rows.n_rows + first, y + n, n_rows * sizeof(float));
+        for (int n = 0; n < N; ++n)
+            for (int lane = 0; lane < lanes; ++lane) rows.y[n * rows.n_rows + first + lane * each + i] = y[n][lane];
     }
 }
 
+template <class Type, int N>
+void multiply_columns(const products::Rows& rows) {
+    const int64_t each = (rows.end - rows.first) / ROWS, rest = rows.first + ROWS * each;
+    multiply_lanes<Type, N>(rows, rows.first, each, ROWS);
+    multiply_lanes<Type, N>(rows, rest, rows.end - rest, 1);  // each is in all of the lanes
+}
+
 // At most N columns.
-template <class Type, int N = MOST_FEW>
+template <class Type, int N = Type::MOST_FEW>
 void multiply_few(const products::Rows& rows) {
     if (rows.n_columns == N)
         multiply_columns<Type, N>(rows);

@@ -82,7 +82,7 @@ struct FloatForm {
     using Panel = FloatPanel;
     using Column = FloatColumn;
     using Block = typename Float::Stored;
-    static constexpr int WEIGHTS = FLOATS, BLOCK = 1, COLUMNS = 6, AT_ONCE = 16 / sizeof(Block);
+    static constexpr int WEIGHTS = FLOATS, BLOCK = 1, COLUMNS = 6, AT_ONCE = 16 / sizeof(Block), MOST_FEW = 4;
 
     template <class At, class Out>
     [[gnu::always_inline]] static void put(const At& rows, int64_t offset, Out& out, int first) {
@@ -128,47 +128,76 @@ struct FloatForm {
     }
 };
 
-// sums += a row's n weights, from `weights` on, × N columns.
+// Rows that are multiplied at once with N columns, which are loaded once for all of them; and sums of each product, so that
+// none waits for another.
+template <int N>
+constexpr int ROWS_AT_ONCE = FEW_REGISTERS && N > 2 ? 2 : 4;
+
+template <int N>
+constexpr int SUMS = N == 1 ? 2 : 1;
+
+template <int N>
+using FloatSums = Floats[ROWS_AT_ONCE<N>][N][SUMS<N>];
+
+// sums += n weights of each row, from `at` on, × N columns.
 template <class Float, int N>
-[[gnu::always_inline]] inline void add_row(const typename Float::Stored* weights, const FloatColumn* x, int n, Floats (*sums)[4]) {
+[[gnu::always_inline]] inline void add_rows(const typename Float::Stored* const* at, const FloatColumn* x, int n,
+                                            FloatSums<N>& sums) {
     int i = 0;
-    for (; i + 4 * WIDTH <= n; i += 4 * WIDTH)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-            const Floats some = Float::load(weights + i + j * WIDTH);
+    for (; i + SUMS<N> * WIDTH <= n; i += SUMS<N> * WIDTH)
 #pragma GCC unroll 2
-            for (int c = 0; c < N; ++c) sums[c][j] = fma(some, FloatF32::load(x[c].x + i + j * WIDTH), sums[c][j]);
+        for (int j = 0; j < SUMS<N>; ++j) {
+            const int first = i + j * WIDTH;
+            Floats weights[ROWS_AT_ONCE<N>];
+            for (int r = 0; r < ROWS_AT_ONCE<N>; ++r) weights[r] = Float::load(at[r] + first);
+#pragma GCC unroll 4
+            for (int c = 0; c < N; ++c) {
+                const Floats some = FloatF32::load(x[c].x + first);
+                for (int r = 0; r < ROWS_AT_ONCE<N>; ++r) sums[r][c][j] = fma(weights[r], some, sums[r][c][j]);
+            }
         }
-    for (; i < n; i += WIDTH) {
-        typename Float::Stored rest[WIDTH] = {};
-        memcpy(rest, weights + i, (n - i < WIDTH ? n - i : WIDTH) * sizeof *rest);
-        for (int c = 0; c < N; ++c) sums[c][0] = fma(Float::load(rest), FloatF32::load(x[c].x + i), sums[c][0]);
-    }
+    for (; i < n; i += WIDTH)
+        for (int r = 0; r < ROWS_AT_ONCE<N>; ++r) {
+            typename Float::Stored rest[WIDTH] = {};
+            memcpy(rest, at[r] + i, (n - i < WIDTH ? n - i : WIDTH) * sizeof *rest);
+            for (int c = 0; c < N; ++c) sums[r][c][0] = fma(Float::load(rest), FloatF32::load(x[c].x + i), sums[r][c][0]);
+        }
 }
 
-// Few columns, row by row: a vector holds weights of one row. Each column has four sums, so that none waits for another.
+// N columns, a few rows at a time: a vector holds weights of one row. The last row stands in for those behind it.
 template <class Float, int N>
 void multiply_rows(const products::Rows& rows) {
-    using Type = FloatForm<Float>;
+    using Stored = typename Float::Stored;
+    constexpr int AT_ONCE = ROWS_AT_ONCE<N>;
     const int64_t pieces = (rows.row + FLOATS - 1) / FLOATS;
     const auto* columns = (const FloatColumn*)rows.columns;
-    for (int64_t row = rows.first; row < rows.end; ++row) {
-        const auto* weights = (const typename Float::Stored*)(rows.weights + row * rows.row_bytes);
-        Fetch fetch = fetch_rows(rows, row + 1 < rows.end ? row + 1 : rows.ahead, 1, 0, 1);
-        Floats sums[N][4] = {};
-        for (int64_t b = 0; b < pieces; ++b, weights += FLOATS) {
-            fetch.some(bytes_of<Type>());
-            add_row<Float, N>(weights, columns + b * N, weights_left<Type>(rows, b), sums);
+    for (int64_t first = rows.first; first < rows.end; first += AT_ONCE) {
+        const int64_t next = first + AT_ONCE < rows.end ? first + AT_ONCE : rows.ahead;
+        Fetch fetch = fetch_rows(rows, next, AT_ONCE, 0, 1);
+        int64_t number[AT_ONCE];
+        const Stored* at[AT_ONCE];
+        for (int r = 0; r < AT_ONCE; ++r) {
+            number[r] = first + r < rows.end ? first + r : rows.end - 1;
+            at[r] = (const Stored*)(rows.weights + number[r] * rows.row_bytes);
         }
-        for (int c = 0; c < N; ++c)
-            rows.y[c * rows.n_rows + row] = sum_of((sums[c][0] + sums[c][1]) + (sums[c][2] + sums[c][3]));
+        FloatSums<N> sums = {};
+        for (int64_t b = 0; b < pieces; ++b) {
+            fetch.some(AT_ONCE * bytes_of<FloatForm<Float>>());
+            add_rows<Float, N>(at, columns + b * N, weights_left<FloatForm<Float>>(rows, b), sums);
+            for (int r = 0; r < AT_ONCE; ++r) at[r] += FLOATS;
+        }
+        for (int r = 0; r < AT_ONCE; ++r)
+            for (int c = 0; c < N; ++c) rows.y[c * rows.n_rows + number[r]] = sum_of(sums[r][c]);
     }
 }
 
-// At most two columns.
-template <class Float>
+// At most N columns.
+template <class Float, int N = FloatForm<Float>::MOST_FEW>
 void multiply_few_floats(const products::Rows& rows) {
-    rows.n_columns == 1 ? multiply_rows<Float, 1>(rows) : multiply_rows<Float, 2>(rows);
+    if (rows.n_columns == N)
+        multiply_rows<Float, N>(rows);
+    else if constexpr (N > 1)
+        multiply_few_floats<Float, N - 1>(rows);
 }
 
 }  // namespace

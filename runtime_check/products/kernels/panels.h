@@ -40,10 +40,14 @@ struct FlatPanel : FlatHead, Levels {
 constexpr int DECODED_AT_ONCE = FEW_REGISTERS ? 8 : 1;  // pieces of a super-block
 constexpr int PANELS = 2;                              // multiplied at once
 constexpr int BLOCK_COLUMNS = FEW_REGISTERS ? 4 : 6;  // as many as there are registers for
+constexpr int MOST_FEW_COLUMNS = FEW_REGISTERS ? 2 : 4;  // without panels, which are faster from there on
 
-// Fours of levels below 2^BITS whose products are summed before they are multiplied with a scale: of signed levels one.
+// Fours of levels below 2^BITS whose products are summed before they are multiplied with a scale, in 16 bits as many as
+// fit: of signed levels one.
 template <int BITS>
-constexpr int SUMMED = !IN_PAIRS ? SUPER / 4 : BITS == 8 ? 1 : INT16_MAX / (2 * 127 * ((1 << BITS) - 1));
+constexpr int SUMMED = BITS > JOINED_IN_16 ? SUPER / 4
+                       : BITS == 8         ? 1
+                                           : INT16_MAX / ((IN_PAIRS ? 2 : 4) * 127 * ((1 << BITS) - 1));
 
 // Whether a type's minima are the offset of its levels × scale, or its own.
 enum Mins { OFFSET, OWN };
@@ -109,7 +113,7 @@ inline void multiply_super(const SuperPanel* panels, const SuperColumn* x, Float
 #pragma GCC unroll 6
             for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
-                for (int p = 0; p < PANELS; ++p) total[n][p] = join_dot(total[n][p], dot[n][p], panels[p].factors[sub]);
+                for (int p = 0; p < PANELS; ++p) total[n][p] = join_dot<BITS>(total[n][p], dot[n][p], panels[p].factors[sub]);
         }
     }
 #pragma GCC unroll 6
@@ -130,7 +134,7 @@ template <int BITS, int N, class Panel, class Column>
 #pragma GCC unroll 6
         for (int n = 0; n < N; ++n)
 #pragma GCC unroll 2
-            for (int p = 0; p < PANELS; ++p) dot[n][p] = join_dot(dot[n][p], sums[n][p], factor_of(broadcast(1)));
+            for (int p = 0; p < PANELS; ++p) dot[n][p] = join_dot<BITS>(dot[n][p], sums[n][p], factor_of(broadcast(1)));
     }
 }
 
@@ -162,6 +166,7 @@ struct SuperForm {
     using Panel = SuperPanel;
     using Column = SuperColumn;
     static constexpr int WEIGHTS = SUPER, BLOCK = SUPER, COLUMNS = BLOCK_COLUMNS, SUB = SUB_, BITS = BITS_;
+    static constexpr int MOST_FEW = MOST_FEW_COLUMNS;
     static constexpr Mins MINS = MINS_;
     template <int N>
     static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
@@ -174,7 +179,7 @@ struct FlatForm {
     using Panel = FlatPanel;
     using Column = FlatColumn;
     static constexpr int WEIGHTS = SUPER, BLOCK = 32, COLUMNS = BLOCK_COLUMNS, LEVEL_OFFSET = LEVEL_OFFSET_;
-    static constexpr int BITS = BITS_;
+    static constexpr int BITS = BITS_, MOST_FEW = MOST_FEW_COLUMNS;
     static constexpr Mins MINS = MINS_;
     template <int N>
     static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {

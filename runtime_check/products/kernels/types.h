@@ -29,11 +29,11 @@ inline void put_mins(const Ints* bytes, SuperHead& head) {
     for (int i = 0; i < N / 2; ++i) head.mins[i] = pair_of_bytes(bytes[i / 2], i % 2);
 }
 
-// Signed scales, and minima that are −2^OFFSET_BITS × scale.
-template <int N, int OFFSET_BITS>
+// Signed scales of levels of BITS, and minima that are −2^(BITS − 1) × scale.
+template <int N, int BITS>
 inline void put_offset_scales(const Ints* bytes, SuperHead& head) {
-    for (int i = 0; i < N; ++i) head.factors[i] = factor_of_signed_byte(bytes[i / 4], i % 4);
-    for (int i = 0; i < N / 2; ++i) head.mins[i] = minus_pair_of_signed_bytes<OFFSET_BITS>(bytes[i / 2], i % 2);
+    for (int i = 0; i < N; ++i) head.factors[i] = factor_of_signed_byte<BITS>(bytes[i / 4], i % 4);
+    for (int i = 0; i < N / 2; ++i) head.mins[i] = minus_pair_of_signed_bytes<BITS - 1>(bytes[i / 2], i % 2);
 }
 
 // d, dmin and the eight scales and minima of Q4_K and Q5_K, which are their first 16 bytes.
@@ -112,7 +112,7 @@ struct Q6_K : SuperForm<16, OFFSET, 6> {
     [[gnu::always_inline]] static void decode(const At& rows, int, Out& out) {
         Ints scales[4];
         transpose(rows, offsetof(Block, scales), scales);
-        put_offset_scales<16, 5>(scales, out);
+        put_offset_scales<16, BITS>(scales, out);
         out.d = pick_halves(rows, offsetof(Block, d));
 #pragma GCC unroll DECODED_AT_ONCE
         for (int piece = 0; piece < 4; ++piece) {
@@ -147,7 +147,7 @@ struct Q3_K : SuperForm<16, OFFSET, 3> {
                              (a[1] >> 4 & LOW_NIBBLES) | (a[2] >> 6 & PAIRS) << 4};
         for (int i = 0; i < 4; ++i)  // six - 32, byte by byte
             scales[i] = (Ints)((Words)(six[i] | SIGN_BITS) - BITS_OF_32) ^ SIGN_BITS;
-        put_offset_scales<16, 2>(scales, out);
+        put_offset_scales<16, BITS>(scales, out);
         out.d = widen_halves(tail[3] >> 16);
         for (int i = 0; i < 2; ++i) transpose(rows, offsetof(Block, third_bits) + 16 * i, third + 4 * i);
 #pragma GCC unroll DECODED_AT_ONCE

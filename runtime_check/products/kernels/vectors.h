@@ -39,6 +39,15 @@ constexpr bool IN_PAIRS = true;
 constexpr bool IN_PAIRS = false;
 #endif
 
+// Bits of levels up to which sums are kept so few that they fit 16 bits, where a scale joins them in a single instruction.
+#if defined(SUMS_IN_PAIRS)
+constexpr int JOINED_IN_16 = 8;
+#elif defined(__AVX512VNNI__) || defined(AVX_VNNI)
+constexpr int JOINED_IN_16 = 4;
+#else
+constexpr int JOINED_IN_16 = 0;
+#endif
+
 #if defined(AVX_256)
 constexpr bool FEW_REGISTERS = true;  // 16
 #else
@@ -109,35 +118,52 @@ inline Ints factor_of(Ints scale) { return IN_PAIRS ? (scale & 0xFFFF) | scale <
 
 inline Ints pair_of(Ints a, Ints b) { return (a & 0xFFFF) | b << 16; }
 
-#if defined(AVX_256)
+#if defined(__AVX2__)
 // Bytes of each lane, of which a, b, c, d are the numbers; 0 where one is negative.
-inline __m256i bytes_of(Ints four, int a, int b, int c, int d) {
-    const __m256i numbers = _mm256_set1_epi32((a & 0xFF) | (b & 0xFF) << 8 | (c & 0xFF) << 16 | (int)((uint32_t)(d & 0xFF) << 24));
-    const __m256i lanes = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0C0C0C0C, 0, 0x04040404, 0x08080808, 0x0C0C0C0C);
-    return _mm256_shuffle_epi8((__m256i)four, _mm256_or_si256(numbers, lanes));
+inline Ints bytes_of(Ints four, int a, int b, int c, int d) {
+    const Ints numbers = broadcast((a & 0xFF) | (b & 0xFF) << 8 | (c & 0xFF) << 16 | (int)((uint32_t)(d & 0xFF) << 24));
+    const __m128i lanes = _mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0C0C0C0C);
+#if defined(__AVX512F__)
+    return (Ints)_mm512_shuffle_epi8((__m512i)four, (__m512i)(numbers | (Ints)_mm512_broadcast_i32x4(lanes)));
+#else
+    return (Ints)_mm256_shuffle_epi8((__m256i)four, (__m256i)(numbers | (Ints)_mm256_broadcastsi128_si256(lanes)));
+#endif
+}
+#endif
+
+#if defined(__AVX2__)
+// 16-bit integers >> n, with their signs.
+inline Ints shift_halves(Ints pairs, int n) {
+#if defined(__AVX512F__)
+    return (Ints)_mm512_srai_epi16((__m512i)pairs, n);
+#else
+    return (Ints)_mm256_srai_epi16((__m256i)pairs, n);
+#endif
 }
 #endif
 
 // The factor that is byte i, 0 to 3, of each lane.
 inline Ints factor_of_byte(Ints four, int i) {
-#if defined(AVX_256)
-    return (Ints)bytes_of(four, i, -128, IN_PAIRS ? i : -128, -128);
+#if defined(__AVX2__)
+    return bytes_of(four, i, -128, IN_PAIRS ? i : -128, -128);
 #else
     return four >> 8 * i & 0xFF;
 #endif
 }
 
+// The same of a signed byte, for levels of BITS.
+template <int BITS>
 inline Ints factor_of_signed_byte(Ints four, int i) {
-#if defined(AVX_256)
-    if (IN_PAIRS) return (Ints)_mm256_srai_epi16(bytes_of(four, -128, i, -128, i), 8);
+#if defined(__AVX2__)
+    if (BITS <= JOINED_IN_16) return shift_halves(bytes_of(four, -128, i, -128, IN_PAIRS ? i : -128), 8);
 #endif
     return four << (24 - 8 * i) >> 24;
 }
 
 // Bytes 2 i and 2 i + 1 of each lane, in 16 bits each.
 inline Ints pair_of_bytes(Ints four, int i) {
-#if defined(AVX_256)
-    return (Ints)bytes_of(four, 2 * i, -128, 2 * i + 1, -128);
+#if defined(__AVX2__)
+    return bytes_of(four, 2 * i, -128, 2 * i + 1, -128);
 #else
     return pair_of(four >> 16 * i & 0xFF, four >> (16 * i + 8) & 0xFF);
 #endif
@@ -146,9 +172,12 @@ inline Ints pair_of_bytes(Ints four, int i) {
 // The same of signed bytes, × −2^BITS.
 template <int BITS>
 inline Ints minus_pair_of_signed_bytes(Ints four, int i) {
-#if defined(AVX_256)
-    const __m256i upper = bytes_of(four, -128, 2 * i, -128, 2 * i + 1);
-    return (Ints)_mm256_sub_epi16(_mm256_setzero_si256(), _mm256_srai_epi16(upper, 8 - BITS));
+#if defined(__AVX512F__)
+    const Ints upper = bytes_of(four, -128, 2 * i, -128, 2 * i + 1);
+    return (Ints)_mm512_sub_epi16(_mm512_setzero_si512(), (__m512i)shift_halves(upper, 8 - BITS));
+#elif defined(__AVX2__)
+    const Ints upper = bytes_of(four, -128, 2 * i, -128, 2 * i + 1);
+    return (Ints)_mm256_sub_epi16(_mm256_setzero_si256(), (__m256i)shift_halves(upper, 8 - BITS));
 #else
     return pair_of(-(1 << BITS) * (four << (24 - 16 * i) >> 24), -(1 << BITS) * (four << (16 - 16 * i) >> 24));
 #endif
@@ -157,20 +186,11 @@ inline Ints minus_pair_of_signed_bytes(Ints four, int i) {
 // Four bits of each lane, from bit 4 i on → the lowest bits of four bytes.
 inline Ints spread_bits(Ints bits, int i) {
 #if defined(AVX_256)
-    const __m256i each = _mm256_set1_epi32(0x08040201 << i % 2 * 4), bytes = bytes_of(bits, i / 2, i / 2, i / 2, i / 2);
+    const __m256i each = _mm256_set1_epi32(0x08040201 << i % 2 * 4), bytes = (__m256i)bytes_of(bits, i / 2, i / 2, i / 2, i / 2);
     const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, each), each);
     return (Ints)_mm256_and_si256(set, _mm256_set1_epi8(1));
 #else
     return (bits >> 4 * i & 15) * 0x00204081 & 0x01010101;  // the product moves bit j of four to bit 8 j
-#endif
-}
-
-// total + sums of add_dot × their factor.
-inline Ints join_dot(Ints total, Ints sums, Ints factor) {
-#if defined(SUMS_IN_PAIRS)
-    return (Ints)in_turn(_mm256_add_epi32((__m256i)total, _mm256_madd_epi16((__m256i)sums, (__m256i)factor)));
-#else
-    return total + sums * factor;
 #endif
 }
 
@@ -189,6 +209,16 @@ inline Ints dot2(Ints sum, Ints a, Ints b) {
 #endif
 }
 
+// total + sums of add_dot over SUMMED<BITS> fours × their factor.
+template <int BITS>
+inline Ints join_dot(Ints total, Ints sums, Ints factor) {
+#if defined(SUMS_IN_PAIRS)
+    return (Ints)in_turn(_mm256_add_epi32((__m256i)total, _mm256_madd_epi16((__m256i)sums, (__m256i)factor)));
+#else
+    return BITS <= JOINED_IN_16 ? dot2(total, sums, factor) : total + sums * factor;
+#endif
+}
+
 // a × b + c, rounded once.
 inline Floats fma(Floats a, Floats b, Floats c) {
 #if defined(__AVX512F__)
@@ -200,11 +230,12 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
-// The sum of the lanes, by halves.
-inline float sum_of(Floats lanes) {
-    float each[WIDTH];
-    memcpy(each, &lanes, sizeof each);
-    for (int n = WIDTH / 2; n; n /= 2)
+// The sum of the lanes of N vectors, by halves.
+template <int N>
+inline float sum_of(const Floats (&vectors)[N]) {
+    float each[N * WIDTH];
+    memcpy(each, vectors, sizeof each);
+    for (int n = N * WIDTH / 2; n; n /= 2)
         for (int i = 0; i < n; ++i) each[i] += each[i + n];
     return each[0];
 }

@@ -38,7 +38,7 @@ const Type TYPES[] = {{0, 1, 4, {2}},
                       {20, 32, 18},
                       {23, 256, 136}};
 
-constexpr int FEW = 2;  // columns, the most that any kernel takes for few
+constexpr int FEW = 4;  // columns, the most that any kernel takes for few
 
 std::mt19937 engine;
 
@@ -101,7 +101,7 @@ int main() {
             if (!kernel) continue;
             uint64_t hashes[2] = {0, 0};
             engine.seed(type.number);
-            for (int64_t n_columns : {5, 7, 13, 259, 1, 2})
+            for (int64_t n_columns : {5, 7, 13, 259, 1, 2, 3, 4})
                 for (int64_t n_rows : {1, 17, 32, 75})
                     for (int64_t blocks : {1, 3, 9, 301}) {
                         if ((n_columns > 99 && blocks > 1) || blocks * type.block > 9 * 256) continue;
