@@ -17,6 +17,7 @@ from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file
 from mimo_convert.terminal import show
 from mimo_convert.threads import default_threads
+from mimo_families.adapters import adapter_for
 from mimo_families.companions import refuse_companion
 from mimo_families.comparison import Comparison, comparison_of
 from mimo_families.opening import OpenCheckpoints, find_reference, open_reference, open_source
@@ -103,7 +104,8 @@ def _check(o: CheckOptions, claims: Claims) -> Report:
     if o.wav and not compared.is_run:
         raise InputError("--wav", "nothing is run that would make a sound", todo="leave out --wav, or run the file")
     make_folder(o.dump)
-    files, checkpoints, results = OpenFiles(families()), OpenCheckpoints(adapter=o.adapter), Results("mimo-check")
+    files, results = OpenFiles(families()), Results("mimo-check")
+    checkpoints = OpenCheckpoints(adapter=adapter_for(o.file, files, o.adapter))
     if compared.lint:
         results.add(lint(o.file, files, o.threads, hashed=compared.is_run))
     with results.as_far_as_possible():

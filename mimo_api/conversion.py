@@ -276,10 +276,10 @@ def with_promotions(requests: Sequence[Request], threads: int) -> list[Request]:
 
     Nothing is downloaded; models that are not local are unchanged, with a message.
     """
-    here = [all(request.model.shards.is_here(file) for file in request.files) for request in requests]
+    here = [request.is_here for request in requests]
     if not all(here):
         absent = " and ".join(r.model.name for r, is_here in zip(requests, here, strict=True) if not is_here)
-        tell(f"{absent}: not all shards are local, so no weight was read: tensors to promote to f32 are not known yet")
+        tell(f"{absent}: not all files are local, so no weight was read: tensors to promote to f32 are not known yet")
     return [replan(r, threads) if is_here else r for r, is_here in zip(requests, here, strict=True)]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimo_convert.numbers_text import about, size
-from mimo_convert.plan.request import Request
+from mimo_convert.plan.request import Request, sources_of
 from quantize.quoting import quoted
 
 WORTH_ASKING = 100_000_000  # bytes of a download: fewer come while one reads the question
@@ -42,13 +42,13 @@ class Cost:
 def is_worth_asking(requests: Sequence[Request]) -> bool:
     """Whether so much is to be downloaded that people want to know it before. Raises InputError if the Hub cannot be
     asked."""
-    return sum(request.model.shards.to_download(request.files) for request in requests) >= WORTH_ASKING
+    return sum(shards.to_download(files) for _, shards, files in sources_of(requests)) >= WORTH_ASKING
 
 
 def cost_of(requests: Sequence[Request], write: int, out: Path, *, measured: bool) -> Cost:
     """The cost of writing the files of `requests`, `write` bytes, into `out`; the network is `measured` by reading the
     beginning of a shard. Raises InputError if the Hub cannot be asked."""
-    absent = [(request.model, request.model.shards.to_download(request.files)) for request in requests]
-    downloads = tuple((model.name, nbytes) for model, nbytes in absent)
-    rates = [model.shards.rate() for model, nbytes in absent if nbytes and measured]
+    absent = [(name, shards, shards.to_download(files)) for name, shards, files in sources_of(requests)]
+    downloads = tuple((name, nbytes) for name, _, nbytes in absent)
+    rates = [shards.rate() for _, shards, nbytes in absent if nbytes and measured]
     return Cost(downloads, write, out, min(rates, default=None))

@@ -15,6 +15,7 @@ from mimo_convert.model.provenance import provenance_of
 from mimo_convert.numbers_text import size
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
+from mimo_families.adapters import adapter_for
 from mimo_families.opening import OpenCheckpoints, find_reference
 from mimo_families.registry import UPGRADES, families, is_companion, system_of
 from mimo_families.same_model import check_reference_model, models_of
@@ -141,7 +142,8 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
     hashes = [clip.sha256 for clip in clips]
     source, companions = reference_of(systems, files, o)
     check_base_model(paths, files, o.destination)
-    checkpoints = OpenCheckpoints(adapter=o.adapter)
+    main = systems[0][1][systems[0][0].family.role]
+    checkpoints = OpenCheckpoints(adapter=adapter_for(main, files, o.adapter))
     reference = find_reference(
         source, companions, hashes, systems[0][0], checkpoints=checkpoints, option="--reference-tokenizer"
     )

@@ -11,6 +11,7 @@ from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.threads import default_threads
 from mimo_families.registry import families
 from quantize.errors import InputError
+from runtime_check.audio.cutting import AT_PAUSES
 from runtime_check.audio.follow import PIECE_SECONDS, follow
 from runtime_check.audio.manifests import AudioFile, find_clips
 from runtime_check.choices import AUTO
@@ -28,7 +29,8 @@ class TranscribeOptions:
     """Options of a transcription of `audio`: files, folders, manifests, or `-` for standard input.
 
     `companions` are files of the other roles (None: those beside `file`). With `follow_idle` the one audio file may be
-    growing; it has ended when nothing was added for so many seconds.
+    growing; it has ended when nothing was added for so many seconds. `runtime` is another program whose results are
+    computed; it cuts no clip that the context holds.
     """
 
     file: Path
@@ -38,6 +40,7 @@ class TranscribeOptions:
     language: str | None = None
     context: str = ""
     attention: str = AUTO
+    runtime: str = ""
     max_new_tokens: int | None = None
     repack: str = AUTO
     products: str = AUTO
@@ -68,7 +71,7 @@ def _transcripts(o: TranscribeOptions, claims: Claims) -> list[Transcript]:
     for path in paths.values():
         claims.reads("FILE", path)
     check_language(o.language, system)
-    check_task_options(system, context=o.context, attention=o.attention)
+    check_task_options(system, o.language, context=o.context, attention=o.attention, runtime=o.runtime)
     if o.follow_idle and len(o.audio) != 1:
         raise InputError("--follow", f"is for one audio file, found {len(o.audio)}", todo="start a command for each")
     clips = [] if o.follow_idle else find_clips(o.audio)
@@ -84,16 +87,17 @@ def _transcripts(o: TranscribeOptions, claims: Claims) -> list[Transcript]:
 
 def _of_clip(o: TranscribeOptions, opened: System, system: SystemType, file: AudioFile) -> Transcript:
     """The transcript of a clip."""
-    task = _task(o, choose_language(o.language, None, file, system))
+    task = _task(o, choose_language(o.language, None, file, system, o.runtime))
+    cutting = AT_PAUSES if o.runtime else system.cutting
 
     def pieces() -> Iterator[Piece]:
-        yield from transcribe_clip(opened, file.read(), task, cutting=system.cutting)
+        yield from transcribe_clip(opened, file.read(), task, cutting=cutting)
 
-    return Transcript(file.path, task.language, pieces(), file.seconds, system.cutting.join)
+    return Transcript(file.path, task.language, pieces(), file.seconds, cutting.join)
 
 
 def _task(o: TranscribeOptions, language: str) -> Task:
-    return Task("transcribe", language, o.max_new_tokens, o.context, o.attention)
+    return Task("transcribe", language, o.max_new_tokens, o.context, o.attention, o.runtime)
 
 
 def _of_growing(o: TranscribeOptions, opened: System, path: Path, idle: float) -> Transcript:

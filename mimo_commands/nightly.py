@@ -66,7 +66,7 @@ def run_nightly(path: Path, names: Sequence[str], junit: Path | None, summary: P
 def claim_files(config: Config, claims: Claims) -> None:
     """Claim the files that a config reads and writes. Raises InputError for a collision."""
     for target in config.targets:
-        here = [] if target.repo else [target.file, target.tokenizer]
+        here = [] if target.repo else [target.file, *target.beside.values()]
         sources = [find_source(source) for source in (target.reference, target.reference_tokenizer) if source]
         there = [str(source.path) for source in sources if source and source.path]
         for file in (*here, *there, *target.audio):
@@ -121,7 +121,7 @@ def check_config(path: Path, names: Sequence[str]) -> None:
     targets, channel = config.chosen(names), channel_of(config)
     claim_files(config, Claims())
     for target in targets:
-        files = " and ".join(filter(None, (target.file, target.tokenizer)))
+        files = " and ".join((target.file, *target.beside.values()))
         where = f" of {target.repo}@{target.revision}" if target.repo else ""
         compared = f"compared with {target.reference}; at most {duration(target.timeout)}"
         show(printable_line(f"{target.name}: {files}{where}, {compared}"))

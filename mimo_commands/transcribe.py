@@ -17,6 +17,7 @@ from .check_options import (
     max_new_tokens_option,
     products_option,
     repack_option,
+    runtime_option,
     tokenizer_option,
 )
 from .console import AUDIO_TOKENIZER, handle_errors, threads_option
@@ -65,6 +66,7 @@ class Seconds(click.ParamType[float]):
 @language_option
 @context_option
 @attention_option
+@runtime_option
 @max_new_tokens_option
 @repack_option
 @products_option
@@ -72,8 +74,8 @@ class Seconds(click.ParamType[float]):
 @handle_errors
 def transcribe(
     file: Path, tokenizer: Path | None, audio: tuple[Path, ...], form: str, output: Path, follow: bool, idle: float,
-    language: str | None, context: str, attention: str, max_new_tokens: int | None, repack: str, products: str,
-    threads: int,
+    language: str | None, context: str, attention: str, runtime: str, max_new_tokens: int | None, repack: str,
+    products: str, threads: int,
 ) -> None:  # fmt: skip
     """Print what FILE.gguf hears in audio files.
 
@@ -94,6 +96,7 @@ def transcribe(
         language=language,
         context=context,
         attention=attention,
+        runtime=runtime,
         max_new_tokens=max_new_tokens,
         repack=repack,
         products=products,

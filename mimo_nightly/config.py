@@ -19,7 +19,7 @@ from quantize.errors import InputError
 from runtime_check.choices import AUTO
 
 from .config_errors import as_input_error
-from .config_schema import ConfigTable, Shared, TargetTable
+from .config_schema import COMPANION_KEYS, ConfigTable, Shared, TargetTable
 from .regression import METRICS, Gates
 
 if sys.version_info >= (3, 11):
@@ -37,7 +37,8 @@ DEEP_KEY = re.compile(rf"(?<![\w-])(?:{PART}){{{MOST_PARTS}}}")
 class Target:
     """Files to check and their reference. Every path is absolute.
 
-    `file` and `tokenizer` (empty: an audio tokenizer alone) are local paths, or names in `repo` at `revision`.
+    `file` and the file `beside` it are local paths, or names in `repo` at `revision`; `beside` is by its key in the
+    config, `tokenizer` or `mmproj`, and empty if none is named.
     `reference` is what to compare with, a stored one or a checkpoint. Of a checkpoint are `reference_tokenizer` beside
     it and `adapter`, a folder or `none` (empty: its own). `context` and `attention` are those of the task.
     `timeout` is in seconds; good runs before `compare_since` (UTC in ISO 8601; empty: none) are not compared with.
@@ -45,7 +46,7 @@ class Target:
 
     name: str
     file: str
-    tokenizer: str
+    beside: Mapping[str, str]
     repo: str
     revision: str
     reference: str
@@ -146,7 +147,7 @@ def _target(table: TargetTable, shared: Shared, folder: Path) -> Target:
     return Target(
         name=table.name,
         file=table.file if table.repo else local(folder, table.file),
-        tokenizer=table.tokenizer if table.repo else _local_if_any(folder, table.tokenizer),
+        beside={key: file if table.repo else local(folder, file) for key, file in table.given(COMPANION_KEYS).items()},
         repo=table.repo,
         revision=table.revision or "main",
         reference=written_as(table.reference or table.checkpoint, folder),

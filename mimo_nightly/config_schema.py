@@ -36,6 +36,7 @@ LONGEST = 10_000 * 86_400  # seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a target: it becomes a file's name
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of the environment
 NOTIFY = "command, a program and its arguments, or webhook_env, the environment variable that holds the URL"
+COMPANION_KEYS = ("tokenizer", "mmproj")  # of the file beside `file`
 HUB_FILE = "a file's name in the repository, without .. and \\, and not one of the cache's own"
 
 
@@ -180,6 +181,7 @@ class TargetTable(Shared):
     repo: Repo = ""
     file: Text
     tokenizer: Text = ""
+    mmproj: Text = ""
     reference: Text = ""
     reference_tokenizer: Text = ""
     revision: Text = ""
@@ -204,6 +206,14 @@ class TargetTable(Shared):
         return self
 
     @model_validator(mode="after")
+    def _names_one_file_beside(self) -> "TargetTable":
+        given = [key for key in COMPANION_KEYS if getattr(self, key)]
+        if len(given) > 1:
+            expected = "one of them: tokenizer beside a speech LM's file, mmproj beside a text model's for llama.cpp"
+            raise table_error(f"has {' and '.join(given)}", expected=expected)
+        return self
+
+    @model_validator(mode="after")
     def _has_keys_that_belong_together(self) -> "TargetTable":
         pairs = ("revision", "repo"), ("checkpoint_tokenizer", "checkpoint"), ("reference_tokenizer", "reference")
         for key, other in pairs:
@@ -213,7 +223,7 @@ class TargetTable(Shared):
 
     @model_validator(mode="after")
     def _names_files_of_the_repository(self) -> "TargetTable":
-        for key in ("file", "tokenizer"):
+        for key in ("file", *COMPANION_KEYS):
             name = getattr(self, key)
             if self.repo and name and not may_be_kept(name):
                 raise table_error(f"{key} is {shown(name)}", expected=HUB_FILE)

@@ -13,22 +13,25 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 
 from mimo_convert.command.crash import without_secrets
 from mimo_convert.command.outcome import BAD_INPUT, INTERNAL_ERROR
 from mimo_convert.files import write_whole
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.terminal import tell
+from mimo_families.adapters import adapter_for
+from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, find_reference
 from mimo_families.registry import families, system_of
 from mimo_families.same_model import check_reference_model, models_of
-from mimo_nightly.files.fetch import fetch
+from mimo_nightly.files.fetch import Fetched, fetch
 from quantize.errors import InputError
 from runtime_check.audio.manifests import find_clips
 from runtime_check.report.results import Outputs, Results
 from runtime_check.run.length import check_length
-from runtime_check.run.members import Paths, members_of, open_system
+from runtime_check.run.members import Paths, companion_names, declared_type, members_of, open_system
 from runtime_check.run.system import SystemType
 from runtime_check.run.validate import Inputs, Ready, check_language, check_task_options, validate_clip
 from runtime_check.static.lint import lint
@@ -37,7 +40,7 @@ from .config import Target
 from .history import FAILED, PASSED, UNCHECKED, WHOLE, FileRow
 from .process import Found, Job, beside
 
-AUDIO_TOKENIZER = "audio_tokenizer"  # the role that the config's key `tokenizer` is about
+AUDIO_TOKENIZER = "audio_tokenizer"  # the role that the config's key `reference_tokenizer` is about
 REFERENCE_TOKENIZER = "reference_tokenizer ="
 
 
@@ -126,15 +129,18 @@ def check(job: Job, found: Found) -> None:
 
 def download(target: Target, cache: Path, files: OpenFiles, found: Found) -> Mapping[str, Path]:
     """The target's files on this disk, by the config's names."""
-    names = [name for name in (target.file, target.tokenizer) if name]
+    names = [target.file, *target.beside.values()]
     if target.repo:
         fetched = fetch(target.repo, target.revision, names, cache, tell)
+        if not target.beside and (others := beside_in_repo(target.file, fetched, files)):
+            names += others
+            fetched = fetch(target.repo, target.revision, names, cache, tell)
         found.files, found.scope = fetched.rows, fetched.scope
         if fetched.scope == WHOLE:
             for row, name in zip(fetched.rows, names, strict=True):
                 files.set_sha256(fetched.paths[name], row.sha256)
         return fetched.paths
-    paths = {name: Path(name) for name in [*names, *([] if target.tokenizer else beside_file(target.file, files))]}
+    paths = {name: Path(name) for name in [*names, *([] if target.beside else beside_file(target.file, files))]}
     alike = len({path.name for path in paths.values()}) < len(paths)  # such as asr/model.gguf and tokenizer/model.gguf
     found.files = [local_row(path, name if alike else path.name, files) for name, path in paths.items()]
     return paths
@@ -151,6 +157,19 @@ def beside_file(name: str, files: OpenFiles) -> list[str]:
     return []
 
 
+def beside_in_repo(name: str, fetched: Fetched, files: OpenFiles) -> list[str]:
+    """The companion beside a file that was fetched, of systems whose files are named after each other, by its name in
+    the repository; none if that has no such file."""
+    with suppress(InputError):
+        main = fetched.paths[name]
+        system = system_of(files.family(main))
+        for companion in system.companions if system.companion_prefix else ():
+            named = companion_names(PurePath(name).name, declared_type(main, files), system, companion)
+            there = (str(PurePath(name).with_name(one)) for one in named)
+            return list(islice((one for one in there if one in fetched.names), 1))
+    return []
+
+
 def local_row(path: Path, name: str, files: OpenFiles) -> FileRow:
     """A local file with its hash. Raises InputError if it cannot be read."""
     return FileRow(name, files.sha256(path), path.stat().st_size)
@@ -159,7 +178,8 @@ def local_row(path: Path, name: str, files: OpenFiles) -> FileRow:
 def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Results) -> None:
     """Run the files on every clip and compare them with the reference."""
     system, members = members_of_target(target, paths, files)
-    inputs = prepared(target, system)
+    adapter = adapter_for(paths[target.file], files, target.adapter or None)
+    inputs = prepared(target, system, OpenCheckpoints(adapter=adapter))
     with if_wrong(FAILED):
         opened = open_system(system, members, files, inputs.compute(target.threads), inputs.work)
         assert inputs.reference
@@ -172,28 +192,30 @@ def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Re
 
 
 def members_of_target(target: Target, paths: Mapping[str, Path], files: OpenFiles) -> tuple[SystemType, Paths]:
-    """The system of a target's file, and its files. Raises InputError if one is missing."""
+    """The system of a target's file, and its files. Raises InputError if one is missing, or named by another key, and
+    EndedEarlyError if there is one that does not belong to the system."""
     system = system_of(files.family(paths[target.file]))
-    members = {system.family.role: paths[target.file]}
-    role_beside = [*system.roles[1:], AUDIO_TOKENIZER][0]
-    for name in paths.keys() - {target.file}:
-        members[role_beside] = paths[name]
-    for role in system.roles:
-        if role not in members:
-            what = f"is of the role {system.family.role.replace('_', ' ')}"
-            todo = f"give the key tokenizer, the file of its {role.replace('_', ' ')}"
-            raise InputError(target.file, what, todo=todo)
-    return system, members
+    key, others = system.companion_key, [path for name, path in paths.items() if name != target.file]
+    if target.beside and not system.companions:
+        [(wrong, name)] = target.beside.items()
+        with if_wrong(FAILED):
+            refuse_companion(system, target.file, AUDIO_TOKENIZER, name, f"{wrong} =", files.family(paths[name]))
+    for wrong in target.beside.keys() - {key}:
+        what = f"is of {system.family.architecture}, and the file beside it named by the key {wrong}"
+        raise InputError(target.file, what, expected=f"the key {key}", todo=f"rename {wrong} to {key}")
+    for role in system.roles[1 + len(others) :]:
+        what, role = f"is of the role {system.family.role.replace('_', ' ')}", role.replace("_", " ")
+        raise InputError(target.file, what, todo=f"give the key {key}, the file of its {role}")
+    return system, dict(zip(system.roles, [paths[target.file], *others], strict=True))
 
 
-def prepared(target: Target, system: SystemType) -> Inputs:
+def prepared(target: Target, system: SystemType, checkpoints: OpenCheckpoints) -> Inputs:
     """The clips and the reference of a target."""
     check_language(target.language or None, system)
     check_task_options(system, context=target.context, attention=target.attention)
     clips = find_clips([Path(clip) for clip in target.audio])
     companions = {AUDIO_TOKENIZER: target.reference_tokenizer or None}
     hashes = [clip.sha256 for clip in clips]
-    checkpoints = OpenCheckpoints(adapter=target.adapter or None)
     reference = find_reference(
         target.reference, companions, hashes, system, checkpoints=checkpoints, option=REFERENCE_TOKENIZER
     )

@@ -19,6 +19,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from mimo_convert import numbers_text
 from mimo_convert.installation import PROJECT, home_page, installation
+from mimo_convert.model.provenance import NO_PROVENANCE
 from quantize.errors import InputError
 from runtime_check.report.page.parts import compared_with, role_name, verdict_word
 from runtime_check.report.records import Report
@@ -27,6 +28,7 @@ from runtime_check.report.suites import LINT, TENSORS
 
 from . import markdown, reproduction
 from .card_parts import File, published_files
+from .from_hub import has_lost_adapter
 from .sections import metadata
 from .sections.choice import Choice, choices_of, columns_of, rule_of, shown
 from .sections.plots import layer_plots
@@ -187,10 +189,11 @@ def _how_to(repo: str, chosen: Choice, lms: list[File], companions: list[File]) 
     facts = chosen.file.facts
     lm, companion = (next(filter(None, map(_source, half)), "") for half in (lms, companions))
     whole = []
-    if lm or companion:
+    told = facts.provenance if facts else NO_PROVENANCE
+    if (lm or companion) and not has_lost_adapter(told):
         architecture = facts.architecture if facts else ""
         of_both = reproduction.reference_of(lm or companion, companion if lm else "", architecture)
-        whole = [reproduction.make_reference(*of_both, REFERENCE)]
+        whole = reproduction.make_reference(*of_both, REFERENCE, told)
     return {
         "download": reproduction.download(repo, [name, beside] if beside else [name]),
         "install": installation().line,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from mimo_convert.model.adapter import is_apart
 from mimo_convert.model.provenance import Provenance
+from mimo_families.adapters import NONE
 
 from .shell import command, path
 
@@ -25,8 +26,16 @@ class FromHub(NamedTuple):
 
     @property
     def options(self) -> list[str]:
-        """The options of mimo-convert that are about it."""
+        """The options of mimo-convert that name it."""
         return ["--adapter", path(self.folder), "--adapter-model", self.model]
+
+
+def adapter_options(told: Provenance) -> list[str]:
+    """The options of mimo-convert that are about a file's adapter; none for that of the base's own repository."""
+    if told.adapter_omitted:
+        return ["--adapter", NONE]
+    adapter = adapter_of(told)
+    return adapter.options if adapter else []
 
 
 def has_lost_adapter(told: Provenance) -> bool:

@@ -19,7 +19,7 @@ from runtime_check.report.records import Report, file_name
 from runtime_check.run.records import FileFacts
 from runtime_check.run.system import Runtime, SystemType
 
-from .from_hub import FromHub, adapter_of, has_lost_adapter
+from .from_hub import FromHub, adapter_of, adapter_options, has_lost_adapter
 from .shell import command, path
 
 COMPANION = "{companion}"  # in a runtime's command
@@ -86,9 +86,12 @@ def reference_of(main: str, companion: str, architecture: str) -> tuple[str, str
     return main, "" if system and system.layout_of else companion
 
 
-def make_reference(source: str, tokenizer: str, target: str) -> str:
-    """The command that stores a PyTorch reference of the checkpoint `source`."""
-    return command("mimo-check", "reference", source, *(["--tokenizer", tokenizer] if tokenizer else []), "-o", target)
+def make_reference(source: str, tokenizer: str, target: str, told: Provenance) -> list[str]:
+    """The commands that store a PyTorch reference of the checkpoint `source`, for a file of that provenance."""
+    beside, adapter = ["--tokenizer", tokenizer] if tokenizer else [], adapter_of(told)
+    named = ["--adapter", path(adapter.folder)] if adapter else adapter_options(told)
+    made = command("mimo-check", "reference", source, *beside, *named, "-o", target)
+    return [adapter.download, made] if adapter else [made]
 
 
 # ── how files were made ──────────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +120,8 @@ class Between(NamedTuple):
 @dataclass(frozen=True)
 class Making:
     """How a file was made, as recorded in it: by a named `recipe` and the `rules` besides; `through` are the
-    intermediate GGUF files, `adapter` one that is not in the repository of its base."""
+    intermediate GGUF files, `adapter` one that is not in the repository of its base, `adapter_options` what the command
+    says of adapters."""
 
     source: str
     version: str
@@ -132,6 +136,7 @@ class Making:
     variant: str = ""
     recipe: str = ""
     adapter: FromHub | None = None
+    adapter_options: tuple[str, ...] = ()
 
     @property
     def options(self) -> list[str]:
@@ -238,6 +243,7 @@ def making_of(facts: FileFacts) -> Making:
         variant=facts.variant,
         recipe=facts.recipe_name,
         adapter=adapter_of(facts.provenance),
+        adapter_options=tuple(adapter_options(facts.provenance)),
     )
 
 
@@ -300,7 +306,7 @@ def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, 
         beside += ["--tokenizer-outtype", tokenizer.outtype] if default != {tokenizer.outtype} else []
     beside += ["--runtime", runtime] if runtime else []
     return command(
-        "mimo-convert", making.source, *beside, *(making.adapter.options if making.adapter else []),
+        "mimo-convert", making.source, *beside, *making.adapter_options,
         *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe).types),
         *(["--fuse-qkv"] if making.fused else []), *_parts(making, tokenizer),
         *making.options, *(["--name", making.variant] if making.variant else []),

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from mimo_convert.disk import sha256_of
 from mimo_convert.fields import Fields, shown
-from mimo_convert.files import input_errors, open_regular
+from mimo_convert.files import input_errors
 from mimo_convert.formats.json_file import read_json
 from mimo_convert.formats.low_rank import Product
 from mimo_convert.formats.safetensors import WEIGHT_TYPES, read_header
 from mimo_convert.formats.tensor import TensorSlice, shape_text
+from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
 from quantize.quoting import quoted
 
@@ -60,8 +61,8 @@ class Block(NamedTuple):
 class Adapter:
     """An adapter whose files were validated: `products` by the checkpoint's name of the tensor that they are added to,
     and `modules`, the adapter's own name of that. `hashes` are the sha256 of its `files`, by name, or by the path in
-    the repository that holds them with their base. `model` is the Hub's id of another repository, OWNER/NAME or
-    OWNER/NAME@REVISION; empty if it is not known."""
+    the repository that holds them with their base; `shards` are where they come from. `model` is the Hub's id of
+    another repository, OWNER/NAME or OWNER/NAME@REVISION; empty if it is not known."""
 
     folder: Path
     name: str
@@ -69,6 +70,7 @@ class Adapter:
     modules: Mapping[str, str]
     files: tuple[Path, ...]
     hashes: Mapping[str, str]
+    shards: LocalShards
     model: str = ""
 
     @property
@@ -81,25 +83,32 @@ class Adapter:
         """The file of its pairs."""
         return self.folder / WEIGHTS
 
+    def fetch(self) -> None:
+        """Wait until its weights can be read. Raises InputError if they cannot be downloaded."""
+        self.shards.fetch(self.weights)
+
 
 def is_apart(hashes: Collection[str]) -> bool:
     """Whether the files of an adapter, by their recorded names, are not in the repository of its base."""
     return any("/" not in name for name in hashes)
 
 
-def open_adapter(folder: Path, facts: AdapterFacts, repository: Path | None = None) -> Adapter:
-    """Open the adapter in a folder, which may be one of a `repository` with its base. Its weights are read for their
-    hash alone.
+def open_adapter(
+    folder: Path, facts: AdapterFacts, repository: Path | None = None, shards: LocalShards | None = None
+) -> Adapter:
+    """Open the adapter in a folder, which may be one of a `repository` with its base. Of weights that are still to come
+    from `shards` (None: all files are local) the header alone is read; local ones are hashed, too.
 
     Raises InputError unless every tensor is half of a pair of the rank that its config says, or its blocks.
     """
+    shards = shards or LocalShards()
     config, weights = folder / CONFIG, folder / WEIGHTS
     if not config.is_file():
         raise InputError(folder, f"holds no {CONFIG}", expected=f"a LoRA adapter: {CONFIG} and {WEIGHTS}")
     blocks = folder / (facts.blocks or CONFIG)
     files = [config, weights, *([blocks] if facts.blocks and blocks.exists() else [])]
     settings = Settings.read(config)
-    pairs = dict(_pairs(weights))
+    pairs = dict(_pairs(weights, shards))
     scaled = Blocks.read(blocks) if blocks in files[2:] else NO_BLOCKS
     settings.check_used(pairs)
     scaled.check_used({name for module in pairs for name in (module, _without_suffix(facts.weight_of(module)))})
@@ -114,8 +123,18 @@ def open_adapter(folder: Path, facts: AdapterFacts, repository: Path | None = No
         {target: tuple(of_target) for target, of_target in products.items()},
         {facts.weight_of(module): module for module in pairs},
         tuple(files),
-        {str(file.relative_to(repository) if repository else file.name): sha256_of(file) for file in files},
+        {str(file.relative_to(repository) if repository else file.name): _sha256(file, shards) for file in files},
+        shards,
     )
+
+
+def _sha256(file: Path, shards: LocalShards) -> str:
+    """The sha256 of a file; of one that is still to come the published one, which its download is compared with."""
+    published = "" if shards.is_here(file) else shards.published_sha256(file)
+    if not published:
+        shards.fetch(file)  # one that git stores
+        shards.note(file)
+    return published or sha256_of(file)
 
 
 def _without_suffix(weight: str) -> str:
@@ -125,10 +144,10 @@ def _without_suffix(weight: str) -> str:
 # ── the pairs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _pairs(path: Path) -> Iterator[tuple[str, tuple[TensorSlice, TensorSlice]]]:
+def _pairs(path: Path, shards: LocalShards) -> Iterator[tuple[str, tuple[TensorSlice, TensorSlice]]]:
     """Each module of the file with its A and B."""
-    with input_errors(path, "cannot be read"), open_regular(path, expected="the weights of a LoRA adapter") as file:
-        header = read_header(path, path.stat().st_size, file)
+    with input_errors(path, "cannot be read"), shards.open(path) as file:
+        header = read_header(path, shards.size(path), file)
     halves: dict[str, dict[str, TensorSlice]] = {}
     for tensor in header.tensors:
         found = PAIR.fullmatch(tensor.name)

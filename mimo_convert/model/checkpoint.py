@@ -31,7 +31,7 @@ REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # an id o
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint folder whose headers were validated; `repo` and `revision` (the commit) if it is known to be from
-    the Hub. What `adapter` adds is in its `tensors`."""
+    the Hub. What `adapter` adds is in its `tensors`; `omitted_adapter` is one in its repository that was left out."""
 
     folder: Path
     name: str
@@ -41,6 +41,7 @@ class Checkpoint:
     revision: str = ""
     shards: LocalShards = field(default_factory=LocalShards)
     adapter: Adapter | None = None
+    omitted_adapter: str = ""
     _vocabularies: dict[object, Vocabulary] = field(default_factory=dict, compare=False, repr=False)
 
     def vocabulary(self, vocab_size: int, needed: Sequence[str], end_of_text: str) -> Vocabulary:
@@ -105,12 +106,12 @@ class Checkpoint:
                     what = f"{what} has the shape {shape_text(shape)} of B · A"
                     raise InputError(adapter.weights, what, expected=f"{shape_text(tensor.shape)}, that of {target}")
             tensors[target] = adapted(tensor, products)
-        for file in adapter.files:
-            self.shards.note(file)
         return replace(self, name=name or f"{self.name}-{adapter.name}", tensors=tensors, adapter=adapter)
 
     def fetch(self) -> None:
-        """Wait until every shard can be read. Raises InputError if one cannot be downloaded."""
+        """Wait until every weight can be read. Raises InputError if a file cannot be downloaded."""
+        if self.adapter:
+            self.adapter.fetch()
         files = sorted({tensor.file for tensor in self.tensors.values()})
         self.shards.expect(files)
         for file in files:

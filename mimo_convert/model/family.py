@@ -177,21 +177,27 @@ class Key(NamedTuple):
 
 
 class Constant(NamedTuple):
-    """A metadata entry of every file of a family, which says what does not vary. Readers that find it missing, or under
-    `other_key`, or with another value than ours, refuse the file or compute something else, unless it `may_be_missing`
-    or `may_differ`."""
+    """A metadata entry of every file of a family, which says what does not vary. Readers that find it missing, or with
+    another value, refuse the file or compute something else, unless it `may_be_missing`, or stands under `other_key`,
+    or has one of the `other_values`. `words` say what is expected where the value itself does not tell."""
 
     key: str
     value: Any
     value_type: GGUFValueType
     may_be_missing: bool = False
-    may_differ: bool = False
     other_key: str = ""
+    other_values: tuple[Any, ...] = ()
+    words: str = ""
 
     @property
     def entry(self) -> Entry:
         """The entry of a file."""
         return Entry(self.key, self.value, self.value_type)
+
+    def accepts(self, value: Any) -> bool:
+        """Whether an entry with that value works as ours does."""
+        ours = float(np.float32(self.value)) if isinstance(self.value, float) else self.value
+        return isinstance(value, type(ours)) and value in (ours, *self.other_values)
 
 
 @dataclass(frozen=True)

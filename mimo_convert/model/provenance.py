@@ -21,6 +21,7 @@ SHARDS = "mimo_convert.shards"
 ADAPTER = "mimo_convert.adapter"  # sha256 of its files, as of the shards
 ADAPTER_NAME = "mimo_convert.adapter.name"
 ADAPTER_MODEL = "mimo_convert.adapter.model"  # the Hub's id of its repository, if that is not its base's
+ADAPTER_OMITTED = "mimo_convert.adapter.omitted"  # the folder of one in the repository of the base, by --adapter none
 QUANTIZED_FROM = "mimo_convert.quantized_from"
 HUB = "https://huggingface.co/"
 NOT_READ = "0" * 64  # in place of the sha256 of a shard that is yet to be read
@@ -50,8 +51,8 @@ class Provenance:
 
     `repo` is the base model's id on the Hub, `revision` its commit; `shards` the sha256 of each shard; `version` that
     of mimo-convert; `adapter` the sha256 of each file of the adapter, `adapter_name` and `adapter_model` (OWNER/NAME or
-    OWNER/NAME@REVISION) what it is; `intermediates` the files in between, in order, as far as they may have changed a
-    weight.
+    OWNER/NAME@REVISION) what it is; `adapter_omitted` the adapter in the repository of the base that was not merged;
+    `intermediates` the files in between, in order, as far as they may have changed a weight.
     """
 
     name: str = ""
@@ -63,6 +64,7 @@ class Provenance:
     adapter: Mapping[str, str] = field(default_factory=dict)
     adapter_name: str = ""
     adapter_model: str = ""
+    adapter_omitted: str = ""
 
     @property
     def quantized_from(self) -> tuple[str, ...]:
@@ -97,6 +99,7 @@ def provenance_of(file: GGUFFile) -> Provenance:
         adapter=hashes_of_text(text(ADAPTER)),
         adapter_name=text(ADAPTER_NAME),
         adapter_model=adapter_model if ADAPTER_ID.fullmatch(adapter_model := text(ADAPTER_MODEL)) else "",
+        adapter_omitted=text(ADAPTER_OMITTED),
         intermediates=tuple(_intermediates(text(QUANTIZED_FROM), text)),
     )
 

@@ -21,7 +21,14 @@ from .edition import Edition
 from .family import SEPARATE, Family, Layout, TextFacts
 from .gguf_facts import FILE_TYPE, backends_of_file, check_ids, recorded_rules, type_of_file
 from .model_file import ModelFile, OpenFiles
-from .provenance import NO_PROVENANCE, Provenance, adapter_entries, base_model_entries, provenance_of
+from .provenance import (
+    ADAPTER_OMITTED,
+    NO_PROVENANCE,
+    Provenance,
+    adapter_entries,
+    base_model_entries,
+    provenance_of,
+)
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 SAMPLED_ROWS = 64
@@ -54,6 +61,11 @@ class SourceModel:
     is_checkpoint: bool = False
     adapter: Adapter | None = None
     edition: Edition | None = None
+
+    def fetch_adapter(self) -> None:
+        """Wait until what is added to the tensors can be read. Raises InputError if it cannot be downloaded."""
+        if self.adapter:
+            self.adapter.fetch()
 
 
 def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
@@ -158,7 +170,8 @@ def _about(checkpoint: Checkpoint, own: Mapping[str, Any]) -> list[Entry]:
         Entry("general.quantization_version", QUANTIZATION_VERSION, uint),
     ]
     entries += base_model_entries(checkpoint.name, checkpoint.repo, checkpoint.revision)
-    adapter = checkpoint.adapter
+    adapter, omitted = checkpoint.adapter, checkpoint.omitted_adapter
+    entries += [Entry(ADAPTER_OMITTED, omitted, string)] if omitted else []
     return entries + (adapter_entries(adapter) if adapter else [])
 
 

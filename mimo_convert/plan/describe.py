@@ -93,5 +93,5 @@ def describe(plan: Plan) -> str:
     for note, n in Counter(tensor.note for tensor in plan.tensors if tensor.note).items():
         parts.append(f"{n} × {note}")
     for reason, n in Counter(plan.skipped.values()).items():
-        parts.append(f"skipped {n} tensors: {reason}")
+        parts.append(f"skipped {n} tensor{'s' * (n != 1)}: {reason}")
     return "; ".join(parts)

@@ -4,12 +4,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from mimo_convert.model.source_model import SourceModel
+from mimo_convert.sources.shards import LocalShards
 from quantize.recipes import check_rules
 from quantize.types import Type
 
 from .plan import NO_OPTIONS, Options, Plan, make_plan
+
+
+class Sources(NamedTuple):
+    """Source files of a model or an adapter, `name`, and where they come from."""
+
+    name: str
+    shards: LocalShards
+    files: Sequence[Path]
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,33 @@ class Request:
         sources = (source for tensor in self.plans[0].tensors for source in tensor.sources)
         return sorted({source.file for source in sources if source.is_stored})
 
+    @property
+    def sources(self) -> list[Sources]:
+        """The files of the tensors, and those of an adapter."""
+        model, adapter = self.model, self.model.adapter
+        found = [Sources(model.name, model.shards, self.files)]
+        return found + ([Sources(adapter.name, adapter.shards, adapter.files)] if adapter else [])
+
+    @property
+    def is_here(self) -> bool:
+        """Whether every source file can be read now."""
+        return all(shards.is_here(file) for _, shards, files in self.sources for file in files)
+
 
 def make_request(model: SourceModel, types: Sequence[Type], options: Options = NO_OPTIONS) -> Request:
     """A request with its plans made. Raises InputError for a model that does not fit its family."""
     request = Request(model, types, options)
     assert request.plans
     return request
+
+
+def sources_of(requests: Iterable[Request]) -> list[Sources]:
+    """The source files of all requests, each once: two may be of one checkpoint."""
+    found: dict[int, Sources] = {}
+    for name, shards, files in (sources for request in requests for sources in request.sources):
+        before = found[id(shards)].files if id(shards) in found else ()
+        found[id(shards)] = Sources(name, shards, sorted({*before, *files}))
+    return list(found.values())
 
 
 def check_rules_of(requests: Iterable[Request]) -> None:

@@ -17,7 +17,7 @@ from mimo_convert.claims import Claims
 from mimo_convert.disk import flush_folder, free_bytes, nearest
 from mimo_convert.listener import phase
 from mimo_convert.plan.plan import Plan, PlannedTensor
-from mimo_convert.plan.request import Request
+from mimo_convert.plan.request import Request, sources_of
 from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
 from quantize.kernels import Bytes
@@ -66,7 +66,7 @@ def convert(
                 for request, group in pairs:
                     find_made(request, group, tell, accept)
             read = [request for request, group in pairs if not all(part.finalized for part in group)]
-            arriving = sum(request.model.shards.room(request.files, out) for request in read)
+            arriving = sum(shards.room(files, out) for _, shards, files in sources_of(read))
             check_output([part for group in groups for part in group], out, arriving, force=force)
             for group in groups:
                 open_all(group, tell)
@@ -234,14 +234,16 @@ def _write(request: Request, parts: list[PartFile], out: Path, threads: int, sta
     F32."""
     unnamed, shards = [part for part in parts if not part.finalized], request.model.shards
     try:
+        if unnamed:
+            request.model.fetch_adapter()
         with ShardHashes(shards) as hashes:
             write_chunks(unnamed, shards, threads, hashes if request.model.is_checkpoint else None)
             if unnamed and request.model.is_checkpoint:
                 found = hashes.of(request.files)
                 for part in unnamed:
                     part.hashes = found
-        adapter = request.model.adapter
-        shards.check_unchanged([*request.files, *(adapter.files if adapter else ())])
+        for _, of_source, files in request.sources:
+            of_source.check_unchanged(files)
     except OverflowingWeightError as error:  # rare, and never in the published model
         tell(f"{error}: reading all weights and starting over with every such tensor promoted to f32")
         for part in parts:

@@ -24,7 +24,16 @@ from mimo_convert.model.gguf_facts import (
     checked_dimensions,
     type_of_file,
 )
-from mimo_convert.model.provenance import ADAPTER, ADAPTER_MODEL, ADAPTER_NAME, BASE, SHARDS, VERSION, hashes_of_text
+from mimo_convert.model.provenance import (
+    ADAPTER,
+    ADAPTER_MODEL,
+    ADAPTER_NAME,
+    ADAPTER_OMITTED,
+    BASE,
+    SHARDS,
+    VERSION,
+    hashes_of_text,
+)
 from mimo_convert.plan.plan import Plan, PlannedTensor
 from mimo_convert.plan.request import Request
 from quantize.errors import InputError
@@ -46,8 +55,8 @@ Accept = Callable[[Path], None]
 TOLD = {
     ARCHITECTURE: "architecture", VERSION: "mimo-convert version", f"{BASE}.0.repo_url": "base model",
     f"{BASE}.0.name": "name", f"{BASE}.0.version": "revision", ADAPTER_NAME: "adapter",
-    ADAPTER_MODEL: "adapter's model", ADAPTER: "adapter's files", SHARDS: "shards", FILE_TYPE: "type", RECIPE: "rules",
-    RECIPE_NAME: "recipe", VARIANT: "variant", QUANTIZER: "quantizer",
+    ADAPTER_MODEL: "adapter's model", ADAPTER: "adapter's files", ADAPTER_OMITTED: "omitted adapter", SHARDS: "shards",
+    FILE_TYPE: "type", RECIPE: "rules", RECIPE_NAME: "recipe", VARIANT: "variant", QUANTIZER: "quantizer",
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Fetch a target's files from the Hub into the cache; or only their headers, where the disk has no room."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,13 @@ HEADER_BLOCK = 1 << 20  # bytes of a file asked for at first; most headers of sp
 
 @dataclass(frozen=True)
 class Fetched:
-    """The files of a target at a commit, by their names in the repository.
+    """The files of a target at a commit, by their names in the repository, which holds `names`.
 
     With scope HEADER, `paths` are sparse files of full size with only the header.
     """
 
     commit: str
+    names: Collection[str]
     scope: str
     paths: Mapping[str, Path]
     rows: Sequence[FileRow]
@@ -104,7 +105,8 @@ def whole_files(
         sha256 = download(listing.repo, listing.commit, file, part, tell, Progress(listing.repo, file, tell))
         held[file] = cache.keep(part, places[file], file.etag, sha256)
     paths = {file.name: held[file].path for file in places}
-    return Fetched(listing.commit, WHOLE, paths, [row(listing, file, held[file].sha256) for file in places])
+    rows = [row(listing, file, held[file].sha256) for file in places]
+    return Fetched(listing.commit, listing.files, WHOLE, paths, rows)
 
 
 class Progress:
@@ -125,7 +127,8 @@ def headers(listing: Listing, places: Mapping[HubFile, Path], tell: Callable[[st
     for file in places:
         fetch_header(listing, file, paths[file.name])
         tell(f"{listing.repo}/{file.name}: its header is here")
-    return Fetched(listing.commit, HEADER, paths, [row(listing, file, file.sha256) for file in places])
+    rows = [row(listing, file, file.sha256) for file in places]
+    return Fetched(listing.commit, listing.files, HEADER, paths, rows)
 
 
 def fetch_header(listing: Listing, file: HubFile, path: Path) -> None:

@@ -309,31 +309,23 @@ class Graph:
         Each row of the kernel is a product with windows of the padded image, which lie in it as they are: the patches
         of an im2col, which `ggml_conv_2d` would round to F16, are several times as large.
         """
-        width, height, n_in = self.weights[f"{name}.weight"].contents.ne[:3]  # of (n_out, n_in, height, width)
+        width, _, n_in = self.weights[f"{name}.weight"].contents.ne[:3]  # of (n_out, n_in, height, width)
+        kernel_rows = self.weights.kernel_rows(name, self.backend)
+        height = len(kernel_rows)
         image = ggml.ggml_pad_ext(self.ctx, x, 0, 0, padding, padding, padding, padding, 0, 0)
         _, columns, rows, n = image.contents.ne[:4]
         nb = image.contents.nb
         new_columns, new_rows = (columns - width) // stride + 1, (rows - height) // stride + 1
         y = None
-        for row in range(height):
+        for row, matrix in enumerate(kernel_rows):
             windows = ggml.ggml_view_4d(
                 self.ctx, image, width * n_in, new_columns, new_rows, n, stride * nb[1], stride * nb[2], nb[3],
                 row * nb[2],
             )  # fmt: skip
             bias = f"{name}.bias" if row == height - 1 else ""
-            product = self._multiply(self._kernel_row(name, row), windows, bias)
+            product = self._multiply(matrix, windows, bias)
             y = product if y is None else ggml.ggml_add(self.ctx, y, product)
         return y
-
-    def _kernel_row(self, name: str, row: int) -> TensorPtr:
-        """A row of a 2-D convolution's kernel as a matrix, (n_out, width × n_in) float32."""
-        kernel = self.weights[f"{name}.weight"]
-        width, _, n_in, n_out = kernel.contents.ne[:4]
-        nb = kernel.contents.nb
-        part = ggml.ggml_view_3d(self.ctx, kernel, width, n_in, n_out, nb[2], nb[3], row * nb[1])
-        channels_last = ggml.ggml_permute(self.ctx, part, 1, 0, 2, 3)  # (n_out, width, n_in)
-        matrix = ggml.ggml_new_tensor_2d(self.ctx, ggml.GGML_TYPE_F32, width * n_in, n_out)
-        return ggml.ggml_cpy(self.ctx, channels_last, matrix)
 
     def transpose(self, x: TensorPtr, *axes: int) -> TensorPtr:
         """x with its axes in another order, as numpy's transpose of four dimensions, in contiguous memory."""

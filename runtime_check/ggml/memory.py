@@ -120,6 +120,19 @@ class Weights:
             tensor = new_tensor(context, entry.ggml_type.ggml, entry.shape)
             ggml.ggml_backend_tensor_alloc(buffer, tensor, base + entry.begin)
             self.tensors[name] = tensor
+        self._kernels: dict[str, State] = {}
+
+    def kernel_rows(self, name: str, backend: Backend) -> list[TensorPtr]:
+        """The rows of the kernel of a 2-D convolution as matrices, (n_out, width × n_in) float32 each, which are made
+        once."""
+        if name not in self._kernels:
+            kernel = self.file.tensors[f"{name}.weight"]  # (n_out, n_in, height, width)
+            rows = kernel.read_float32().reshape(kernel.shape).transpose(2, 0, 3, 1)
+            rows = np.ascontiguousarray(rows).reshape(len(rows), kernel.shape[0], -1)
+            made = self._kernels[name] = State(backend, {str(i): row.shape for i, row in enumerate(rows)})
+            for tensor, row in zip(made.tensors.values(), rows, strict=True):
+                ggml.ggml_backend_tensor_set(tensor, row.ctypes.data, 0, row.nbytes)
+        return list(self._kernels[name].tensors.values())
 
     def repack(self, names: Collection[str], threads: int, sha256: FileHash | None = None) -> int:
         """Repack the matrices `names` into ggml's layout for faster products, as far as it has one; returns their
@@ -203,14 +216,14 @@ class MapDigest:
 
 
 class State:
-    """Tensors that outlive a run, such as a KV cache; zero at first."""
+    """Float32 tensors that outlive a run, such as a KV cache; zero at first."""
 
     def __init__(self, backend: Backend, shapes: Mapping[str, tuple[int, ...]]) -> None:
         context = new_context(len(shapes))
         self.tensors = {name: new_tensor(context, ggml.GGML_TYPE_F32, shape) for name, shape in shapes.items()}
         buffer = ggml.ggml_backend_alloc_ctx_tensors(context, backend.handle)
         if not buffer:
-            raise MemoryError("ggml cannot allocate the KV cache")
+            raise MemoryError("ggml cannot allocate what outlives a run")
         ggml.ggml_backend_buffer_clear(buffer, 0)
         backend.count_held(self, ggml.ggml_backend_buffer_get_size(buffer))
         weakref.finalize(self, _free, context, buffer)

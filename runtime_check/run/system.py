@@ -169,8 +169,8 @@ class SystemType:
 
     A checkpoint may become files of several layouts: a system whose `layout_of` is the name of another one has the same
     model in the files that `runtime` loads, all of which are made of the one checkpoint. Its files are named after
-    the model, and a companion as its main file is, behind `companion_prefix`. `imitates` are the runtimes whose
-    results a task can ask for.
+    the model, and a companion as its main file is, behind `companion_prefix`. `companion_key` is what a config of
+    nightly runs calls the companion's file. `imitates` are the runtimes whose results a task can ask for.
 
     `speech_tasks` are the tasks beside transcription; `speaker` is the module whose `open_speaker(system)` gives a
     Speaker for them, `speech_reference` that whose `run` is a SpeechReference; both are imported on demand.
@@ -195,6 +195,7 @@ class SystemType:
     layout_of: str = ""
     runtime: str = ""
     companion_prefix: str = ""
+    companion_key: str = "tokenizer"
     imitates: Collection[str] = ()
     speech_tasks: Sequence[SpeechTask] = ()
     speaker: str = ""

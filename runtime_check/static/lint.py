@@ -12,7 +12,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import numpy as np
 from gguf import GGUFValueType
 
 from mimo_convert.formats.gguf import ARCHITECTURE, GGUFFile, align, is_array, shown
@@ -201,11 +200,9 @@ def _constants(file: GGUFFile, family: Family) -> Iterator[Finding]:
         name = next((one for one in (constant.key, constant.other_key) if one in file.metadata), "")
         if not name and not constant.may_be_missing:
             yield Finding(constant.key, f"key {constant.key} is missing; expected {_type_text(constant.value_type)}")
-        if not name or constant.may_differ or file.value_types[name] != constant.value_type:
-            continue
-        value, expected = file.metadata[name], constant.value
-        if value != (float(np.float32(expected)) if isinstance(expected, float) else expected):
-            yield Finding(name, f"key {name} {shown(value)}; expected {expected!r}")
+        if name and file.value_types[name] == constant.value_type and not constant.accepts(file.metadata[name]):
+            expected = constant.words or repr(constant.value)
+            yield Finding(name, f"key {name} {shown(file.metadata[name])}; expected {expected}")
 
 
 def _type_text(value_type: GGUFValueType, is_list: bool = False) -> str:

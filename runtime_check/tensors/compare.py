@@ -55,6 +55,7 @@ def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> Ten
     not be converted.
     """
     begin = time.perf_counter()
+    source.fetch_adapter()
     if ours.family is not source.family:
         expected = f"{source.family.architecture}, as {source.where} is"
         raise InputError(ours.where, f"is of {ours.family.architecture}", expected=expected)

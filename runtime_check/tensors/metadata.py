@@ -52,7 +52,7 @@ def vocabularies(ours: SourceModel, source: SourceModel) -> Iterator[tuple[str, 
     if text is None:
         return
     ours_by_key, source_by_key = by_key(ours), by_key(source)
-    free = {constant.key for constant in source.family.constants if constant.may_differ}
+    free = {one.key for one in source.family.constants if one.accepts(ours_by_key.get(one.key))}
     for key in (key for key in source_by_key if key.startswith(VOCABULARY) and key not in free):
         if key in ours_by_key or key in MEANT:
             yield key, meaning(text, ours_by_key, key), source_by_key[key]

@@ -33,6 +33,7 @@ DECODERS = {
 }  # of audio tokenizers with random weights
 ADAPTER = TINY / "noise"
 STEMS = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer", "asr": "qwen3-asr"}
+PAIR = {"text": "Qwen3-ASR-{}.gguf", "mmproj": "mmproj-Qwen3-ASR-{}.gguf"}
 # Drawn, as the task has it: where nothing is, filters are none.
 ASKED = ("--task", "speak", "--text", "hello", "--max-new-tokens", "12", "--seed", "3")
 STATIC, CHECKPOINT, RUN, AGAINST = COMMANDS = ("--static", "--checkpoint", "--reference", "--against")
@@ -41,8 +42,9 @@ STATIC, CHECKPOINT, RUN, AGAINST = COMMANDS = ("--static", "--checkpoint", "--re
 class Base(NamedTuple):
     """A clean file, and what the commands hold it against: its checkpoint, a stored reference and a file of F16 or F32.
 
-    `tokenizer` is the audio tokenizer that a speech LM is run with; `sound` what is run, if not the JFK clip; `adapter`
-    what was merged; `asked` the options of another task than recognition, whose reference is the checkpoint.
+    `tokenizer` is the audio tokenizer that a speech LM is run with; `main` the text model that an encoder's file is run
+    with; `sound` what is run, if not the JFK clip; `adapter` what was merged; `runtime` what is imitated; `asked` the
+    options of another task than recognition, whose reference is the checkpoint.
     """
 
     file: Path
@@ -52,6 +54,8 @@ class Base(NamedTuple):
     tokenizer: Path | None
     sound: Path | None = None
     adapter: Path | None = None
+    main: Path | None = None
+    runtime: str = ""
     asked: tuple[str, ...] = ()
 
     @property
@@ -62,9 +66,12 @@ class Base(NamedTuple):
     def options(self, command: str, file: Path) -> list[str]:
         """The command line that examines `file` in one of the ways of COMMANDS."""
         value = {STATIC: [], CHECKPOINT: [self.checkpoint], RUN: [self.reference], AGAINST: [str(self.against)]}
-        options = [str(file), command, *value[command]]
-        if command in (RUN, AGAINST):
-            options += ["--tokenizer", str(self.tokenizer)] if self.tokenizer else []
+        is_run = command in (RUN, AGAINST)
+        main, companion = (self.main, file) if self.main and is_run else (file, self.tokenizer)
+        options = [str(main), command, *value[command]]
+        if is_run:
+            options += ["--tokenizer", str(companion)] if companion else []
+            options += ["--runtime", self.runtime] if self.runtime else []
             options += ["--audio", str(self.sound)] if self.sound else []
         if self.asked and command == RUN:
             options = [*options[:1], *self.asked, "--tokenizer", str(self.tokenizer), RUN, self.checkpoint]
@@ -80,8 +87,10 @@ class Bases:
         self.encoded = dict[tuple[Any, ...], Mapping[str, Any]]()
 
     def __getitem__(self, name: str) -> Base:
-        """`MODEL TYPE [fused|on a long clip|merged]`, such as `tiny lm q4_k fused`."""
+        """`MODEL TYPE [fused|on a long clip|merged|as RUNTIME]`, such as `tiny lm q4_k fused`."""
         source, half, type, *more = name.split()
+        if half in PAIR:
+            return self._of_pair(half, type, more[-1] if more else "")
         if more == ["merged"]:
             merged, reference = self._merged(type), self._merged_reference()
             return Base(merged, str(BUNDLED[source][half]), reference, merged, None, adapter=ADAPTER)
@@ -149,6 +158,21 @@ class Bases:
 
         return self._once(f"{source}-{type}{'-fused' * fused}", make) / f"{STEMS[half]}-{type}.gguf"
 
+    def _of_pair(self, half: str, type: str, runtime: str) -> Base:
+        """Of the tiny Qwen3-ASR for llama.cpp."""
+        source = str(BUNDLED["tiny-qwen3"]["asr"])
+
+        def make(out: Path) -> None:
+            arguments = [source, "--runtime", "llama.cpp", "--outtype", type, "--no-check", "--out", str(out)]
+            result = CliRunner().invoke(mimo_convert, arguments)
+            assert result.exit_code == 0, result.output
+
+        folder = self._once(f"pair-{type}", make)
+        text, encoder = (folder / name.format(type.upper()) for name in PAIR.values())
+        file = text if half == "text" else encoder
+        reference = self._reference("tiny-qwen3", None, runtime)
+        return Base(file, source, reference, text, encoder, main=None if file is text else text, runtime=runtime)
+
     def _merged(self, type: str) -> Path:
         """Of the tiny Qwen3-ASR with its adapter."""
         arguments = [str(BUNDLED["tiny-qwen3"]["asr"]), "--adapter", str(ADAPTER), "--outtype", type, "--no-check"]
@@ -169,18 +193,19 @@ class Bases:
 
         return str(self._once("merged.safetensors", make))
 
-    def _reference(self, source: str, sound: Path | None) -> str:
+    def _reference(self, source: str, sound: Path | None, runtime: str = "") -> str:
         if source == "tiny" and sound is None:
             return "tiny"
         main, *others = (self._checkpoint(source, half) for half in halves_of(source))
         options = [main, *(word for other in others for word in ("--tokenizer", other))]
-        options += ["--audio", str(sound or JFK), "--language", "english"]
+        options += ["--audio", str(sound or JFK)]
+        options += ["--runtime", runtime] if runtime else ["--language", "english"]
 
         def make(file: Path) -> None:
             result = check("reference", *options, "--text", JFK_TEXT, "-o", str(file))
             assert result.exit_code == 0, result.output
 
-        return str(self._once(f"{source}-{sound is None}.safetensors", make))
+        return str(self._once(f"{source}-{sound is None}{runtime}.safetensors", make))
 
     def _long_clip(self) -> Path:
         return self._once("long.wav", long_clip)

@@ -14,6 +14,7 @@ from .mimo.vocabulary import VOCABULARY
 from .mimo.wave import WAVE
 from .mimo.weights import BLOCKS, ENCODER, WEIGHTS
 from .qwen3_asr import QWEN3_ASR
+from .qwen3_pair import QWEN3_PAIR
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 
@@ -21,7 +22,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 def defects() -> list[Defect]:
     """All of them."""
     of_files = [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *DECODER]
-    return [*of_files, *HARNESS, *WAVE, *SPEECH, *QWEN3_ASR]
+    return [*of_files, *HARNESS, *WAVE, *SPEECH, *QWEN3_ASR, *QWEN3_PAIR]
 
 
 PIPE = r"\|"

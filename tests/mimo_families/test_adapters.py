@@ -67,8 +67,16 @@ def test_none_is_the_base_alone(mega: Path, tmp_path: Path) -> None:
     assert invoke(mega / "Qwen3-ASR-1.7B", "--outtype", "q4_k", "--out", tmp_path / "plain").exit_code == 0
     assert names(tmp_path / "none") == names(tmp_path / "plain") == ["qwen3-asr-q4_k.gguf"]
     one, other = (tmp_path / name / "qwen3-asr-q4_k.gguf" for name in ("none", "plain"))
-    assert one.read_bytes() == other.read_bytes()
-    assert not [key for key in gguf_metadata(one) if "adapter" in key]
+    assert gguf_tensors(one) == gguf_tensors(other)
+    omitted = {"mimo_convert.adapter.omitted": "mega-asr-merged"}
+    assert gguf_metadata(one) == gguf_metadata(other) | omitted, "which the same command must say again"
+
+
+def test_a_file_of_the_base_alone_is_compared_with_it_without_being_told_again(mega: Path, tmp_path: Path) -> None:
+    assert invoke(mega, "--adapter", "none", "--outtype", "f16", "--out", tmp_path).exit_code == 0
+    file = tmp_path / "qwen3-asr-f16.gguf"
+    assert check(file, "--checkpoint", mega).exit_code == 0
+    assert check(file, "--checkpoint", mega, "--adapter", mega / "mega-asr-merged").exit_code == 2
 
 
 def test_an_adapter_by_itself_gives_the_same_rows_and_is_in_names(mega: Path, tmp_path: Path) -> None:

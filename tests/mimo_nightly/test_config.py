@@ -28,7 +28,7 @@ def read(folder: Path, text: str) -> list[Target]:
 def test_a_target_has_what_it_needs_by_itself(tmp_path: Path) -> None:
     [target] = read(tmp_path, TARGET + REFERENCE)
     assert target == Target(
-        name="asr", file=f"{tmp_path}/lm.gguf", tokenizer=f"{tmp_path}/tok.gguf", repo="", revision="main",
+        name="asr", file=f"{tmp_path}/lm.gguf", beside={"tokenizer": f"{tmp_path}/tok.gguf"}, repo="", revision="main",
         reference=f"{tmp_path}/jfk.safetensors", reference_tokenizer="", audio=[str(JFK)],
         language="", timeout=2700, threads=default_threads(), repack="off", products="auto",
         tolerance={name: metric.tolerance for name, metric in METRICS.items()}, gates={}, compare_since="",
@@ -57,7 +57,7 @@ def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
     assert one.audio == [f"{tmp_path}/a.wav", "/b.jsonl"]
     assert (one.tolerance["cos_mean"], one.tolerance["kl_mean"]) == (0.01, 1)
     assert (two.timeout, two.threads, two.repack, two.products) == (5400, 3, "off", "auto")
-    assert (two.repo, two.revision, two.file, two.tokenizer) == ("some/repo", "v1", "lm.gguf", "")
+    assert (two.repo, two.revision, two.file, two.beside) == ("some/repo", "v1", "lm.gguf", {})
     assert (two.reference, two.reference_tokenizer) == (f"{tmp_path}/checkpoint", "some/tokenizer")
     assert (two.tolerance["cos_mean"], two.tolerance["kl_mean"]) == (0, 1)
     assert two.gates == {"layer_35": {"cos_mean": 0.95, "rel_rmse": 0.1}}
@@ -106,6 +106,7 @@ def test_a_reference_is_named_as_on_a_command_line_and_paths_are_seen_from_the_c
         (TARGET.replace("file", "fille") + REFERENCE, ": [[target]] asr: has no file; expected text in quotes"),
         (TARGET, "asr: has neither reference nor checkpoint; expected one of them"),
         (TARGET + REFERENCE + "checkpoint = 'tiny'", "asr: has both reference and checkpoint; expected one of them"),
+        (TARGET + REFERENCE + "mmproj = 'x'", "asr: has tokenizer and mmproj; expected one of them: tokenizer beside"),
         (TARGET + REFERENCE + "checkpoint_tokenizer = 'x'", "asr: has checkpoint_tokenizer, and no checkpoint"),
         (TARGET + "checkpoint = 'x'\nreference_tokenizer = 'x'", "asr: has reference_tokenizer, and no reference"),
         (TARGET + REFERENCE + "revision = 'x'", "asr: has revision, and no repo that it belongs to"),
@@ -214,7 +215,7 @@ def test_hostile_toml_is_one_short_line(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "name", ["../x.gguf", "/x.gguf", "a/../x", "a\\\\x", "a//x", "./x", "x.part", "x.verified/y", "x/"]
 )
-@pytest.mark.parametrize("key", ["file", "tokenizer"])
+@pytest.mark.parametrize("key", ["file", "tokenizer", "mmproj"])
 def test_a_name_in_a_repository_leads_nowhere_else(tmp_path: Path, key: str, name: str) -> None:
     keys = {"name": "a", "repo": "o/n", "file": "f.gguf", "reference": "r", key: name}
     lines = [f'{one} = "{value}"' for one, value in keys.items()]

@@ -63,9 +63,12 @@ def test_a_file_that_is_named_after_its_main_file_is_found_beside_it(tmp_path: P
     assert report["checks"][0]["transcript"] == JFK_TEXT
     (folder / f"mmproj-{main.name}").rename(tmp_path / "elsewhere.gguf")
     found = check_target(job(tmp_path, target))
-    assert "give the key tokenizer, the file of its audio encoder" in found.problems[0]
-    found = check_target(job(tmp_path, target.rstrip() + f"\ntokenizer = '{tmp_path / 'elsewhere.gguf'}'\n"))
+    assert "give the key mmproj, the file of its audio encoder" in found.problems[0]
+    found = check_target(job(tmp_path, target.rstrip() + f"\nmmproj = '{tmp_path / 'elsewhere.gguf'}'\n"))
     assert (found.state, list(found.problems)) == (PASSED, [])
+    found = check_target(job(tmp_path, target.rstrip() + f"\ntokenizer = '{tmp_path / 'elsewhere.gguf'}'\n"))
+    assert found.state == UNCHECKED
+    assert "named by the key tokenizer; expected the key mmproj; rename tokenizer to mmproj" in found.problems[0]
 
 
 def test_files_of_one_name_are_told_apart(q4_k: Files, tmp_path: Path) -> None:
@@ -110,7 +113,8 @@ def test_a_file_that_is_broken_has_failed(q4_k: Files, tmp_path: Path, damage: D
 def test_a_pair_that_does_not_fit_has_failed(q4_k: Files, tmp_path: Path) -> None:
     found, _ = look(tmp_path, of_pair("asr", Files(q4_k.tokenizer, q4_k.lm)))
     assert found.state == FAILED
-    assert "general.architecture is 'mimo_asr'; expected 'mimo_tokenizer'" in found.problems[0]
+    swapped = f"{q4_k.lm} is a speech lm, and {q4_k.tokenizer} its audio tokenizer: these two are swapped"
+    assert swapped in found.problems[0]
 
 
 def test_a_pair_of_another_model_than_the_reference_has_failed(
@@ -242,6 +246,22 @@ def test_files_of_the_hub_are_fetched_and_run(
     assert (found.state, found.scope) == (PASSED, WHOLE), found
     assert {row.revision for row in found.files} == {commit("main")}
     assert report["checks"][0]["files"][0]["sha256"] == found.files[0].sha256
+
+
+def test_a_file_that_is_named_after_its_main_file_is_found_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = converted(tmp_path / "files", "--runtime", "llama.cpp", "--outtype", "q4_k")
+    main, mmproj = "Qwen3-ASR-Q4_K.gguf", "mmproj-Qwen3-ASR-Q8_0.gguf"
+    about = {"name": "asr", "repo": "some/asr", "reference": "tiny-qwen3", "language": "english"}
+    with serve({"some/asr": {"main": folder}}) as hub:
+        for name, value in environment(hub, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        for named in ({}, {"mmproj": mmproj}):
+            found = check_in_subprocess(job(tmp_path, toml({**about, "file": main, **named})))
+            assert (found.state, [row.name for row in found.files]) == (PASSED, [main, mmproj]), found
+        downloads = [asked.file for asked in hub.asked if asked.is_download]
+    assert sorted(downloads) == sorted([main, mmproj]), "each once"
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mimo_commands.check import main as mimo_check
 from mimo_convert.model.provenance import Intermediate
-from mimo_publish.reproduction import Reproduction, reproduction
+from mimo_publish.reproduction import Reproduction, make_reference, reproduction
 from mimo_publish.shell import command, path
 from runtime_check.report.json_report import report_of
 from runtime_check.run.records import FileFacts
@@ -180,6 +180,23 @@ def test_an_adapter_is_downloaded_from_where_it_is() -> None:
     assert (pinned.pinned, loose.pinned) == (True, False)
     of_repository = {"adapter": {f"merged/{name}": sha256 for name, sha256 in hashes.items()}, "adapter_name": "merged"}
     assert of(lm(of_repository)) == of(lm()), "one that lies beside its base comes with it"
+
+
+def test_an_adapter_that_was_left_out_is_left_out_again() -> None:
+    omitted = {"adapter_omitted": "merged"}
+    assert of(lm(omitted))[0].startswith("mimo-convert O/LM@c0 --tokenizer O/TOK --adapter none --outtype q4_k")
+    told = lm(omitted).provenance
+    assert make_reference("O/LM@c0", "", "ref.safetensors", told) == [
+        "mimo-check reference O/LM@c0 --adapter none -o ref.safetensors"
+    ]
+
+
+def test_a_reference_is_made_with_the_adapter_of_the_file() -> None:
+    told = lm({"adapter": {"a.json": "0" * 64}, "adapter_name": "lora", "adapter_model": "O/LORA"}).provenance
+    assert make_reference("O/LM", "", "ref.safetensors", told) == [
+        "hf download O/LORA a.json --local-dir lora",
+        "mimo-check reference O/LM --adapter lora -o ref.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("told", [{}, {"adapter_model": "O/LORA", "adapter_name": "../x"}, {"adapter_name": "lora"}])

@@ -1,8 +1,9 @@
-// Runs one kernel over the rows of a file, through the C interface of lanes.cpp, and writes the blocks to stdout.
+// Runs one kernel over the rows of a file, through the C interface of lanes.cpp, and writes the blocks, or the sums, to
+// stdout.
 //
 // It is for sanitizers, so the kernel gets each of its buffers on the heap, not a byte larger than it may touch: first one
 // row, then the next two, then three, … until none are left. So blocks fill the lanes in some calls and not in others. In
-// every other call rows and blocks begin at an odd address.
+// every other call rows and blocks begin at an odd address; floats that are added to do not.
 
 #include <algorithm>
 #include <cstdint>
@@ -22,19 +23,29 @@ const char* lanes_variant(int i);
 const lanes::Kernel* lanes_kernel(int number, int type);
 void lanes_quantize(const lanes::Kernel* kernel, const void* rows, int stored, int64_t n_rows, int64_t row,
                     const float* imatrix, void* blocks);
+void lanes_add_low_rank(int number, float* y, const float* b, const float* a, int64_t n, int64_t rank, int64_t row);
 }
 
 namespace {
 
 const char* const USAGE =
     "usage: lanes_driver VARIANT TYPE STORED ROW BYTES ROWS_FILE [IMATRIX_FILE] [--wrong=rows|imatrix|blocks|count]\n"
-    "TYPE and STORED are numbers of ggml_type; ROW is the weights of a row, BYTES are those of its blocks. --wrong does\n"
-    "what no caller may: it gives the kernel a buffer that is a byte too small, or more rows than can be counted.";
+    "       lanes_driver VARIANT add_low_rank RANK ROW ROWS_FILE B_FILE A_FILE [--wrong=rows|b|a]\n"
+    "TYPE and STORED are numbers of ggml_type; ROW is the weights of a row, BYTES are those of its blocks. B are RANK\n"
+    "floats for each row, A are RANK rows. --wrong does what no caller may: it gives the kernel a buffer that is a byte\n"
+    "too small, or more rows than can be counted.";
+
+const char* const ADD_LOW_RANK = "add_low_rank";
 
 struct Arguments {
     std::string variant, rows_file, imatrix_file, wrong;
     int type, stored;
     int64_t row, row_blocks;  // weights of a row, bytes of its blocks
+};
+
+struct Sum {
+    std::string variant, rows_file, b_file, a_file, wrong;
+    int64_t rank, row;
 };
 
 int64_t number(const std::string& text) {
@@ -44,13 +55,28 @@ int64_t number(const std::string& text) {
     return value;
 }
 
+// What --wrong says, the last word, which is taken away; empty if it is another.
+std::string wrong_of(std::vector<std::string>& words) {
+    const std::string option = "--wrong=";
+    if (words.empty() || words.back().compare(0, option.size(), option) != 0) return "";
+    const std::string wrong = words.back().substr(option.size());
+    words.pop_back();
+    return wrong;
+}
+
+Sum sum_of(std::vector<std::string> words) {
+    const std::string wrong = wrong_of(words);
+    if (words.size() != 7) throw std::runtime_error(USAGE);
+    try {
+        return {words[0], words[4], words[5], words[6], wrong, number(words[2]), number(words[3])};
+    } catch (const std::logic_error&) {
+        throw std::runtime_error(USAGE);
+    }
+}
+
 Arguments arguments_of(std::vector<std::string> words) {
     Arguments arguments;
-    const std::string option = "--wrong=";
-    if (!words.empty() && words.back().compare(0, option.size(), option) == 0) {
-        arguments.wrong = words.back().substr(option.size());
-        words.pop_back();
-    }
+    arguments.wrong = wrong_of(words);
     if (words.size() != 6 && words.size() != 7) throw std::runtime_error(USAGE);
     arguments.variant = words[0];
     try {
@@ -72,13 +98,15 @@ std::vector<char> contents(const std::string& path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-const lanes::Kernel* kernel_of(const std::string& variant, int type) {
-    for (int i = 0; const char* name = lanes_variant(i); ++i) {
-        if (name != variant) continue;
-        if (const lanes::Kernel* kernel = lanes_kernel(i, type)) return kernel;
-        throw std::runtime_error(variant + " has no kernel for type " + std::to_string(type));
-    }
+int number_of(const std::string& variant) {
+    for (int i = 0; const char* name = lanes_variant(i); ++i)
+        if (name == variant) return i;
     throw std::runtime_error("this processor has no variant " + variant);
+}
+
+const lanes::Kernel* kernel_of(const std::string& variant, int type) {
+    if (const lanes::Kernel* kernel = lanes_kernel(number_of(variant), type)) return kernel;
+    throw std::runtime_error(variant + " has no kernel for type " + std::to_string(type));
 }
 
 int bytes_of_float(int stored) {
@@ -133,11 +161,44 @@ void run(const Arguments& arguments) {
     if (fflush(stdout) != 0) throw std::runtime_error("cannot write the blocks");
 }
 
+// `size` bytes of `from` in a buffer of their own, or one fewer.
+Buffer copy_of(const char* from, size_t size, bool less) {
+    Buffer buffer(size - less, false);
+    memcpy(buffer.begin(), from, size - less);
+    return buffer;
+}
+
+void run(const Sum& sum) {
+    const int variant = number_of(sum.variant);
+    const std::vector<char> rows = contents(sum.rows_file), b = contents(sum.b_file), a = contents(sum.a_file);
+    const size_t row_bytes = (size_t)sum.row * sizeof(float), rank_bytes = (size_t)sum.rank * sizeof(float);
+    if (sum.row <= 0 || rows.empty() || rows.size() % row_bytes != 0)
+        throw std::runtime_error("the rows file has no whole rows");
+    const size_t n_rows = rows.size() / row_bytes;
+    if (sum.rank <= 0 || b.size() != n_rows * rank_bytes || a.size() != (size_t)sum.rank * row_bytes)
+        throw std::runtime_error("the files of B and A are not of that rank");
+
+    const Buffer right = copy_of(a.data(), a.size(), sum.wrong == "a");
+    for (size_t first = 0, most = 1; first < n_rows; first += most, ++most) {
+        const size_t n = n_rows - first < most ? n_rows - first : most;
+        const Buffer left = copy_of(b.data() + first * rank_bytes, n * rank_bytes, sum.wrong == "b");
+        const Buffer y = copy_of(rows.data() + first * row_bytes, n * row_bytes, sum.wrong == "rows");
+        lanes_add_low_rank(variant, (float*)y.begin(), (const float*)left.begin(), (const float*)right.begin(),
+                           (int64_t)n, sum.rank, sum.row);
+        if (fwrite(y.begin(), 1, n * row_bytes, stdout) != n * row_bytes) throw std::runtime_error("cannot write the sums");
+    }
+    if (fflush(stdout) != 0) throw std::runtime_error("cannot write the sums");
+}
+
 }  // namespace
 
 int main(int count, char** words) {
     try {
-        run(arguments_of({words + 1, words + count}));
+        const std::vector<std::string> said(words + 1, words + count);
+        if (said.size() > 1 && said[1] == ADD_LOW_RANK)
+            run(sum_of(said));
+        else
+            run(arguments_of(said));
     } catch (const std::exception& error) {
         fprintf(stderr, "%s\n", error.what());
         return 2;

@@ -48,6 +48,7 @@ FOR_TARGET: dict[str, tuple[str, ...]] = {
 }
 VARIANTS = simd.variants() if TARGET == "native" else ("neon",)
 BAD_CALL = 2
+Ended = subprocess.CompletedProcess[bytes]
 
 CASES = [
     (type, variant)
@@ -71,7 +72,7 @@ class Driver:
     program: Path
     folder: Path
 
-    def run(self, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    def run(self, *arguments: object) -> Ended:
         # Leaks cannot be looked for under an emulator.
         options = {**os.environ, "ASAN_OPTIONS": f"detect_leaks={int(TARGET == 'native')}"}
         command = [*ON_TARGET[TARGET], str(self.program), *map(str, arguments)]
@@ -84,13 +85,18 @@ class Driver:
 
     def quantize(
         self, data: Bytes, stored: Type, type: Type, variant: str, imatrix: Rows | None = None, wrong: str = ""
-    ) -> subprocess.CompletedProcess[bytes]:
+    ) -> Ended:
         row = data.shape[1] // stored.block_bytes
         files = [self.file("rows", data)]
         if imatrix is not None:
             files.append(self.file("imatrix", imatrix))
         options = [f"--wrong={wrong}"] if wrong else []
         return self.run(variant, type.ggml, stored.ggml, row, type.nbytes(row), *files, *options)
+
+    def add_low_rank(self, rows: Rows, b: Rows, a: Rows, variant: str, wrong: str = "") -> Ended:
+        files = [self.file(name, x) for name, x in (("rows", rows), ("b", b), ("a", a))]
+        options = [f"--wrong={wrong}"] if wrong else []
+        return self.run(variant, "add_low_rank", *a.shape, *files, *options)
 
     def blocks(self, data: Bytes, stored: Type, type: Type, variant: str, imatrix: Rows | None = None) -> Bytes:
         """The blocks of a run that ended well, and without a word."""
@@ -186,6 +192,33 @@ def test_nor_do_they_with_an_imatrix(sanitized: Driver, type: Type, variant: str
     assert np.array_equal(sanitized.blocks(rows.view(np.uint8), F32, type, variant, imatrix)[1::2], expected)
 
 
+def factors_of(n: int, rank: int, row: int) -> tuple[Rows, Rows, Rows]:
+    """Rows, and B and A of what is added to them."""
+    random = np.random.default_rng(rank)
+    x, b, a = (random.standard_normal(shape, np.float32) for shape in ((n, row), (n, rank), (rank, row)))
+    return x, b, a
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("shape", [(10, 1, 1), (21, 9, 67), (36, 16, 128)], ids=str)
+def test_what_an_adapter_adds_stays_in_its_rows(sanitized: Driver, variant: str, shape: tuple[int, int, int]) -> None:
+    """Of 1, 2, 3, … rows, some of which fill no tile; the sums are those of the package."""
+    rows, b, a = factors_of(*shape)
+    ended = sanitized.add_low_rank(rows, b, a, variant)
+    assert (ended.stderr.decode(), ended.returncode) == ("", 0)
+    simd.add_low_rank(rows, b, a)
+    assert ended.stdout == rows.tobytes()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("wrong", ["rows", "b", "a"])
+def test_the_sanitizers_see_what_is_wrong_in_a_sum(sanitized: Driver, variant: str, wrong: str) -> None:
+    ended = sanitized.add_low_rank(*factors_of(6, 5, 70), variant, wrong)
+    assert ended.returncode not in (0, BAD_CALL)
+    assert "heap-buffer-overflow" in ended.stderr.decode()
+    assert "low_rank.h" in ended.stderr.decode()
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
     ("wrong", "report"),
@@ -219,6 +252,9 @@ def test_a_bad_call_of_the_driver_says_so_in_a_line(sanitized: Driver) -> None:
         ((variant, 12, 0, 256, 144, missing), "cannot read"),
         ((variant, 12, 0, 256, 144, rows, imatrix), "not one row"),
         ((variant, 8, 0, 256, 272, rows, imatrix), "takes no imatrix"),
+        ((variant, "add_low_rank", 2, 256, rows, imatrix), "usage"),
+        ((variant, "add_low_rank", 2, 257, rows, rows, rows), "no whole rows"),
+        ((variant, "add_low_rank", 2, 256, rows, imatrix, rows), "not of that rank"),
     ]:
         ended = sanitized.run(*arguments)
         assert ended.returncode == BAD_CALL

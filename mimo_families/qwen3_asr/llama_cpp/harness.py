@@ -3,6 +3,7 @@
 from functools import cached_property
 
 from mimo_convert.model.model_file import ModelFile
+from mimo_convert.model.provenance import provenance_of
 from quantize.errors import InputError
 from runtime_check.ggml.graph import Backend, Weights
 
@@ -16,6 +17,18 @@ IDS = {  # fields of the sizes that this layout has in its vocabulary alone → 
     "audio_start_id": "<|audio_start|>", "audio_end_id": "<|audio_end|>", "audio_pad_id": "<|audio_pad|>",
     "eos_id": "<|im_end|>", "pad_id": "<|endoftext|>",
 }  # fmt: skip
+
+
+def check_made_together(model: ModelFile, encoder: ModelFile) -> None:
+    """Raise InputError for the encoder of another model, by its sizes, or by the adapter that both files record."""
+    todo = "give the file that was made with it"
+    if encoder.dims.proj_dim != model.dims.hidden_size:
+        what = f"gives rows of {encoder.dims.proj_dim}"
+        raise InputError(encoder.path, what, expected=f"{model.dims.hidden_size}, as {model.path} reads", todo=todo)
+    ours, theirs = provenance_of(encoder.file), provenance_of(model.file)
+    if ours.version and theirs.version and set(ours.adapter.values()) != set(theirs.adapter.values()):
+        what, expected = (f"the adapter {one.adapter_name}" if one.adapter else "no adapter" for one in (ours, theirs))
+        raise InputError(encoder.path, f"has {what}", expected=f"{expected}, as {model.path} has", todo=todo)
 
 
 class PairRecognizer(Recognizer):
@@ -33,10 +46,7 @@ class PairRecognizer(Recognizer):
 
     def __init__(self, model: ModelFile, encoder: ModelFile, backend: Backend) -> None:
         super().__init__(model, backend)
-        if encoder.dims.proj_dim != model.dims.hidden_size:
-            what = f"gives rows of {encoder.dims.proj_dim}"
-            todo = "give the file that was made with it"
-            raise InputError(encoder.path, what, expected=f"{model.dims.hidden_size}, as {model.path} reads", todo=todo)
+        check_made_together(model, encoder)
         self.encoder, self.encoder_weights = encoder, Weights(encoder.file)
         ids = {field: self.text.id_of(token) for field, token in IDS.items()}
         self.d = whole(model.dims, encoder.dims, ids)

@@ -98,13 +98,15 @@ STRING, BOOL, F32, I32 = GGUFValueType.STRING, GGUFValueType.BOOL, GGUFValueType
 U32 = GGUFValueType.UINT32
 
 # Upstream's prompt; llama.cpp's own converter leaves the empty system block out. `\n` is the template's.
-CHAT_TEMPLATE = (
-    r"{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n<|im_end|>\n' }}{% endif %}"
+WITHOUT_SYSTEM = (
     r"{% for message in messages %}"
     r"{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     r"{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-OTHER_FILE = "is in the other file of the pair"
+CHAT_TEMPLATE = (
+    r"{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n<|im_end|>\n' }}{% endif %}" + WITHOUT_SYSTEM
+)
+OF_ENCODER, OF_TEXT = "in the mmproj file of the pair", "in the text model's file of the pair"
 assert ONE_FILE.text is not None
 
 TEXT = Family(
@@ -131,14 +133,20 @@ TEXT = Family(
     constants=(
         Constant("qwen3vl.n_deepstack_layers", 0, U32, may_be_missing=True),
         Constant("tokenizer.ggml.add_bos_token", False, BOOL, may_be_missing=True),
-        Constant("tokenizer.chat_template", CHAT_TEMPLATE, STRING, may_differ=True),
+        Constant(
+            "tokenizer.chat_template",
+            CHAT_TEMPLATE,
+            STRING,
+            other_values=(WITHOUT_SYSTEM,),
+            words="the template of this model, whose prompt it was trained with",
+        ),
     ),
     config_errors=text_errors,
     tensors=text_tensors,
     canonical=canonical,
     tied={HEAD: STORED_EMBEDDING},
     unused_copies={STORED_HEAD: STORED_EMBEDDING},
-    skipped={**ONE_FILE.skipped, rf"{ENCODER}\..*": OTHER_FILE},
+    skipped={**ONE_FILE.skipped, rf"{ENCODER}\..*": OF_ENCODER},
     parts={OUTPUT_COPY: ONE_FILE.parts[OUTPUT_COPY]._replace(option="")},
     uses=(
         Use(OUTPUT_HEAD, r"(token_embd|output)\.weight"),  # tied: one type for both
@@ -178,7 +186,7 @@ MMPROJ = Family(
     tensors=encoder_tensors,
     canonical=canonical,
     computed=positions,
-    skipped={**ONE_FILE.skipped, rf"{DECODER}\..*": OTHER_FILE},
+    skipped={**ONE_FILE.skipped, rf"{DECODER}\..*": OF_TEXT},
     uses=(Use(AUDIO, r"(a|mm\.a)\..*\.weight"),),
     stem_of=lambda d, adapter: PREFIX + name_of(d.proj_dim, adapter),
     spelled=str.upper,

@@ -71,4 +71,5 @@ SYSTEM = SystemType(
     layout_of=OF_ONE_FILE.name,
     runtime=LLAMA_CPP,
     companion_prefix=PREFIX,
+    companion_key=PREFIX.rstrip("-"),
 )

@@ -34,7 +34,7 @@ def test_a_pair_of_checkpoints_becomes_a_pair_of_files(lm: Path, tokenizer: Path
         assert line.startswith(f"{file}: {len(ggml_tensors(file))} tensors (")
         assert f"; {file.stat().st_size:,} bytes;" in line
     assert "rows of 48 are not a multiple of 256: f16" in lines[0]
-    assert "skipped 1 tensors: speech synthesis" in lines[1]
+    assert "skipped 1 tensor: speech synthesis" in lines[1]
     assert "skipped 6 tensors: training buffers" in lines[1]
 
 

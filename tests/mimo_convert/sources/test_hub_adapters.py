@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mimo_convert.numbers_text import size
 from mimo_convert.sources.hub_folder import repository_of
-from tests.hub_server import Hub, commit, serve
+from tests.hub_server import Fault, Hub, commit, serve
 from tests.mimo_commands.invoked import invoke
 from tests.qwen3_checkpoint import write_mega_asr
 from tests.readers import gguf_metadata, gguf_tensors
@@ -16,6 +17,7 @@ from tests.readers import gguf_metadata, gguf_tensors
 from .conftest import User
 
 REPO, NAME = "Some/Mega-ASR", "mega-asr-q8_0.gguf"
+WEIGHTS = {"Qwen3-ASR-1.7B": "model.safetensors", "mega-asr-merged": "adapter_model.safetensors"}
 OPTIONS = ["--outtype", "q8_0", "--no-check", "--out", "out"]
 
 
@@ -64,10 +66,35 @@ def test_a_snapshot_of_the_cache_is_enough_and_is_known(user: User) -> None:
     assert repository_of(base, list(base.iterdir())) == (REPO, commit("main"))
 
 
+@pytest.mark.parametrize("runtime", [[], ["--runtime", "llama.cpp"]])
+def test_a_dry_run_reads_only_headers(user: User, mega: Path, runtime: list[str]) -> None:
+    process = user.start(REPO, *OPTIONS, *runtime, "--dry-run", "-v")
+    planned, said = process.communicate(timeout=60)
+    assert (process.returncode, said.count("not all files are local")) == (0, 1)
+    assert not [asked for asked in user.hub.asked if asked.is_download and asked.file.endswith(".safetensors")]
+    sizes = {folder: size((mega / folder / file).stat().st_size) for folder, file in WEIGHTS.items()}
+    base, adapter = sizes.values()
+    assert f"downloads {base} of Mega-ASR and {adapter} of mega-asr-merged; writes" in planned, "each file once"
+
+
+def test_the_hash_of_an_adapter_is_that_of_what_was_downloaded(user: User, mega: Path) -> None:
+    other = (mega / "mega-asr-merged" / "adapter_model.safetensors").read_bytes()[:-1] + b"\x7f"
+    user.hub.before = lambda asked: (
+        Fault(content=other) if asked.is_download and "adapter_model" in asked.file else None
+    )
+    status, said = convert(user)
+    assert status == 2
+    assert re.search(r"adapter_model.safetensors: .*sha256", said)
+    assert not (user.folder / "out").exists()
+
+
 def test_the_base_alone_needs_no_adapter(user: User) -> None:
     user.hub.before = lambda asked: 404 if "adapter" in asked.file else 0
     assert convert(user, "--adapter", "none") == (0, "")
-    assert [path.name for path in (user.folder / "out").iterdir()] == ["qwen3-asr-q8_0.gguf"]
+    [file] = (user.folder / "out").iterdir()
+    assert file.name == "qwen3-asr-q8_0.gguf"
+    about = gguf_metadata(file)
+    assert (about["general.name"], about["mimo_convert.adapter.omitted"]) == ("Qwen3-ASR-1.7B", "mega-asr-merged")
 
 
 def test_a_folder_that_was_downloaded_into_knows_the_commit_of_its_parts(mega: Path, tmp_path: Path) -> None:

@@ -144,6 +144,10 @@ def test_convolution_2d_is_pytorchs(qwen3_file: Callable[[str], Path], outtype: 
     g = empty_graph(qwen3_file(outtype))
     x = np.random.default_rng(width).standard_normal((2, height, width, 16), np.float32) * np.float32(1e-3)
     g.output("y", g.convolution_2d(g.input("x", x.shape), "audio.conv.2", stride=2, padding=1))
+    held = g.backend.held
+    other = Graph(g.backend, g.weights)
+    other.convolution_2d(other.input("x", x.shape), "audio.conv.2", stride=2, padding=1)
+    assert g.backend.held == held, "the kernel's matrices are made once"
     stored = g.weights.file.tensors
     weights = {
         f"c.{kind}": torch.from_numpy(stored[f"audio.conv.2.{kind}"].read_float32()).reshape(shape)

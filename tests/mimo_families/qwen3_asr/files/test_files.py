@@ -121,7 +121,7 @@ def test_a_head_that_is_another_is_told_and_not_used(published: Path, tmp_path: 
     shard = other / "model.safetensors"
     told = "thinker.lm_head.weight is not the same as thinker.model.embed_tokens.weight, and not used"
     assert f"warning: {shard}: tensor {told}" in result.stderr
-    assert "skipped 1 tensors: tied: the output head is embed_tokens" in result.stdout
+    assert "skipped 1 tensor: tied: the output head is embed_tokens" in result.stdout
     same = invoke(published, "--outtype", "q8_0", "--out", tmp_path / "same")
     assert "warning" not in same.stderr
     ours, theirs = (gguf_tensors(tmp_path / name / "qwen3-asr-q8_0.gguf") for name in ("out", "same"))

@@ -175,7 +175,10 @@ def test_the_chat_template_gives_upstreams_prompt(written: Path) -> None:
 
 def test_a_named_recipe_is_of_the_text_and_the_encoder_stays_q8_0(published: Path, tmp_path: Path) -> None:
     arguments = ("--runtime", "llama.cpp", "--recipe", "q4_k_m", "--out", tmp_path)
-    assert invoke(published, *arguments).exit_code == 0
+    found = invoke(published, *arguments)
+    assert found.exit_code == 0
+    assert "tensors: in the mmproj file of the pair" in found.output
+    assert "tensors: in the text model's file of the pair" in found.output
     assert {path.name for path in tmp_path.glob("*.gguf")} == {
         "Qwen3-ASR-Q4_K_M.gguf", "mmproj-Qwen3-ASR-Q8_0.gguf",
     }  # fmt: skip

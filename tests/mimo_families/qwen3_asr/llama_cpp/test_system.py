@@ -1,22 +1,25 @@
 """The pair as commands run it, as upstream computes and as llama.cpp does."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from click.testing import CliRunner, Result
 
 from mimo_api import CheckOptions, InputError, check
 from mimo_commands.check import main as mimo_check
 from mimo_convert.model.checkpoint import Checkpoint
-from mimo_families.qwen3_asr import reference
+from mimo_families.qwen3_asr import pieces, reference
 from mimo_families.qwen3_asr.front_end import FRONT_ENDS, LLAMA_CPP
+from mimo_families.qwen3_asr.llama_cpp.layout import WITHOUT_SYSTEM
 from mimo_families.qwen3_asr.llama_cpp.system import PairSystem
 from mimo_families.qwen3_asr.system import Qwen3ASRSystem
 from runtime_check.audio.clips import Clip
-from runtime_check.audio.jfk import JFK_TEXT
+from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.pytorch.weights import CheckpointWeights
 from runtime_check.run.activations import GREEDY
 from runtime_check.run.system import Compute, Task
@@ -141,6 +144,14 @@ def test_the_lint_knows_what_llama_cpp_asks_for(pair: Path, tmp_path: Path, key:
     assert [rule.findings for rule in report.lint[0].rules if rule.findings] == [(says,)]
 
 
+def test_the_template_of_llama_cpps_own_converter_is_a_good_one(pair: Path, tmp_path: Path) -> None:
+    def other(key: Key) -> Key:
+        return key._replace(value=WITHOUT_SYSTEM) if key.name == "tokenizer.chat_template" else key
+
+    path = rewrite(pair / "Qwen3-ASR-F16.gguf", tmp_path / "Qwen3-ASR-F16.gguf", keys=other)
+    assert check(CheckOptions(path, threads=1, static=True)).passed
+
+
 def test_a_missing_or_foreign_companion_is_said(pair: Path, tiny_pair: Path, tmp_path: Path) -> None:
     alone = tmp_path / "Qwen3-ASR-F16.gguf"
     alone.write_bytes((pair / alone.name).read_bytes())
@@ -191,6 +202,23 @@ def test_the_bundled_model_hears_jfk_both_ways(tiny_pair: Path) -> None:
         assert f"transcript  {JFK_TEXT}" in found.output
         assert ("as llama.cpp computes" in found.output) == bool(options)
         assert ("audio_embeds                 156×256" in found.output) == bool(options)
+
+
+def test_the_words_alone_are_those_that_llama_cpp_finds(
+    tiny_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five seconds, whose last chunk it pads; and of one piece, which is longer than upstream's."""
+    wave, rate = soundfile.read(JFK, dtype="float32")
+    soundfile.write(tmp_path / "half.wav", wave[: 5 * rate], rate)
+    options = ["--audio", tmp_path / "half.wav", "--format", "json"]
+    monkeypatch.setattr(pieces, "LONGEST_SECONDS", 4.0)
+    monkeypatch.setattr(pieces, "SEARCHED_SECONDS", 0.5)
+    found = command("transcribe", tiny_pair / "Qwen3-ASR-Q8_0.gguf", *options, "--runtime", "llama.cpp")
+    assert found.exit_code == 0, found.output
+    heard = json.loads(found.stdout)
+    assert (heard["heard_language"], heard["text"], len(heard["pieces"])) == ("English", JFK_TEXT, 1)
+    heard = json.loads(command("transcribe", tiny_pair / "Qwen3-ASR-Q8_0.gguf", *options).stdout)
+    assert (heard["text"] == JFK_TEXT, len(heard["pieces"])) == (False, 2)
 
 
 def test_the_one_file_is_run_as_llama_cpp_computes_too(pair: Path, qwen3_file: Converter) -> None:
