@@ -9,7 +9,7 @@ from mimo_convert.claims import Claims
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.model.source_model import model_of_checkpoint, model_of_file, unlike_copies
+from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file, unlike_copies
 from mimo_convert.plan.describe import describe, print_plans
 from mimo_convert.plan.named_recipes import NamedRecipe, check_recipe, recipe_named
 from mimo_convert.plan.plan import Options, Plan
@@ -21,7 +21,7 @@ from mimo_convert.write.convert import InterruptedRunError, claim_files, replan,
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_main, open_members
-from mimo_families.parts import check_parts
+from mimo_families.parts import WITH, WITHOUT, check_parts, check_written, spelled
 from mimo_families.registry import families, in_layout
 from mimo_families.same_model import check_reference_model
 from mimo_families.sources import bundled_names
@@ -58,8 +58,9 @@ class ConvertOptions:
     `companion_base_models` their Hub ids, by role; `companion_type` is their type (None: those that belong to `types`,
     by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, with the Hub id `adapter_model`,
     or `none` for the base of a repository that holds both. `runtime` is the one that loads the files, where a model has
-    several layouts (empty: the first). `variant` is in the names of files that `rules` apply to. `checked`: the files
-    are run and compared with `reference` (None: the model itself).
+    several layouts (empty: the first). `parts` are written also where the model's files lack them by default, `without`
+    are left out. `variant` is in the names of files that `rules` apply to. `checked`: the files are run and compared
+    with `reference` (None: the model itself).
     """
 
     model: str
@@ -72,6 +73,7 @@ class ConvertOptions:
     companion_base_models: Mapping[str, str | None] = field(default_factory=dict)
     companion_type: Type | str | None = None
     fuse_qkv: bool = False
+    parts: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
     recipe: NamedRecipe | str | None = None
@@ -173,6 +175,8 @@ def check_options(o: ConvertOptions) -> None:
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
         )
     check_recipe(o.recipe, o.types)
+    for part in sorted(o.parts & o.without):
+        raise InputError(f"{WITH} {spelled(part)}", f"contradicts {WITHOUT} {spelled(part)}", expected="one of them")
     if o.destination and not o.checked:
         raise InputError("--publish", "is for files that were checked", todo="leave out --no-check")
 
@@ -182,19 +186,18 @@ def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     opened = OpenCheckpoints(stream=o.stream and not o.dry_run, adapter=o.adapter)
     system, checkpoints = open_checkpoints(o, opened)
     check_parts(o.without, system.families)
+    check_parts(o.parts, system.families, WITH)
     if o.destination and not checkpoints[system.family.role].repo:
         what = f"the card must name the base model, and {o.model} does not tell"
         raise InputError("--publish", what, todo="say it: --base-model")
     for checkpoint in checkpoints.values():
         claims.reads("the checkpoint", checkpoint.folder)
-    requests = [
-        make_request(
-            model_of_checkpoint(checkpoints[family.role], family),
-            types_of(o, system, family.role),
-            options_of(o, system, family.role),
-        )
-        for family in system.families
-    ]
+    models = {family.role: model_of_checkpoint(checkpoints[family.role], family) for family in system.families}
+    requests = []
+    for role, model in models.items():
+        without = left_out(o, model, models[system.family.role])
+        check_written(o.parts, without, model, checkpoints[role].config)
+        requests.append(make_request(model, types_of(o, system, role), options_of(o, system, role, without)))
     check_rules_of(requests)
     out = o.out or Path(f"{requests[0].model.name}-GGUF")
     claim_files(requests, out, claims, "--out")
@@ -242,13 +245,17 @@ def types_of(o: ConvertOptions, system: SystemType, role: str) -> Sequence[Type]
     return list(dict.fromkeys(map(system.companion_type, types))) if is_companion else types
 
 
-def options_of(o: ConvertOptions, system: SystemType, role: str) -> Options:
+def left_out(o: ConvertOptions, model: SourceModel, main: SourceModel) -> frozenset[str]:
+    """The parts that the file of a model lacks: as the options say, else by the edition of the `main` one."""
+    by_default = main.edition.left_out if main.edition else frozenset[str]()
+    return (by_default | o.without | model.family.unwritten_parts) - o.parts
+
+
+def options_of(o: ConvertOptions, system: SystemType, role: str, without: frozenset[str]) -> Options:
     """The options of a role; only files of the main model are variants without a rule, and by a named recipe."""
     is_main = role == system.family.role
     variant = o.variant._replace(always=o.variant.always and is_main)
     recipe = recipe_named(o.recipe) if o.recipe and is_main else None
-    [family] = [family for family in system.families if family.role == role]
-    without = o.without | family.unwritten_parts
     return Options(o.fuse_qkv, without, o.rules, backend=o.quantizer, variant=variant, recipe=recipe)
 
 

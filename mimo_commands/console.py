@@ -182,21 +182,36 @@ class TypeName(click.Choice[str]):
 TYPE_NAME = TypeName()
 
 AUDIO_TOKENIZER = "audio_tokenizer"  # the role that --tokenizer is about
-SPEECH_GENERATION = "speech_generation"  # the part that --asr-only leaves out
-OUTPUT_COPY = "output_copy"  # the part that --no-output-copy leaves out
+# Parts of a model, as Family.parts names them.
+DECODER, SPEECH_GENERATION, OUTPUT_COPY = "decoder", "speech_generation", "output_copy"
+PARTS = "decoder (of an audio tokenizer), speech-generation (of a MiMo model) or output-copy (of a Qwen3-ASR model)"
+
+
+def part_named(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> frozenset[str]:
+    """The parts that an option names, as Family.parts has them."""
+    return frozenset(name.strip().lower().replace("-", "_") for name in names)
+
+
+with_option = click.option(
+    "--with", "parts", multiple=True, metavar="PART", callback=part_named,
+    help="Write a part that files of the model lack by default: of MiMo-V2.5-ASR, the decoder of its audio tokenizer.",
+)  # fmt: skip
 
 
 def parts_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--asr-only` and `--no-output-copy`, for `skipped_parts`."""
+    """`--without`, `--asr-only` and `--no-output-copy`, for `skipped_parts`."""
+    without = click.option(
+        "--without", multiple=True, metavar="PART", callback=part_named, help=f"Leave out a part: {PARTS}; may repeat."
+    )
     speech = click.option(
-        "--asr-only", is_flag=True, help="Leave out what only speech generation needs, of a MiMo model."
+        "--asr-only", is_flag=True, help="Leave out what only speech generation needs, of a MiMo model: both its parts."
     )
     copy = click.option(
         "--no-output-copy",
         is_flag=True,
         help="Leave out the copy of the embedding that a tied head is written as, of a Qwen3-ASR model.",
     )
-    return speech(copy(command))
+    return without(speech(copy(command)))
 
 
 quantizer_option = click.option(
@@ -212,7 +227,7 @@ threads_option = click.option(
 )
 
 
-def skipped_parts(asr_only: bool, no_output_copy: bool) -> frozenset[str]:
+def skipped_parts(without: frozenset[str], asr_only: bool, no_output_copy: bool) -> frozenset[str]:
     """The parts that the options skip, by name."""
-    chosen = {SPEECH_GENERATION: asr_only, OUTPUT_COPY: no_output_copy}
-    return frozenset(part for part, is_set in chosen.items() if is_set)
+    chosen = {DECODER: asr_only, SPEECH_GENERATION: asr_only, OUTPUT_COPY: no_output_copy}
+    return without | {part for part, is_set in chosen.items() if is_set}

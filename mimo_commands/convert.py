@@ -23,6 +23,7 @@ from .console import (
     rule_options,
     skipped_parts,
     threads_option,
+    with_option,
 )
 from .paths import FOLDER, SOURCE, current_claims
 from .publish_options import check_has_destination, publish_options
@@ -64,6 +65,7 @@ from .publish_options import check_has_destination, publish_options
     help="What the files are called behind their type, beside others of it: mimo-asr-q4_k-NAME.gguf.  "
     f"[default: of files that rules apply to, the recipe's name, or {MIX}]",
 )
+@with_option
 @parts_options
 @quantizer_option
 @click.option(
@@ -117,11 +119,12 @@ from .publish_options import check_has_destination, publish_options
 @handle_errors
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
-    tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, asr_only: bool, no_output_copy: bool,
-    quantizer: str, base_model: str | None, adapter: str | None, runtime: str, adapter_model: str | None,
-    tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path,
-    repack: str, products: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
-    publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, parts: frozenset[str],
+    without: frozenset[str], asr_only: bool, no_output_copy: bool, quantizer: str, base_model: str | None,
+    adapter: str | None, runtime: str, adapter_model: str | None, tokenizer_base_model: str | None, out: Path | None,
+    threads: int, checked: bool, reference: str | None, audio: Path, repack: str, products: str, json_file: Path | None,
+    junit_file: Path | None, html_file: Path | None, publish_to: str | None, how: dict[str, Any], stream: bool,
+    dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a speech model, with its audio tokenizer if it has one, to GGUF, then prove the files by running them.
 
@@ -151,7 +154,8 @@ def main(
         runtime=runtime,
         adapter_model=adapter_model,
         fuse_qkv=fuse_qkv,
-        without=skipped_parts(asr_only, no_output_copy),
+        parts=parts,
+        without=skipped_parts(without, asr_only, no_output_copy),
         rules=types.rules,
         recipe=types.recipe,
         variant=variant_of(name, types.file),

@@ -48,8 +48,8 @@ from .paths import FOLDER, READS, WRITES, current_claims
 @handle_errors
 def main(
     source: Path, target: Path | None, output: Path | None, outtype: str | None, fuse_qkv: bool | None,
-    tensor_types: tuple[str, ...], recipe: Path | None, asr_only: bool, no_output_copy: bool, allow_requantize: bool,
-    quantizer: str, threads: int, dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, without: frozenset[str], asr_only: bool, no_output_copy: bool,
+    allow_requantize: bool, quantizer: str, threads: int, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Make a GGUF file of another type or layout from one that mimo-convert wrote, or a tool like it.
 
@@ -72,7 +72,7 @@ def main(
         outtype,
         fuse_qkv,
         rules.rules,
-        skipped_parts(asr_only, no_output_copy),
+        skipped_parts(without, asr_only, no_output_copy),
         allow_requantize,
         quantizer,
         dry_run,

@@ -20,12 +20,14 @@ ROLE_TYPES: dict[str, Type | None] = {
     "convolution": F16,
     "matrix": None,
     "encoder_matrix": None,
+    "vocoder_matrix": None,
     "embedding": None,
     "head": None,
 }
 
-# The smallest type that a role gets unless a rule says otherwise. An encoder's error is in all that follows.
-LEAST_TYPES = {"encoder_matrix": TYPES["q8_0"]}
+# The smallest type that a role gets unless a rule says otherwise, also in place of another one of as many bits. An
+# encoder's error is in all that follows; a vocoder's, of log-magnitudes and phases, is amplified by exp.
+LEAST_TYPES = {"encoder_matrix": TYPES["q8_0"], "vocoder_matrix": F16}
 
 # Of a recipe. A rule about one tensor alone has 30 to 60 characters, and some 4 to 60 instructions.
 MAX_RULES = 1_000
@@ -144,7 +146,7 @@ def choose_type(
 def at_least(requested: Type, role: str) -> Type:
     """The requested type, or the smallest one of the role."""
     least = LEAST_TYPES.get(role, requested)
-    return least if requested.bits_per_weight < least.bits_per_weight else requested
+    return least if requested.bits_per_weight <= least.bits_per_weight else requested
 
 
 # ── the mix of a file ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -55,6 +55,16 @@ TOKENIZER_CONFIG: dict[str, Any] = {
     "scale_embedding": False,
 }  # fmt: skip
 
+# What the config of an audio tokenizer with decoder and vocoder has besides.
+DECODER_CONFIG: dict[str, Any] = {
+    "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 512, "decoder_causal": True,
+    "decoder_attn_window_size": [-1, -1], "decoder_kernel_size": 3, "decoder_stride_size": 2, "vocoder_dim": 64,
+    "vocoder_num_layers": 2, "vocoder_attention_heads": 4, "vocoder_intermediate_dim": 128,
+    "vocoder_attn_window_size": [40, 10], "vocoder_padding": "same",
+}  # fmt: skip
+# What MiMo-Audio-7B's has otherwise than ASR_CONFIG: flat keys, and no input_full_attention, which means causal.
+MIMO_AUDIO_CONFIG: dict[str, Any] = {"architectures": ["MiMoAudioModel"], "input_full_attention": None}
+
 
 # MiMo-V2.5-ASR's config.json and the audio tokenizer's, as published.
 REAL_ASR_CONFIG: dict[str, Any] = ASR_CONFIG | {
@@ -64,6 +74,10 @@ REAL_ASR_CONFIG: dict[str, Any] = ASR_CONFIG | {
 }  # fmt: skip
 REAL_TOKENIZER_CONFIG: dict[str, Any] = TOKENIZER_CONFIG | {
     "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
+}  # fmt: skip
+REAL_DECODER_CONFIG: dict[str, Any] = DECODER_CONFIG | {
+    "decoder_layers": 32, "decoder_attention_heads": 20, "decoder_ffn_dim": 5120, "vocoder_dim": 256,
+    "vocoder_num_layers": 16, "vocoder_attention_heads": 16, "vocoder_intermediate_dim": 1024,
 }  # fmt: skip
 
 WEIGHTS_AT_ONCE = 1 << 22
@@ -98,7 +112,8 @@ def write_speech_lm(folder: Path, *, seed: int = 0, n_shards: int = 2, dtype: st
 
 
 def write_audio_tokenizer(folder: Path, *, seed: int = 0, dtype: str = "BF16", **config: Any) -> Path:
-    """An audio tokenizer with random weights, with training buffers and a decoder tensor like the published one."""
+    """An audio tokenizer with random weights, with training buffers like the published one; a `config` with
+    DECODER_CONFIG has a decoder in it, and the dtypes of the published one, else a tensor of a decoder."""
     values = TOKENIZER_CONFIG | config
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(values))
@@ -107,7 +122,11 @@ def write_audio_tokenizer(folder: Path, *, seed: int = 0, dtype: str = "BF16", *
     for level, size in enumerate(dims.codebook_size):
         prefix = f"encoder.quantizer.vq.layers.{level}._codebook."
         tensors += [Random(prefix + name, "buffer", (n,), "F32") for name, n in (("cluster_size", size), ("inited", 1))]
-    tensors.append(Random("decoder.dconv1.conv.weight", "convolution", (4, 4, 3), "F32"))
+    if dims.has_decoder:
+        exact = ("decoder.", "encoder.quantizer.")
+        tensors = [one._replace(dtype="F32") if one.name.startswith(exact) else one for one in tensors]
+    else:
+        tensors.append(Random("decoder.dconv1.conv.weight", "convolution", (4, 4, 3), "F32"))
     write_shard(folder / "model.safetensors", tensors, seed + 1)
     return folder
 
@@ -150,7 +169,9 @@ def random_weights(tensor: Random, first: int, seed: int) -> npt.NDArray[Any]:
         x = 1 + np.float32(0.1) * x
     elif tensor.role == "bias":
         x *= np.float32(0.1)
-    elif tensor.role in ("matrix", "encoder_matrix", "head", "convolution"):
+    elif tensor.role == "table":  # of a window: almost a periodic Hann
+        x = (1 + np.float32(0.1) * x) * np.sin(np.pi * np.arange(n, dtype=np.float32) / n) ** 2
+    elif tensor.role in ("matrix", "encoder_matrix", "vocoder_matrix", "head", "convolution"):
         x *= np.float32(prod(tensor.shape[1:]) ** -0.5)
     elif tensor.role == "buffer":
         x[:] = 1

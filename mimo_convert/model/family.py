@@ -18,6 +18,7 @@ from quantize.kernels import Floats
 
 from .adapter import AdapterFacts
 from .checkpoint import Checkpoint
+from .edition import Edition
 from .uses import Use
 
 MOST_EXTRA_TENSORS = 1000  # beyond ten times those that are there: sizes that lie may promise billions
@@ -71,11 +72,20 @@ SEPARATE = Layout()
 
 class Part(NamedTuple):
     """Tensors that a file may lack: a pattern of their names in checkpoint and file, a phrase for what they do, and the
-    option that leaves them out; empty: only files of other tools have them."""
+    option that leaves them out; empty: only files of other tools have them. `why` is the reason that a plan gives for
+    leaving them out, by default that it was the option; `check(config)` raises InputError for a checkpoint whose part
+    cannot be converted."""
 
     pattern: str
     words: str
-    option: str = "--asr-only"
+    option: str = ""
+    why: str = ""
+    check: Callable[[Config], None] = lambda config: None
+
+    @property
+    def reason(self) -> str:
+        """Why a file lacks it."""
+        return self.why or (f"{self.words}, by {self.option}" if self.option else self.words)
 
 
 class PublishedVocabulary(NamedTuple):
@@ -110,7 +120,7 @@ class Key(NamedTuple):
     A tuple is stored under numbered keys, `key.0`, `key.1`, …; if `is_list`, as one array. `default` is the value for
     files without the key, which older tools do not write. `length` names the field that holds the length of a tuple;
     `least` is the least value of an integer. A size that no key holds is that of the axis number `axis` of the tensor
-    called `key`.
+    called `key`. A file has the keys of a `part` if it has that; else the fields have their defaults.
     """
 
     field: str
@@ -121,6 +131,7 @@ class Key(NamedTuple):
     least: int = 1
     is_list: bool = False
     axis: int | None = None
+    part: str = ""
 
     def entries(self, dimensions: Any) -> list[Entry]:
         """The metadata entries of the field's value, one per element of a tuple; none for the size of a tensor."""
@@ -132,6 +143,15 @@ class Key(NamedTuple):
         if isinstance(value, tuple):
             return [Entry(f"{self.key}.{i}", element, self.value_type) for i, element in enumerate(value)]
         return [Entry(self.key, value, self.value_type)]
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the field is a tuple, under numbered keys."""
+        return not self.is_list and (bool(self.length) or self.default == ())
+
+    def holds(self, name: str) -> bool:
+        """Whether the key of that name holds the field, or an element of it."""
+        return name == self.key or (name.startswith(f"{self.key}.") and name[len(self.key) + 1 :].isdecimal())
 
     def names(self, metadata: Mapping[str, Any]) -> list[str]:
         """The keys that a file has for the field: `key`, or `key.0`, `key.1`, …; empty if it has none."""
@@ -187,7 +207,8 @@ class Family:
     are float32 tensors that no checkpoint stores, and `tied` are sources that are another tensor of the checkpoint,
     both by source name. `unused_copies` are stored tensors that should be the same as another, by name. `adapters` says
     how adapters name its modules; None: it takes none. `stem_of(dimensions, adapter)` is what files of a model with the
-    adapter of that name are called before their type, by default `file_stem`. `no_fused_qkv` says why Q, K and V cannot
+    adapter of that name are called before their type, by default the file stem of its edition; `editions` are the
+    published models, if there are several, the last one that of unknown ones. `no_fused_qkv` says why Q, K and V cannot
     be fused; empty: --fuse-qkv does not concern the family.
     """
 
@@ -216,6 +237,7 @@ class Family:
     unused_copies: Mapping[str, str] = field(default_factory=dict)
     adapters: AdapterFacts | None = None
     stem_of: Callable[[Any, str], str] | None = None
+    editions: Sequence[Edition] = ()
 
     @cached_property
     def layouts(self) -> list[Layout]:
@@ -226,31 +248,58 @@ class Family:
         fused = (False, True) if self.can_fuse_qkv else (False,)
         return [Layout(fuse, frozenset(without)) for without in subsets for fuse in fused]
 
-    def layout(self, fuse_qkv: bool = False, without: Iterable[str] = ()) -> Layout:
-        """The layout for the user's options, as far as they apply to the family. Raises InputError for fused Q, K and V
-        where nothing could read them."""
+    @cached_property
+    def sized_parts(self) -> frozenset[str]:
+        """The parts that have sizes of their own."""
+        return frozenset(key.part for key in self.keys if key.part)
+
+    def unsized_parts(self, dimensions: Any) -> frozenset[str]:
+        """The parts with sizes of their own that these sizes tell nothing of: no file of them has such a part."""
+        told = {key.part for key in self.keys if getattr(dimensions, key.field) != key.default}
+        return self.sized_parts - told
+
+    def layout(self, dimensions: Any, fuse_qkv: bool = False, without: Iterable[str] = ()) -> Layout:
+        """The layout for the user's options, as far as they apply to a model of these sizes. Raises InputError for
+        fused Q, K and V where nothing could read them."""
         if fuse_qkv and self.no_fused_qkv:
             raise InputError("--fuse-qkv", f"is not for {self.architecture}: {self.no_fused_qkv}", todo="leave it out")
-        return Layout(fuse_qkv and self.can_fuse_qkv, frozenset(without) & self.parts.keys())
+        lacking = (frozenset(without) & self.parts.keys()) | self.unsized_parts(dimensions)
+        return Layout(fuse_qkv and self.can_fuse_qkv, lacking)
 
     def layout_of(self, names: Collection[str], dimensions: Any) -> Layout:
-        """The layout whose tensor names are nearest to those of a file."""
+        """The layout whose tensor names are nearest to those of a file; sizes of a part say whether a file has it."""
         limit = 10 * len(names) + MOST_EXTRA_TENSORS
 
         def distance(layout: Layout) -> int:
             expected = {tensor.name for tensor in itertools.islice(self.tensors(dimensions, layout), limit)}
             return len(expected ^ set(names))
 
-        return min(self.layouts, key=distance)
+        unsized = self.unsized_parts(dimensions)
+        return min((one for one in self.layouts if one.without & self.sized_parts == unsized), key=distance)
 
     @property
     def unwritten_parts(self) -> frozenset[str]:
         """The parts that no file of this tool has."""
         return frozenset(name for name, part in self.parts.items() if not part.option)
 
-    def stem(self, dimensions: Any, adapter: str = "") -> str:
+    @cached_property
+    def _editions(self) -> Sequence[Edition]:
+        """The editions, at least one."""
+        return self.editions or (Edition(self.file_stem),)
+
+    def edition_of(self, config: Config, name: str) -> Edition:
+        """The edition of the checkpoint of the model called `name`; the last one if it is unknown."""
+        return next((edition for edition in self._editions if edition.is_of(config, name)), self._editions[-1])
+
+    def edition_in(self, metadata: Mapping[str, Any]) -> Edition:
+        """The edition of a file with that metadata; the last one if it is unknown."""
+        return next((edition for edition in self._editions if edition.is_in(metadata)), self._editions[-1])
+
+    def stem(self, dimensions: Any, adapter: str = "", edition: Edition | None = None) -> str:
         """What files of a model of these sizes, with an adapter of that name, are called before their type."""
-        return self.stem_of(dimensions, adapter) if self.stem_of else self.file_stem
+        if self.stem_of:
+            return self.stem_of(dimensions, adapter)
+        return edition.file_stem if edition else self.file_stem
 
     def part_of(self, name: str) -> str | None:
         """The part of a tensor, by its name in the checkpoint or the file; None if it belongs to none."""

@@ -74,11 +74,21 @@ def dimensions_of_file(
     Raises SizeError for a key that is missing, of the wrong type, or below 1; InputError for a list of the wrong
     length, or a missing tensor.
     """
-    values = {}
+    values: dict[str, Any] = {}
+    there = {key.part for key in family.keys if key.names(metadata)}
+    there |= {part for name in tensors if (part := family.part_of(name))}
     for key in family.keys:
         kind, found = PYTHON_TYPES[key.value_type], key.value(metadata, tensors)
+        if key.part and not key.names(metadata):
+            if key.part in there:
+                words = family.parts[key.part].words
+                raise SizeError(path, key.key, shown(None), expected=f"one, since the file has {words}")
+            values[key.field] = found
+            continue
         if key.axis is not None and found is None:
             raise InputError(path, f"missing tensor {key.key}", expected=f"one whose shape tells {key.field}")
+        if key.is_numbered and found is not None and not isinstance(found, tuple):
+            raise SizeError(path, key.key, shown(found), expected=f"keys {key.key}.0, {key.key}.1, …")
         for value in found if isinstance(found, tuple) else (found,):
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise SizeError(path, key.key, shown(value), expected=f"a value of type {kind.__name__}")

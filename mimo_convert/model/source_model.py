@@ -17,6 +17,7 @@ from quantize.types import F32, Type
 
 from .adapter import Adapter
 from .checkpoint import Checkpoint
+from .edition import Edition
 from .family import SEPARATE, Family, Layout, TextFacts
 from .gguf_facts import FILE_TYPE, backends_of_file, check_ids, recorded_rules, type_of_file
 from .model_file import ModelFile, OpenFiles
@@ -33,7 +34,8 @@ class SourceModel:
     `where` is its folder or file; `tensors` are slices by checkpoint name, whatever file holds them; `metadata` is that
     of the output. For a GGUF file: `layout`, the `backends` of its blocks, its declared `outtype` and `rules`,
     `recipe_problem` if its rules are malformed (and `rules` empty), and its `provenance`. For a checkpoint, the hashes
-    of its shards are to be recorded; `adapter` is what its tensors are adapted by.
+    of its shards are to be recorded; `adapter` is what its tensors are adapted by. `edition` is the published model
+    that it is one of.
     """
 
     where: Path
@@ -51,12 +53,15 @@ class SourceModel:
     provenance: Provenance = NO_PROVENANCE
     is_checkpoint: bool = False
     adapter: Adapter | None = None
+    edition: Edition | None = None
 
 
 def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
     """The model in a checkpoint. Raises InputError for config or tokenizer files that do not fit its family."""
     dims = family.dimensions(checkpoint.config)
-    metadata = [*_about(checkpoint, family), *_sizes(family, dims), *(one.entry for one in family.constants)]
+    edition = family.edition_of(checkpoint.config, checkpoint.name)
+    about = _about(checkpoint, {**family.about, **edition.about})
+    metadata = [*about, *_sizes(family, dims), *(one.entry for one in family.constants)]
     if family.text:
         vocabulary = checkpoint.vocabulary(dims.vocab_size, family.text.required, family.text.first_added)
         check_ids(checkpoint.config.path, dims, vocabulary.tokens, family.text)
@@ -65,7 +70,7 @@ def model_of_checkpoint(checkpoint: Checkpoint, family: Family) -> SourceModel:
     tensors |= {name: tensors[of] for name, of in family.tied.items() if of in tensors}
     return SourceModel(
         checkpoint.folder, checkpoint.name, family, dims, tensors, metadata, checkpoint.shards, is_checkpoint=True,
-        adapter=checkpoint.adapter,
+        adapter=checkpoint.adapter, edition=edition,
     )  # fmt: skip
 
 
@@ -106,6 +111,7 @@ def model_of_file(path: Path, files: OpenFiles) -> SourceModel:
         rules=rules,
         recipe_problem=recipe_problem,
         provenance=provenance_of(file),
+        edition=model.family.edition_in(file.metadata),
     )
 
 
@@ -125,6 +131,12 @@ def _tensors_of_file(model: ModelFile) -> Iterator[tuple[str, TensorSlice]]:
             yield source.name, part
 
 
+def metadata_in(model: SourceModel, layout: Layout) -> list[Entry]:
+    """The model's metadata for a file of that layout: without the sizes of parts that it lacks."""
+    lacking = [key for key in model.family.keys if key.part in layout.without]
+    return [entry for entry in model.metadata if not any(key.holds(entry.key) for key in lacking)]
+
+
 def metadata_of_type(metadata: Iterable[Entry], file_type: int | None, told: Mapping[str, str]) -> list[Entry]:
     """`metadata` for a file of that `general.file_type` (None: unchanged), with the entries of `told` replaced; an
     empty text removes an entry."""
@@ -137,9 +149,9 @@ def metadata_of_type(metadata: Iterable[Entry], file_type: int | None, told: Map
     return entries + [Entry(key, text, GGUFValueType.STRING) for key, text in told.items() if text]
 
 
-def _about(checkpoint: Checkpoint, family: Family) -> list[Entry]:
+def _about(checkpoint: Checkpoint, own: Mapping[str, Any]) -> list[Entry]:
     string, uint = GGUFValueType.STRING, GGUFValueType.UINT32
-    about = {"general.type": "model", "general.name": checkpoint.name, **family.about}
+    about = {"general.type": "model", "general.name": checkpoint.name, **own}
     entries = [Entry(key, value, string) for key, value in about.items()]
     entries += [
         Entry(FILE_TYPE, F32.file_type, uint),  # the plan puts its own

@@ -26,7 +26,7 @@ from mimo_convert.model.provenance import (
     shards_text,
     with_hashes,
 )
-from mimo_convert.model.source_model import SourceModel, metadata_of_type
+from mimo_convert.model.source_model import SourceModel, metadata_in, metadata_of_type
 from quantize.backend_choice import choose_backend
 from quantize.backends import AUTO
 from quantize.errors import InputError
@@ -187,7 +187,8 @@ def make_plan(
     tensors: list[PlannedTensor] = []
     used: set[str] = set()
     offset = 0
-    every = list(model.family.tensors(model.dims, model.family.layout(options.fuse_qkv, options.without)))
+    layout = model.family.layout(model.dims, options.fuse_qkv, options.without)
+    every = list(model.family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
     rules = [*options.rules, *of_recipe]
     for tensor in every:
@@ -223,9 +224,9 @@ def make_plan(
         file_name=file_name or _file_name(model, declared, variant),
         outtype=outtype,
         fuse_qkv=options.fuse_qkv,
-        metadata=metadata_of_type(model.metadata, declared.file_type if declared else None, told),
+        metadata=metadata_of_type(metadata_in(model, layout), declared.file_type if declared else None, told),
         tensors=tensors,
-        skipped=_skipped(model, used, options),
+        skipped=_skipped(model, used, layout),
         rules=tuple(recorded),
         recipe_name=options.recipe.name if options.recipe else "",
     )
@@ -310,7 +311,7 @@ def _follows(tensor: PlannedTensor, ggml_type: Type | None, rules: Iterable[Rule
 
 def _file_name(model: SourceModel, declared: NamedRecipe | Type | None, variant: str) -> str:
     assert declared is not None, "a file that keeps its types is named by whoever asks for it"
-    stem = model.family.stem(model.dims, model.adapter.name if model.adapter else "")
+    stem = model.family.stem(model.dims, model.adapter.name if model.adapter else "", model.edition)
     return name_of(stem, model.family.spelled(declared.name), variant)
 
 
@@ -357,12 +358,12 @@ def _check_requantized(model: SourceModel, sources: tuple[TensorSlice, ...], ggm
             )
 
 
-def _skipped(model: SourceModel, used: set[str], options: Options) -> dict[str, str]:
+def _skipped(model: SourceModel, used: set[str], layout: Layout) -> dict[str, str]:
     """The reason for each tensor that is not in the file. Raises InputError for tensors unknown to the family."""
     reasons = dict(model.family.skipped)
     for name, part in model.family.parts.items():
-        if name in options.without:
-            reasons[part.pattern] = f"{part.words}, by {part.option}" if part.option else part.words
+        if not layout.has(name):
+            reasons[part.pattern] = part.reason
     found = {}
     for name in model.tensors:
         if name in used:

@@ -8,6 +8,7 @@ from typing import Any
 from gguf import GGUFValueType
 
 from mimo_convert.formats.config import Config
+from mimo_convert.model.edition import Edition
 from mimo_convert.model.family import (
     SEPARATE,
     Family,
@@ -35,6 +36,7 @@ from mimo_convert.model.uses import (
     Use,
     block_uses,
 )
+from mimo_families.mimo_tokenizer.decoder_layout import DECODER
 from quantize.errors import InputError
 
 
@@ -290,13 +292,23 @@ BLOCK = {
     MLP_GATE: r"ffn\.gate", MLP_UP: r"ffn\.up", MLP_DOWN: r"ffn\.down",
 }  # fmt: skip
 
+SPEAKING = ("MiMoAudioForCausalLM", "MiMoAudioModel")  # `architectures` of MiMo-Audio-7B
+SPEAKS = ("any-to-any", "text-to-speech", "automatic-speech-recognition", "audio")  # tags
+
+EDITIONS = (
+    Edition("mimo-audio-base", SPEAKING, r"(?i)(.*[-_. ])?base", "MiMo-Audio", "Base", SPEAKS),
+    Edition("mimo-audio-instruct", SPEAKING, r"(?i)(.*[-_. ])?instruct", "MiMo-Audio", "Instruct", SPEAKS),
+    Edition("mimo-audio", SPEAKING, basename="MiMo-Audio", tags=SPEAKS),
+    Edition("mimo-asr", left_out=frozenset({DECODER})),
+)
+
 F32, STRING = GGUFValueType.FLOAT32, GGUFValueType.STRING
 
 SPEECH_GENERATION = "speech_generation"  # a part that a file for recognition alone may do without
 
 FAMILY = Family(
     architecture="mimo_asr",
-    config_names=("MiMoV2ASRForCausalLM", "MiMoAudioForCausalLM", "MiMoAudioModel"),
+    config_names=("MiMoV2ASRForCausalLM", *SPEAKING),
     file_stem="mimo-asr",
     role="speech_lm",
     dimensions=dimensions,
@@ -338,6 +350,7 @@ FAMILY = Family(
             r"(local_transformer|local_transformer_lm_heads|hidden_states_downcast)\..*|"
             r"(llm\.blk|llm\.norm|llm\.codebook_head|audio\.hidden_proj)\..*",
             "speech generation",
+            option="--asr-only",
         )
     },
     uses=(
@@ -348,6 +361,7 @@ FAMILY = Family(
         Use(AUDIO, r"audio\.(blk|emb|group_proj)\..*"),
     ),
     can_fuse_qkv=True,
+    editions=EDITIONS,
     text=TextFacts(
         model="gpt2",
         pre="qwen2",

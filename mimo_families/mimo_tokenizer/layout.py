@@ -1,4 +1,5 @@
-"""MiMo-Audio-Tokenizer: the encoder that turns a waveform into RVQ codes of 8 codebooks at 25 frames per second."""
+"""MiMo-Audio-Tokenizer: the encoder that turns a waveform into RVQ codes of 8 codebooks at 25 frames per second, and
+the decoder that turns codes into a waveform (decoder_layout.py), which a file may lack."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,25 +10,29 @@ from gguf import GGUFValueType
 
 from mimo_convert.formats.config import Config
 from mimo_convert.model.family import SEPARATE, Family, Key, Layout, Tensor, one
-from mimo_convert.model.uses import (
-    ATTENTION_K,
-    ATTENTION_OUTPUT,
-    ATTENTION_Q,
-    ATTENTION_V,
-    MLP_DOWN,
-    MLP_UP,
-    block_uses,
-)
+from mimo_convert.model.uses import block_uses
 from quantize.errors import InputError
 from runtime_check.audio.wave import SAMPLING_RATES
+
+from .block_layout import USES, block, norm
+from .decoder_layout import (
+    DECODER,
+    DECODER_USES,
+    PART,
+    DecoderDims,
+    decoder_errors,
+    decoder_sizes,
+    decoder_tensors,
+)
+from .decoder_layout import KEYS as DECODER_KEYS
 
 DEFAULT_CODEBOOKS = 8  # codebooks that recognition uses, where no speech LM says how many
 MOST_FRAMES = 500  # mel frames a second; published is 100, and attention takes the square of their number
 
 
-@dataclass(frozen=True)
-class AudioTokenizerDims:
-    """Sizes of the encoder, and of its front end."""
+@dataclass(frozen=True, kw_only=True)
+class AudioTokenizerDims(DecoderDims):
+    """Sizes of the encoder, of its front end, and of the decoder if there is one."""
 
     d_model: int
     encoder_layers: int
@@ -75,7 +80,7 @@ ASSUMED: dict[str, tuple[Any, ...]] = {
 
 
 def dimensions(config: Config) -> AudioTokenizerDims:
-    """Read the encoder's sizes from `config`. Raises InputError for a value that is missing, malformed or
+    """Read the sizes from `config`. Raises InputError for a value that is missing, malformed or
     unsupported."""
     for key, allowed in ASSUMED.items():
         config.must_be(key, *allowed)
@@ -101,6 +106,7 @@ def dimensions(config: Config) -> AudioTokenizerDims:
         sampling_rate=config.positive("sampling_rate"),
         fmin=float(config.get("fmin", kind=float, default=0.0)),
         rope_theta=float(config.get("rope_theta", kind=float)),
+        **decoder_sizes(config),
     )
     for what, expected in config_errors(dims):
         raise InputError(config.path, what, expected=expected)
@@ -128,47 +134,26 @@ def config_errors(d: AudioTokenizerDims) -> Iterator[tuple[str, str]]:
         yield f"nfft is {d.nfft}", f"at most a second, {d.sampling_rate}"
     if d.window_size > d.nfft:
         yield f"window_size is {d.window_size}", f"at most nfft, {d.nfft}"
+    yield from decoder_errors(d)
 
 
 def tensors(d: AudioTokenizerDims, layout: Layout = SEPARATE) -> Iterator[Tensor]:
-    """Every tensor of the file, in order, in its only layout. Attention keys have no bias."""
-
-    def norm(ours: str, theirs: str) -> list[Tensor]:
-        return [
-            one(f"{ours}.weight", f"{theirs}.weight", "norm", d.d_model),
-            one(f"{ours}.bias", f"{theirs}.bias", "bias", d.d_model),
-        ]
-
-    def linear(ours: str, theirs: str, n_out: int, n_in: int, *, bias: bool = True) -> list[Tensor]:
-        weight = one(f"{ours}.weight", f"{theirs}.weight", "matrix", n_out, n_in)
-        return [weight, one(f"{ours}.bias", f"{theirs}.bias", "bias", n_out)] if bias else [weight]
-
+    """Every tensor of the file, in order."""
     for name, n_in in (("encoder.conv1", d.n_mels), ("encoder.conv2", d.d_model)):
         yield one(f"{name}.weight", f"{name}.weight", "convolution", d.d_model, n_in, d.kernel_size)
         yield one(f"{name}.bias", f"{name}.bias", "bias", d.d_model)
     for i in range(d.encoder_layers):
-        ours, theirs = f"enc.blk.{i}", f"encoder.layers.{i}"
-        yield from norm(f"{ours}.attn_norm", f"{theirs}.self_attn_layer_norm")
-        yield from linear(f"{ours}.attn.q", f"{theirs}.self_attn.q_proj", d.d_model, d.d_model)
-        yield from linear(f"{ours}.attn.k", f"{theirs}.self_attn.k_proj", d.d_model, d.d_model, bias=False)
-        yield from linear(f"{ours}.attn.v", f"{theirs}.self_attn.v_proj", d.d_model, d.d_model)
-        yield from linear(f"{ours}.attn.o", f"{theirs}.self_attn.out_proj", d.d_model, d.d_model)
-        yield from norm(f"{ours}.ffn_norm", f"{theirs}.final_layer_norm")
-        yield from linear(f"{ours}.fc1", f"{theirs}.fc1", d.encoder_ffn_dim, d.d_model)
-        yield from linear(f"{ours}.fc2", f"{theirs}.fc2", d.d_model, d.encoder_ffn_dim)
-    yield from norm("enc.norm", "encoder.layer_norm")
+        yield from block(f"enc.blk.{i}", f"encoder.layers.{i}", d.d_model, d.encoder_ffn_dim)
+    yield from norm("enc.norm", "encoder.layer_norm", d.d_model)
     pool = "encoder.down_sample_layer.0.weight"
     yield one(pool, pool, "convolution", d.d_model, d.d_model, d.avg_pooler)
-    yield from norm("encoder.down_sample_norm", "encoder.down_sample_norm")
+    yield from norm("encoder.down_sample_norm", "encoder.down_sample_norm", d.d_model)
     for i, size in enumerate(d.codebook_size):
         level = f"vq.layers.{i}._codebook.embed"
         yield one(f"encoder.quant.{level}", f"encoder.quantizer.{level}", "codebook", size, d.d_model)
+    if d.has_decoder and layout.has(DECODER):
+        yield from decoder_tensors(d)
 
-
-BLOCK = {
-    ATTENTION_Q: r"attn\.q", ATTENTION_K: r"attn\.k", ATTENTION_V: r"attn\.v", ATTENTION_OUTPUT: r"attn\.o",
-    MLP_UP: "fc1", MLP_DOWN: "fc2",
-}  # fmt: skip
 
 F32 = GGUFValueType.FLOAT32
 
@@ -197,13 +182,14 @@ FAMILY = Family(
         Key("sampling_rate", "mimo_tok.sampling_rate"),
         Key("fmin", "mimo_tok.fmin", F32, 0.0),
         Key("rope_theta", "mimo_tok.rope_theta", F32, 10000.0),
+        *DECODER_KEYS,
     ),
     config_errors=config_errors,
     tensors=tensors,
     skipped={
-        r"decoder\..*": "speech synthesis; recognition needs the encoder alone",
         r"encoder\.quantizer\.vq\.layers\.\d+\._codebook\.(embed_avg|cluster_size|inited)": "training buffers",
     },
-    uses=block_uses(r"enc\.blk\.{layer}\.", BLOCK),
+    parts={DECODER: PART},
+    uses=(*block_uses(r"enc\.blk\.{layer}\.", USES), *DECODER_USES),
     about={"general.license": "mit", "general.tags": ["audio", "audio-tokenizer"]},
 )

@@ -27,7 +27,13 @@ from quantize.types import TYPES
 from .records import FileFacts
 
 ABOUT = ("license", "languages", "tags")  # general.* keys that a model card repeats
-MULTIPLIED = ("matrix", "encoder_matrix", "embedding", "head")  # roles whose weights determine a file's type
+MULTIPLIED = (
+    "matrix",
+    "encoder_matrix",
+    "vocoder_matrix",
+    "embedding",
+    "head",
+)  # roles whose weights determine a file's type
 
 
 def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
@@ -70,7 +76,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
             for name, types in matrices.items()
             if types
         },
-        stem=model.family.stem(model.dims, provenance.adapter_name),
+        stem=model.family.stem(model.dims, provenance.adapter_name, model.family.edition_in(file.metadata)),
         about={name: texts_of(file.metadata.get(f"general.{name}")) for name in ABOUT},
     )
 

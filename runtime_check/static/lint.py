@@ -17,6 +17,7 @@ from gguf import GGUFValueType
 
 from mimo_convert.formats.gguf import ARCHITECTURE, GGUFFile, align, is_array, shown
 from mimo_convert.formats.tensor import TensorSlice, shape_text
+from mimo_convert.model.edition import BASENAME, FINETUNE, TAGS
 from mimo_convert.model.family import Family, Layout, Tensor, family_named
 from mimo_convert.model.gguf_facts import (
     FILE_TYPE,
@@ -48,9 +49,11 @@ VERSION_KEY = "general.quantization_version"
 COMMON_KEYS = {
     "general.name": (STRING, False),
     "general.alignment": (U32, False),
+    BASENAME: (STRING, False),
+    FINETUNE: (STRING, False),
     "general.license": (STRING, False),
     "general.languages": (STRING, True),
-    "general.tags": (STRING, True),
+    TAGS: (STRING, True),
     FILE_TYPE: (U32, False),
     VERSION_KEY: (U32, False),
     QUANTIZER: (STRING, False),

@@ -35,8 +35,9 @@ def metadata_problems(ours: SourceModel, source: SourceModel) -> Iterator[str]:
 
 
 def sizes(ours: SourceModel, source: SourceModel) -> Iterator[tuple[str, Any, Any]]:
-    """Every size as (key, found, expected); a missing key has its default."""
-    for key in source.family.keys:
+    """Every size as (key, found, expected), except of parts that one of both lacks; a missing key has its default."""
+    without = ours.layout.without | source.layout.without
+    for key in (key for key in source.family.keys if key.part not in without):
         # a tuple is as long as another size says
         for found, expected in zip(key.entries(ours.dims), key.entries(source.dims), strict=False):
             if key.value_type == GGUFValueType.FLOAT32:

@@ -16,7 +16,7 @@ from mimo_commands.check import main as mimo_check
 from mimo_commands.convert import main as mimo_convert
 from mimo_convert.formats.gguf import GGUFFile, read_gguf
 from mimo_convert.formats.tensor import TensorSlice
-from mimo_convert.model.family import SEPARATE, Layout
+from mimo_convert.model.family import Layout
 from mimo_convert.model.gguf_facts import (
     FILE_TYPE,
     RECIPE,
@@ -56,7 +56,8 @@ def test_what_was_converted_opens(tmp_path: Path, fuse: str) -> None:
     assert lm.layout == Layout(fuse_qkv=fuse == "--fuse-qkv")
     tokenizer = model_file(tmp_path / "mimo-tokenizer-f16.gguf")
     assert tokenizer.family is mimo_tokenizer.FAMILY
-    assert (tokenizer.dims.d_model, tokenizer.dims.num_quantizers, tokenizer.layout) == (256, 20, SEPARATE)
+    assert (tokenizer.dims.d_model, tokenizer.dims.num_quantizers) == (256, 20)
+    assert tokenizer.layout == Layout(without=frozenset({"decoder"}))
 
 
 def test_the_other_familys_file_is_refused(tiny: Path) -> None:
