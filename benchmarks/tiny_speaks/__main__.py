@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 from benchmarks.document import insert_lines
 from benchmarks.machine import machine
-from mimo_api import ConvertOptions, Sampling, SpeechOptions, convert, speak
+from mimo_api import ConvertOptions, convert
+from mimo_families.mimo_audio.system import MimoAudioSystem
 from mimo_families.mimo_audio.tasks.speaker import MimoAudioSpeaker
+from mimo_families.mimo_audio.tasks.table import TASKS
 from runtime_check.audio.clips import Clip, read_clip
 from runtime_check.audio.jfk import JFK, JFK_TEXT
+from runtime_check.choices import SPEAK
+from runtime_check.run.speech import Asked, Codes, Sampling, find_task
 from runtime_check.run.system import Task
 from runtime_check.text.words import NO_WORDS, WordErrors, count_words
 from tests.opened import open_pair
@@ -61,26 +65,30 @@ def measured(folder: Path) -> Iterator[Heard]:
         out = folder / outtype
         convert(ConvertOptions("tiny", types=[outtype], parts=frozenset({"decoder"}), out=out, checked=False))
         [lm], [tokenizer] = out.glob("mimo-asr-*.gguf"), out.glob("mimo-tokenizer-*.gguf")
-        counts = [said(lm, text) for text in TEXTS]
-        words = sum(counts, start=NO_WORDS)
+        system = open_pair(lm, tokenizer)
+        assert isinstance(system, MimoAudioSystem)
+        speaker = MimoAudioSpeaker(system)
+        counts = [heard(speaker, said(speaker, text), text) for text in TEXTS]
+        for text, count in zip(TEXTS, counts, strict=True):
+            if count.errors:
+                print(f"{outtype}: {count.errors} words wrong of: {text}")
         right = sum(one.errors == 0 for one in counts)
-        yield Heard(outtype, tokenizer.stem.rpartition("-")[2], right, words, there_and_back(lm, tokenizer))
+        jfk = heard(speaker, speaker.encode(read_clip(JFK)), JFK_TEXT)
+        yield Heard(outtype, tokenizer.stem.rpartition("-")[2], right, sum(counts, start=NO_WORDS), jfk)
 
 
-def said(lm: Path, text: str) -> WordErrors:
-    """Word errors of a text: spoken, and recognised."""
-    [check] = speak(SpeechOptions(lm, text=text, sampling=Sampling(greedy=True, max_new=MOST_GROUPS))).checks
-    assert check.words is not None
-    return check.words
+def said(speaker: MimoAudioSpeaker, text: str) -> Codes:
+    """The codes of a text, spoken greedily."""
+    task = find_task(TASKS, SPEAK, None, "mimo_asr")
+    prompt = task.make_prompt(Asked(text=text), speaker.lm.text, speaker.lm.d)
+    return speaker.reply(task, prompt, Sampling(greedy=True, max_new=MOST_GROUPS), None).codes
 
 
-def there_and_back(lm: Path, tokenizer: Path) -> WordErrors:
-    """Word errors of the JFK clip behind the audio tokenizer's encoder and decoder."""
-    speaker = MimoAudioSpeaker(open_pair(lm, tokenizer))
-    wave = speaker.decode(speaker.encode(read_clip(JFK)))
-    again = Clip(JFK, wave, speaker.rate, "", JFK_TEXT)
-    heard = speaker.system.run(again, Task(language="english", max_new_tokens=64)).transcript
-    return count_words(JFK_TEXT, heard)
+def heard(speaker: MimoAudioSpeaker, codes: Codes, text: str) -> WordErrors:
+    """Word errors of the wave of codes that are to say a text."""
+    clip = Clip(Path("said.wav"), speaker.decode(codes), speaker.rate, "", text)
+    run = speaker.system.run(clip, Task(language="english", max_new_tokens=64))
+    return count_words(text, run.transcript)
 
 
 if __name__ == "__main__":

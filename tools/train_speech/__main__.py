@@ -39,6 +39,7 @@ from .sound import train_mel, train_voice, train_wave
 from .speaking import train_speaking
 from .switch import Switch, recognition_inputs, train_switch
 
+PARTS = ("decoder", "vocoder", "voice", "recognized", "switch", "speaking")
 Tensors = dict[str, Tensor]
 
 
@@ -76,16 +77,16 @@ class Lesson:
         heard = [(clip.text, clip.codes[:, : self.prompts.d.channels]) for clip in [*self.clips, *others]]
         return list(recognizing(heard, self.prompts, random.Random(SEED)))
 
-    @cached_property
-    def recognized(self) -> list[Tensor]:
+    def recognized(self) -> Tensors:
         """What each block's MLP reads in recognition."""
-        return recognition_inputs(self.read, self.prompts, TinyWeights(self.lm))
+        found = recognition_inputs(self.read, self.prompts, TinyWeights(self.lm))
+        return {str(block): inputs for block, inputs in enumerate(found)}
 
     def switch(self) -> Tensors:
         """Rows of the text embedding, and directions of the blocks."""
         ids = unread_rows((text for text, _ in self.read), self.text)
         examples = [speaking(clip, self.prompts) for clip in self.clips[:-1]]
-        found = train_switch(examples, self.recognized, self.lm, ids, self.prompts, SEED)
+        found = train_switch(examples, self.of_blocks("recognized"), self.lm, ids, self.prompts, SEED)
         return {"ids": torch.tensor(found.ids), "rows": found.rows, "directions": torch.stack(found.directions)}
 
     def speaking(self) -> Tensors:
@@ -93,7 +94,11 @@ class Lesson:
         found = self.part("switch")
         switch = Switch(found["ids"].tolist(), found["rows"], list(found["directions"]))
         examples = [speaking(clip, self.prompts) for clip in self.clips[:-1]]
-        return train_speaking(examples, self.recognized, self.lm, switch, self.prompts, SEED)
+        return train_speaking(examples, self.of_blocks("recognized"), self.lm, switch, self.prompts, SEED)
+
+    def of_blocks(self, name: str) -> list[Tensor]:
+        """A part that has a tensor for each block."""
+        return [tensor for _, tensor in sorted(self.part(name).items())]
 
     def part(self, name: str) -> Tensors:
         """A part, from the work folder if it is there."""
@@ -108,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Teach the tiny checkpoint pair to speak.")
     parser.add_argument("--pair", type=Path, required=True, help="folder of asr/ and tokenizer/, which are replaced")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is trained so far")
-    parser.add_argument("--only", choices=["decoder", "vocoder", "voice", "switch", "speaking"], help="train one part")
+    parser.add_argument("--only", choices=PARTS, help="train one part")
     options = parser.parse_args()
     need_espeak()
     options.work.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from tools.train_tiny.weights import TinyWeights, initial_weights, optimize
 
 from .clips import Said
 
-MEL_STEPS, WAVE_STEPS, VOICE_STEPS = 500, 500, 250
+MEL_STEPS, WAVE_STEPS, VOICE_STEPS = 500, 500, 60
 WEIGHT_NOISE, WAVE_NOISE = 0.02, 0.005  # of the decoder's and the vocoder's matrices, relative to a row
 CROP = 120  # mel frames that the vocoder learns from at once
 FLOOR = 3e-3  # of magnitudes whose logarithm is compared: -60 dB below speech

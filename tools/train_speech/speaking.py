@@ -25,15 +25,15 @@ from tools.train_tiny.weights import WEIGHT_NOISE, TinyWeights, initial_weights,
 from .prompts import Example, with_wrong
 from .switch import Switch, with_rows
 
-SPEAKING_STEPS = 500
+SPEAKING_STEPS = 400
 NEURONS = ASR_CONFIG["intermediate_size"]  # of each MLP, for recognition
 SPEAKING_NEURONS = 256  # behind them
 OFF = 40.0  # below minus this a gate is off
-BATCH = 8  # sentences
+BATCH = 6  # sentences
 WRONG_CODES, WRONG_IN_GROUP = 0.25, 0.1  # at most, of the groups that the LM reads, and of those within a group
 FIRST_SHARE = 4.0  # of a sentence's first group in the loss, beside one of the others
 GATE_SCALE = 10.0  # of what is learnt of gates, so that one learning rate fits all
-GATES_AT_ONCE = 4096  # positions of recognition whose gates are looked at in a step
+GATES_AT_ONCE = 512  # positions of recognition whose gates are looked at in a step
 GATE_SHARE, WORST_SHARE = 30.0, 0.03  # of gates in the loss, and in that of gates that of each neuron's worst position
 MATRICES = ("gate", "up", "down")
 

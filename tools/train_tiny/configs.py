@@ -16,7 +16,7 @@ AUDIO_CONFIG = {
     "local_layers": 2,
     "local_dim": 256,
     "local_attn_heads": 4,
-    "local_ffn_dim": 512,
+    "local_ffn_dim": 256,
     "rope_theta": 640000,
     "partial_rotary_factor": 1.0,
     "add_post_norm": True,
