@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from quantize.errors import InputError
     from runtime_check.report.records import Report
     from runtime_check.report.results import Outputs
+    from runtime_check.run.speech.tasks import Sampling
     from runtime_check.run.transcribe import Piece, Transcript
 
+    from .asked import SpeechOptions
     from .checking import CheckOptions, ReferenceOptions, check, make_reference
     from .conversion import Converted, ConvertOptions, convert
     from .cost import Cost
     from .publication import PublishOptions, publish
     from .quantization import QuantizeOptions, quantize
+    from .speech import prompt_ids, speak
     from .transcription import TranscribeOptions, transcribe
 
 HOMES = {
@@ -33,6 +36,8 @@ HOMES = {
     "mimo_api.cost": ("Cost",),
     "mimo_api.quantization": ("QuantizeOptions", "quantize"),
     "mimo_api.checking": ("CheckOptions", "ReferenceOptions", "check", "make_reference"),
+    "mimo_api.asked": ("SpeechOptions",),
+    "mimo_api.speech": ("prompt_ids", "speak"),
     "mimo_api.transcription": ("TranscribeOptions", "transcribe"),
     "mimo_api.publication": ("PublishOptions", "publish"),
     "mimo_convert.listener": ("Progress",),
@@ -41,14 +46,16 @@ HOMES = {
     "quantize.errors": ("InputError",),
     "runtime_check.report.records": ("Report",),
     "runtime_check.report.results": ("Outputs",),
+    "runtime_check.run.speech.tasks": ("Sampling",),
     "runtime_check.run.transcribe": ("Piece", "Transcript"),
 }
 HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
     "CheckOptions", "ConvertOptions", "Converted", "Cost", "Destination", "InputError", "Outputs", "Piece",
-    "Progress", "PublishOptions", "PublishResult", "QuantizeOptions", "ReferenceOptions", "Report",
-    "TranscribeOptions", "Transcript", "check", "convert", "make_reference", "publish", "quantize", "transcribe",
+    "Progress", "PublishOptions", "PublishResult", "QuantizeOptions", "ReferenceOptions", "Report", "Sampling",
+    "SpeechOptions", "TranscribeOptions", "Transcript", "check", "convert", "make_reference", "prompt_ids", "publish",
+    "quantize", "speak", "transcribe",
 ]  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
 from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import AudioFile, find_clips
+from runtime_check.audio.write import write_wav
 from runtime_check.choices import AUTO
 from runtime_check.report.records import Report
 from runtime_check.report.results import NO_OUTPUTS, Outputs, Results
@@ -51,7 +52,7 @@ class CheckOptions:
     GGUF files, beside `reference`, by role. `compare` is what of the file is compared with `reference` (rows, stages or
     both; None: stages, and of a GGUF file both). `against` is another name of a `reference` that is a GGUF file;
     `checkpoint` is compared row by row, beside it. `adapter` is the folder of a LoRA adapter for these checkpoints, or
-    `none`.
+    `none`. `wav` is a file for the wave that is computed of the only clip.
     """
 
     file: Path
@@ -76,6 +77,7 @@ class CheckOptions:
     products: str = "auto"
     dump: Path | None = None
     adapter: str | None = None
+    wav: Path | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -97,6 +99,9 @@ def check(
 def _check(o: CheckOptions, claims: Claims) -> Report:
     compared = comparison_of(o.reference, o.compare, o.against, o.checkpoint, o.static)
     o.outputs.check()
+    check_can_write(o.wav)
+    if o.wav and not compared.is_run:
+        raise InputError("--wav", "nothing is run that would make a sound", todo="leave out --wav, or run the file")
     make_folder(o.dump)
     files, checkpoints, results = OpenFiles(families()), OpenCheckpoints(adapter=o.adapter), Results("mimo-check")
     if compared.lint:
@@ -151,16 +156,26 @@ def run_file(
         attention=o.attention,
         runtime=o.runtime,
         keep_stages=keep,
+        needs_wave=o.wav is not None,
     )
     if compared.stages:
         inputs = with_reference(o, compared.stages, files, checkpoints, (system, paths), inputs)
     inputs.check_clips()
+    check_wav(o, clips)
     folders = folders_of(clips, o.dump) if o.dump else repeat(None)
     for checked, folder in zip(validate(inputs, [(system, paths)], files, o.threads), folders, strict=False):
-        results.add(checked.check)
+        results.add_check(checked)
+        if o.wav and checked.wave:
+            write_wav(o.wav, checked.wave.wave, checked.wave.rate)
         if folder:
             make_folder(folder)
             write_stages(folder, checked.stages, claims)
+
+
+def check_wav(o: CheckOptions, clips: Sequence[AudioFile]) -> None:
+    """Raise InputError if one file cannot hold the wave of every clip."""
+    if o.wav and len(clips) > 1:
+        raise InputError("--wav", f"is of one clip, found {len(clips)}", todo="run them one by one")
 
 
 def members(file: Path, files: OpenFiles, given: Paths, option: str = TOKENIZER) -> tuple[SystemType, Paths]:

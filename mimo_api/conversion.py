@@ -324,7 +324,7 @@ def check_files(
                     ours = model_of_file(path, opened.files)
                     results.add(compare_tensors(ours, request.model, o.threads))
             for checked in validate(inputs, systems_to_check(o, opened, plans), opened.files, o.threads):
-                results.add(checked.check)
+                results.add_check(checked)
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted: the files are written; the same command checks them") from None
 

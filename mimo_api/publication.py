@@ -154,7 +154,7 @@ def check_files(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> R
         results.add(lint(path, files, o.threads, hashed=True))
     with results.as_far_as_possible():
         for checked in validate(inputs, systems, files, o.threads):
-            results.add(checked.check)
+            results.add_check(checked)
     report = results.report()
     return replace(report, publication=publication(report, o.destination))
 

@@ -3,16 +3,22 @@
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from mimo_convert.terminal import show_whole
 from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
+from quantize.errors import InputError
 from runtime_check import choices
 from runtime_check.audio.jfk import JFK
 
 from .check_options import (
+    OF_COMPARISONS,
+    SAMPLING,
+    SpeechChoices,
     adapter_option,
     attention_option,
     audio_option,
@@ -24,10 +30,11 @@ from .check_options import (
     repack_option,
     report_options,
     runtime_option,
+    speech_options,
     tokenizer_option,
 )
 from .console import AUDIO_TOKENIZER, handle_errors, results_option, threads_option
-from .paths import FOLDER, READS, SOURCE, WRITES, current_claims
+from .paths import FOLDER, READS, SOURCE, WRITES, current_claims, label
 from .transcribe import transcribe
 
 
@@ -119,8 +126,15 @@ main.add_command(transcribe)
 @runtime_option
 @results_option
 @report_options
+@click.option(
+    "--wav",
+    type=WRITES,
+    metavar="OUT.wav",
+    help="Write what is spoken, or what an audio tokenizer makes of the sound's codes: 24 kHz, 16 bits, mono.",
+)
 @click.option("--dump", type=FOLDER, metavar="DIR", help="Write every stage as DIR/<stage>.npy.")
 @max_new_tokens_option
+@speech_options
 @repack_option
 @products_option
 @threads_option
@@ -129,14 +143,18 @@ def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
     adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
     audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str, runtime: str,
-    json_file: Path | None, junit_file: Path | None, html_file: Path | None, dump: Path | None,
-    max_new_tokens: int | None, repack: str, products: str, threads: int,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, wav: Path | None, dump: Path | None,
+    max_new_tokens: int | None, speech: SpeechChoices, repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
-    """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage.
+    """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage. With another --task,
+    speak or converse.
 
-    An audio tokenizer's file in the place of FILE.gguf is examined alone. With --static, or rows alone to compare,
-    nothing is run.
+    An audio tokenizer's file in the place of FILE.gguf is examined alone: it encodes the sound and, if it has a
+    decoder, decodes the codes. With --static, or rows alone to compare, nothing is run.
     """
+    if speech.wanted:
+        perform(file, {AUDIO_TOKENIZER: tokenizer}, speech, click.get_current_context().params)
+        return
     from mimo_api import CheckOptions, Outputs, check  # late: --help needs none of it
     from mimo_convert.command.outcome import exit_status
 
@@ -162,9 +180,42 @@ def check_file(
         max_new_tokens=max_new_tokens,
         repack=repack,
         products=products,
+        wav=wav,
         dump=dump,
     )
     sys.exit(exit_status([check(options, claims=current_claims()).passed]))
+
+
+PASSED_ON = ("threads", "text", "language", "repack", "products", "wav", "dump", "reference")  # to a task as they are
+
+
+def perform(file: Path, companions: dict[str, Path | None], speech: SpeechChoices, other: dict[str, Any]) -> None:
+    """Perform the task of the options `speech`, with what `other` parameters say of any task. Raises InputError for one
+    that is about a comparison."""
+    from mimo_api import Outputs, Sampling, SpeechOptions, prompt_ids, speak
+    from mimo_convert.command.outcome import exit_status
+
+    context = click.get_current_context()
+    given = {name for name in other if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
+    for param in context.command.params:
+        if param.name in given & OF_COMPARISONS:
+            raise InputError(label(param), f"is not for --task {speech.task}", todo="leave it out")
+    chosen = speech._asdict()
+    prompt_only, sampling = chosen.pop("prompt_only"), {name: chosen.pop(name) for name in SAMPLING}
+    options = SpeechOptions(
+        file,
+        outputs=Outputs(*(other[f"{name}_file"] for name in ("json", "junit", "html"))),
+        companions=companions,
+        audio=other["audio"] if "audio" in given else (),
+        sampling=Sampling(**sampling, max_new=other["max_new_tokens"]),
+        reference_dtype=other["dtype"],
+        **{name: other[name] for name in PASSED_ON},
+        **chosen,
+    )
+    if prompt_only:
+        show_whole(" ".join(map(str, prompt_ids(options))))
+    else:
+        sys.exit(exit_status([speak(options, claims=current_claims()).passed]))
 
 
 @main.command("reference", short_help="Store what PyTorch computes, for checks without it.")

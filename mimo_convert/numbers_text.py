@@ -6,7 +6,7 @@ from typing import Any
 NOTHING = "–"
 TIMINGS = {
     "load_s": "load", "repack_s": "repack", "tokenize_s": "tokenize", "encode_s": "encode audio",
-    "prefill_s": "prefill",
+    "decode_s": "decode audio", "prefill_s": "prefill", "speak_s": "generate",
     "ms_per_token": "each token", "proof_s": "teacher forcing", "reference_s": "reference",
 }  # fmt: skip
 
@@ -31,6 +31,7 @@ count = _number("{:,}".format)
 decimals = _number("{:.2f}".format)
 times = _number("{:.2f}×".format)
 seconds = _number(lambda value: f"{value:.3g} s" if value < 100 else f"{value:,.0f} s")
+decibels = _number("{:.1f} dB".format)
 milliseconds = _number("{:.3g} ms".format)
 size = _number(_size)
 small = _number(lambda value: f"{value:.1e}" if 0 < value < 1e-4 else f"{value:.6f}" if value else "0")

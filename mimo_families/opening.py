@@ -12,10 +12,12 @@ from runtime_check.run.references.sources import (
     Reference,
     check_convertible,
     checkpoint_reference,
+    import_reference,
     need_pytorch,
     pytorch_reference,
     stored_reference,
 )
+from runtime_check.run.speech.tasks import SpeechReference
 from runtime_check.run.system import Bundled, SystemType
 
 from .adapters import check_takes_adapter, with_adapter
@@ -213,3 +215,18 @@ def open_reference(
     for family in system.families:
         check_convertible(members[family.role], family)
     return system, checkpoint_reference(run, members, dtype)
+
+
+def open_speech_reference(
+    source: str, system: SystemType, checkpoints: OpenCheckpoints
+) -> tuple[Checkpoint, SpeechReference]:
+    """Open the checkpoint `source` of the main file of `system` as the reference of generations in PyTorch.
+
+    Raises InputError if PyTorch is missing, or for a source that is not such a checkpoint, or could not be converted.
+    """
+    named = resolve(source, CHECKPOINT)
+    need_pytorch(named.value)
+    run: SpeechReference = import_reference(source, system.speech_reference)
+    checkpoint = open_source(source, system.family, checkpoints)
+    check_convertible(checkpoint, system.family)
+    return checkpoint, run

@@ -24,7 +24,7 @@ def check_parts(named: Set[str], members: Sequence[Family], option: str = WITHOU
     related = [system for system in systems() if any(member in system.families for member in members)]
     known = {name for system in related for family in system.families for name in family.parts}
     every = {name: part for family in families() for name, part in family.parts.items() if part.option}
-    for name in named - every.keys():
+    for name in sorted(named - every.keys()):
         expected = f"one of {', '.join(sorted(map(spelled, every)))}"
         raise InputError(option, f"{spelled(name)!r} is not a part of any model", expected=expected)
     for name, part in every.items():

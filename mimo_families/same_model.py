@@ -120,7 +120,7 @@ def stored_sizes(system: SystemType, stages: Stages) -> Iterator[tuple[str, int]
     for stage in system.stages:
         names = [name for name in stages if stage.matches(name)]
         for name in names:
-            yield from zip(stage.axes(name), stages[name].shape, strict=False)
+            yield from zip(stage.dimensions, stages[name].shape, strict=False)
         if stage.numbered and names:
             yield stage.name, len(names)
 

@@ -168,7 +168,7 @@ def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Re
         check_length(opened, clip.path, clip.seconds)
     ready = Ready(opened, files)
     for clip in inputs.clips:
-        results.add(validate_clip(inputs, ready, system, clip.read()).check)
+        results.add_check(validate_clip(inputs, ready, system, clip.read()))
 
 
 def members_of_target(target: Target, paths: Mapping[str, Path], files: OpenFiles) -> tuple[SystemType, Paths]:

@@ -10,6 +10,7 @@ from mimo_convert.model.provenance import Provenance, is_since
 from mimo_convert.plan.plan import REQUANTIZED_BITS
 from mimo_convert.plan.variant import MIX
 from mimo_convert.plan.variant import file_name as name_of
+from mimo_families.parts import WITH, WITHOUT, spelled
 from mimo_families.registry import families, systems
 from quantize.backends import CONTRACTED, GGML, SIMD
 from quantize.recipes import rule_for
@@ -23,6 +24,7 @@ from .shell import command, path
 
 COMPANION = "{companion}"  # in a runtime's command
 BETWEEN = "between"  # the folder of files that others are made from
+PARTS_SINCE = (0, 8)  # the version from which on parts have names, and audio tokenizers a decoder
 PAIRED_SINCE = (0, 8)  # the version from which on types have their own companions, and mixes names of their own
 
 
@@ -126,6 +128,7 @@ class Making:
     by_ggml: bool
     through: tuple[Between, ...]
     architecture: str
+    stem: str = ""
     variant: str = ""
     recipe: str = ""
     adapter: FromHub | None = None
@@ -231,6 +234,7 @@ def making_of(facts: FileFacts) -> Making:
         by_ggml=_by_ggml(facts.quantizer),
         through=tuple(_through(facts.provenance)),
         architecture=facts.architecture,
+        stem=stem_of(facts),
         variant=facts.variant,
         recipe=facts.recipe_name,
         adapter=adapter_of(facts.provenance),
@@ -295,15 +299,28 @@ def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, 
         default = _companion_types(making, types)
         beside += ["--tokenizer-outtype", tokenizer.outtype] if default != {tokenizer.outtype} else []
     beside += ["--runtime", runtime] if runtime else []
-    parts = {part.option: name in making.without for name, part in (system.family.parts if system else {}).items()}
-    flags = {"--fuse-qkv": making.fused, **parts}
     return command(
         "mimo-convert", making.source, *beside, *(making.adapter.options if making.adapter else []),
         *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe).types),
-        *(flag for flag, is_set in flags.items() if flag and is_set),
+        *(["--fuse-qkv"] if making.fused else []), *_parts(making, tokenizer),
         *making.options, *(["--name", making.variant] if making.variant else []),
         "--out", out, "--no-check", *(["--force"] if again else []),
     )  # fmt: skip
+
+
+def _parts(making: Making, tokenizer: Making | None) -> Iterator[str]:
+    """The options that name parts of the files: those that the command would not write, or leave out, by itself."""
+    system = system_with(making.architecture)
+    every = {family.architecture: family for family in (system.families if system else ())}
+    made = [(every[one.architecture], one) for one in (making, tokenizer) if one and one.architecture in every]
+    by_default = made[0][0].edition_called(making.stem).left_out if made else frozenset[str]()
+    for family, one in made:
+        for name, part in family.parts.items():
+            lacks = name in one.without
+            if not is_since(making.version, PARTS_SINCE):
+                yield from [part.option] if part.option and lacks and one is making else []
+            elif part.option and lacks is not (name in by_default):
+                yield from (WITHOUT if lacks else WITH, spelled(name))
 
 
 def _companion_types(making: Making, types: Sequence[str]) -> set[str]:

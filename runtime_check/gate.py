@@ -7,7 +7,8 @@ from typing import NamedTuple
 # Kinds of stages: what a stage holds decides how it is compared.
 FEATURES, HIDDEN, LAYER, LOGITS, CODES, IDS, WAVE = "features", "hidden", "layer", "logits", "codes", "ids", "wave"
 CHOSEN, CHOICES = "chosen", "choices"  # ids that a model chose freely; the logits of many choices, a row each
-STAGE_KINDS = (FEATURES, HIDDEN, LAYER, LOGITS, CODES, IDS, WAVE, CHOSEN, CHOICES)
+LOG_MEL = "log-mel"  # of a wave that was computed
+STAGE_KINDS = (FEATURES, HIDDEN, LAYER, LOGITS, CODES, IDS, WAVE, LOG_MEL, CHOSEN, CHOICES)
 # Kinds of what else a gate is about: a vocabulary, a decoded text, a lint rule, a tensor.
 VOCABULARY, TEXT, LINT, TENSOR = "vocabulary", "text", "lint", "tensor"
 # Stages that every system has: teacher forcing step by step, and incremental against full decoding.
@@ -84,6 +85,11 @@ def must_hold(subject: Subject, metric: str, holds: bool, text: str) -> Gate:
 def may_differ(subject: Subject, metric: str, holds: bool, text: str) -> Gate:
     """A comparison that is reported and cannot fail."""
     return Gate(*subject, metric, float(holds), None, True, text)
+
+
+def reported(subject: Subject, metric: str, value: float, text: str) -> Gate:
+    """A value that is reported and cannot fail."""
+    return Gate(*subject, metric, value, None, True, text)
 
 
 def no_findings(subject: Subject, findings: tuple[str, ...]) -> Gate:

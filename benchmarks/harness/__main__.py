@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmarks.machine import bandwidth
 from mimo_convert.threads import default_threads
-from mimo_families.mimo_audio.prompt import Ids, build_prompt
+from mimo_families.mimo_audio.prompt import build_prompt
+from mimo_families.mimo_audio.segments import Ids
 from mimo_families.mimo_audio.system import MimoAudioSystem
 from runtime_check.audio.clips import Clip, read_clip
 from runtime_check.audio.jfk import JFK

@@ -56,11 +56,12 @@ def one(name: str, source: str, role: str, *shape: int, view: tuple[int, ...] = 
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a file: whether Q, K and V of the language model's blocks are fused, and the parts it lacks, by
-    name."""
+    """The layout of a file: whether Q, K and V of the language model's blocks are fused, the parts it lacks, by name,
+    and those of `Family.rare` that it has."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
+    rare: frozenset[str] = frozenset()
 
     def has(self, part: str) -> bool:
         """Whether a part is in the file."""
@@ -120,7 +121,8 @@ class Key(NamedTuple):
     A tuple is stored under numbered keys, `key.0`, `key.1`, …; if `is_list`, as one array. `default` is the value for
     files without the key, which older tools do not write. `length` names the field that holds the length of a tuple;
     `least` is the least value of an integer. A size that no key holds is that of the axis number `axis` of the tensor
-    called `key`. A file has the keys of a `part` if it has that; else the fields have their defaults.
+    called `key`. A file has the keys of a `part` if it has that; else the fields have their defaults. It has a key that
+    `is_rare` unless the value is the default.
     """
 
     field: str
@@ -132,6 +134,7 @@ class Key(NamedTuple):
     is_list: bool = False
     axis: int | None = None
     part: str = ""
+    is_rare: bool = False
 
     def entries(self, dimensions: Any) -> list[Entry]:
         """The metadata entries of the field's value, one per element of a tuple; none for the size of a tensor."""
@@ -199,7 +202,8 @@ class Family:
     in config.json. `dimensions` reads the sizes from a config; `keys` write them to metadata and read them back.
     `config_errors(dimensions)` yields contradictions as (found, expected), `config_warnings` values that no known model
     has. `tensors(dimensions, layout)` yields every tensor of the file in order; `skipped` maps patterns of checkpoint
-    tensors that belong to no file to the reason; `parts` can be left out. `uses` are those of the matrices, by name,
+    tensors that belong to no file to the reason; `parts` can be left out; `rare` are sources that only some checkpoints
+    have, and then the file. `uses` are those of the matrices, by name,
     each of one at most; recipes speak of them. `about` are the general.* entries of every file, `constants` the others
     that do not vary; `spelled` writes a type in names of files.
 
@@ -227,6 +231,7 @@ class Family:
     config_warnings: Callable[[Any], Iterator[tuple[str, str]]] = lambda dimensions: iter(())
     skipped: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
+    rare: Collection[str] = ()
     uses: Sequence[Use] = ()
     can_fuse_qkv: bool = False
     no_fused_qkv: str = ""
@@ -258,13 +263,15 @@ class Family:
         told = {key.part for key in self.keys if getattr(dimensions, key.field) != key.default}
         return self.sized_parts - told
 
-    def layout(self, dimensions: Any, fuse_qkv: bool = False, without: Iterable[str] = ()) -> Layout:
-        """The layout for the user's options, as far as they apply to a model of these sizes. Raises InputError for
-        fused Q, K and V where nothing could read them."""
+    def layout(
+        self, dimensions: Any, fuse_qkv: bool = False, without: Iterable[str] = (), sources: Collection[str] = ()
+    ) -> Layout:
+        """The layout for the user's options, as far as they apply to a model of these sizes and `sources`. Raises
+        InputError for fused Q, K and V where nothing could read them."""
         if fuse_qkv and self.no_fused_qkv:
             raise InputError("--fuse-qkv", f"is not for {self.architecture}: {self.no_fused_qkv}", todo="leave it out")
         lacking = (frozenset(without) & self.parts.keys()) | self.unsized_parts(dimensions)
-        return Layout(fuse_qkv and self.can_fuse_qkv, lacking)
+        return Layout(fuse_qkv and self.can_fuse_qkv, lacking, self.rare_in(sources))
 
     def layout_of(self, names: Collection[str], dimensions: Any) -> Layout:
         """The layout whose tensor names are nearest to those of a file; sizes of a part say whether a file has it."""
@@ -282,14 +289,27 @@ class Family:
         """The parts that no file of this tool has."""
         return frozenset(name for name, part in self.parts.items() if not part.option)
 
+    def rare_in(self, names: Collection[str]) -> frozenset[str]:
+        """The sources, of those that only some checkpoints have, that are among `names`."""
+        return frozenset(self.rare) & frozenset(names)
+
     @cached_property
     def _editions(self) -> Sequence[Edition]:
         """The editions, at least one."""
         return self.editions or (Edition(self.file_stem),)
 
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """What files of the editions are called before their type, the longest first."""
+        return tuple(sorted((edition.file_stem for edition in self._editions), key=len, reverse=True))
+
     def edition_of(self, config: Config, name: str) -> Edition:
         """The edition of the checkpoint of the model called `name`; the last one if it is unknown."""
         return next((edition for edition in self._editions if edition.is_of(config, name)), self._editions[-1])
+
+    def edition_called(self, stem: str) -> Edition:
+        """The edition whose files are called so before their type; the last one if none is."""
+        return next((edition for edition in self._editions if edition.file_stem == stem), self._editions[-1])
 
     def edition_in(self, metadata: Mapping[str, Any]) -> Edition:
         """The edition of a file with that metadata; the last one if it is unknown."""
@@ -304,6 +324,12 @@ class Family:
     def part_of(self, name: str) -> str | None:
         """The part of a tensor, by its name in the checkpoint or the file; None if it belongs to none."""
         return next((part for part, of in self.parts.items() if re.fullmatch(of.pattern, name)), None)
+
+
+def subsets(names: Iterable[str]) -> list[frozenset[str]]:
+    """Every subset of some names, the empty one first."""
+    every = sorted(names)
+    return [frozenset(some) for n in range(len(every) + 1) for some in itertools.combinations(every, n)]
 
 
 def family_named(families: Iterable[Family], architecture: str) -> Family | None:

@@ -163,7 +163,8 @@ def _about(checkpoint: Checkpoint, own: Mapping[str, Any]) -> list[Entry]:
 
 
 def _sizes(family: Family, dims: Any) -> list[Entry]:
-    return [entry for key in family.keys for entry in key.entries(dims)]
+    keys = (key for key in family.keys if not (key.is_rare and getattr(dims, key.field) == key.default))
+    return [entry for key in keys for entry in key.entries(dims)]
 
 
 def _vocabulary(vocabulary: Vocabulary, text: TextFacts) -> list[Entry]:

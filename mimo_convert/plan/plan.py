@@ -6,7 +6,7 @@ The dry run, the disk check, the conversion, its progress and the report all use
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
@@ -187,7 +187,7 @@ def make_plan(
     tensors: list[PlannedTensor] = []
     used: set[str] = set()
     offset = 0
-    layout = model.family.layout(model.dims, options.fuse_qkv, options.without)
+    layout = model.family.layout(model.dims, options.fuse_qkv, options.without, model.tensors)
     every = list(model.family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
     rules = [*options.rules, *of_recipe]
@@ -257,7 +257,7 @@ def _may_have_lost(source: TensorSlice, model: SourceModel) -> bool:
 
 def _intermediate(model: SourceModel) -> Intermediate:
     """The record of a file that another is made from."""
-    every = model.family.tensors(model.dims, Layout(without=model.layout.without))
+    every = model.family.tensors(model.dims, replace(model.layout, fuse_qkv=False))
     tensors = [tensor for tensor in every if tensor.sources[0].name in model.tensors]
     stored = {tensor.name: model.tensors[tensor.sources[0].name].ggml_type for tensor in tensors}
     ggml_type = model.outtype or Counter(stored.values()).most_common(1)[0][0]

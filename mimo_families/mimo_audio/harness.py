@@ -10,9 +10,11 @@ from runtime_check.ggml.graph import Backend, Graph, TensorPtr, Weights
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .layout import FAMILY, SpeechLMDims
-from .prompt import Ids
+from .segments import Ids
 from .speech.patch_decoder import PatchDecoder
 from .stages import AUDIO_FEATURES, INPUTS_EMBEDS, TEXT_EMBEDS, layer
+
+GROUP_MASK = "group_mask"  # of causal attention within a group
 
 
 class SpeechLM:
@@ -56,6 +58,8 @@ class SpeechLM:
         speech = text == self.empty_id
         inputs = {TOKEN: text, "is_text": ~speech[:, None], "is_speech": speech[:, None]}
         inputs["group_positions"] = np.tile(np.arange(size, dtype=np.int32), n)
+        if self.d.input_causal:
+            inputs[GROUP_MASK] = np.triu(np.full((size, size), -np.inf, np.float16), 1)
         for channel, zero in enumerate(self.d.speech_zeroemb):
             codes = ids[1 + channel]
             adds = (codes != zero) & speech.repeat(size)
@@ -108,10 +112,11 @@ def audio_features(g: Graph, n_groups: int, d: SpeechLMDims) -> TensorPtr:
         x = g.add(x, channel)
 
     positions = g.input("group_positions", (n_positions,), np.int32)
+    mask = g.input(GROUP_MASK, (d.group_size, d.group_size), np.float16) if d.input_causal else None
 
     def within_groups(q: TensorPtr, k: TensorPtr, v: TensorPtr) -> TensorPtr:
         q, k, v = (g.reshape(t, (n_groups, d.group_size, d.input_heads, d.input_head_dim)) for t in (q, k, v))
-        return g.attend(q, k, v, None)
+        return g.attend(q, k, v, mask)
 
     for i in range(d.input_layers):
         x = qwen2_block(g, x, f"audio.blk.{i}.", d.input_local, positions, within_groups)

@@ -77,6 +77,7 @@ class SpeechLMDims:
     input_head_dim: int
     input_intermediate: int
     input_rope_theta: float
+    input_causal: int  # 1: a position within a group sees those before it, 0: all of them
     out_hidden_size: int
     speech_vocab: tuple[int, ...]
     speech_zeroemb: tuple[int, ...]
@@ -123,6 +124,7 @@ PUBLISHED = PublishedVocabulary(
     },
 )  # fmt: skip
 
+NO_TEXT = -100  # in ids, (1 + channels, T): a position without a text id
 MOST_CHANNELS = 64  # of audio codes; published models have 8
 
 # What the forward pass takes for granted; a config that says otherwise is another model.
@@ -132,12 +134,13 @@ ASSUMED: dict[str, tuple[Any, ...]] = {
     "tie_word_embeddings": (False,),
     "rope_scaling": (),
     "use_sliding_window": (False,),
-    "input_full_attention": (True,),
     "partial_rotary_factor": (1.0,),
-    "audio_config.input_full_attention": (True,),
     "audio_config.partial_rotary_factor": (1.0,),
     "audio_config.add_post_norm": (True,),
 }
+
+
+FULL_ATTENTION = "audio_config.input_full_attention", "input_full_attention"  # causal if a config has neither
 
 
 def dimensions(config: Config) -> SpeechLMDims:
@@ -180,6 +183,7 @@ def dimensions(config: Config) -> SpeechLMDims:
         input_head_dim=audio("input_local_head_dim", default=max(1, input_dim // input_heads)),
         input_intermediate=audio("input_local_intermediate_size", default=4 * input_dim),
         input_rope_theta=float(config.get("audio_config.rope_theta", "rope_theta", kind=float)),
+        input_causal=int(not config.get(*FULL_ATTENTION, kind=bool, default=False)),
         out_hidden_size=audio("out_hidden_size", default=hidden_size),
         speech_vocab=_per_channel(config, "speech_vocab_size", channels),
         speech_zeroemb=_per_channel(config, "speech_zeroemb_idx", channels),
@@ -210,6 +214,8 @@ def config_errors(d: SpeechLMDims) -> Iterator[tuple[str, str]]:
     for name in ("head_dim", "input_head_dim", "patch_head_dim"):
         if getattr(d, name) % 2:
             yield f"{name} is {getattr(d, name)}", "an even number, for the rotary embedding"
+    if d.input_causal not in (0, 1):
+        yield f"input_causal is {d.input_causal}", "0 or 1"
     if d.out_hidden_size != d.hidden_size:
         yield f"out_hidden_size is {d.out_hidden_size}", f"hidden_size, {d.hidden_size}"
 
@@ -276,6 +282,8 @@ def tensors(d: SpeechLMDims, layout: Layout = SEPARATE) -> Iterator[Tensor]:
     yield one("audio.group_proj.weight", "speech_group_downcast.weight", "matrix", d.out_hidden_size, group)
     if layout.has(SPEECH_GENERATION):
         yield from _speech_generation(d)
+        if LOCAL_PROJECTION in layout.rare:
+            yield one("audio.local_proj.weight", LOCAL_PROJECTION, "matrix", d.patch_dim, d.input_dim)
 
 
 def _speech_generation(d: SpeechLMDims) -> Iterator[Tensor]:
@@ -302,9 +310,17 @@ EDITIONS = (
     Edition("mimo-asr", left_out=frozenset({DECODER})),
 )
 
+
+def speaks(edition: Edition) -> bool:
+    """Whether a published model is MiMo-Audio: it encodes clips without cutting them into 30 s, and names no
+    language."""
+    return edition.basename == EDITIONS[0].basename
+
+
 F32, STRING = GGUFValueType.FLOAT32, GGUFValueType.STRING
 
 SPEECH_GENERATION = "speech_generation"  # a part that a file for recognition alone may do without
+LOCAL_PROJECTION = "speech_embeddings_to_local.weight"  # which no published model has
 
 FAMILY = Family(
     architecture="mimo_asr",
@@ -332,6 +348,7 @@ FAMILY = Family(
         Key("input_head_dim", "mimo_asr.audio.input_head_dim"),
         Key("input_intermediate", "mimo_asr.audio.input_intermediate"),
         Key("input_rope_theta", "mimo_asr.audio.rope_theta", F32, 640000.0),
+        Key("input_causal", "mimo_asr.audio.input_causal", default=0, least=0, is_rare=True),
         Key("out_hidden_size", "mimo_asr.audio.out_hidden_size"),
         Key("speech_vocab", "mimo_asr.audio.speech_vocab", length="channels"),
         Key("speech_zeroemb", "mimo_asr.audio.speech_zeroemb", length="channels"),
@@ -347,18 +364,19 @@ FAMILY = Family(
     tensors=tensors,
     parts={
         SPEECH_GENERATION: Part(
-            r"(local_transformer|local_transformer_lm_heads|hidden_states_downcast)\..*|"
-            r"(llm\.blk|llm\.norm|llm\.codebook_head|audio\.hidden_proj)\..*",
+            r"(local_transformer|local_transformer_lm_heads|hidden_states_downcast|speech_embeddings_to_local)\..*|"
+            r"(llm\.blk|llm\.norm|llm\.codebook_head|audio\.hidden_proj|audio\.local_proj)\..*",
             "speech generation",
             option="--asr-only",
-        )
+        ),
     },
+    rare=(LOCAL_PROJECTION,),
     uses=(
         Use(EMBEDDING, r"llm\.embed\.weight"),
         Use(HEAD, r"llm\.(lm_head|codebook_head\.\d+)\.weight"),
         *block_uses(r"model\.layers\.{layer}\.", BLOCK | {ATTENTION_QKV: r"attn\.qkv"}),
         *block_uses(r"llm\.blk\.{layer}\.", BLOCK),
-        Use(AUDIO, r"audio\.(blk|emb|group_proj)\..*"),
+        Use(AUDIO, r"audio\.(blk|emb|group_proj|local_proj)\..*"),
     ),
     can_fuse_qkv=True,
     editions=EDITIONS,

@@ -22,12 +22,13 @@ from runtime_check.pytorch.layers import Cache, qwen2_block, rms_norm
 from runtime_check.pytorch.run import VERSION, arrays_of, fetch
 from runtime_check.pytorch.weights import DTYPES, CheckpointWeights, Weights
 from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS, Activations, Origin
-from runtime_check.run.system import Task
+from runtime_check.run.system import AUTO_LANGUAGE, Task
 from runtime_check.text.tokenizer import TextTokenizer
 
 from . import layout
-from .layout import FAMILY, SpeechLMDims
-from .prompt import Ids, build_prompt, clean_transcript, spoken, with_response
+from .layout import FAMILY, SpeechLMDims, speaks
+from .prompt import build_prompt, clean_transcript, spoken, with_response
+from .segments import Ids
 from .stages import (
     AUDIO_FEATURES,
     FIRST_LOGITS,
@@ -48,8 +49,9 @@ def audio_features(codes: Tensor, speech: Tensor, w: Weights, d: SpeechLMDims) -
         x = x + w.rows(f"speech_embeddings.{channel}.weight", ids) * (ids != zero)[..., None]
     x = x * speech[..., None, None]  # (…, G, group_size, input_dim)
     positions = torch.arange(d.group_size)
+    mask = torch.full((d.group_size, d.group_size), -torch.inf).triu(1) if d.input_causal else None
     for i in range(d.input_layers):
-        x = qwen2_block(x, w, f"input_local_transformer.layers.{i}.", d.input_local, positions, None)
+        x = qwen2_block(x, w, f"input_local_transformer.layers.{i}.", d.input_local, positions, mask)
     x = rms_norm(x, w("input_local_transformer.norm.weight"), d.rms_norm_eps)
     x = x * speech[..., None, None]
     return F.linear(x.flatten(-2), w("speech_group_downcast.weight"))
@@ -89,8 +91,10 @@ def run(
     assert FAMILY.text is not None
     text = TextTokenizer.from_checkpoint(lm, d.vocab_size, FAMILY.text)
     with torch.no_grad():
-        stages = audio_tokenizer.encode(checkpoints[TOKENIZER], clip, d.channels, DTYPES[dtype])
-        prompt = build_prompt(stages[CODES].numpy().astype(np.int32), text.encode, d, task.language)
+        whole = speaks(FAMILY.edition_of(lm.config, lm.name))  # as MiMo-Audio, whose prompt names no language
+        stages = audio_tokenizer.encode(checkpoints[TOKENIZER], clip, d.channels, DTYPES[dtype], whole=whole)
+        language = AUTO_LANGUAGE if whole else task.language
+        prompt = build_prompt(stages[CODES].numpy().astype(np.int32), text.encode, d, language)
         if response is None and clip.text is not None:
             response = text.response(spoken(clip.text))
         weights = CheckpointWeights(lm, DTYPES[dtype])

@@ -9,14 +9,12 @@ from runtime_check.gate import FEATURES, HIDDEN, IDS, LAYER, LOGITS
 from runtime_check.run.activations import Stages
 from runtime_check.run.stages import Stage
 
-from .layout import FAMILY
-from .speech.stages import SPEECH_SIZES, SPEECH_STAGES
+from .layout import FAMILY, NO_TEXT
 
 ROLE = FAMILY.role
 PROMPT, LAST_HIDDEN, FIRST_LOGITS = "prompt_ids", "prefill_last_hidden", "prefill_text_logits_step0"
 AUDIO_FEATURES, TEXT_EMBEDS, INPUTS_EMBEDS = "prefill_audio_features", "prefill_text_embeds", "prefill_inputs_embeds"
 LAYERS = "layer_"
-NO_TEXT = -100  # in a prompt: a position without a text id
 
 STAGES = (
     *TOKENIZER_STAGES,
@@ -27,9 +25,8 @@ STAGES = (
     Stage(LAYERS, ROLE, LAYER, ("groups", "hidden size"), "layers", numbered=True),
     Stage(LAST_HIDDEN, ROLE, HIDDEN, ("hidden size",), "last hidden"),
     Stage(FIRST_LOGITS, ROLE, LOGITS, ("vocabulary",), "logits"),
-    *SPEECH_STAGES,
 )
-SIZES = {**TOKENIZER_SIZES, **SPEECH_SIZES, "hidden size": (ROLE, "hidden_size"), LAYERS: (ROLE, "num_layers")}
+SIZES = {**TOKENIZER_SIZES, "hidden size": (ROLE, "hidden_size"), LAYERS: (ROLE, "num_layers")}
 
 
 def layer(i: int) -> str:

@@ -18,6 +18,7 @@ from quantize.errors import InputError
 from quantize.types import TYPES
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import resample
+from runtime_check.choices import TRANSCRIBE
 from runtime_check.run.activations import (
     GREEDY,
     INCREMENTAL_LOGITS,
@@ -27,12 +28,25 @@ from runtime_check.run.activations import (
     Origin,
     Stages,
 )
-from runtime_check.run.system import NO_WORK, Bundled, Compute, Member, Runtime, System, SystemType, Task, Work
+from runtime_check.run.system import (
+    AUTO_LANGUAGE,
+    NO_WORK,
+    Bundled,
+    Compute,
+    Member,
+    Runtime,
+    System,
+    SystemType,
+    Task,
+    Work,
+)
 
 from . import REPO
-from .layout import FAMILY
+from .layout import FAMILY, speaks
 from .prompt import LANGUAGE_TAGS, build_prompt, check_room, clean_transcript, with_response
+from .segments import Ids
 from .stages import FIRST_LOGITS, LAST_HIDDEN, PROMPT, ROLE, SIZES, STAGES, reference_problems
+from .tasks.table import TASKS
 
 if TYPE_CHECKING:
     from mimo_families.mimo_tokenizer.harness import AudioTokenizer
@@ -48,6 +62,7 @@ class MimoAudioSystem:
     """A speech LM file and an audio tokenizer file, ready to run."""
 
     stages = STAGES
+    task, wave_rate = TRANSCRIBE, None
 
     def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:
         from mimo_families.mimo_tokenizer.harness import (
@@ -62,6 +77,7 @@ class MimoAudioSystem:
             self.tokenizer = AudioTokenizer(files[TOKENIZER], self.session.backend)
             self.lm = SpeechLM(files[ROLE], self.session.backend)
         check_codebooks(self.lm, self.tokenizer)
+        self.speaks = speaks(FAMILY.edition_in(files[ROLE].file.metadata))
         self.text, self.context = self.lm.text, self.lm.d.max_position_embeddings
         self.members: Sequence[Member] = [Member(ROLE, files[ROLE]), Member(TOKENIZER, files[TOKENIZER])]
         groups = work.seconds * self._groups_per_second + TEXT_GROUPS * work.clips
@@ -90,8 +106,9 @@ class MimoAudioSystem:
         session.begin()
         with session.timed("tokenize_s"):
             wave = resample(clip.wave, clip.rate, self.tokenizer.d.sampling_rate)
-            stages = self.tokenizer.encode(wave, min(d.channels, self.tokenizer.d.num_quantizers))
-        prompt = build_prompt(stages[CODES], lm.text.encode, d, task.language)
+            encode = self.tokenizer.encode_segments if self.speaks else self.tokenizer.encode
+            stages = encode(wave, min(d.channels, self.tokenizer.d.num_quantizers))
+        prompt = self._prompt(stages, task)
         n_groups, longest = lm.length(prompt), task.longest(clip)
         decoder = lm.decoder(min(n_groups + longest, d.max_position_embeddings))
         with session.timed("prefill_s"):
@@ -110,6 +127,11 @@ class MimoAudioSystem:
         transcript = self.transcript(ids.tolist(), task)
         return Activations(stages, transcript, origin, timings, memory, session.products())
 
+    def _prompt(self, stages: Stages, task: Task) -> Ids:
+        """The prompt for the codes of a clip; MiMo-Audio's names no language."""
+        language = AUTO_LANGUAGE if self.speaks else task.language
+        return build_prompt(stages[CODES], self.lm.text.encode, self.lm.d, language)
+
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
         """The speech LM's stages for the reference's codes, (frames, channels), and response.
 
@@ -120,7 +142,7 @@ class MimoAudioSystem:
 
         lm, d, response = self.lm, self.lm.d, reference[RESPONSE].tolist()
         with self.session.timed("proof_s"):
-            prompt = build_prompt(reference[CODES], lm.text.encode, d, task.language)
+            prompt = self._prompt(reference, task)
             n_groups, n = lm.length(prompt), len(response)
             check_room(n_groups + n - 2, d)  # the last token is not read
             decoder = lm.decoder(n_groups + n - 1)
@@ -178,6 +200,9 @@ SYSTEM = SystemType(
     },
     reference_problems=reference_problems,
     sizes=SIZES,
+    speech_tasks=TASKS,
+    speaker="mimo_families.mimo_audio.tasks.speaker",
+    speech_reference="mimo_families.mimo_audio.tasks.reference",
     runtimes=[  # as its README.md has it, "MiMo-V2.5-ASR"
         Runtime(
             "CrispASR",

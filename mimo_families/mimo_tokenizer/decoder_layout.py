@@ -2,8 +2,7 @@
 vocoder of mel frames to samples."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gguf import GGUFValueType
 
@@ -13,36 +12,10 @@ from mimo_convert.model.uses import block_uses
 from quantize.errors import InputError
 
 from .block_layout import USES, block, linear, norm
-
-if TYPE_CHECKING:
-    from .layout import AudioTokenizerDims
+from .sizes import OPEN, AudioTokenizerDims
 
 DECODER = "decoder"  # the part's name: decoder and vocoder, without which a file can only encode
-OPEN = -1  # of a side of an attention window: no bound
 VOCODER = "vocoder_matrix"  # the role of its weights: exp and phase amplify their error
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecoderDims:
-    """Sizes of decoder and vocoder, all 0 for an audio tokenizer that can only encode. `vocoder_window` are the mel
-    frames before and after a frame that it attends to, OPEN for all of them."""
-
-    decoder_layers: int = 0
-    decoder_heads: int = 0
-    decoder_ffn_dim: int = 0
-    decoder_kernel_size: int = 0
-    decoder_stride_size: int = 0
-    vocoder_dim: int = 0
-    vocoder_layers: int = 0
-    vocoder_heads: int = 0
-    vocoder_ffn_dim: int = 0
-    vocoder_window: tuple[int, ...] = ()
-
-    @property
-    def has_decoder(self) -> bool:
-        """Whether these are sizes of an audio tokenizer that can decode."""
-        return self.decoder_layers > 0
-
 
 # What decoding takes for granted; a config that says otherwise is another model.
 ASSUMED: dict[str, tuple[Any, ...]] = {
@@ -50,29 +23,6 @@ ASSUMED: dict[str, tuple[Any, ...]] = {
     "decoder_attn_window_size": ([OPEN, OPEN],),
     "vocoder_padding": ("same",),
 }
-
-
-def decoder_sizes(config: Config) -> dict[str, Any]:
-    """The fields of DecoderDims that `config` tells; none if it tells of no decoder. Raises InputError for a malformed
-    value, or if some are missing."""
-    if config.values.get("decoder_layers") is None:
-        return {}
-    window = config.get("vocoder_attn_window_size", kind=list)
-    if len(window) != 2 or not all(type(n) is int and OPEN <= n < 1 << 31 for n in window):
-        expected = f"two numbers of mel frames, {OPEN} for all"
-        raise InputError(config.path, f"vocoder_attn_window_size is {window}", expected=expected)
-    return {
-        "decoder_layers": config.positive("decoder_layers"),
-        "decoder_heads": config.positive("decoder_attention_heads"),
-        "decoder_ffn_dim": config.positive("decoder_ffn_dim"),
-        "decoder_kernel_size": config.positive("decoder_kernel_size"),
-        "decoder_stride_size": config.positive("decoder_stride_size"),
-        "vocoder_dim": config.positive("vocoder_dim"),
-        "vocoder_layers": config.positive("vocoder_num_layers"),
-        "vocoder_heads": config.positive("vocoder_attention_heads"),
-        "vocoder_ffn_dim": config.positive("vocoder_intermediate_dim"),
-        "vocoder_window": tuple(window),
-    }
 
 
 def check_decoder(config: Config) -> None:
@@ -84,28 +34,7 @@ def check_decoder(config: Config) -> None:
     config.must_be("window_size", config.get("nfft"))
 
 
-def decoder_errors(d: "AudioTokenizerDims") -> Iterator[tuple[str, str]]:
-    """Contradictions among the sizes of decoder and vocoder, by the config's names: (found, expected)."""
-    if not d.has_decoder:
-        return
-    for width, heads in ((d.d_model, "decoder"), (d.vocoder_dim, "vocoder")):
-        n = getattr(d, f"{heads}_heads")
-        if width % (2 * n):
-            yield f"{heads}_attention_heads is {n}", f"a divisor of {width} that leaves an even number for each head"
-    if d.decoder_stride_size != d.stride_size:
-        yield f"decoder_stride_size is {d.decoder_stride_size}", f"stride_size, {d.stride_size}: codes as long as audio"
-    if d.decoder_kernel_size < d.decoder_stride_size:
-        yield (
-            f"decoder_kernel_size is {d.decoder_kernel_size}",
-            f"decoder_stride_size, {d.decoder_stride_size}, or more",
-        )
-    if d.nfft % 2 or d.nfft < d.hop_length:
-        yield f"nfft is {d.nfft}", f"an even number from hop_length, {d.hop_length}"
-    if len(d.vocoder_window) != 2:
-        yield f"vocoder_attn_window_size has {len(d.vocoder_window)} numbers", "2"
-
-
-def decoder_tensors(d: "AudioTokenizerDims") -> Iterator[Tensor]:
+def decoder_tensors(d: AudioTokenizerDims) -> Iterator[Tensor]:
     """Every tensor of decoder and vocoder, in order. Kernels of transposed convolutions are (in, out, k)."""
 
     def up(ours: str, theirs: str, n_out: int, kernel: int) -> Iterator[Tensor]:
@@ -146,4 +75,4 @@ PART = Part(
     check=check_decoder,
 )
 
-DECODER_USES = (*block_uses(r"dec\.blk\.{layer}\.", USES), *block_uses(r"voc\.blk\.{layer}\.", USES))
+DECODER_USES = block_uses(r"dec\.blk\.{layer}\.", USES)  # of the vocoder none: no recipe makes it smaller

@@ -1,10 +1,14 @@
-"""Audio front end in numpy: mono waveform at the model's rate → 30 s chunks → log-mel features, float32.
+"""Audio front end in numpy: mono waveform at the model's rate → log-mel features, float32.
+
+Recognition cuts the waveform into chunks of 30 s, each with features of its own. Models that speak cut the features of
+the whole clip into segments.
 
 Its reference is `reference.py`; this one needs no torch, so that files can be validated where torch is not installed.
 """
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +18,9 @@ from runtime_check.audio.wave import Wave
 from .layout import AudioTokenizerDims
 
 CHUNK_SECONDS = 30
+SEGMENT_FRAMES = 6000  # mel frames of a segment, a minute
+SEGMENTS_IN_BATCH = 42  # that upstream encodes at once, all as long as the longest
+FRAMES_AT_ONCE = SEGMENT_FRAMES  # whose spectra are in memory together
 
 
 def chunks(wave: Wave, d: AudioTokenizerDims) -> list[Wave]:
@@ -24,6 +31,23 @@ def chunks(wave: Wave, d: AudioTokenizerDims) -> list[Wave]:
     if len(parts) > 1 and len(parts[-1]) < d.nfft:
         parts[-2:] = [np.concatenate(parts[-2:])]
     return [np.pad(part, (0, max(0, d.nfft - len(part)))) for part in parts]
+
+
+class Segment(NamedTuple):
+    """Mel frames `begin` … `end` of a clip. If it is `padded`, upstream encodes it beside longer ones: behind its end,
+    the convolutions see what they make of zeros, and the pooling sees the last state again."""
+
+    begin: int
+    end: int
+    padded: bool
+
+
+def segments(n_frames: int) -> Iterator[Segment]:
+    """The segments of a clip of `n_frames` mel frames."""
+    for number, begin in enumerate(range(0, n_frames, SEGMENT_FRAMES)):
+        end = min(begin + SEGMENT_FRAMES, n_frames)
+        shorter = end - begin < SEGMENT_FRAMES
+        yield Segment(begin, end, shorter and number % SEGMENTS_IN_BATCH > 0)
 
 
 def mel_filters(d: AudioTokenizerDims) -> npt.NDArray[np.float32]:
@@ -59,9 +83,12 @@ def log_mel(wave: Wave, d: AudioTokenizerDims) -> npt.NDArray[np.float32]:
     """
     padded = np.pad(wave, d.nfft // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, d.nfft)[:: d.hop_length]  # (frames, nfft)
-    magnitude = np.abs(np.fft.rfft(frames * hann_window(d))).astype(np.float32)
-    mel = np.maximum(magnitude @ mel_filters(d), np.float32(1e-7))
-    return np.log(mel).astype(np.float32)
+    filters, window, mel = mel_filters(d), hann_window(d), np.empty((len(frames), d.n_mels), np.float32)
+    for i in range(0, len(frames), FRAMES_AT_ONCE):
+        part = slice(i, i + FRAMES_AT_ONCE)
+        magnitude = np.abs(np.fft.rfft(frames[part] * window)).astype(np.float32)
+        mel[part] = np.log(np.maximum(magnitude @ filters, np.float32(1e-7)))
+    return mel
 
 
 def hann_window(d: AudioTokenizerDims) -> npt.NDArray[Any]:

@@ -8,10 +8,11 @@ import numpy.typing as npt
 from mimo_convert.listener import advance
 from mimo_convert.model.model_file import ModelFile
 from runtime_check.audio.wave import Wave
+from runtime_check.ggml.decoder import Attention
 from runtime_check.ggml.graph import Backend, Graph, TensorPtr, Weights
 from runtime_check.run.activations import Stages
 
-from .front_end import chunks, log_mel
+from .front_end import chunks, log_mel, segments
 from .layout import AudioTokenizerDims
 from .stages import CODES
 
@@ -30,9 +31,16 @@ class AudioTokenizer:
         runs = [self._encode_chunk(log_mel(chunk, self.d), n_codebooks) for chunk in chunks(wave, self.d)]
         return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
 
-    def _encode_chunk(self, mel: npt.NDArray[np.float32], n_codebooks: int) -> Stages:
+    def encode_segments(self, wave: Wave, n_codebooks: int) -> Stages:
+        """`encode` as models that speak do: the features of the whole clip, a segment of a minute at a time."""
+        mel = log_mel(np.pad(wave, (0, max(0, self.d.nfft - len(wave)))), self.d)
+        parts = segments(len(mel))
+        runs = [self._encode_chunk(mel[part.begin : part.end], n_codebooks, padded=part.padded) for part in parts]
+        return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+
+    def _encode_chunk(self, mel: npt.NDArray[np.float32], n_codebooks: int, *, padded: bool = False) -> Stages:
         g = Graph(self.backend, self.weights, widen=True)
-        pooled = encoder(g, g.input("tok_mel", mel.shape), self.d)
+        pooled = encoder(g, g.input("tok_mel", mel.shape), self.d, padded=padded)
         residual_codes(g, pooled, self.d, n_codebooks)
         n_positions = -(-len(mel) // self.d.stride_size)
         out = g.run({"tok_mel": mel, "positions": np.arange(n_positions, dtype=np.int32)})
@@ -41,33 +49,42 @@ class AudioTokenizer:
         return {"tok_mel": mel, **out, CODES: codes}
 
 
-def encoder(g: Graph, mel: TensorPtr, d: AudioTokenizerDims) -> TensorPtr:
-    """(frames, n_mels) → (frames / 4, d_model); the stages tok_conv1 … tok_pool are outputs."""
-    padding = d.kernel_size // 2
+def encoder(g: Graph, mel: TensorPtr, d: AudioTokenizerDims, *, padded: bool = False) -> TensorPtr:
+    """(frames, n_mels) → (frames / 4, d_model); the stages tok_conv1 … tok_pool are outputs. `padded` is that of a
+    Segment."""
+    padding, n_frames = d.kernel_size // 2, int(mel.contents.ne[1])
+    if padded:
+        mel = ggml.ggml_pad(g.ctx, mel, 0, -n_frames % d.stride_size, 0, 0)
     x = g.gelu(g.convolution(mel, "encoder.conv1", padding=padding))
-    g.output("tok_conv1", x)
+    g.output("tok_conv1", ggml.ggml_cont(g.ctx, g.first_rows(x, n_frames)) if padded else x)
     x = g.gelu(g.convolution(x, "encoder.conv2", stride=d.stride_size, padding=padding))
     g.output("tok_conv2", x)
 
+    def attend_all(q: TensorPtr, k: TensorPtr, v: TensorPtr) -> TensorPtr:
+        return g.attend(q, k, v, None)
+
     positions = g.input("positions", (int(x.contents.ne[1]),), np.int32)
     for i in range(d.encoder_layers):
-        x = encoder_block(g, x, f"enc.blk.{i}.", d, positions)
+        x = block(g, x, f"enc.blk.{i}.", d.encoder_heads, d.rope_theta, positions, attend_all)
         if i == d.skip_layer_id - 1:
             skip = x
     x = g.layer_norm(g.add(x, skip), "enc.norm")
     g.output("tok_xfmr", x)
 
-    n_positions = int(x.contents.ne[1])
-    x = ggml.ggml_pad(g.ctx, x, 0, -n_positions % d.avg_pooler, 0, 0)
+    missing = -int(x.contents.ne[1]) % d.avg_pooler
+    last = ggml.ggml_repeat_4d(g.ctx, g.last_rows(x, 1), d.d_model, missing, 1, 1) if padded and missing else None
+    x = ggml.ggml_concat(g.ctx, x, last, 1) if last else ggml.ggml_pad(g.ctx, x, 0, missing, 0, 0)
     x = g.gelu(g.convolution(x, "encoder.down_sample_layer.0", stride=d.avg_pooler))
     return g.output("tok_pool", g.layer_norm(x, "encoder.down_sample_norm"))
 
 
-def encoder_block(g: Graph, x: TensorPtr, name: str, d: AudioTokenizerDims, positions: TensorPtr) -> TensorPtr:
-    """A pre-norm transformer block with full attention: (T, d_model) → (T, d_model)."""
+def block(
+    g: Graph, x: TensorPtr, name: str, n_heads: int, theta: float, positions: TensorPtr, attention: Attention
+) -> TensorPtr:
+    """A pre-norm transformer block of encoder, decoder or vocoder; keys have no bias: (T, width) → (T, width)."""
     h = g.layer_norm(x, f"{name}attn_norm")
-    q, k, v = g.qkv(h, f"{name}attn", d.encoder_heads, d.encoder_heads, d.head_dim)
-    h = g.attend(g.rope(q, positions, d.rope_theta), g.rope(k, positions, d.rope_theta), v, None)
+    q, k, v = g.qkv(h, f"{name}attn", n_heads, n_heads, int(x.contents.ne[0]) // n_heads)
+    h = attention(g.rope(q, positions, theta), g.rope(k, positions, theta), v)
     x = g.add(x, g.linear(h, f"{name}attn.o"))
     h = g.layer_norm(x, f"{name}ffn_norm")
     return g.add(x, g.linear(g.gelu(g.linear(h, f"{name}fc1")), f"{name}fc2"))

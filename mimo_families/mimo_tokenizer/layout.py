@@ -2,139 +2,20 @@
 the decoder that turns codes into a waveform (decoder_layout.py), which a file may lack."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import isfinite
-from typing import Any
 
 from gguf import GGUFValueType
 
-from mimo_convert.formats.config import Config
 from mimo_convert.model.family import SEPARATE, Family, Key, Layout, Tensor, one
 from mimo_convert.model.uses import block_uses
-from quantize.errors import InputError
-from runtime_check.audio.wave import SAMPLING_RATES
 
 from .block_layout import USES, block, norm
-from .decoder_layout import (
-    DECODER,
-    DECODER_USES,
-    PART,
-    DecoderDims,
-    decoder_errors,
-    decoder_sizes,
-    decoder_tensors,
-)
+from .decoder_layout import DECODER, DECODER_USES, PART, decoder_tensors
 from .decoder_layout import KEYS as DECODER_KEYS
+from .sizes import AudioTokenizerDims as AudioTokenizerDims
+from .sizes import config_errors
+from .sizes import dimensions as dimensions
 
 DEFAULT_CODEBOOKS = 8  # codebooks that recognition uses, where no speech LM says how many
-MOST_FRAMES = 500  # mel frames a second; published is 100, and attention takes the square of their number
-
-
-@dataclass(frozen=True, kw_only=True)
-class AudioTokenizerDims(DecoderDims):
-    """Sizes of the encoder, of its front end, and of the decoder if there is one."""
-
-    d_model: int
-    encoder_layers: int
-    encoder_heads: int
-    encoder_ffn_dim: int
-    skip_layer_id: int  # the output of this many blocks is added to the last one's
-    kernel_size: int
-    stride_size: int
-    avg_pooler: int
-    num_quantizers: int
-    codebook_size: tuple[int, ...]
-    n_mels: int
-    nfft: int
-    window_size: int
-    hop_length: int
-    sampling_rate: int
-    fmin: float
-    rope_theta: float
-
-    @property
-    def head_dim(self) -> int:
-        """Width of an attention head."""
-        return self.d_model // self.encoder_heads
-
-    @property
-    def frames_per_second(self) -> float:
-        """Code frames per second of audio."""
-        return self.sampling_rate / (self.hop_length * self.stride_size * self.avg_pooler)
-
-    @property
-    def positions_per_second(self) -> float:
-        """Encoder positions per second of audio."""
-        return self.frames_per_second * self.avg_pooler
-
-
-ASSUMED: dict[str, tuple[Any, ...]] = {
-    "ln_type": ("LayerNorm",),
-    "activation_function": ("gelu",),
-    "encoder_causal": (False,),
-    "encoder_attn_window_size": ([-1, -1],),
-    "scale_embedding": (False,),
-    "fmax": (),
-    "stride_size": (2,),
-}
-
-
-def dimensions(config: Config) -> AudioTokenizerDims:
-    """Read the sizes from `config`. Raises InputError for a value that is missing, malformed or
-    unsupported."""
-    for key, allowed in ASSUMED.items():
-        config.must_be(key, *allowed)
-    num_quantizers = config.positive("num_quantizers")
-    codebook_size = config.get("codebook_size", kind=list)
-    if len(codebook_size) < num_quantizers or not all(type(n) is int and 0 < n < 1 << 31 for n in codebook_size):
-        raise InputError(config.path, f"codebook_size is {codebook_size}", expected=f"{num_quantizers} sizes")
-    dims = AudioTokenizerDims(
-        d_model=config.positive("d_model"),
-        encoder_layers=config.positive("encoder_layers"),
-        encoder_heads=config.positive("encoder_attention_heads"),
-        encoder_ffn_dim=config.positive("encoder_ffn_dim"),
-        skip_layer_id=config.positive("encoder_skip_layer_id"),
-        kernel_size=config.positive("kernel_size"),
-        stride_size=config.positive("stride_size"),
-        avg_pooler=config.positive("avg_pooler"),
-        num_quantizers=num_quantizers,
-        codebook_size=tuple(codebook_size[:num_quantizers]),
-        n_mels=config.positive("n_mels"),
-        nfft=config.positive("nfft"),
-        window_size=config.positive("window_size"),
-        hop_length=config.positive("hop_length"),
-        sampling_rate=config.positive("sampling_rate"),
-        fmin=float(config.get("fmin", kind=float, default=0.0)),
-        rope_theta=float(config.get("rope_theta", kind=float)),
-        **decoder_sizes(config),
-    )
-    for what, expected in config_errors(dims):
-        raise InputError(config.path, what, expected=expected)
-    return dims
-
-
-def config_errors(d: AudioTokenizerDims) -> Iterator[tuple[str, str]]:
-    """Contradictions among the sizes, by the config's names: (found, expected)."""
-    if d.d_model % d.encoder_heads:
-        yield f"encoder_attention_heads is {d.encoder_heads}", f"a divisor of {d.d_model}"
-    if d.head_dim % 2:
-        yield f"d_model is {d.d_model}", f"an even number for each of {d.encoder_heads} heads"
-    if d.skip_layer_id > d.encoder_layers:
-        yield f"encoder_skip_layer_id is {d.skip_layer_id}", f"at most {d.encoder_layers}"
-    if not (isfinite(d.rope_theta) and d.rope_theta > 0):
-        yield f"rope_theta is {d.rope_theta}", "a positive number"
-    if not 0 <= d.fmin < d.sampling_rate / 2:
-        yield f"fmin is {d.fmin}", f"from 0, and below half of sampling_rate {d.sampling_rate}"
-    if d.sampling_rate not in SAMPLING_RATES:
-        yield f"sampling_rate is {d.sampling_rate}", f"{SAMPLING_RATES.start} to {SAMPLING_RATES.stop - 1}"
-    if d.sampling_rate > MOST_FRAMES * d.hop_length:
-        least = -(-d.sampling_rate // MOST_FRAMES)
-        yield f"hop_length is {d.hop_length}", f"at least {least}, for {MOST_FRAMES} mel frames a second"
-    if d.nfft > d.sampling_rate:
-        yield f"nfft is {d.nfft}", f"at most a second, {d.sampling_rate}"
-    if d.window_size > d.nfft:
-        yield f"window_size is {d.window_size}", f"at most nfft, {d.nfft}"
-    yield from decoder_errors(d)
 
 
 def tensors(d: AudioTokenizerDims, layout: Layout = SEPARATE) -> Iterator[Tensor]:

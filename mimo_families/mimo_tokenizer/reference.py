@@ -6,7 +6,7 @@ distances are float32 (github.com/XiaomiMiMo/MiMo-Audio).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +16,14 @@ from mimo_convert.model.checkpoint import Checkpoint
 from runtime_check.audio.clips import Clip
 from runtime_check.pytorch.audio import resample
 from runtime_check.pytorch.layers import attend, convolution, heads, layer_norm, rope
-from runtime_check.pytorch.run import VERSION, arrays_of, fetch
-from runtime_check.pytorch.weights import DTYPES, CheckpointWeights, Weights
-from runtime_check.run.activations import Activations, Origin
-from runtime_check.run.system import Task
+from runtime_check.pytorch.weights import CheckpointWeights, Weights
 
 from . import layout
-from .front_end import CHUNK_SECONDS
-from .layout import DEFAULT_CODEBOOKS, AudioTokenizerDims
-from .stages import CODES, ROLE
+from .front_end import CHUNK_SECONDS, segments
+from .layout import AudioTokenizerDims
+from .stages import CODES
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def chunks(wave: Tensor, d: AudioTokenizerDims) -> list[Tensor]:
@@ -64,38 +63,50 @@ def log_mel(wave: Tensor, d: AudioTokenizerDims) -> Tensor:
     return (magnitude @ mel_filters(d)).clamp(min=1e-7).log()
 
 
-def encoder(mel: Tensor, w: Weights, d: AudioTokenizerDims) -> dict[str, Tensor]:
-    """(…, frames, n_mels) → the stages tok_conv1 … tok_pool, (…, time, d_model) each."""
-    stages = {}
+def encoder(mel: Tensor, w: Weights, d: AudioTokenizerDims, *, padded: bool = False) -> dict[str, Tensor]:
+    """(…, frames, n_mels) → the stages tok_conv1 … tok_pool, (…, time, d_model) each. `padded` is that of a Segment."""
+    stages, n_frames = {}, mel.shape[-2]
+    if padded:
+        mel = F.pad(mel, (0, 0, 0, -n_frames % d.stride_size))
     x = F.gelu(convolution(mel, w, "encoder.conv1", padding=d.kernel_size // 2))
-    stages["tok_conv1"] = x
+    stages["tok_conv1"] = x[..., :n_frames, :]
     x = F.gelu(convolution(x, w, "encoder.conv2", stride=d.stride_size, padding=d.kernel_size // 2))
     stages["tok_conv2"] = x
 
+    def attend_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(q, k, v, None)
+
     positions = torch.arange(x.shape[-2])
     for i in range(d.encoder_layers):
-        x = encoder_block(x, w, f"encoder.layers.{i}.", d, positions)
+        x = block(x, w, f"encoder.layers.{i}.", d.encoder_heads, d.rope_theta, positions, attend_all)
         if i == d.skip_layer_id - 1:
             skip = x
     x = layer_norm(x + skip, w, "encoder.layer_norm")
     stages["tok_xfmr"] = x
 
-    x = F.pad(x, (0, 0, 0, -x.shape[-2] % d.avg_pooler))
+    missing = -x.shape[-2] % d.avg_pooler
+    x = (
+        torch.cat([x, x[..., -1:, :].expand(*x.shape[:-2], missing, -1)], -2)
+        if padded
+        else F.pad(x, (0, 0, 0, missing))
+    )
     x = F.gelu(convolution(x, w, "encoder.down_sample_layer.0", stride=d.avg_pooler, bias=False))
     stages["tok_pool"] = layer_norm(x, w, "encoder.down_sample_norm")
     return stages
 
 
-def encoder_block(x: Tensor, w: Weights, name: str, d: AudioTokenizerDims, positions: Tensor) -> Tensor:
-    """A pre-norm transformer block with full attention; keys have no bias: (…, T, d_model) → (…, T, d_model)."""
+def block(
+    x: Tensor, w: Weights, name: str, n_heads: int, theta: float, positions: Tensor, attention: Attention
+) -> Tensor:
+    """A pre-norm transformer block of encoder, decoder or vocoder; keys have no bias: (…, T, width) → (…, T, width)."""
     h = layer_norm(x, w, f"{name}self_attn_layer_norm")
     q, k, v = (
-        heads(F.linear(h, w(f"{name}self_attn.{c}_proj.weight"), bias), d.encoder_heads)
+        heads(F.linear(h, w(f"{name}self_attn.{c}_proj.weight"), bias), n_heads)
         for c, bias in (
             ("q", w(f"{name}self_attn.q_proj.bias")), ("k", None), ("v", w(f"{name}self_attn.v_proj.bias")),
         )
     )  # fmt: skip
-    h = attend(rope(q, positions, d.rope_theta), rope(k, positions, d.rope_theta), v, None)
+    h = attention(rope(q, positions, theta), rope(k, positions, theta), v)
     x = x + F.linear(h, w(f"{name}self_attn.out_proj.weight"), w(f"{name}self_attn.out_proj.bias"))
     h = layer_norm(x, w, f"{name}final_layer_norm")
     h = F.gelu(F.linear(h, w(f"{name}fc1.weight"), w(f"{name}fc1.bias")))
@@ -117,25 +128,34 @@ def residual_codes(x: Tensor, w: Weights, n_codebooks: int) -> Tensor:
     return torch.stack(codes, -1)
 
 
-def run(
-    checkpoints: Mapping[str, Checkpoint], clip: Clip, task: Task, response: Sequence[int] | None, dtype: str
-) -> Activations:
-    """Compute every stage of the audio tokenizer on `clip` in `dtype` (of DTYPES); there is no response."""
-    fetch(checkpoints.values())
-    with torch.no_grad():
-        stages = encode(checkpoints[ROLE], clip, DEFAULT_CODEBOOKS, DTYPES[dtype])
-    names = [checkpoint.name for checkpoint in checkpoints.values()]
-    origin = Origin(names, clip.path.name, clip.sha256, task.language, "", VERSION, dtype)
-    return Activations(arrays_of(stages, names), "", origin)
-
-
-def encode(checkpoint: Checkpoint, clip: Clip, n_codebooks: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Audio → the stages tok_mel … tok_codes; each 30 s chunk is encoded separately."""
+def encode(
+    checkpoint: Checkpoint, clip: Clip, n_codebooks: int, dtype: torch.dtype, *, whole: bool = False
+) -> dict[str, Tensor]:
+    """Audio → the stages tok_mel … tok_codes; each 30 s chunk is encoded separately, unless `whole`
+    (`encode_segments`)."""
     d, w = layout.dimensions(checkpoint.config), CheckpointWeights(checkpoint, dtype)
     wave = resample(torch.from_numpy(clip.wave), clip.rate, d.sampling_rate)
-    runs = []
-    for chunk in chunks(wave, d):
-        mel = log_mel(chunk, d)
-        stages = {"tok_mel": mel, **encoder(mel, w, d)}
-        runs.append({**stages, CODES: residual_codes(stages["tok_pool"], w, min(n_codebooks, d.num_quantizers))})
-    return {name: torch.cat([stages[name] for stages in runs]) for name in runs[0]}
+    if whole:
+        return encode_segments(wave, w, d, n_codebooks)
+    return joined([encode_mel(log_mel(chunk, d), w, d, n_codebooks) for chunk in chunks(wave, d)])
+
+
+def encode_segments(wave: Tensor, w: Weights, d: AudioTokenizerDims, n_codebooks: int) -> dict[str, Tensor]:
+    """(samples,) at the model's rate → the stages tok_mel … tok_codes, as models that speak compute them: the features
+    of the whole clip, a segment of a minute at a time."""
+    mel = log_mel(F.pad(wave, (0, max(0, d.nfft - len(wave)))), d)
+    parts = segments(len(mel))
+    return joined([encode_mel(mel[part.begin : part.end], w, d, n_codebooks, padded=part.padded) for part in parts])
+
+
+def encode_mel(
+    mel: Tensor, w: Weights, d: AudioTokenizerDims, n_codebooks: int, *, padded: bool = False
+) -> dict[str, Tensor]:
+    """Mel frames that are encoded together, (frames, n_mels) → the stages tok_mel … tok_codes."""
+    stages = {"tok_mel": mel, **encoder(mel, w, d, padded=padded)}
+    return {**stages, CODES: residual_codes(stages["tok_pool"], w, min(n_codebooks, d.num_quantizers))}
+
+
+def joined(runs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The stages of parts, end to end."""
+    return {name: torch.cat([run[name] for run in runs]) for name in runs[0]}

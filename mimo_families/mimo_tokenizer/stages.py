@@ -9,6 +9,7 @@ from .layout import FAMILY
 
 ROLE = FAMILY.role
 CODES = "tok_codes"
+ENCODE, ROUND_TRIP = "encode", "round trip"  # tasks: audio → codes, in chunks as recognition; and → audio again
 
 STAGES = (
     Stage("tok_mel", ROLE, FEATURES, ("mel frames", "mel bins"), EXACT),

@@ -11,7 +11,7 @@ from mimo_convert.model.model_file import ModelFile
 from mimo_convert.model.provenance import ADAPTER_NAME
 from mimo_families.programs import BUILT_ON_LLAMA_CPP
 from runtime_check.audio.clips import Clip
-from runtime_check.choices import FULL
+from runtime_check.choices import FULL, TRANSCRIBE
 from runtime_check.run.activations import (
     GREEDY,
     INCREMENTAL_LOGITS,
@@ -71,6 +71,7 @@ class Qwen3ASRSystem:
     """A `qwen3asr` file, ready to run."""
 
     stages = STAGES
+    task, wave_rate = TRANSCRIBE, None
     roles: Sequence[str] = (ROLE,)  # of its files, the main one first
 
     def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:

@@ -4,9 +4,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import soundfile
 
@@ -92,21 +93,37 @@ def _clips_of_manifest(path: Path) -> Iterator[AudioFile]:
 
 def _clip_of_line(path: Path, number: int, line: str) -> AudioFile:
     where = f"{path}:{number}"
+    entry = entry_of(line, where, ENTRY_KEYS, "a manifest entry", ENTRY)
+    audio, text = entry.get("audio"), entry.get("text")
+    if not isinstance(audio, str) or not isinstance(text, str | None):
+        raise InputError(where, "is not a manifest entry", expected=ENTRY)
+    checked = None if text is None else checked_text(text, where)
+    return audio_file_of(path.parent, audio, checked, where, ENTRY)
+
+
+def entry_of(line: str, where: str, keys: Sequence[str], what: str, form: str) -> Mapping[str, Any]:
+    """The entry of a line of JSON at `where`, `what` it is and its `form`. Raises InputError for another value, and for
+    a key that is not in `keys`."""
     try:
         entry = parse_json(line.encode())
-        audio, text = entry["audio"], entry.get("text")
-        if not isinstance(audio, str) or not isinstance(text, str | None):
+        if not isinstance(entry, dict):
             raise TypeError
-        os.fsencode(audio)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(where, "is not a manifest entry", expected=ENTRY) from error
-    for key in entry.keys() - set(ENTRY_KEYS):
-        raise InputError(where, f"has the unknown key {shown(key)}", **one_of(key, ENTRY_KEYS))
+    except (ValueError, TypeError) as error:
+        raise InputError(where, f"is not {what}", expected=form) from error
+    for key in entry.keys() - set(keys):
+        raise InputError(where, f"has the unknown key {shown(key)}", **one_of(key, keys))
+    return entry
+
+
+def audio_file_of(folder: Path, name: str, text: str | None, where: str, form: str) -> AudioFile:
+    """The audio file `name`, relative to `folder`, that an entry at `where` of that `form` names; errors are about the
+    entry."""
     try:
-        return audio_file(path.parent / audio, None if text is None else checked_text(text, where))
+        os.fsencode(name)
+        return audio_file(folder / name, text)
+    except UnicodeEncodeError as error:
+        raise InputError(where, "names a file that cannot be", expected=form) from error
     except InputError as error:
-        if error.where == where:
-            raise
         raise InputError(where, f"{error.where}: {error.what}", expected=error.expected, todo=error.todo) from error
 
 

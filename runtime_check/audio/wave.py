@@ -1,6 +1,7 @@
 """Mono waveforms and resampling."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,14 @@ import numpy.typing as npt
 Wave = npt.NDArray[np.float32]  # (samples,)
 SAMPLING_RATES = range(1_000, 768_001)  # in Hz
 BLOCK = 1 << 16  # samples resampled at once, so that memory does not grow with the clip
+
+
+class Sound(NamedTuple):
+    """A waveform, (samples,) at `rate` Hz, and what it is."""
+
+    title: str
+    wave: Wave
+    rate: int
 
 
 def resample(wave: Wave, rate: int, new_rate: int) -> Wave:

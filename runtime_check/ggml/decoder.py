@@ -111,9 +111,9 @@ class Steps:
 
     def enlarge(self, size: int) -> None:
         """Enlarge the cache to `size` positions; it keeps those that are filled."""
-        before = self.state.tensors
+        before = self.state  # its memory is needed until it is copied
         self._make(size)
-        for name, tensor in before.items():
+        for name, tensor in before.tensors.items():
             nbytes = self.n_past * tensor.contents.nb[1]
             ctypes.memmove(self.state[name].contents.data, tensor.contents.data, nbytes)
 

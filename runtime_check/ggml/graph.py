@@ -1,4 +1,4 @@
-"""Layers in ggml: linear, norms, rotary embedding, attention, convolution.
+"""Layers in ggml: linear, norms, rotary embedding, attention, convolution and its transpose.
 
 Shapes are written as in numpy, slowest dimension first; ggml's `ne` is the reverse: an array of shape (T, d) has ne =
 (d, T).
@@ -8,7 +8,7 @@ all others. A graph is allocated once and can be run any number of times.
 """
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ggml
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize.types import BY_GGML
+from runtime_check.near import mask_of
 from runtime_check.products.choice import add_product
 from runtime_check.products.library import Product
 
@@ -26,6 +27,7 @@ Array = npt.NDArray[Any]
 MAX_NODES = 16384
 WORK_FOR_THREADS = 64_000_000  # below, a graph is done before a second thread has met it at the first barrier
 LAYER_NORM_EPS = 1e-5
+QUERIES = 64  # positions whose attention to near positions is computed together
 DTYPES = {
     "float32": ggml.GGML_TYPE_F32, "float16": ggml.GGML_TYPE_F16, "int32": ggml.GGML_TYPE_I32,
     "int64": ggml.GGML_TYPE_I64,
@@ -52,6 +54,7 @@ class Graph:
         weakref.finalize(self, ggml.ggml_gallocr_free, self.allocator)
         self.inputs: dict[str, TensorPtr] = {}
         self.outputs: dict[str, TensorPtr] = {}
+        self.constants: dict[str, Array] = {}  # the values of inputs that are the same in every run
         self.products: list[Product] = []  # that operations of the graph refer to
         self.quantized: dict[tuple[int, int], TensorPtr] = {}  # activations, for own products
         self.planned = False
@@ -65,6 +68,13 @@ class Graph:
         ggml.ggml_set_input(tensor)
         self.inputs[name] = tensor
         return tensor
+
+    def constant(self, name: str, values: Array) -> TensorPtr:
+        """An input that has the same values in every run; made once for each name."""
+        if name not in self.constants:
+            self.constants[name] = values
+            self.input(name, values.shape, values.dtype)
+        return self.inputs[name]
 
     def output(self, name: str, tensor: TensorPtr) -> TensorPtr:
         """Make `tensor`, which must not be a view, an output under `name`."""
@@ -84,8 +94,9 @@ class Graph:
                 raise MemoryError("ggml cannot allocate the graph")
             self.backend.count_held(self, ggml.ggml_gallocr_get_buffer_size(self.allocator, 0))
             self.planned = True
+        values = self.constants | dict(inputs)
         for name, tensor in self.inputs.items():
-            array = np.ascontiguousarray(inputs[name])
+            array = np.ascontiguousarray(values[name])
             assert DTYPES[array.dtype.name] == tensor.contents.type, name
             assert array.nbytes == ggml.ggml_nbytes(tensor), name
             ggml.ggml_backend_tensor_set(tensor, array.ctypes.data, 0, array.nbytes)
@@ -139,7 +150,16 @@ class Graph:
 
     def layer_norm(self, x: TensorPtr, name: str) -> TensorPtr:
         """Layer norm (Ba et al. 2016) with weight and bias: (…, d) → (…, d)."""
-        x = ggml.ggml_mul(self.ctx, ggml.ggml_norm(self.ctx, x, LAYER_NORM_EPS), self.weights[f"{name}.weight"])
+        return self.scale_and_shift(ggml.ggml_norm(self.ctx, x, LAYER_NORM_EPS), name)
+
+    def group_norm(self, x: TensorPtr, name: str) -> TensorPtr:
+        """Group norm (Wu & He 2018) of one group, all positions and channels together: (T, d) → (T, d)."""
+        x = ggml.ggml_group_norm(self.ctx, x, 1, LAYER_NORM_EPS)
+        return self.scale_and_shift(x, name)
+
+    def scale_and_shift(self, x: TensorPtr, name: str) -> TensorPtr:
+        """The weight and bias of a norm: (…, d) → (…, d)."""
+        x = ggml.ggml_mul(self.ctx, x, self.weights[f"{name}.weight"])
         return ggml.ggml_add(self.ctx, x, self.weights[f"{name}.bias"])
 
     def rope(self, x: TensorPtr, positions: TensorPtr, theta: float) -> TensorPtr:
@@ -186,6 +206,32 @@ class Graph:
         q, k, v = (self.reshape(t, (n, length // n, t.contents.ne[1], head_dim)) for t in (q, k, v))
         return self.attend(q, k, v, None)
 
+    def attend_near(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, before: int, after: int) -> TensorPtr:
+        """Attention of each position i to i - before … i + after, both included; -1 is no bound: q, k, v (T, heads,
+        head_dim) → (T, n_heads × head_dim).
+
+        With both bounds, QUERIES positions at a time see copies of the keys that one of them may see.
+        """
+        n, name = int(q.contents.ne[2]), f"near_{before}_{after}"
+        if before < 0 or after < 0 or n <= QUERIES:
+            mask = self.constant(name, mask_of(range(n), range(n), n, before, after))
+            return self.attend(q, k, v, mask)
+        queries = [range(i, i + QUERIES) for i in range(0, n, QUERIES)]
+        keys = [range(part.start - before, part.stop + after) for part in queries]
+        masks = [mask_of(*part, n, before, after) for part in zip(queries, keys, strict=True)]
+        mask = self.constant(name, np.stack(masks)[:, None])
+        q, k, v = (self._parts(x, rows, name) for x, rows in ((q, queries), (k, keys), (v, keys)))
+        return self.first_rows(self.attend(q, k, v, mask), n)
+
+    def _parts(self, x: TensorPtr, parts: Sequence[range], name: str) -> TensorPtr:
+        """Copy parts of equal length of x (T, heads, head_dim), (parts, length, heads, head_dim); rows that x lacks are
+        some other."""
+        head_dim, n_heads, n = x.contents.ne[:3]
+        ids = np.clip(np.concatenate(parts), 0, n - 1).astype(np.int32)
+        flat = ggml.ggml_view_2d(self.ctx, x, n_heads * head_dim, n, x.contents.nb[2], 0)
+        rows = ggml.ggml_get_rows(self.ctx, flat, self.constant(f"{name}_{len(parts[0])}", ids))
+        return ggml.ggml_reshape_4d(self.ctx, rows, head_dim, n_heads, len(parts[0]), len(parts))
+
     def kv_write(self, cache: TensorPtr, x: TensorPtr, rows: TensorPtr, n: int) -> TensorPtr:
         """Write x (T, heads, head_dim) to `rows` (T,) of a cache (S, row); returns its first `n` rows, (n, heads,
         head_dim)."""
@@ -199,6 +245,11 @@ class Graph:
         """View the last `n` rows of x (T, columns)."""
         t = x.contents
         return ggml.ggml_view_2d(self.ctx, x, t.ne[0], n, t.nb[1], (t.ne[1] - n) * t.nb[1])
+
+    def first_rows(self, x: TensorPtr, n: int) -> TensorPtr:
+        """View the first `n` rows of x (T, columns)."""
+        t = x.contents
+        return ggml.ggml_view_2d(self.ctx, x, t.ne[0], n, t.nb[1], 0)
 
     def reshape(self, x: TensorPtr, shape: tuple[int, ...]) -> TensorPtr:
         """Reshape to a numpy shape of at most four dimensions."""
@@ -218,6 +269,39 @@ class Graph:
             self.ctx, kernel, time_last, stride, 0, padding, 0, 1, 0, False, ggml.GGML_TYPE_F32
         )  # (T', n_in × kernel_size)
         return self._multiply(kernel, windows, f"{name}.bias", widen=True)
+
+    def transposed_convolution(self, x: TensorPtr, name: str, *, stride: int) -> TensorPtr:
+        """1-D transposed convolution: (T, n_in) → ((T - 1) × stride + kernel_size, n_out), in float32.
+
+        The product with one position gives all that it adds: kernel_size positions, in runs of `stride` (the last one
+        filled with zeros). Runs of one number do not overlap; those of the next one come `stride` positions later.
+        """
+        size, n_out = self.weights[f"{name}.weight"].contents.ne[:2]  # of (n_in, n_out, kernel_size)
+        n, runs = int(x.contents.ne[1]), -(-size // stride)
+        y = self._multiply(self._taps(name, runs * stride), x, "")  # (T, runs × stride × n_out)
+        row, nb = stride * n_out, y.contents.nb
+        parts = [ggml.ggml_view_2d(self.ctx, y, row, n, nb[1], i * row * nb[0]) for i in range(runs)]
+        if runs > 1:
+            parts = [
+                ggml.ggml_pad_ext(self.ctx, part, 0, 0, i, runs - 1 - i, 0, 0, 0, 0) for i, part in enumerate(parts)
+            ]
+        total = parts[0]
+        for part in parts[1:]:
+            total = ggml.ggml_add(self.ctx, total, part)
+        positions = ggml.ggml_reshape_2d(self.ctx, total, n_out, (n + runs - 1) * stride)
+        positions = self.first_rows(positions, (n - 1) * stride + size)
+        return ggml.ggml_add(self.ctx, positions, self._vector(f"{name}.bias"))
+
+    def _taps(self, name: str, n: int) -> TensorPtr:
+        """The kernel of a transposed convolution, (n_in, n_out, kernel_size), as a matrix (n × n_out, n_in) float32;
+        taps from kernel_size on are zero."""
+        kernel = self.weights[f"{name}.weight"]
+        size, n_out, n_in = kernel.contents.ne[:3]
+        taps = ggml.ggml_new_tensor_3d(self.ctx, ggml.GGML_TYPE_F32, n_in, n_out, size)
+        taps = ggml.ggml_cpy(self.ctx, ggml.ggml_permute(self.ctx, kernel, 2, 1, 0, 3), taps)
+        if n > size:
+            taps = ggml.ggml_pad(self.ctx, taps, 0, 0, n - size, 0)
+        return ggml.ggml_reshape_2d(self.ctx, taps, n_in, n_out * n)
 
     def convolution_2d(self, x: TensorPtr, name: str, *, stride: int = 1, padding: int = 0) -> TensorPtr:
         """2-D convolution, channels last: (N, H, W, n_in) → (N, H', W', n_out), in float32.

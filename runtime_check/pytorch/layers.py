@@ -1,5 +1,7 @@
-"""Layers in PyTorch, the reference of `runtime_check/ggml/graph.py`: norms, rotary embedding, attention, convolution,
-the Qwen2 and Qwen3 blocks. Weights come from a callable; any leading batch dimensions are accepted."""
+"""Layers in PyTorch, the reference of `runtime_check/ggml/graph.py`: norms, rotary embedding, attention, convolution
+and its transpose, the Qwen2 and Qwen3 blocks.
+
+Weights come from a callable; any leading batch dimensions are accepted."""
 
 import math
 
@@ -8,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from runtime_check.block_dims import BlockDims
+from runtime_check.near import mask_of
 
 from .weights import Weights
 
 LAYER_NORM_EPS = 1e-5
+QUERIES_AT_ONCE = 512  # of attention to near positions: their scores are in memory together
 
 
 def rope(x: Tensor, positions: Tensor, theta: float) -> Tensor:
@@ -35,6 +39,12 @@ def layer_norm(x: Tensor, w: Weights, name: str) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], w(f"{name}.weight"), w(f"{name}.bias"), LAYER_NORM_EPS)
 
 
+def group_norm(x: Tensor, w: Weights, name: str) -> Tensor:
+    """Group norm (Wu & He 2018) of one group, all positions and channels together: (…, T, d) → (…, T, d)."""
+    h = F.layer_norm(x, x.shape[-2:], eps=LAYER_NORM_EPS)
+    return h * w(f"{name}.weight") + w(f"{name}.bias")
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention (grouped-query): q (…, n_heads, T, head_dim) over k, v (…, n_kv_heads, S, head_dim)
     → (…, T, n_heads × head_dim); the softmax is float32."""
@@ -53,6 +63,18 @@ def attend_windows(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
     return torch.cat([attend(*window, mask=None) for window in windows], -2)
 
 
+def attend_near(q: Tensor, k: Tensor, v: Tensor, before: int, after: int) -> Tensor:
+    """Attention of each position i to i - before … i + after, both included; -1 is no bound: q, k, v (…, heads, T,
+    head_dim) → (…, T, n_heads × head_dim)."""
+    n, parts = q.shape[-2], []
+    for begin in range(0, n, QUERIES_AT_ONCE):
+        end = min(begin + QUERIES_AT_ONCE, n)
+        first, last = max(0, begin - before) if before >= 0 else 0, min(n, end + after) if after >= 0 else n
+        mask = torch.from_numpy(mask_of(range(begin, end), range(first, last), n, before, after)).to(q.dtype)
+        parts.append(attend(q[..., begin:end, :], k[..., first:last, :], v[..., first:last, :], mask))
+    return torch.cat(parts, -2)
+
+
 def heads(x: Tensor, n_heads: int) -> Tensor:
     """Split heads: (…, T, n_heads × head_dim) → (…, n_heads, T, head_dim)."""
     return x.unflatten(-1, (n_heads, -1)).transpose(-2, -3)
@@ -63,6 +85,13 @@ def convolution(x: Tensor, w: Weights, name: str, stride: int = 1, padding: int 
     kernel = w(f"{name}.weight")
     time_last = x.transpose(-1, -2).to(kernel.dtype)
     y = F.conv1d(time_last, kernel, w(f"{name}.bias") if bias else None, stride=stride, padding=padding)
+    return y.transpose(-1, -2)
+
+
+def transposed_convolution(x: Tensor, w: Weights, name: str, stride: int) -> Tensor:
+    """1-D transposed convolution with a bias: (…, T, n_in) → (…, (T - 1) × stride + kernel_size, n_out)."""
+    kernel = w(f"{name}.weight")
+    y = F.conv_transpose1d(x.transpose(-1, -2).to(kernel.dtype), kernel, w(f"{name}.bias"), stride=stride)
     return y.transpose(-1, -2)
 
 

@@ -3,7 +3,7 @@
 import platform
 import resource
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +16,8 @@ from mimo_convert.plan.plan import PROMOTED_F32, Plan
 from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
+from runtime_check.audio.wave import Sound
+from runtime_check.run.check import Checked
 from runtime_check.run.records import Check
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.records import TensorCheck
@@ -28,6 +30,8 @@ from .table import check_as_text, lint_as_text, tensors_as_text
 
 PACKAGES = ("ggml-python", "gguf", "numpy", "tokenizers", "torch")
 MOST_FAILURES = 3  # that a line has room for
+PageSounds = Mapping[int, Sequence[Sound]]  # of checks, by their number from 0
+NO_SOUNDS: PageSounds = {}
 Part = LintResult | TensorCheck | Check
 
 
@@ -44,8 +48,8 @@ class Outputs:
         for path in (self.json, self.junit, self.html):
             check_can_write(path)
 
-    def write(self, report: Report) -> None:
-        """Write the report, each file atomically."""
+    def write(self, report: Report, sounds: PageSounds = NO_SOUNDS) -> None:
+        """Write the report, each file atomically; the page has the sounds of each check, too."""
         if self.json:
             write_whole(self.json, json_text(report).encode())
         if self.junit:
@@ -55,7 +59,7 @@ class Outputs:
         if self.html:
             from .page.page import as_html
 
-            write_whole(self.html, as_html(report).encode())
+            write_whole(self.html, as_html(report, sounds).encode())
 
 
 NO_OUTPUTS = Outputs()
@@ -68,11 +72,18 @@ class Results:
     command: str
     plans: Sequence[Plan] = ()
     parts: list[Part] = field(default_factory=list)
+    sounds: dict[int, Sequence[Sound]] = field(default_factory=dict)  # of checks, by their number
 
     def add(self, part: Part) -> None:
         """Record and print a part."""
         show(self._text(part), brief(part))
         self.parts.append(part)
+
+    def add_check(self, checked: Checked) -> None:
+        """Record and print a check, and keep its sounds for the page."""
+        if checked.sounds:
+            self.sounds[len(self.of(Check))] = checked.sounds
+        self.add(checked.check)
 
     def _text(self, part: Part) -> str:
         match part:
@@ -136,7 +147,7 @@ class Results:
         if failed and self.parts[-1].passed is not False:
             show("\n".join(["", *map(brief, failed)]))
         report = self.report()
-        outputs.write(report)
+        outputs.write(report, self.sounds)
         return report
 
 

@@ -9,6 +9,7 @@ from runtime_check.gate import Gate, unexplained
 from runtime_check.run.records import Check
 
 from .records import Report, check_name, file_name
+from .speech import speech_text, words_of
 
 LINT, TENSORS, CHECK, REPORT = "lint", "tensors", "check", "report"  # kinds of suites
 
@@ -67,9 +68,8 @@ def suites_of(report: Report) -> list[Suite]:
 def check_suite(check: Check) -> Suite:
     """The gates of one check, in order; the first case names what was run."""
     seconds = sum(value for name, value in check.timings.items() if name.endswith("_s"))
-    ran = Case(
-        "", "encoded" if check.transcript is None else "transcribed", note=_transcript_note(check), has_gates=False
-    )
+    done = "encoded" if check.transcript is None else words_of(check).done
+    ran = Case("", done, note=_transcript_note(check), has_gates=False)
     return Suite(CHECK, check_name(check), seconds, (ran, *cases_of(check.gates)))
 
 
@@ -86,4 +86,5 @@ def _case(gates: list[Gate]) -> Case:
 
 def _transcript_note(check: Check) -> str:
     rate = f"\nword error rate {check.words.rate or 0:.1%}" if check.words else ""
-    return (check.transcript or "") + rate
+    how = f"\n{speech_text(check.speech)}" if check.speech else ""
+    return (check.transcript or "") + rate + how

@@ -6,30 +6,34 @@ from itertools import groupby
 from mimo_convert.formats.tensor import shape_text
 from mimo_convert.terminal import wrapped
 from quantize.quoting import quoted
-from runtime_check.choices import AUTO
+from runtime_check.choices import AUTO, SPEECH
 from runtime_check.gate import Gate, Subject
 from runtime_check.run.records import Check, FileFacts, StageResult, Steps
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.records import TensorCheck
 
 from .records import file_name
+from .speech import speech_text, words_of
 
 LONGEST_PIECE, LONGEST_REASON = 60, 1000  # characters of a token, and of why something failed
 MOST_LINES = 10  # of tensors, or steps; the other reports have all
+LABEL = "{:<12}".format
 ROW = "{:<26} {:>9}  {:>9} {:>9} {:>9}  {:>13}  {}".format
 HEAD = ROW("stage", "shape", "cos mean", "cos min", "rel RMSE", "thresholds", "").rstrip()
-# Gates of no stage's values, by their metric: the word for it, and how value and bound are written.
+# Gates of no stage's cosines, by their metric: the word for it, if not the stage's name, and how numbers are written.
 WRITTEN = {
-    "agreement": ("equal codes", "{:.2%}"),
+    "agreement": ("", "{:.2%}"),
     "top1_agreement": ("top-1 token", "{:.1%}"),
     "kl_mean": ("KL divergence", "{:.3g}"),
     "rel_rmse": ("incremental vs. full", "{:.3g}"),
     "head_top1": ("top-1", "{:.1%}"),
     "head_kl": ("KL", "{:.3g}"),
+    "snr_db": ("", "{:.1f} dB"),
+    "log_mel": ("", "{:.2g}"),
 }
 TIMINGS = {
     "load_s": "load {:.3f} s", "repack_s": "repack {:.2f} s", "tokenize_s": "tokenize {:.2f} s",
-    "encode_s": "encode audio {:.2f} s",
+    "encode_s": "encode audio {:.2f} s", "speak_s": "generate {:.2f} s", "decode_s": "decode audio {:.2f} s",
     "prefill_s": "prefill {:.3f} s", "ms_per_token": "{:.2f} ms per token", "proof_s": "teacher forcing {:.2f} s",
     "reference_s": "reference {:.1f} s",
 }  # fmt: skip
@@ -39,16 +43,13 @@ def check_as_text(check: Check, *, with_files: bool = True) -> str:
     """A check as a table, ending in PASS, FAIL with every failure, or NOT COMPARED."""
     lines = [_file_line(file) for file in check.files] if with_files else []
     clip = check.clip
-    lines.append(f"{quoted(file_name(clip.file))}  {clip.seconds:.1f} s, {_task_text(check)}")
+    length = f"{clip.seconds:.1f} s, " if clip.seconds else ""
+    lines.append(f"{quoted(file_name(clip.file))}  {length}{_task_text(check)}")
     if check.gates:
         lines += ["", HEAD, *_gate_lines(check), *_step_lines(check.steps), ""]
     elif with_files:
         lines.append("")
-    if check.transcript is not None:
-        lines.append(wrapped("transcript  ", check.transcript))
-        if check.words is not None:
-            lines.append(wrapped("spoken      ", clip.text or ""))
-            lines.append(f"word error rate {check.words.rate or 0:.1%}")
+    lines += _words(check)
     lines.append(_timing_line(check.timings))
     lines += [*([f"products of {check.multiplied_by}"] if check.products else []), ""]
     if check.passed is None:
@@ -56,9 +57,24 @@ def check_as_text(check: Check, *, with_files: bool = True) -> str:
     return "\n".join([*lines, *_pass_or_fail(check.passed, check.gates, "gates")])
 
 
+def _words(check: Check) -> Iterator[str]:
+    """The transcript with the text that it is compared with; of speech, also what was written beside it."""
+    if check.transcript is None:
+        return
+    names = words_of(check)
+    if check.speech and check.speech.reply == SPEECH and check.speech.text:
+        yield wrapped(LABEL("written"), check.speech.text)
+    yield wrapped(LABEL(names.transcript), check.transcript)
+    if check.words is not None:
+        yield wrapped(LABEL(names.reference), check.clip.text or "")
+        yield f"word error rate {check.words.rate or 0:.1%}"
+
+
 def _task_text(check: Check) -> str:
     """What was asked: `language auto: English, context 'Bayreuth', attention full`."""
     task = check.task
+    if check.speech:
+        return f"{task.name}: {speech_text(check.speech)}"
     found = f": {quoted(check.language)}" if check.language.lower() not in ("", task.language) else ""
     context = [f"context {quoted(repr(task.context), 60)}"] if task.context else []
     attention = [f"attention {task.attention}"] if task.attention != AUTO else []
@@ -132,7 +148,7 @@ def _line(subject: Subject, gate: Gate) -> str:
         word, form = WRITTEN[gate.metric]
         value, bound = ("–" if number is None else form.format(number) for number in (gate.value, gate.bound))
         of_head = gate.metric.startswith("head_")
-        name = subject.stage if of_head or gate.metric == "agreement" else word
+        name = subject.stage if of_head else word or subject.stage
         return ROW(name, word if of_head else "", value, "", "", bound, _ok(gate.passed))
     name = "first top-1 token" if gate.metric == "top1" else subject.stage
     found = "equal" if gate.value else "differs"

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
-from runtime_check.gate import CODES, IDS
+from runtime_check.audio.wave import Sound
+from runtime_check.gate import CODES, IDS, WAVE
 from runtime_check.text.words import count_words
 
 from .activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, Activations, Stages
@@ -17,15 +18,19 @@ from .system import TASK_OPTIONS, System, Task
 
 # The reference for a response, token ids (None: that of the clip's text, or its own).
 MakeReference = Callable[[Sequence[int] | None], Activations]
+OURS, REFERENCE = "by the file", "by the reference"  # whose waves they are
 MAKE_AGAIN = "make it again with `mimo-check reference`"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A check, and the activations of its run by stage."""
+    """A check, the activations of its run by stage, the waves that were compared, and the wave of the run, which may be
+    of other codes."""
 
     check: Check
     stages: Stages
+    sounds: tuple[Sound, ...] = ()
+    wave: Sound | None = None
 
 
 def check(
@@ -44,10 +49,10 @@ def check(
     belong to the system.
     """
     run = system.run(clip, task, keep_stages=keep_stages and make_reference is None)
-    files = facts()
+    files, made = facts(), sounds_of(system, run.stages, OURS)
     found = facts_of(system, files, clip, task, run)
     if make_reference is None:
-        return Checked(found, run.stages)
+        return Checked(found, run.stages, made, next(iter(made), None))
     begin = time.perf_counter()
     reference = make_reference(response_to_force(system, run, clip))
     run.timings["reference_s"] = time.perf_counter() - begin
@@ -64,7 +69,9 @@ def check(
         heads=comparison.heads,
         timings=dict(run.timings),
     )
-    return Checked(found, run.stages | ours)
+    stages = run.stages | ours
+    sounds = *sounds_of(system, stages, OURS), *sounds_of(system, reference.stages, REFERENCE)
+    return Checked(found, stages, sounds, next(iter(made), None))
 
 
 def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task, run: Activations) -> Check:
@@ -104,10 +111,10 @@ def compare_with(
     """
     roles = {file.role for file in files if not system.text or file.role != files[0].role}
     ours = {name: x for name, x in run.stages.items() if (s := stage_named(system.stages, name)) and s.role in roles}
+    ours |= system.teacher_force(run, reference.stages, task)
     texts = None
     if system.text:
         response = reference.stages[RESPONSE].tolist()
-        ours |= system.teacher_force(run, reference.stages, task)
         texts = Texts(
             role=files[0].role,
             vocabularies=(run.origin.vocabulary_sha256, reference.origin.vocabulary_sha256),
@@ -120,13 +127,19 @@ def compare_with(
     return ours, compare(system.stages, ours, reference.stages, types, texts, reference.origin.dtype, role_types)
 
 
+def sounds_of(system: System, stages: Stages, title: str) -> tuple[Sound, ...]:
+    """The waves among the stages of a run."""
+    names = [name for name in stages if (stage := stage_named(system.stages, name)) and stage.kind == WAVE]
+    return tuple(Sound(title, stages[name], system.wave_rate) for name in names if system.wave_rate)
+
+
 def check_reference(reference: Activations, system: System, task: Task) -> None:
     """Raise InputError unless `reference` was computed for this task by a system with the same parts, with ids in
     range."""
     needed = [stage.name for stage in system.stages if stage.kind == CODES]
     if system.text:
         prompts = [stage.name for stage in system.stages if stage.kind == IDS]
-        if any(name not in reference.stages for name in prompts):
+        if not any(name in reference.stages for name in prompts):
             raise InputError("reference", "was made from an audio tokenizer alone", expected="one of both models")
         needed += [GREEDY, RESPONSE]
     missing = [name for name in needed if name not in reference.stages]

@@ -60,10 +60,10 @@ def companion_names(main: str, main_type: Type | None, system: SystemType, compa
     system's type for it; a file of another name first one that is called as it is.
     """
     prefix = system.companion_prefix
-    stem = ".+?" if prefix else re.escape(system.family.file_stem)
+    stem = ".+?" if prefix else "|".join(map(re.escape, system.family.stems))
     bases = TYPES | {name: recipe.base for name, recipe in NAMED.items()}
     named = re.fullmatch(rf"({stem})-((?i:{'|'.join(bases)}))(?:-(.+))?\.gguf", main)
-    alike = prefix + main if prefix else main.replace(system.family.file_stem, companion.file_stem)
+    alike = prefix + main if prefix else re.sub(stem, companion.file_stem, main)
     if not named:
         yield alike
     if main_type := main_type or (bases[named[2].lower()] if named else None):

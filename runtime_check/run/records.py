@@ -95,7 +95,7 @@ class StageResult:
     """A stage compared with the reference over `compared` positions; None where a metric does not apply.
 
     Mean and minimum of the cosines; RMSE relative to the reference's RMS; norm relative to the reference's; share of
-    equal codes.
+    equal codes; signal-to-noise ratio of a wave in dB; mean difference of its log-mel.
     """
 
     name: str
@@ -108,6 +108,8 @@ class StageResult:
     rel_rmse: float | None = None
     norm_ratio: float | None = None
     agreement: float | None = None
+    snr_db: float | None = None
+    log_mel: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,11 +157,34 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class SpeechFacts:
+    """What was generated for a task beside transcription, that `reply`s with "text" or "speech": its `text`, the length
+    of its audio in `seconds`; `groups` are the positions generated behind a prompt of `prompt_groups`, `ended`: by a
+    stop token. `sampling` are the samplers' settings by option, a temperature of 0 is argmax, and `seed` that of all
+    draws; `dropped_forbidden` counts draws whose filters left only forbidden ids, which were dropped first."""
+
+    reply: str
+    text: str
+    seconds: float
+    prompt_groups: int
+    groups: int
+    ended: bool
+    dropped_forbidden: int
+    seed: int
+    sampling: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Check:
     """The files of a system run on a clip. `passed` is None without a reference; `heads` are those of codes that the
-    model generated, `dropped_forbidden` the draws whose filters left only forbidden ids; `words` is None without a
+    model generated; `words` is None without a
     reference text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own
     kernels; `language` is the one that the response names, empty if it names none."""
+
+    """The files of a system run on a clip. `passed` is None without a reference; `words` is None without a reference
+    text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels;
+    `language` is the one that the response names, empty if it names none. `speech` is what was generated, None of a
+    transcription: where that is speech, `clip` is what was spoken, and `transcript` what the files hear in it."""
 
     passed: bool | None
     files: tuple[FileFacts, ...]
@@ -178,6 +203,7 @@ class Check:
     language: str = ""
     heads: tuple[HeadResult, ...] = ()
     dropped_forbidden: int = 0
+    speech: SpeechFacts | None = None
 
     @property
     def main(self) -> FileFacts:

@@ -10,8 +10,7 @@ from runtime_check.gate import Subject
 class Stage(NamedTuple):
     """A stage; if `numbered`, one per layer, or head: `name` followed by up to three digits.
 
-    `dimensions` names the axes, slowest first; axes of one name have the same size in all stages of a run, `{n}` in it
-    being the number of a numbered stage. `least` is
+    `dimensions` names the axes, slowest first; axes of one name have the same size in all stages of a run. `least` is
     the smallest id of a stage of ids; `threshold` the column of the threshold table (compare/thresholds.py), whose row
     is the type of the file, or, of a file whose parts are of several types, the lowest type of the tensors of the roles
     `weights`.
@@ -31,10 +30,6 @@ class Stage(NamedTuple):
         if self.numbered:
             return re.fullmatch(rf"{re.escape(self.name)}\d{{1,3}}", name) is not None
         return name == self.name
-
-    def axes(self, name: str) -> tuple[str, ...]:
-        """The names of the axes of the stage `name`, slowest first."""
-        return tuple(axis.replace("{n}", name[len(self.name) :]) for axis in self.dimensions)
 
     def subject(self, name: str) -> Subject:
         """The gate subject of the stage `name`."""

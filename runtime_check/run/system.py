@@ -12,10 +12,11 @@ from mimo_convert.model.model_file import ModelFile
 from quantize.types import Type
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.cutting import AT_PAUSES, Cutting
-from runtime_check.choices import AUTO
+from runtime_check.choices import AUTO, TRANSCRIBE
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .activations import Activations, Stages
+from .speech.tasks import SpeechTask
 from .stages import Stage
 
 AUTO_LANGUAGE = "auto"
@@ -29,7 +30,7 @@ class Task(NamedTuple):
     and what only some systems know: the `context`, hints for the prompt, the `attention` of the audio encoder
     (choices.ATTENTION; AUTO: as the file says), and the `runtime` that is imitated (empty: upstream)."""
 
-    name: str = "transcribe"
+    name: str = TRANSCRIBE
     language: str = AUTO_LANGUAGE
     max_new_tokens: int | None = None
     context: str = ""
@@ -71,7 +72,8 @@ class Member(NamedTuple):
 class System(Protocol):
     """Open files, ready to run. `members` are its files, the main one first; `stages` every stage of a run, in order;
     `text` the tokenizer of its text model, None if it has none; `context` the positions that prompt and response can
-    have together, None if that is not bounded."""
+    have together, None if that is not bounded; `wave_rate` the sampling rate of the waves that it computes, None if it
+    computes none; `task` the name of what a check runs."""
 
     @property
     def members(self) -> Sequence[Member]: ...
@@ -81,6 +83,10 @@ class System(Protocol):
     def text(self) -> TextTokenizer | None: ...
     @property
     def context(self) -> int | None: ...
+    @property
+    def wave_rate(self) -> int | None: ...
+    @property
+    def task(self) -> str: ...
 
     def prompt_positions(self, seconds: float) -> int:
         """Positions of the prompt of a clip of that length."""
@@ -89,7 +95,8 @@ class System(Protocol):
         """Run `task` on `clip` with greedy decoding; with `keep_stages`, the text model's stages are kept."""
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
-        """The text model's stages for the reference's codes and response, and the logits of incremental decoding.
+        """The text model's stages for the reference's codes and response, and the logits of incremental decoding; of a
+        system without text, the stages that follow from the codes.
 
         Results of `run` are reused.
         """
@@ -164,6 +171,9 @@ class SystemType:
     model in the files that `runtime` loads, all of which are made of the one checkpoint. Its files are named after
     the model, and a companion as its main file is, behind `companion_prefix`. `imitates` are the runtimes whose
     results a task can ask for.
+
+    `speech_tasks` are the tasks beside transcription; `speaker` is the module whose `open_speaker(system)` gives a
+    Speaker for them, `speech_reference` that whose `run` is a SpeechReference; both are imported on demand.
     """
 
     name: str
@@ -186,6 +196,9 @@ class SystemType:
     runtime: str = ""
     companion_prefix: str = ""
     imitates: Collection[str] = ()
+    speech_tasks: Sequence[SpeechTask] = ()
+    speaker: str = ""
+    speech_reference: str = ""
 
     @property
     def families(self) -> tuple[Family, ...]:

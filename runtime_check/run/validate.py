@@ -37,6 +37,7 @@ class Inputs:
     attention: str = AUTO
     runtime: str = ""
     keep_stages: bool = False
+    needs_wave: bool = False  # whether the systems must compute a wave
     references: dict[str, Activations] = field(default_factory=dict)  # that are known already, by the clip's hash
 
     @property
@@ -87,6 +88,9 @@ def open_ready(system: SystemType, paths: Paths, files: OpenFiles, inputs: Input
         if not may_repack(inputs.repack, inputs.products):
             files.hash_of(path).begin()
     opened = open_system(system, paths, files, inputs.compute(threads), inputs.work)
+    if inputs.needs_wave and opened.wave_rate is None:
+        main = opened.members[0].model.path
+        raise InputError(main, "makes no sound", expected="a file with a decoder, for --wav")
     for clip in inputs.clips:
         check_length(opened, clip.path, clip.seconds)
     return Ready(opened, files)
@@ -109,7 +113,7 @@ def validate_clip(inputs: Inputs, ready: Ready, system: SystemType, clip: Clip) 
     """Check one system on one clip."""
     found, known = inputs.reference, inputs.references
     language = choose_language(inputs.language, found, clip, system, inputs.runtime)
-    task = Task("transcribe", language, inputs.max_new_tokens, inputs.context, inputs.attention, inputs.runtime)
+    task = Task(ready.system.task, language, inputs.max_new_tokens, inputs.context, inputs.attention, inputs.runtime)
 
     def reference(response: Sequence[int] | None) -> Activations:
         assert found is not None

@@ -21,12 +21,15 @@ from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.audio.wave import Wave
 from tests.conftest import SMALL_LM, SMALL_TOKENIZER
 from tests.damage import set_weight
+from tests.mimo_families.mimo_audio.speech.speaking import write_speaking_lm
 from tests.opened import TINY_ASR, TINY_TOKENIZER, make_request, options_of
-from tests.synthetic import write_audio_tokenizer, write_speech_lm
+from tests.synthetic import DECODER_CONFIG, write_audio_tokenizer, write_speech_lm
 
 BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": {"asr": TINY / "model"}}
 ADAPTER = TINY / "noise"
 STEMS = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer", "asr": "qwen3-asr"}
+# Drawn, as the task has it: where nothing is, filters are none.
+ASKED = ("--task", "speak", "--text", "hello", "--max-new-tokens", "12", "--seed", "3")
 STATIC, CHECKPOINT, RUN, AGAINST = COMMANDS = ("--static", "--checkpoint", "--reference", "--against")
 
 
@@ -34,7 +37,7 @@ class Base(NamedTuple):
     """A clean file, and what the commands hold it against: its checkpoint, a stored reference and a file of F16 or F32.
 
     `tokenizer` is the audio tokenizer that a speech LM is run with; `sound` what is run, if not the JFK clip; `adapter`
-    what was merged.
+    what was merged; `asked` the options of another task than recognition, whose reference is the checkpoint.
     """
 
     file: Path
@@ -44,6 +47,7 @@ class Base(NamedTuple):
     tokenizer: Path | None
     sound: Path | None = None
     adapter: Path | None = None
+    asked: tuple[str, ...] = ()
 
     def options(self, command: str, file: Path) -> list[str]:
         """The command line that examines `file` in one of the ways of COMMANDS."""
@@ -52,6 +56,8 @@ class Base(NamedTuple):
         if command in (RUN, AGAINST):
             options += ["--tokenizer", str(self.tokenizer)] if self.tokenizer else []
             options += ["--audio", str(self.sound)] if self.sound else []
+        if self.asked and command == RUN:
+            options = [*options[:1], *self.asked, "--tokenizer", str(self.tokenizer), RUN, self.checkpoint]
         options += ["--adapter", str(self.adapter)] if self.adapter and command == CHECKPOINT else []
         return options
 
@@ -70,7 +76,7 @@ class Bases:
             merged, reference = self._merged(type), self._merged_reference()
             return Base(merged, str(BUNDLED[source][half]), reference, merged, None, adapter=ADAPTER)
         file = self._file(source, half, type, more == ["fused"])
-        exact = "f32" if source == "random" else "f16"
+        exact = "f16" if source in BUNDLED else "f32"
         return Base(
             file,
             self._checkpoint(source, half),
@@ -78,6 +84,7 @@ class Bases:
             self._file(source, half, exact, False),
             self._file(source, "tokenizer", exact, False) if half == "lm" else None,
             self._long_clip() if "long" in more else None,
+            asked=ASKED if source == "speaking" else (),
         )
 
     def encode_once(self, patch: pytest.MonkeyPatch) -> None:
@@ -102,6 +109,8 @@ class Bases:
         return self.made[name]
 
     def _checkpoint(self, source: str, half: str) -> str:
+        if source == "speaking":
+            return str(self._once("speaking-lm", write_speaking_lm) if half == "lm" else self._speaking_tokenizer())
         return source if source in BUNDLED else str(self._random_lm() if half == "lm" else self._random_tokenizer())
 
     def _random_lm(self) -> Path:
@@ -112,6 +121,10 @@ class Bases:
             set_weight(folder, "hidden_states_downcast.weight", 3, 1e5)
 
         return self._once("random-lm", make)
+
+    def _speaking_tokenizer(self) -> Path:
+        sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6} | DECODER_CONFIG
+        return self._once("speaking-tokenizer", lambda folder: write_audio_tokenizer(folder, **sizes))
 
     def _random_tokenizer(self) -> Path:
         sizes = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
@@ -188,4 +201,4 @@ def reasons(command: str, result: Result) -> list[str]:
 
 
 LM, FUSED, Q4, Q8, TOK = "tiny lm f16", "tiny lm f16 fused", "tiny lm q4_k", "tiny lm q8_0", "tiny tokenizer f16"
-RANDOM = "random lm {}"
+RANDOM, SPEAKING = "random lm {}", "speaking lm f32"

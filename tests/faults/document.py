@@ -7,6 +7,7 @@ from benchmarks.document import insert
 from .defect import Defect
 from .mimo.harness import HARNESS
 from .mimo.metadata import METADATA
+from .mimo.speaking import SPEECH
 from .mimo.structure import LAYOUT, STRUCTURE
 from .mimo.vocabulary import VOCABULARY
 from .mimo.weights import BLOCKS, ENCODER, WEIGHTS
@@ -17,7 +18,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 
 def defects() -> list[Defect]:
     """All of them."""
-    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS, *QWEN3_ASR]
+    return [*VOCABULARY, *METADATA, *STRUCTURE, *LAYOUT, *WEIGHTS, *BLOCKS, *ENCODER, *HARNESS, *SPEECH, *QWEN3_ASR]
 
 
 PIPE = r"\|"

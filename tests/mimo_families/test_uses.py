@@ -17,12 +17,18 @@ from quantize.recipes import ROLE_TYPES, choose_type, parse_rule
 from tests.murmur.layout import FAMILY as MURMUR
 from tests.opened import AUDIO_TOKENIZER, SPEECH_LM
 from tests.qwen3_checkpoint import REAL_AUDIO, REAL_TEXT, config_values
-from tests.synthetic import REAL_ASR_CONFIG, REAL_TOKENIZER_CONFIG
+from tests.synthetic import REAL_ASR_CONFIG, REAL_DECODER_CONFIG, REAL_TOKENIZER_CONFIG
 
 MURMUR_CONFIG = {
     "tie_word_embeddings": True, "vocab_size": 288, "width": 256, "n_blocks": 12, "n_heads": 4, "n_kv_heads": 2,
     "head_dim": 64, "ffn": 512, "context": 1024, "n_bands": 32, "stacked": 8, "theta": 10000.0, "eps": 1e-6,
 }  # fmt: skip
+
+
+BLOCK = ("attn.q", "attn.k", "attn.v", "attn.o", "fc1", "fc2")
+VOCODER = frozenset(  # no recipe makes it smaller than F16
+    f"voc.{name}.weight" for name in ("embed", "head", *(f"blk.{i}.{one}" for i in range(16) for one in BLOCK))
+)
 
 
 class Case(NamedTuple):
@@ -42,7 +48,7 @@ CASES = {
     case.family.architecture: case
     for case in (
         Case(SPEECH_LM, REAL_ASR_CONFIG, frozenset({"audio.hidden_proj.weight"})),
-        Case(AUDIO_TOKENIZER, REAL_TOKENIZER_CONFIG),
+        Case(AUDIO_TOKENIZER, REAL_TOKENIZER_CONFIG | REAL_DECODER_CONFIG, VOCODER),
         Case(QWEN3_ASR, config_values(REAL_TEXT, REAL_AUDIO)),
         Case(TEXT, config_values(REAL_TEXT, REAL_AUDIO)),
         Case(MMPROJ, config_values(REAL_TEXT, REAL_AUDIO), is_mixed=False),

@@ -17,7 +17,7 @@ from runtime_check.run.activations import (
     Origin,
     Stages,
 )
-from runtime_check.run.system import NO_WORK, Compute, Member, System, SystemType, Task, Work
+from runtime_check.run.system import NO_WORK, TRANSCRIBE, Compute, Member, System, SystemType, Task, Work
 
 from .front_end import HOP, LANGUAGES, RATE, frames_of, tokens_of
 from .layout import FAMILY
@@ -33,6 +33,7 @@ class MurmurSystem:
     """A `murmur` file, ready to run."""
 
     stages = STAGES
+    task, wave_rate = TRANSCRIBE, None
 
     def __init__(self, files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> None:
         from runtime_check.run.session import Loaded, Session  # late: ggml is slow to load, and often not needed

@@ -31,7 +31,8 @@ MATRIX_ROLES = ["matrix", "embedding", "head"]  # of any type
 def test_a_row_of_256_gets_what_its_role_asks_for(role: str, requested: str) -> None:
     of_encoder = requested if requested in ("f16", "bf16", "q8_0") else "q8_0"
     fixed = {"norm": "f32", "bias": "f32", "codebook": "f32", "table": "f32", "convolution": "f16"}
-    expected = "f32" if requested == "f32" else (fixed | {"encoder_matrix": of_encoder}).get(role, requested)
+    fixed |= {"encoder_matrix": of_encoder, "vocoder_matrix": "f16"}
+    expected = "f32" if requested == "f32" else fixed.get(role, requested)
     type, note = choose_type(role, 256, TYPES[requested])
     assert (type.name, note) == (expected, "")
 
@@ -65,6 +66,14 @@ def test_an_encoder_has_at_least_q8_0_unless_a_rule_or_its_file_says_otherwise(r
     assert chosen(name, "encoder_matrix", requested, "^audio=q5_k") == "q5_k"
     assert chosen(name, "encoder_matrix", requested, row=48) == "f16"
     assert choose_type("encoder_matrix", 256, TYPES[requested], stored=True)[0].name == requested
+
+
+@pytest.mark.parametrize("requested", ["bf16", "q8_0", "q2_k"])
+def test_a_vocoder_is_f16_unless_a_rule_or_its_file_says_otherwise(requested: str) -> None:
+    name = "voc.blk.0.fc1.weight"
+    assert chosen(name, "vocoder_matrix", requested, "^dec=f32") == "f16"
+    assert chosen(name, "vocoder_matrix", requested, "^voc=q8_0") == "q8_0"
+    assert choose_type("vocoder_matrix", 256, TYPES[requested], stored=True)[0].name == requested
 
 
 @pytest.mark.parametrize("requested", ["f32", "f16", "bf16"])

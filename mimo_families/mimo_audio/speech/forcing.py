@@ -8,7 +8,7 @@ import numpy as np
 from runtime_check.ggml.decoder import HIDDEN, LOGITS, Logits
 from runtime_check.run.activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, RESPONSE_LOGITS, Stages
 
-from ..prompt import Ids
+from ..segments import Ids
 from ..stages import PROMPT
 from .delays import Place
 from .generation import Group, group_ids
@@ -28,6 +28,15 @@ from .stages import (
 
 if TYPE_CHECKING:
     from ..harness import SpeechLM
+
+
+MOST_COMPARED = 256  # groups of a generation, 41 s of speech
+
+
+def groups_of(stages: Stages) -> list[Group]:
+    """The groups that a free generation chose, by its stages."""
+    columns = (stages[TEXT_IDS].tolist(), stages[BLOCKS], stages[DROPPED].tolist())
+    return [Group(*row) for row in zip(*columns, strict=True)]
 
 
 def chosen(groups: Sequence[Group]) -> Stages:
@@ -52,7 +61,7 @@ def force(lm: "SpeechLM", prompt: Ids, groups: Sequence[Group]) -> Stages:
     scores = [np.zeros((sum(speech), d.group_size, size), np.float32) for size in d.speech_vocab]
     decoded: list[Decoded] = []
     inputs = np.zeros((n, d.patch_dim), np.float32)
-    for i in np.flatnonzero(speech):
+    for i in np.flatnonzero(speech).tolist():
 
         def given(place: Place, found: Scores, block: Ids = groups[i].block) -> int:
             scores[place.channel][len(decoded), place.frame] = found

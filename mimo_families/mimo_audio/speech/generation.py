@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from runtime_check.text.tokenizer import TextTokenizer
 
-from ..layout import SpeechLMDims
-from ..prompt import Ids, check_room
-from ..stages import NO_TEXT
+from ..layout import NO_TEXT, SpeechLMDims
+from ..prompt import check_room
+from ..segments import Ids
 from .delays import Place
 from .sampler import LOCAL, Noise, Sampler, Scores, choose
 

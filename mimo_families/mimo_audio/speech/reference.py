@@ -18,9 +18,9 @@ from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .. import reference as recognition
-from ..layout import SpeechLMDims
-from ..prompt import Ids
-from ..stages import INPUTS_EMBEDS, NO_TEXT, PROMPT, layer
+from ..layout import NO_TEXT, SpeechLMDims
+from ..segments import Ids
+from ..stages import INPUTS_EMBEDS, PROMPT, layer
 from .generation import MOST_GROUPS, Settings
 from .sampler import Noise, Sampler
 from .stages import (
@@ -142,8 +142,8 @@ def choices(
     ids, blocks, drops = [], [], []
     for i, scores in enumerate(text_logits):
         forbidden = settings.stops if i < settings.min_new else ()
-        token, dropped = choose(scores, settings.text, forbidden, noise)
-        block = torch.tensor(d.speech_zeroemb).repeat(d.group_size, 1)
+        token, lacking = choose(scores, settings.text, forbidden, noise)
+        dropped, block = int(lacking), torch.tensor(d.speech_zeroemb).repeat(d.group_size, 1)
         if speech[i]:
             for step in range(delays.steps):
                 for c, delay in enumerate(delays.by_channel):
@@ -154,7 +154,7 @@ def choices(
             n_speech += 1
         ids.append(token)
         blocks.append(block)
-        drops.append(int(dropped))
+        drops.append(dropped)
     return {
         GREEDY: torch.tensor(ids),
         TEXT_IDS: torch.tensor(ids),

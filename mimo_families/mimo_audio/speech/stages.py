@@ -1,13 +1,15 @@
-"""Stages of speech generation, in the order of a run (docs/stages.md). N are the generated groups."""
+"""Stages of N generated groups, behind those of their prompt, in the order of a run (docs/stages.md)."""
 
 from runtime_check.gate import CHOICES, CHOSEN, HIDDEN, IDS
+from runtime_check.run.compare.thresholds import PATCH
 from runtime_check.run.stages import Stage
 
-from ..layout import FAMILY
+from ..layout import FAMILY, NO_TEXT
 
 ROLE = FAMILY.role
 # What each side chose, (N,) and (N, group_size, channels), and the draws of each group whose filters left nothing.
 TEXT_IDS, BLOCKS, DROPPED = "gen_text_ids", "gen_blocks", "gen_dropped"
+HISTORY = "gen_history"  # (1 + channels, T) ids of the prompt and all groups, which a next prompt is appended to
 # The blocks that both sides were given, whose text ids are RESPONSE, and the scores of each codebook's head behind the
 # same codes, (groups of speech, group_size, codebook).
 FORCED_BLOCKS, CODE_LOGITS = "forced_blocks", "gen_code_logits."
@@ -20,13 +22,13 @@ SPEECH_STAGES = (
     Stage(BLOCKS, ROLE, CHOSEN, BLOCK),
     Stage(DROPPED, ROLE, CHOSEN, ("generated groups",)),
     Stage(FORCED_BLOCKS, ROLE, IDS, BLOCK),
+    Stage(HISTORY, ROLE, IDS, ("prompt rows", "history positions"), least=NO_TEXT),
     Stage(LAST_HIDDEN, ROLE, HIDDEN, ("generated groups", "hidden size"), "last hidden"),
-    Stage(LOCAL_INPUT, ROLE, HIDDEN, ("generated groups", "local size"), "last hidden"),
-    Stage(LOCAL_HIDDEN, ROLE, HIDDEN, ("local steps", "local size"), "last hidden"),
-    Stage(LOCAL_LOGITS, ROLE, HIDDEN, ("group size", "codebook {n}"), "logits", numbered=True),
-    Stage(CODE_LOGITS, ROLE, CHOICES, ("groups of speech", "group size", "codebook {n}"), numbered=True),
+    Stage(LOCAL_INPUT, ROLE, HIDDEN, ("generated groups", "local size"), PATCH),
+    Stage(LOCAL_HIDDEN, ROLE, HIDDEN, ("local steps", "local size"), PATCH),
+    Stage(LOCAL_LOGITS, ROLE, HIDDEN, ("group size", "codebook"), PATCH, numbered=True),
+    Stage(CODE_LOGITS, ROLE, CHOICES, ("groups of speech", "group size", "codebook"), numbered=True),
 )
-SPEECH_SIZES = {"local size": (ROLE, "patch_dim"), "group size": (ROLE, "group_size"), "channels": (ROLE, "channels")}
 
 
 def code_logits(channel: int) -> str:

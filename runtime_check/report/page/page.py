@@ -1,11 +1,12 @@
-"""The report as one HTML page: no script, no request, only the contents of the JSON report (docs/json.md).
+"""The report as one HTML page: no script, no request, only the contents of the JSON report (docs/json.md) and the waves
+that were decoded.
 
 The page is page.html.j2 within base.html.j2. This module renders the top; parts.py checks and tensors, plots.py plots;
 numbers are formatted by mimo_convert/numbers_text.py.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +14,16 @@ from typing import NamedTuple
 import jinja2
 
 from mimo_convert.numbers_text import FILTERS, cosine, count, rate, size, small
+from runtime_check.audio.wave import Sound
 from runtime_check.report.records import Conversion, Report, file_name, files_run
 from runtime_check.report.safe_text import safe
 from runtime_check.report.suites import LINT, TENSORS, Suite, suites_of
 
 from .parts import CheckView, TensorsView, verdict_word
+from .sounds import MOST_BYTES, SoundView, views
 
 PALETTE = Path(__file__).with_name("palette.css")  # the colours of pages and plots
+NO_SOUNDS: Mapping[int, Sequence[Sound]] = {}
 KINDS = {LINT: "Lint of", TENSORS: "Tensors of", "check": ""}  # what a suite is, before its name
 REASONS = 20  # of one suite, that are shown at once
 
@@ -46,12 +50,14 @@ class Reason(NamedTuple):
     problem: str
 
 
-def as_html(report: Report) -> str:
-    """The report as an HTML page, deterministic."""
+def as_html(report: Report, sounds: Mapping[int, Sequence[Sound]] = NO_SOUNDS) -> str:
+    """The report as an HTML page, deterministic, with the `sounds` of checks, by their number from 0, as far as there
+    is room for them."""
     told: Report = safe(report)
     suites = suites_of(told)
     files = files_of(told)
-    checks = [CheckView(number, check) for number, check in enumerate(told.checks, 1)]
+    heard = sounds_by_check(sounds)
+    checks = [CheckView(number, check, heard.get(number - 1, ())) for number, check in enumerate(told.checks, 1)]
     return template().render(
         report=told,
         title=title_of(files),
@@ -67,6 +73,14 @@ def as_html(report: Report) -> str:
         KINDS=KINDS,
         REASONS=REASONS,
     )
+
+
+def sounds_by_check(sounds: Mapping[int, Sequence[Sound]]) -> dict[int, list[SoundView]]:
+    """The views of the sounds of each check; those of the first ones have data."""
+    found, room = dict[int, list[SoundView]](), MOST_BYTES
+    for number, heard in sounds.items():
+        found[number], room = views(heard, room)
+    return found
 
 
 @cache

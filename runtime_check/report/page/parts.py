@@ -7,14 +7,16 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from mimo_convert.numbers_text import cosine, gate, percent, plain, small, times_expected
+from mimo_convert.numbers_text import cosine, decibels, gate, percent, plain, small, times_expected
 from runtime_check.gate import CACHED, LAYER, STEPS, Gate, Subject
 from runtime_check.report.records import check_name, file_name
+from runtime_check.report.speech import Words, speech_text, words_of
 from runtime_check.run.records import Check, StageResult
 from runtime_check.tensors.records import TensorCheck, TensorResult
 from runtime_check.text.words import Span, align_words
 
 from .plots import COSINE, ERROR, Series, in_rows, over_positions
+from .sounds import SoundView
 
 WORST = 20  # tensors in the short table
 VERDICTS = {True: "PASS", False: "FAIL", None: "NOT COMPARED"}
@@ -66,6 +68,7 @@ class CheckView:
 
     number: int
     data: Check
+    sounds: Sequence[SoundView] = ()
 
     @property
     def anchor(self) -> str:
@@ -84,6 +87,16 @@ class CheckView:
         """The transcript aligned with the reference text; empty without one."""
         text, transcript = self.data.clip.text, self.data.transcript
         return align_words(text, transcript) if text and transcript is not None else []
+
+    @property
+    def words(self) -> Words:
+        """What the words of the check are called."""
+        return words_of(self.data)
+
+    @property
+    def generated(self) -> str:
+        """How speech, or a reply, was generated; empty of a transcription."""
+        return speech_text(self.data.speech) if self.data.speech else ""
 
     @property
     def compared_with(self) -> str:
@@ -204,6 +217,10 @@ def _gate_row(subject: Subject, one: Gate) -> Row:
         return Row(f"{subject.stage}, top-1", f"{percent(one.value)} equal", percent(one.bound), one.passed, limit="≥ ")
     if one.metric == "head_kl":
         return Row(f"{subject.stage}, KL", small(one.value), plain(one.bound), one.passed, limit="≤ ")
+    if one.metric == "snr_db":
+        return Row(subject.stage, decibels(one.value), decibels(one.bound), one.passed, limit="≥ ")
+    if one.metric == "log_mel":
+        return Row(subject.stage, f"{small(one.value)} of log-mel", small(one.bound), one.passed, limit="≤ ")
     if one.metric in ("equal", "top1"):
         name = "first top-1 token" if one.metric == "top1" else subject.stage
         differs = "differs" if not one.value and one.passed else ""

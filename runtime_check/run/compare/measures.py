@@ -26,6 +26,17 @@ def relative_rmse(ours: Array, theirs: Array) -> float:
     return difference / size if size else (float("inf") if difference else 0.0)
 
 
+def snr_db(ours: Array, theirs: Array) -> float:
+    """Signal-to-noise ratio of ours, 20 log₁₀(‖theirs‖ / ‖ours - theirs‖) in dB; infinite if equal."""
+    error = relative_rmse(ours, theirs)
+    return -20 * float(np.log10(error)) if error else float("inf")
+
+
+def mean_difference(ours: Array, theirs: Array) -> float:
+    """The mean of |ours - theirs|; 0 for empty arrays."""
+    return float(np.abs(ours.astype(np.float64) - theirs).mean()) if ours.size else 0.0
+
+
 def norm_ratio(ours: Array, theirs: Array) -> float:
     """‖ours‖ / ‖theirs‖; 1 if both are zero."""
     a, b = norm(ours), norm(theirs)

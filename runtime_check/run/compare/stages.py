@@ -13,17 +13,20 @@ from runtime_check.gate import (
     CHOSEN,
     CODES,
     IDS,
+    LOG_MEL,
     LOGITS,
     STEPS,
     TEXT,
     TRANSCRIPT,
     VOCABULARY,
+    WAVE,
     Gate,
     Subject,
     at_least,
     at_most,
     may_differ,
     must_hold,
+    reported,
     within_factor,
 )
 
@@ -31,9 +34,9 @@ from ..activations import RESPONSE_LOGITS, Stages
 from ..records import HeadResult, StageResult, Steps
 from ..stages import Stage, in_order
 from .heads import compare_head
-from .measures import cosines, norm_ratio, relative_rmse
+from .measures import cosines, mean_difference, norm_ratio, relative_rmse, snr_db
 from .steps import compare_steps, step_gates
-from .thresholds import THRESHOLDS, Thresholds, code_threshold
+from .thresholds import THRESHOLDS, VOCODER, Thresholds, WaveThreshold, code_threshold
 
 Array = npt.NDArray[Any]
 
@@ -104,7 +107,7 @@ def compare(
             gates += found
             continue
         if stage.kind == CODES:
-            result, found = compare_codes(stage, name, *pair, code_threshold(types[stage.role], reference_dtype))
+            result, found = compare_codes(stage, name, *pair, least_equal(stage, types[stage.role], reference_dtype))
         else:
             result, found = compare_values(stage, name, *pair, thresholds, reference_dtype)
         results.append(result)
@@ -121,6 +124,13 @@ def lowest(types: Sequence[str]) -> str:
     return min(types, key=lambda name: TYPES[name].bits_per_weight)
 
 
+def least_equal(stage: Stage, outtype: str, reference_dtype: str) -> float:
+    """The least share of equal codes of a stage, of a clip or of a wave that was decoded."""
+    if stage.threshold == VOCODER:
+        return THRESHOLDS[outtype].wave.codes
+    return code_threshold(outtype, reference_dtype)
+
+
 def compare_codes(stage: Stage, name: str, ours: Array, theirs: Array, bound: float) -> tuple[StageResult, list[Gate]]:
     """Compare a stage of codes by the share of equal ones; 0 if the shapes differ."""
     agreement = float((ours == theirs).mean()) if ours.shape == theirs.shape else 0.0
@@ -133,11 +143,14 @@ def compare_values(
 ) -> tuple[StageResult, list[Gate]]:
     """Compare a stage of floats. It fails below its thresholds, for another shape, or if a side is not finite."""
     subject = stage.subject(name)
-    result = StageResult(name, stage.role, stage.kind, theirs.shape, 0, 0.0, 0.0, 1.0, 0.0)
+    cosine = None if stage.kind in (WAVE, LOG_MEL) else 0.0
+    result = StageResult(name, stage.role, stage.kind, theirs.shape, 0, cosine, cosine, 1.0, cosine)
     if ours.shape != theirs.shape:
         return result, [must_hold(subject, "shape", False, f"shape {ours.shape}, expected {theirs.shape}")]
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return result, [must_hold(subject, "finite", False, "holds NaN or infinity, expected finite numbers")]
+    if stage.kind in (WAVE, LOG_MEL):
+        return compare_waves(stage, name, ours, theirs, thresholds.wave)
     cos = cosines(ours, theirs)
     mean, least = (float(cos.mean()), float(cos.min())) if len(cos) else (1.0, 1.0)
     ratio = norm_ratio(ours, theirs)
@@ -153,6 +166,25 @@ def compare_values(
     if threshold.rel_rmse is not None and reference_dtype == "f32":
         gates.append(at_most(subject, "rel_rmse", relative_rmse(ours, theirs), threshold.rel_rmse, "{:.2g}"))
     return result, gates + ([top1_gate(subject, ours, theirs, thresholds)] if stage.kind == LOGITS else [])
+
+
+def compare_waves(
+    stage: Stage, name: str, ours: Array, theirs: Array, threshold: WaveThreshold
+) -> tuple[StageResult, list[Gate]]:
+    """Compare a wave, (samples,), by its signal-to-noise ratio, or its log-mel, (frames, mel bins), by the mean
+    difference."""
+    subject = stage.subject(name)
+    if stage.kind == LOG_MEL:
+        difference = mean_difference(ours, theirs)
+        result = StageResult(name, stage.role, stage.kind, theirs.shape, len(theirs), log_mel=difference)
+        return result, [at_most(subject, "log_mel", difference, threshold.log_mel, "{:.2g}", " in the mean")]
+    ratio = snr_db(ours, theirs)
+    result = StageResult(
+        name, stage.role, stage.kind, theirs.shape, len(theirs), rel_rmse=relative_rmse(ours, theirs), snr_db=ratio
+    )
+    if threshold.snr is None:
+        return result, [reported(subject, "snr_db", ratio, f"snr_db {ratio:.1f}")]
+    return result, [at_least(subject, "snr_db", ratio, threshold.snr, "{:.1f}")]
 
 
 def top1_gate(subject: Subject, ours: Array, theirs: Array, thresholds: Thresholds) -> Gate:

@@ -39,10 +39,21 @@ class HeadThreshold(NamedTuple):
     kl_mean: float
 
 
+class WaveThreshold(NamedTuple):
+    """Thresholds of a wave that was decoded: least signal-to-noise ratio in dB (None: the type has too much noise for
+    it to tell anything), greatest mean difference of the log-mel, least share of equal codes when it is encoded
+    again."""
+
+    snr: float | None
+    log_mel: float
+    codes: float
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """Thresholds of one type: of stages by column, least share of equal codes, whether the first top-1 token must be
-    equal, those of the steps, those of other heads, and whether free choices must be equal."""
+    equal, those of the steps, of heads of codes, whether free choices must be equal, and those of a wave that was
+    decoded."""
 
     columns: dict[str, CosineThreshold]
     codes: float
@@ -50,10 +61,13 @@ class Thresholds:
     steps: StepThreshold
     heads: HeadThreshold
     chooses_equally: bool
+    wave: WaveThreshold
 
 
 EXACT = "exact"  # the column of what is never quantized
 FLOAT32 = "float32"  # of what both sides compute in float32 from the same numbers, if the file is F32
+DECODER, VOCODER = "decoder", "vocoder"  # of what turns codes into a wave
+PATCH = "patch decoder"
 COLUMNS = ("encoder", "audio features", "text embeds", "inputs embeds", "layers", "last hidden", "logits")
 
 # fmt: off
@@ -100,25 +114,50 @@ STEPS = {
     "q2_k": StepThreshold(0.3, 2.0, 0.2),
 }
 
-# Of the heads of codes; `python -m benchmarks.speech` measures them.
-HEADS = {
-    "f32": HeadThreshold(1.0, 1e-6),
-    "f16": HeadThreshold(1.0, 0.001),
-    "bf16": HeadThreshold(0.95, 0.001),
-    "q8_0": HeadThreshold(0.9, 0.01),
-    "q6_k": HeadThreshold(0.9, 0.02),
-    "q5_k": HeadThreshold(0.9, 0.05),
-    "q5_1": HeadThreshold(0.9, 0.05),
-    "q5_0": HeadThreshold(0.9, 0.05),
-    "q4_k": HeadThreshold(0.8, 0.2),
-    "q4_1": HeadThreshold(0.8, 0.2),
-    "q4_0": HeadThreshold(0.8, 0.2),
-    "iq4_nl": HeadThreshold(0.8, 0.2),
-    "iq4_xs": HeadThreshold(0.8, 0.2),
-    "q3_k": HeadThreshold(0.6, 0.6),
-    "q2_k": HeadThreshold(0.3, 2.0),
+# Of the patch decoder, and of its heads' choices: `python -m benchmarks.gates.generation` measures them.
+# fmt: off
+#              patch dec.   top-1 KL
+GENERATION: dict[str, tuple[float, float, float, float]] = {
+    "f32":    (.999, .999,  1.0, 1e-6),
+    "f16":    (.999, .999,  1.0, .001),
+    "bf16":   (.999, .999,  .95, .001),
+    "q8_0":   (.998, .998,  .9,  .01),
+    "q6_k":   (.99,  .97,   .9,  .02),
+    "q5_k":   (.98,  .95,   .85, .05),
+    "q5_1":   (.98,  .95,   .85, .05),
+    "q5_0":   (.97,  .93,   .85, .05),
+    "q4_k":   (.9,   .8,    .6,  .4),
+    "q4_1":   (.9,   .8,    .6,  .4),
+    "q4_0":   (.9,   .8,    .6,  .4),
+    "iq4_nl": (.9,   .8,    .6,  .4),
+    "iq4_xs": (.9,   .8,    .6,  .4),
+    "q3_k":   (.7,   .5,    .4,  1.0),
+    "q2_k":   (.4,   .2,    .2,  3.0),
 }
+# fmt: on
 CHOOSE_EQUALLY = {"f32", "f16"}
+
+# Of decoder and vocoder, and of the wave: `python -m benchmarks.gates.speech` measures them.
+# fmt: off
+#  decoder     vocoder      SNR    log-mel codes
+SPEECH: dict[str, tuple[float, float, float, float, float | None, float, float]] = {
+    "f32":    (.999, .999,  .999, .999,  90,   .0001, .99),
+    "f16":    (.999, .999,  .999, .999,  51,   .0014, .9),
+    "bf16":   (.999, .999,  .999, .999,  33,   .01,   .8),
+    "q8_0":   (.998, .998,  .998, .998,  None, .038,  .5),
+    "q6_k":   (.99,  .99,   .99,  .99,   None, .08,   .3),
+    "q5_k":   (.98,  .98,   .98,  .98,   None, .12,   .2),
+    "q5_1":   (.98,  .98,   .98,  .98,   None, .12,   .2),
+    "q5_0":   (.98,  .98,   .98,  .98,   None, .12,   .2),
+    "q4_k":   (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "q4_1":   (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "q4_0":   (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "iq4_nl": (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "iq4_xs": (.9,   .9,    .9,   .9,    None, .3,    .1),
+    "q3_k":   (.7,   .7,    .7,   .7,    None, .4,    .1),
+    "q2_k":   (.5,   .5,    .5,   .5,    None, .5,    .1),
+}
+# fmt: on
 
 
 def _thresholds(name: str, row: tuple[float, ...]) -> Thresholds:
@@ -126,14 +165,11 @@ def _thresholds(name: str, row: tuple[float, ...]) -> Thresholds:
     columns = {column: CosineThreshold(*pair) for column, pair in zip(COLUMNS, pairs, strict=True)}
     most = SAME_NUMBERS if name == "f32" else None
     exact = {EXACT: CosineThreshold(0.999, 0.999), FLOAT32: CosineThreshold(0.999, 0.999, most)}
-    return Thresholds(
-        exact | columns,
-        row[-1],
-        name not in FIRST_TOKEN_MAY_DIFFER,
-        STEPS[name],
-        HEADS[name],
-        name in CHOOSE_EQUALLY,
-    )
+    decoder, vocoder, wave = SPEECH[name][:2], SPEECH[name][2:4], WaveThreshold(*SPEECH[name][4:])
+    patch, heads = GENERATION[name][:2], HeadThreshold(*GENERATION[name][2:])
+    columns |= {DECODER: CosineThreshold(*decoder), VOCODER: CosineThreshold(*vocoder), PATCH: CosineThreshold(*patch)}
+    first_token, chooses = name not in FIRST_TOKEN_MAY_DIFFER, name in CHOOSE_EQUALLY
+    return Thresholds(exact | columns, row[-1], first_token, STEPS[name], heads, chooses, wave)
 
 
 def code_threshold(outtype: str, reference_dtype: str) -> float:

@@ -6,6 +6,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mimo_convert.installation import installation
 from mimo_convert.listener import phase
@@ -78,12 +79,18 @@ def pytorch_reference(source: str, system: SystemType) -> ReferenceRun:
     """Import a family's PyTorch reference, before long work. Raises InputError, about the checkpoint `source`, if that
     fails."""
     need_pytorch(source)
+    run: ReferenceRun = import_reference(source, system.reference)
+    return run
+
+
+def import_reference(source: str, module: str) -> Any:
+    """The function `run` of a module that takes PyTorch. Raises InputError, about the checkpoint `source`, if it cannot
+    be imported."""
     try:
-        run: ReferenceRun = import_module(system.reference).run
+        return import_module(module).run
     except Exception as error:  # whatever its libraries raise
         what = f"{TAKES_PYTORCH} cannot be imported ({type(error).__name__}: {error})"
         raise InputError(source, what, todo=f"install it again, {OTHERWISE}") from error
-    return run
 
 
 def file_reference(open_system: Callable[[], System]) -> Reference:

@@ -19,7 +19,7 @@ from mimo_convert.formats.safetensors import read_header
 from mimo_convert.formats.tensor import TensorSlice, shape_text
 from quantize.errors import InputError
 from quantize.quoting import quoted
-from runtime_check.gate import CHOSEN, CODES, IDS
+from runtime_check.gate import CODES, IDS
 
 from ..activations import FORMAT, GREEDY, RESPONSE, RESPONSE_LOGITS, RESPONSE_STAGES, Activations, Origin, Stages
 from ..stages import Stage, stage_named
@@ -86,13 +86,13 @@ def _is_origin(origin: Origin) -> bool:
 
 def _stage(path: Path, tensor: TensorSlice, stage: Stage) -> npt.NDArray[Any]:
     """A stage's values, validated."""
-    dtype, has_ids = DTYPES.get(tensor.ggml_type.name), stage.kind in (IDS, CODES, CHOSEN)
+    dtype, has_ids = DTYPES.get(tensor.ggml_type.name), stage.kind in (IDS, CODES)
     where = f"stage {tensor.name}"
     if dtype is None or (dtype is np.int32) != has_ids:
         expected = "I32" if has_ids else "F32"
         raise InputError(path, f"{where} has dtype {tensor.ggml_type.name.upper()}", expected=expected, todo=AGAIN)
     if len(tensor.shape) != len(stage.dimensions) or not all(tensor.shape):
-        expected = f"({', '.join(stage.axes(tensor.name))})"
+        expected = f"({', '.join(stage.dimensions)})"
         raise InputError(path, f"{where} has shape {shape_text(tensor.shape)}", expected=expected, todo=AGAIN)
     values = tensor.read().view(dtype).reshape(tensor.shape)
     if not has_ids and not np.isfinite(values).all():
@@ -119,7 +119,7 @@ def _check_dimensions(path: Path, known: Mapping[str, Stage], stages: Stages) ->
     """The size of each named dimension. Raises InputError if sizes of one name differ."""
     sizes: dict[str, tuple[int, str]] = {}
     for name, values in stages.items():
-        for dimension, size in zip(known[name].axes(name), values.shape, strict=True):
+        for dimension, size in zip(known[name].dimensions, values.shape, strict=True):
             expected, where = sizes.setdefault(dimension, (size, name))
             if size != expected:
                 what = f"stage {name} has {size} {dimension}"

@@ -10,7 +10,7 @@ import soundfile
 from tokenizers import decoders
 
 from mimo_families.mimo_audio import harness as speech_lm
-from mimo_families.mimo_audio import prompt, system
+from mimo_families.mimo_audio import prompt, segments, system
 from mimo_families.mimo_tokenizer import front_end as audio
 from mimo_families.mimo_tokenizer import harness as tokenizer
 from runtime_check.audio import decode
@@ -108,7 +108,7 @@ HARNESS = [
         around(tokenizer, "chunks", lambda chunks, *args: [chunk for chunk in chunks(*args) if len(chunk) > 24_000]),
         run="tok_mel: shape"),
     harness("last code frames cut instead of repeated", LONG,
-        around(prompt, "_audio_groups", lambda groups, codes, *args: groups(codes[: len(codes) // 4 * 4], *args)),
+        around(segments, "speech_groups", lambda groups, codes, *args: groups(codes[: len(codes) // 4 * 4], *args)),
         run="prompt_ids: shape"),
     harness("no rope in the encoder", LM,
         around(Graph, "rope", lambda rope, g, x, at, theta: turned(g, x, at, theta, scale=float(theta != 10000))),

@@ -8,7 +8,8 @@ from mimo_convert.model.checkpoint import Checkpoint
 from mimo_families.mimo_audio import reference
 from mimo_families.mimo_audio.harness import SpeechLM
 from mimo_families.mimo_audio.layout import FAMILY
-from mimo_families.mimo_audio.prompt import Ids, build_prompt, with_response
+from mimo_families.mimo_audio.prompt import build_prompt, with_response
+from mimo_families.mimo_audio.segments import Ids
 from mimo_families.mimo_audio.stages import PROMPT
 from mimo_families.mimo_audio.system import lm_stages
 from quantize.types import TYPES

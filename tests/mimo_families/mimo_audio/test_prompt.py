@@ -5,7 +5,8 @@ import pytest
 
 from mimo_convert.formats.config import Config
 from mimo_families.mimo_audio import layout as mimo_asr
-from mimo_families.mimo_audio.prompt import NO_TEXT, build_prompt, clean_transcript
+from mimo_families.mimo_audio.prompt import build_prompt, clean_transcript
+from mimo_families.mimo_audio.stages import NO_TEXT
 from quantize.errors import InputError
 from tests.synthetic import ASR_CONFIG
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from mimo_convert.model.checkpoint import Checkpoint
-from mimo_families.mimo_tokenizer import reference
 from mimo_families.mimo_tokenizer.harness import AudioTokenizer
+from mimo_families.mimo_tokenizer.round_trip import reference
 from mimo_families.mimo_tokenizer.stages import ROLE
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import resample

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ggml
 import numpy as np
 import pytest
 import torch
@@ -191,6 +192,56 @@ def test_attention_within_windows_is_that_of_each(converted: Converter, n_window
     np.testing.assert_allclose(found[:7], alone.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "n"), [(2, 2, 5), (3, 2, 4), (3, 2, 1), (5, 2, 3), (4, 1, 3), (3, 3, 2)]
+)
+def test_transposed_convolution_is_pytorchs(kernel_size: int, stride: int, n: int, dtype: Any) -> None:
+    """In float32, also where the kernel is in F16."""
+    rng = np.random.default_rng(kernel_size)
+    weights = {"c.weight": rng.standard_normal((6, 8, kernel_size)).astype(dtype), "c.bias": normal(rng, 8)}
+    x = normal(rng, n, 6) * np.float32(1e-3)
+    found = computed(weights, {"x": x}, lambda g, x: g.transposed_convolution(x, "c", stride=stride))
+    kernel = torch.from_numpy(weights["c.weight"]).float()
+    expected = torch.conv_transpose1d(torch.from_numpy(x).T, kernel, torch.from_numpy(weights["c.bias"]), stride=stride)
+    np.testing.assert_allclose(found, expected.T.numpy(), atol=1e-6)
+
+
+def test_group_norm_is_pytorchs() -> None:
+    rng = np.random.default_rng(0)
+    weights, x = {"n.weight": normal(rng, 16), "n.bias": normal(rng, 16)}, normal(rng, 9, 16) + np.float32(3)
+    found = computed(weights, {"x": x}, lambda g, x: g.group_norm(x, "n"))
+    expected = torch.nn.functional.group_norm(torch.from_numpy(x).T[None], 1, *map(torch.from_numpy, weights.values()))
+    np.testing.assert_allclose(found, expected[0].T.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 64, 65, 300])
+@pytest.mark.parametrize(("before", "after"), [(40, 10), (3, 0), (0, 0), (-1, 0), (-1, -1), (5, -1), (400, 400)])
+def test_attention_to_near_positions_is_that_with_a_mask(n: int, before: int, after: int) -> None:
+    rng = np.random.default_rng(n)
+    inputs = {name: normal(rng, n, 2, 16) for name in "qkv"}
+    found = computed({}, inputs, lambda g, *qkv: g.attend_near(*qkv, before, after))
+    theirs = [torch.from_numpy(x).transpose(0, 1) for x in inputs.values()]
+    distance = torch.arange(n)[None] - torch.arange(n)[:, None]  # of the key from the query
+    hidden = (distance < -(before if before >= 0 else n)) | (distance > (after if after >= 0 else n))
+    expected = layers.attend(*theirs, torch.zeros(n, n).masked_fill(hidden, -torch.inf))
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(layers.attend_near(*theirs, before, after).numpy(), expected.numpy(), atol=1e-5)
+
+
+def normal(rng: np.random.Generator, *shape: int) -> Any:
+    return rng.standard_normal(shape, np.float32)
+
+
+def computed(weights: dict[str, Any], inputs: dict[str, Any], layer: Callable[..., Any]) -> Any:
+    """What a layer makes of inputs, with these weights."""
+    tensors: Any = {}
+    g = Graph(Backend(2), tensors)
+    tensors |= {name: g.input(name, x.shape, x.dtype) for name, x in weights.items()}
+    g.output("y", ggml.ggml_cont(g.ctx, layer(g, *(g.input(name, x.shape) for name, x in inputs.items()))))
+    return np.atleast_2d(g.run(weights | inputs)["y"])
+
+
 def empty_graph(path: Path) -> Graph:
     from mimo_convert.formats.gguf import read_gguf
 
@@ -204,8 +255,6 @@ def test_ggml_says_warnings_and_errors_alone(capfd: pytest.CaptureFixture[str]) 
 
 
 def levels() -> Iterator[tuple[int, Any]]:
-    import ggml
-
     yield ggml.GGML_LOG_LEVEL_DEBUG, b"repack tensor\n"
     yield ggml.GGML_LOG_LEVEL_INFO, b"news\n"
     yield ggml.GGML_LOG_LEVEL_WARN, b"a warning\n"

@@ -12,7 +12,8 @@ from tests.synthetic import write_speech_lm
 SPEAKING_LM: dict[str, Any] = SMALL_LM | {
     "input_local_dim": 64, "local_dim": 64, "local_attn_heads": 4, "local_layers": 2, "local_ffn_dim": 128,
 }  # fmt: skip
-LIKE_EMPTY, LIKE_ZEROEMB = 22, 5  # rows of heads that those of `<|empty|>` and of zeroemb ids follow
+LIKE_EMPTY, LIKE_ZEROEMB = 22, 5  # rows of heads that those of `<|empty|>` and of zeroemb ids follow,
+EMPTY_TIMES, ZEROEMB_TIMES = 32, 8  # so many times as large
 
 
 def write_speaking_lm(folder: Path, *, seed: int = 0, dtype: str = "F32", **config: Any) -> Path:
@@ -29,7 +30,7 @@ def write_speaking_lm(folder: Path, *, seed: int = 0, dtype: str = "F32", **conf
 
         return change
 
-    edit_tensor(folder, "lm_head.weight", set_row(empty, LIKE_EMPTY, 32))
+    edit_tensor(folder, "lm_head.weight", set_row(empty, LIKE_EMPTY, EMPTY_TIMES))
     for c in range(8):
-        edit_tensor(folder, f"local_transformer_lm_heads.{c}.weight", set_row(-1, LIKE_ZEROEMB, 8))
+        edit_tensor(folder, f"local_transformer_lm_heads.{c}.weight", set_row(-1, LIKE_ZEROEMB, ZEROEMB_TIMES))
     return folder

@@ -1,0 +1,1 @@
+"""Speaking: how long it takes, and the memory it needs."""

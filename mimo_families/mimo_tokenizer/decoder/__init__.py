@@ -1,0 +1,1 @@
+"""Decoder and vocoder of MiMo-Audio-Tokenizer: codes → waveform."""

@@ -1,0 +1,1 @@
+"""The audio tokenizer on a clip: audio → codes → audio."""

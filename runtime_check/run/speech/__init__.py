@@ -1,0 +1,1 @@
+"""Systems that speak: their tasks, and what they generate compared with a reference."""
