@@ -6,13 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mimo_convert.model.family import Layout
 from mimo_families.mimo_tokenizer import layout as mimo_tokenizer
 from mimo_families.mimo_tokenizer import reference
+from mimo_families.mimo_tokenizer.decoder_layout import DECODER
 from mimo_families.mimo_tokenizer.layout import AudioTokenizerDims
 
 from .speech import Clip, augmented_mels, pick_batch
 from .weights import WEIGHT_NOISE, TinyWeights, initial_weights, optimize, rounded
 
+ENCODER = Layout(without=frozenset({DECODER}))  # tools/train_speech trains the rest
 ENCODER_STEPS = 400
 CODEBOOK_STEPS = 600
 K_MEANS_STEPS = 15
@@ -31,7 +34,7 @@ def train_audio_tokenizer(
     clips: list[Clip], d: AudioTokenizerDims, channels: int, rng: random.Random
 ) -> dict[str, Tensor]:
     """The encoder and its codebooks. The heads that teach it (letters, mel spectrogram) are thrown away."""
-    tensors = initial_weights(mimo_tokenizer.FAMILY, d)
+    tensors = initial_weights(mimo_tokenizer.FAMILY.tensors(d, ENCODER))
     weights, noisy_weights = TinyWeights(tensors), TinyWeights(tensors, WEIGHT_NOISE)
     to_letters = torch.nn.Linear(d.d_model, 1 + len(LETTERS))
     to_mel = torch.nn.Linear(d.d_model, d.stride_size * d.avg_pooler * d.n_mels)

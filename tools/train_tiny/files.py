@@ -18,8 +18,9 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def save_asr(tensors: dict[str, Tensor], folder: Path) -> None:
-    write_json(folder / "config.json", ASR_CONFIG)
+def save_asr(tensors: dict[str, Tensor], folder: Path, **config: Any) -> None:
+    """`config`: what its config.json says in place of ASR_CONFIG."""
+    write_json(folder / "config.json", ASR_CONFIG | config)
     save_shards(tensors, folder)
 
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mimo_convert.model.checkpoint import open_checkpoint
+from mimo_convert.model.family import Layout
 from mimo_families.mimo_audio import layout as mimo_asr
 from mimo_families.mimo_audio import reference
-from mimo_families.mimo_audio.layout import SpeechLMDims
+from mimo_families.mimo_audio.layout import SPEECH_GENERATION, SpeechLMDims
 from mimo_families.mimo_audio.prompt import build_prompt, clean_transcript
 from mimo_families.mimo_tokenizer import reference as audio_tokenizer
 from mimo_families.mimo_tokenizer.layout import AudioTokenizerDims
@@ -25,6 +26,7 @@ from .speech import Clip, augmented_mels, pick_batch
 from .text import TEXT
 from .weights import WEIGHT_NOISE, TinyWeights, initial_weights, optimize, rounded
 
+RECOGNITION = Layout(without=frozenset({SPEECH_GENERATION}))  # tools/train_speech trains the rest
 LM_STEPS = 1200
 WRONG_CODES = 0.3  # at most this share of the codes that the speech LM reads is replaced by chance
 
@@ -56,7 +58,7 @@ def train_speech_lm(
 ) -> dict[str, Tensor]:
     """`codes`: for each clip its codes (frames, channels) in many versions, the last as spoken."""
     d = prompts.d
-    tensors = initial_weights(mimo_asr.FAMILY, d)
+    tensors = initial_weights(mimo_asr.FAMILY.tensors(d, RECOGNITION))
     weights = TinyWeights(tensors, WEIGHT_NOISE)
     versions = {id(clip): of_clip for clip, of_clip in zip(clips, codes, strict=True)}
     sizes = torch.tensor(d.speech_zeroemb)

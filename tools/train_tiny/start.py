@@ -22,10 +22,15 @@ def begin(what: str, folders: Sequence[str]) -> tuple[Path, random.Random]:
         "--out", type=Path, required=True, help=f"folder for {' and '.join(f'{one}/' for one in folders)}"
     )
     out: Path = parser.parse_args().out
-    if not shutil.which("espeak-ng"):
-        sys.exit("espeak-ng is not installed: it speaks the sentences to learn from (apt install espeak-ng)")
+    need_espeak()
     torch.set_num_threads(2)
     torch.manual_seed(SEED)
     for folder in folders:
         (out / folder).mkdir(parents=True, exist_ok=True)
     return out, random.Random(SEED)
+
+
+def need_espeak() -> None:
+    """Exit if espeak-ng is missing."""
+    if not shutil.which("espeak-ng"):
+        sys.exit("espeak-ng is not installed: it speaks the sentences to learn from (apt install espeak-ng)")

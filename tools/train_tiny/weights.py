@@ -1,14 +1,13 @@
 """Weights with noise of a quantized file's size, and their optimization."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimo_convert.model.family import SEPARATE, Family
+from mimo_convert.model.family import Tensor as Stored
 
 WEIGHT_NOISE = 0.08  # of a row's root mean square; Q4_K's own error is about that
 
@@ -32,10 +31,10 @@ class TinyWeights:
         return rows + self.noise * rows.detach().pow(2).mean(-1, keepdim=True).sqrt() * torch.randn_like(rows)
 
 
-def initial_weights(family: Family, d: Any) -> dict[str, Tensor]:
-    """Every tensor of the family's checkpoint: norms are 1, biases small, the rest as wide as its fan-in allows."""
+def initial_weights(stored: Iterable[Stored]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: norms are 1, biases small, the rest as wide as its fan-in allows."""
     tensors = {}
-    for tensor in family.tensors(d, SEPARATE):
+    for tensor in stored:
         for source in tensor.sources:
             if tensor.role == "norm":
                 tensors[source.name] = torch.ones(source.shape)

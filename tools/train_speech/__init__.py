@@ -1,0 +1,1 @@
+"""Teach the tiny checkpoint pair to speak: `python -m tools.train_speech`."""

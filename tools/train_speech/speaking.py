@@ -1,0 +1,140 @@
+"""Train what the speech LM speaks with, on what it recognises with, which stays as it is.
+
+Each MLP of the LM gets neurons whose gates are far below zero wherever the model recognises, so that their SwiGLU is
+zero there (the exponential of -100 is nothing beside a float32), and rows of the text embedding that recognition does
+not read. The patch decoder learns beside them to say the next group from the LM's hidden state.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mimo_convert.model.family import SEPARATE
+from mimo_families.mimo_audio import layout as mimo_asr
+from mimo_families.mimo_audio import reference
+from mimo_families.mimo_audio.layout import SPEECH_GENERATION, SpeechLMDims
+from mimo_families.mimo_audio.speech.reference import local_forced, local_input
+from tools.train_tiny.configs import ASR_CONFIG
+from tools.train_tiny.speech_lm import Prompts
+from tools.train_tiny.weights import WEIGHT_NOISE, TinyWeights, initial_weights, optimize
+
+from .prompts import Example, with_wrong
+from .switch import Switch, with_rows
+
+SPEAKING_STEPS = 400
+NEURONS = ASR_CONFIG["intermediate_size"]  # of each MLP, for recognition
+SPEAKING_NEURONS = 256  # behind them
+OFF = 40.0  # below minus this a gate is off
+BATCH = 6  # sentences
+WRONG_CODES, WRONG_IN_GROUP = 0.25, 0.1  # at most, of the groups that the LM reads, and of those within a group
+FIRST_SHARE = 4.0  # of a sentence's first group in the loss, beside one of the others
+GATE_SCALE = 10.0  # of what is learnt of gates, so that one learning rate fits all
+GATES_AT_ONCE = 512  # positions of recognition whose gates are looked at in a step
+GATE_SHARE, WORST_SHARE = 30.0, 0.03  # of gates in the loss, and in that of gates that of each neuron's worst position
+MATRICES = ("gate", "up", "down")
+
+Neurons = list[dict[str, Tensor]]  # for each block, the rows or columns of MATRICES
+
+
+def enlarged(d: SpeechLMDims) -> SpeechLMDims:
+    """The sizes of the model that speaks, from those of the model that recognises."""
+    return replace(d, intermediate_size=NEURONS + SPEAKING_NEURONS)
+
+
+def train_speaking(
+    examples: Sequence[Example], recognized: Sequence[Tensor], frozen: dict[str, Tensor], switch: Switch,
+    prompts: Prompts, seed: int,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Every tensor of the speech LM that speaks. `recognized`: what each block's MLP reads in recognition."""
+    torch.manual_seed(seed)
+    rng, d = random.Random(seed), enlarged(prompts.d)
+    local = initial_weights(
+        tensor for tensor in mimo_asr.FAMILY.tensors(d, SEPARATE) if is_speech_generation(tensor.sources[0].name)
+    )
+    neurons = [initial_neurons(direction) for direction in switch.directions]
+    rows = switch.rows.clone()
+
+    def whole() -> dict[str, Tensor]:
+        return with_neurons(with_rows(frozen, switch.ids, rows), neurons) | local
+
+    def loss() -> Tensor:
+        w = TinyWeights(whole(), WEIGHT_NOISE)
+        picked = rng.sample(examples, BATCH)
+        hidden, follow = spoken_states(picked, prompts, w, d, rng)
+        text = F.cross_entropy(F.linear(torch.cat(hidden), w("lm_head.weight")), torch.cat(follow))
+        first = local_input(torch.cat([states[:-1] for states in hidden]), w)
+        blocks = torch.cat([example.blocks[example.n_prompt :] for example in picked])
+        _, scores = local_forced(first, with_wrong(blocks, WRONG_IN_GROUP, d, rng), w, d)
+        codes = torch.stack(
+            [F.cross_entropy(of_channel.mT, blocks[..., c], reduction="none") for c, of_channel in enumerate(scores)]
+        )  # (channels, S, group_size)
+        weights = torch.cat([first_counts(len(states) - 1) for states in hidden])
+        said = (codes.mean((0, 2)) * weights).sum() / weights.sum()
+        return text + said + GATE_SHARE * gates_on(recognized, neurons)
+
+    learnt = [tensor for block in neurons for tensor in block.values()]
+    optimize([rows, *learnt, *local.values()], SPEAKING_STEPS, 3e-3, loss, "speaking")
+    return whole()
+
+
+def is_speech_generation(name: str) -> bool:
+    """Whether a tensor of the checkpoint is of the patch decoder."""
+    return mimo_asr.FAMILY.part_of(name) == SPEECH_GENERATION
+
+
+def spoken_states(
+    examples: Sequence[Example], prompts: Prompts, w: TinyWeights, d: SpeechLMDims, rng: random.Random
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Of each example the LM's hidden states that tell the next group, (S + 1, hidden_size), and their text ids."""
+    longest = max(len(example.text) for example in examples)
+    text = torch.stack([F.pad(example.text, (0, longest - len(example.text))) for example in examples])
+    blocks = [
+        torch.cat([with_wrong(example.blocks, WRONG_CODES, d, rng), prompts.no_codes(longest - len(example.text))])
+        for example in examples
+    ]
+    _, hidden = reference.language_model(prompts.embeds(text, torch.stack(blocks), w), w, d)
+    found = [states[one.n_prompt - 1 : len(one.text)] for states, one in zip(hidden, examples, strict=True)]
+    return found, [example.follow for example in examples]
+
+
+def first_counts(n_groups: int) -> Tensor:
+    """Weights of the groups of a sentence: the first decides which sentence it is."""
+    weights = torch.ones(n_groups)
+    weights[0] = FIRST_SHARE
+    return weights
+
+
+def initial_neurons(direction: Tensor) -> dict[str, Tensor]:
+    """Neurons that are off in recognition by a block's `direction`, and add next to nothing."""
+    n, size = SPEAKING_NEURONS, len(direction)
+    gate = OFF * direction * (1 + 0.1 * torch.randn(n, 1)) + 0.3 * torch.randn(n, size)
+    return {
+        "gate": gate / GATE_SCALE,
+        "up": torch.randn(n, size) / size**0.5,
+        "down": 1e-3 * torch.randn(size, n),
+    }
+
+
+def with_neurons(weights: dict[str, Tensor], neurons: Neurons) -> dict[str, Tensor]:
+    """Weights of the LM with neurons added to each MLP, behind its own."""
+    added = {}
+    for i, block in enumerate(neurons):
+        for matrix in MATRICES:
+            name = f"model.layers.{i}.mlp.{matrix}_proj.weight"
+            new = GATE_SCALE * block[matrix] if matrix == "gate" else block[matrix]
+            added[name] = torch.cat([weights[name], new], dim=1 if matrix == "down" else 0)
+    return weights | added
+
+
+def gates_on(recognized: Sequence[Tensor], neurons: Neurons) -> Tensor:
+    """How far the gates of neurons are above -OFF in recognition, over some of its positions, and at the worst."""
+    picked = torch.randint(len(recognized[0]), (GATES_AT_ONCE,))
+    above = [
+        F.relu(1 + GATE_SCALE / OFF * inputs[picked] @ block["gate"].T)
+        for inputs, block in zip(recognized, neurons, strict=True)
+    ]
+    return torch.stack([x.square().mean() + WORST_SHARE * x.amax(0).square().mean() for x in above]).sum()
