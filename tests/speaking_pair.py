@@ -11,11 +11,8 @@ from tests.mimo_families.mimo_audio.speech.speaking import write_speaking_lm
 from tests.opened import make_request, options_of
 from tests.synthetic import DECODER_CONFIG, write_audio_tokenizer
 
-VOICE: dict[str, Any] = (
-    SMALL_TOKENIZER
-    | DECODER_CONFIG
-    | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6, "decoder_ffn_dim": 128, "decoder_layers": 2}
-)
+ENCODER: dict[str, Any] = SMALL_TOKENIZER | {"num_quantizers": 8, "codebook_size": [32, 32] + [16] * 6}
+VOICE: dict[str, Any] = ENCODER | DECODER_CONFIG | {"decoder_ffn_dim": 128, "decoder_layers": 2}
 LM, TOKENIZER = "mimo-asr-f32.gguf", "mimo-tokenizer-f32.gguf"
 
 

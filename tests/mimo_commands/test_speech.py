@@ -12,12 +12,15 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mimo_commands.check import main
+from mimo_convert.model.checkpoint import open_checkpoint
+from mimo_convert.write.convert import convert
 from mimo_families.mimo_tokenizer.decoder.harness import SpeechDecoder
+from quantize.types import TYPES
 from runtime_check.audio.jfk import JFK
 from runtime_check.ggml.graph import Backend, Weights
-from tests.opened import model_file
-from tests.speaking_pair import TOKENIZER, write_speaking_pair
-from tests.synthetic import ADDED_TOKENS
+from tests.opened import make_request, model_file, options_of
+from tests.speaking_pair import ENCODER, TOKENIZER, write_speaking_pair
+from tests.synthetic import ADDED_TOKENS, write_audio_tokenizer
 from tests.system.once import once
 
 SCRIPT = Path(sys.executable).with_name("mimo-check")
@@ -179,9 +182,17 @@ def test_a_dialogue_that_cannot_be_answered(lm: Path, tmp_path: Path, turns: str
     assert found.stderr.startswith(f"error: {path}{says}")
 
 
-def test_files_that_do_not_speak(lm: Path, small_tokenizer: Path, tmp_path: Path) -> None:
+def test_files_that_do_not_speak(lm: Path, tmp_path: Path) -> None:
     found = check(lm.with_name(TOKENIZER), *SPEAK)
     assert found.stderr == "error: --task: speak: files of mimo_tokenizer do not speak; expected transcribe\n"
+    checkpoint = open_checkpoint(str(write_audio_tokenizer(tmp_path / "encoder", **ENCODER)))
+    convert([make_request(checkpoint, [TYPES["f32"]], options_of(False))], tmp_path, threads=1)
+    found = check(lm, *SPEAK, "--tokenizer", tmp_path / TOKENIZER)
+    assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
+    assert f"{TOKENIZER}: has no decoder, so it can only encode; convert the audio tokenizer again" in found.stderr
+    assert (
+        check(lm, "--task", "chat", "--text", "so", "--tokenizer", tmp_path / TOKENIZER, "--max-new", 2).exit_code == 0
+    )
 
 
 def test_a_history_of_another_model_is_refused(lm: Path, tmp_path: Path) -> None:

@@ -43,9 +43,11 @@ class MimoAudioSpeaker:
 
     def reply(self, task: SpeechTask, prompt: Ids, sampling: Sampling, hear: Callable[[Wave], object] | None) -> Reply:
         """Generate groups behind a prompt, (1 + channels, T); with `hear`, each wave is given to it as its codes come.
-        Raises InputError as `generate`, and with `hear` for a tokenizer without a decoder."""
+        Raises InputError as `generate`, and for a reply in speech where the tokenizer has no decoder."""
         assert isinstance(task, MimoAudioTask)
         settings = settings_of(task, sampling, self.lm.text)
+        if task.reply == SPEECH:
+            _ = self.decoder  # before long work
         groups: list[Group] = []
         begin = time.perf_counter()
         coming = self._followed(generate(self.lm, prompt, settings), groups, task.reply == SPEECH)
