@@ -1,4 +1,4 @@
-"""How long MiMo-Audio takes to generate speech: `python -m benchmarks.speech.generation LM.gguf` → docs/benchmarks.md.
+"""How long MiMo-Audio takes to speak: `python -m benchmarks.mimo_audio.speaking LM.gguf` → docs/benchmarks.md.
 
 A group is a step of the LM and, for its codes, eleven steps of the patch decoder: both are measured in turn on a file
 of the real size, each beside what reading its weights would take at the memory's own bandwidth.

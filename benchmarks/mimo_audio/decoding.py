@@ -1,5 +1,5 @@
 """What decoder and vocoder cost at the real size, and what streaming costs and changes → docs/benchmarks.md:
-`python -m benchmarks.speech.decoding FILE.gguf`, of the real size (`python -m benchmarks.generate`, then mimo-convert).
+`python -m benchmarks.mimo_audio.decoding FILE.gguf`, of the real size (benchmarks/generate.py, then mimo-convert).
 
 Streams are compared with decoding all codes at once by a narrow random audio tokenizer of the real depth, in F32.
 """

@@ -1,5 +1,5 @@
 """The conversion of MiMo-Audio-7B with the whole audio tokenizer to Q4_K, beside `cp` of the same shards:
-`python -m benchmarks.speech.conversion --size full`.
+`python -m benchmarks.mimo_audio.conversion --size full`.
 
 Everything is made in a temporary folder and deleted; at full size that takes 46 GB of disk. The table goes into
 docs/benchmarks.md.

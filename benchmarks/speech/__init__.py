@@ -1,1 +1,0 @@
-"""Measurements of MiMo-Audio with its decoder: conversion, generation, codes to a wave."""
