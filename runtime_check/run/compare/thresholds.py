@@ -32,8 +32,9 @@ class StepThreshold(NamedTuple):
 
 
 class WaveThreshold(NamedTuple):
-    """Thresholds of a wave that was decoded: least signal-to-noise ratio in dB, greatest mean difference of the log-mel,
-    least share of equal codes when it is encoded again. None: the type has too much noise for it to tell anything."""
+    """Thresholds of a wave that was decoded: least signal-to-noise ratio in dB, greatest mean difference of the
+    log-mel, least share of equal codes when it is encoded again. None: the type has too much noise for it to tell
+    anything."""
 
     snr: float | None
     log_mel: float
