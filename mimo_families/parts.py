@@ -35,8 +35,11 @@ def check_parts(named: Set[str], members: Sequence[Family], option: str = WITHOU
 
 def check_written(named: Collection[str], without: Collection[str], model: SourceModel, config: Config) -> None:
     """Raise InputError for a part that a file of the model is to have, since the user `named` it or by default, and
-    that cannot be made of a checkpoint with that `config`."""
-    unsized = model.family.unsized_parts(model.dims)
+    that cannot be made of its checkpoint, which has that `config`."""
+    unsized, absent = model.family.unsized_parts(model.dims), model.family.absent_parts(model.tensors)
     for name, part in model.family.parts.items():
         if name not in without and (name in named or name not in unsized):
             part.check(config)
+            if name in absent:
+                todo = f"leave it out: {WITHOUT} {spelled(name)}"
+                raise InputError(model.where, f"has no tensor of {part.words}, which its config tells of", todo=todo)

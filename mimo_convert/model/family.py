@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -261,15 +261,22 @@ class Family:
         told = {key.part for key in self.keys if getattr(dimensions, key.field) != key.default}
         return self.sized_parts - told
 
-    def layout(
-        self, dimensions: Any, fuse_qkv: bool = False, without: Iterable[str] = (), sources: Collection[str] = ()
-    ) -> Layout:
-        """The layout for the user's options, as far as they apply to a model of these sizes and `sources`. Raises
-        InputError for fused Q, K and V where nothing could read them."""
+    def absent_parts(self, sources: Collection[str]) -> frozenset[str]:
+        """The parts with sizes of their own of which a checkpoint has no tensor."""
+        return self.sized_parts - {self.part_of(name) for name in sources}
+
+    def layout(self, fuse_qkv: bool = False, without: Iterable[str] = ()) -> Layout:
+        """The layout for the user's options, as far as they apply to the family. Raises InputError for fused Q, K and V
+        where nothing could read them."""
         if fuse_qkv and self.no_fused_qkv:
             raise InputError("--fuse-qkv", f"is not for {self.architecture}: {self.no_fused_qkv}", todo="leave it out")
-        lacking = (frozenset(without) & self.parts.keys()) | self.unsized_parts(dimensions)
-        return Layout(fuse_qkv and self.can_fuse_qkv, lacking, self.rare_in(sources))
+        return Layout(fuse_qkv and self.can_fuse_qkv, frozenset(without) & self.parts.keys())
+
+    def layout_from(self, dimensions: Any, sources: Collection[str], layout: Layout) -> Layout:
+        """The layout of a file as asked for by `layout` and made of a model of these sizes, with tensors called
+        `sources`: without parts that it has not, with what is rare."""
+        lacking = layout.without | self.unsized_parts(dimensions) | self.absent_parts(sources)
+        return replace(layout, without=lacking, rare=self.rare_in(sources))
 
     def layout_of(self, names: Collection[str], dimensions: Any) -> Layout:
         """The layout whose tensor names are nearest to those of a file; sizes of a part say whether a file has it."""

@@ -187,8 +187,9 @@ def make_plan(
     tensors: list[PlannedTensor] = []
     used: set[str] = set()
     offset = 0
-    layout = model.family.layout(model.dims, options.fuse_qkv, options.without, model.tensors)
-    every = list(model.family.tensors(model.dims, layout))
+    family, asked = model.family, model.family.layout(options.fuse_qkv, options.without)
+    layout = family.layout_from(model.dims, model.tensors, asked)
+    every = list(family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
     rules = [*options.rules, *of_recipe]
     for tensor in every:

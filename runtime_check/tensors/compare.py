@@ -14,7 +14,7 @@ import numpy as np
 from mimo_convert.disk import forget
 from mimo_convert.formats.tensor import TensorSlice, shape_text
 from mimo_convert.listener import phase
-from mimo_convert.model.family import Tensor
+from mimo_convert.model.family import Layout, Tensor
 from mimo_convert.model.gguf_facts import UNKNOWN, parse_backends
 from mimo_convert.model.source_model import SourceModel
 from mimo_convert.plan.plan import Options, make_plan
@@ -60,7 +60,7 @@ def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> Ten
         raise InputError(ours.where, f"is of {ours.family.architecture}", expected=expected)
     without = ours.layout.without | source.layout.without
     plan = make_plan(source, F32, Options(without=without, allow_requantize=True))
-    layout = source.family.layout(source.dims, without=without, sources=source.tensors)
+    layout = source.family.layout_from(source.dims, source.tensors, Layout(without=without))
     tensors = list(source.family.tensors(source.dims, layout))
     problems = [*metadata_problems(ours, source), *layout_problems(ours, source, tensors)]
     pairs = {

@@ -98,6 +98,30 @@ def test_every_option_that_a_file_tells_of_is_given() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("stem", "of_lm", "of_tokenizer", "options"),
+    [
+        ("mimo-asr", (), ("decoder",), ""),
+        ("mimo-asr", (), (), "--with decoder "),
+        ("mimo-asr", ("speech_generation",), ("decoder",), "--without speech-generation "),
+        ("mimo-audio-instruct", (), (), ""),
+        ("mimo-audio-instruct", (), ("decoder",), "--without decoder "),
+        ("mimo-audio-base", ("speech_generation",), (), "--without speech-generation "),
+    ],
+)
+def test_a_part_is_named_where_the_models_files_have_it_otherwise(
+    stem: str, of_lm: tuple[str, ...], of_tokenizer: tuple[str, ...], options: str
+) -> None:
+    told = {"version": "0.8.0"}
+    speech_lm = lm(told, stem=stem, without=of_lm)
+    name = f"{stem}-q4_k.gguf"
+    found = reproduction(
+        [(name, speech_lm, TOKENIZER)], {TOKENIZER: tokenizer(told, without=of_tokenizer, outtype="q8_0")}
+    )
+    [line, *_] = lines(found)
+    assert line == (f"mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --fuse-qkv {options}--out . --no-check")
+
+
 def test_a_named_recipe_is_named_with_the_rules_beside_it_alone() -> None:
     facts = lm(recipe_name="q4_k_m", recipe=("lm_head=f16", "^llm=q6_k"), own_rules=("lm_head=f16",))
     assert of(facts)[0] == (

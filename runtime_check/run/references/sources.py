@@ -12,7 +12,6 @@ from mimo_convert.listener import phase
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.family import Family
 from mimo_convert.model.source_model import model_of_checkpoint
-from mimo_convert.plan.plan import Options
 from mimo_convert.plan.request import make_request
 from quantize.errors import InputError
 from quantize.types import F32
@@ -98,8 +97,5 @@ def file_reference(open_system: Callable[[], System]) -> Reference:
 
 
 def check_convertible(checkpoint: Checkpoint, family: Family) -> None:
-    """Raise InputError for a checkpoint that could not be converted: missing tensors, an incomplete vocabulary. A part
-    may be missing as a whole."""
-    there = {family.part_of(name) for name in checkpoint.tensors}
-    options = Options(without=frozenset(family.parts.keys() - there))
-    make_request(model_of_checkpoint(checkpoint, family), [F32], options)
+    """Raise InputError for a checkpoint that could not be converted: missing tensors, an incomplete vocabulary."""
+    make_request(model_of_checkpoint(checkpoint, family), [F32])
