@@ -37,6 +37,7 @@ from tests.synthetic import DECODER_CONFIG, REAL_DECODER_CONFIG, REAL_TOKENIZER_
 LAYERS = "encoder_layers", "decoder_layers", "vocoder_num_layers"
 DEPTH = {name: (REAL_TOKENIZER_CONFIG | REAL_DECODER_CONFIG)[name] for name in LAYERS}
 UNRELATED = 0.45  # log-mel difference; of unrelated codes it is 0.56, which no type may come near
+LEAST_SHARE = 0.7  # of the wave's codes: with less it tells nothing, either
 LEAST_SNR = 30.0  # dB: with more noise the ratio tells nothing that the log-mel does not
 
 
@@ -102,7 +103,8 @@ def row(outtype: str, results: list[Check]) -> str:
     codes = min(stage_of(result, WAVE_CODES).agreement or 0 for result in results)
     least = f"{int(snr)}" if outtype in EXACT and snr > LEAST_SNR else "None"
     name = f'"{outtype}":'
-    return f"    {name:<9} ({', '.join(cells)},  {least}, {log_mel:.2g}, {down(codes**2)}),"
+    share = down(codes**2) if codes > LEAST_SHARE else None
+    return f"    {name:<9} ({', '.join(cells)},  {least}, {log_mel:.2g}, {share}),"
 
 
 def table(checks: Mapping[str, Check]) -> list[str]:

@@ -124,17 +124,22 @@ def lowest(types: Sequence[str]) -> str:
     return min(types, key=lambda name: TYPES[name].bits_per_weight)
 
 
-def least_equal(stage: Stage, outtype: str, reference_dtype: str) -> float:
-    """The least share of equal codes of a stage, of a clip or of a wave that was decoded."""
+def least_equal(stage: Stage, outtype: str, reference_dtype: str) -> float | None:
+    """The least share of equal codes of a stage, of a clip or of a wave that was decoded; None: any."""
     if stage.threshold == OF_WAVE:
         return THRESHOLDS[outtype].wave.codes
     return code_threshold(outtype, reference_dtype)
 
 
-def compare_codes(stage: Stage, name: str, ours: Array, theirs: Array, bound: float) -> tuple[StageResult, list[Gate]]:
-    """Compare a stage of codes by the share of equal ones; 0 if the shapes differ."""
+def compare_codes(
+    stage: Stage, name: str, ours: Array, theirs: Array, bound: float | None
+) -> tuple[StageResult, list[Gate]]:
+    """Compare a stage of codes by the share of equal ones; 0 if the shapes differ. It is only reported without a
+    bound."""
     agreement = float((ours == theirs).mean()) if ours.shape == theirs.shape else 0.0
     result = StageResult(name, stage.role, stage.kind, theirs.shape, theirs.size, agreement=agreement)
+    if bound is None:
+        return result, [reported(stage.subject(name), "agreement", agreement, f"agreement {agreement:.2%}")]
     return result, [at_least(stage.subject(name), "agreement", agreement, bound, "{:.2%}", " of equal codes")]
 
 
