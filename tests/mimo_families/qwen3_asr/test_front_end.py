@@ -74,7 +74,8 @@ def test_a_clip_shorter_than_a_window_is_padded_to_one(n: int) -> None:
 
 
 def test_silence_has_features() -> None:
-    np.testing.assert_array_equal(ours(np.zeros(1600, np.float32)), np.full((10, 128), np.float32(-1.5)))
+    # numpy's logarithm has another last bit with AVX-512
+    np.testing.assert_allclose(ours(np.zeros(1600, np.float32)), np.full((10, 128), -1.5), rtol=2e-7)
 
 
 @pytest.mark.parametrize(
