@@ -139,7 +139,7 @@ def check_reference(reference: Activations, system: System, task: Task) -> None:
     needed = [stage.name for stage in system.stages if stage.kind == CODES]
     if system.text:
         prompts = [stage.name for stage in system.stages if stage.kind == IDS]
-        if not any(name in reference.stages for name in prompts):
+        if any(name not in reference.stages for name in prompts):
             raise InputError("reference", "was made from an audio tokenizer alone", expected="one of both models")
         needed += [GREEDY, RESPONSE]
     missing = [name for name in needed if name not in reference.stages]

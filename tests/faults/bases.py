@@ -29,7 +29,6 @@ BUNDLED = {"tiny": {"lm": TINY_ASR, "tokenizer": TINY_TOKENIZER}, "tiny-qwen3": 
 DECODERS = {
     "whole": SMALL_DECODER,
     "speaking": DECODER_CONFIG,
-    "voice": DECODER_CONFIG,
 }  # of audio tokenizers with random weights
 ADAPTER = TINY / "noise"
 STEMS = {"lm": "mimo-asr", "tokenizer": "mimo-tokenizer", "asr": "qwen3-asr"}
@@ -188,7 +187,7 @@ class Bases:
 
 def halves_of(source: str) -> list[str]:
     """The checkpoints of a source: a pair, or one."""
-    return ["tokenizer"] if source == "voice" else list(BUNDLED.get(source, BUNDLED["tiny"]))
+    return ["tokenizer"] if source == "whole" else list(BUNDLED.get(source, BUNDLED["tiny"]))
 
 
 def long_clip(path: Path) -> None:

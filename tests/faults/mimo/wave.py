@@ -1,61 +1,54 @@
-"""Defects of decoder and vocoder in the audio tokenizer's file: conversion alone shows them."""
+"""Defects of the harness where codes become a wave."""
+
+from typing import Any
 
 import numpy as np
 
-from quantize.types import F16, TYPES
+from mimo_families.mimo_tokenizer.decoder import harness as decoder
+from mimo_families.mimo_tokenizer.decoder.harness import SpeechDecoder
+from mimo_families.mimo_tokenizer.harness import AudioTokenizer
+from runtime_check.ggml.graph import Graph
 
 from ..bases import WHOLE
-from ..defect import Defect
-from ..edits import File, Floats, edit, part, put, swap, weights
-from .structure import lost_tensor
+from ..defect import around, harness
 
-FILE, WINDOW = WHOLE.format("f16"), "mimo_tok.vocoder_window"
+VOICE = WHOLE.format("f32")
 
 
-def hann(x: Floats) -> Floats:
-    """A window computed anew, as of an untrained model."""
-    return np.hanning(len(x) + 1)[:-1].astype(np.float32)
+def computed_window(begin: Any, made: SpeechDecoder, *args: Any) -> None:
+    begin(made, *args)
+    made.window = np.asarray(np.hanning(len(made.window) + 1)[:-1], np.float32)
 
 
-def lost_decoder(file: File) -> None:
-    for name in [name for name in file.tensors if name.startswith(("dec.", "voc."))]:
-        del file.tensors[name]
+def without_bias(multiply: Any, g: Graph, weight: Any, x: Any, bias: str, **options: Any) -> Any:
+    return multiply(g, weight, x, "" if bias == "voc.head.bias" else bias, **options)
+
+
+def exchanged(inverse: Any, spectrum: Any, *args: Any) -> Any:
+    return inverse(np.concatenate(np.split(spectrum, 2, axis=1)[::-1], axis=1), *args)
 
 
 WAVE = [
-    Defect("bias of a transposed convolution lost", FILE, lost_tensor("dec.up.conv.bias"),
-        static="tensors: missing tensor dec.up.conv.bias", opening="missing tensor dec.up.conv.bias"),
-    Defect("bias of the vocoder's head zeroed", FILE, weights("voc.head.bias", np.zeros_like),
-        static="constant tensors: tensor voc.head.bias: each of its 962 weights is 0",
-        checkpoint="tensor voc.head.bias: is all zeros", against="tensor voc.head.bias: is all zeros"),
-    Defect("a transposed kernel laid out as an ordinary one", FILE,
-        weights("dec.up.conv.weight", lambda x: x.swapaxes(0, 1)),
-        checkpoint="tensor dec.up.conv.weight: has no row that is right",
-        against="tensor dec.up.conv.weight: has no row that is right"),
-    Defect("a transposed kernel of the shape of an ordinary one", FILE,
-        part("dec.mel.conv.weight", lambda part: part._replace(shape=(16, 64, 3))),
-        static="shapes: tensor dec.mel.conv.weight is 16×64×3",
-        opening="tensor dec.mel.conv.weight has shape (16, 64, 3)"),
-    Defect("a transposed kernel reversed", FILE, weights("dec.mel.conv.weight", lambda x: x[..., ::-1]),
-        checkpoint="tensor dec.mel.conv.weight: has no row that is right",
-        against="tensor dec.mel.conv.weight: has no row that is right"),
-    Defect("the vocoder's window computed instead of read", FILE, weights("voc.window", hann),
-        checkpoint="tensor voc.window: row 0",
-        against="tensor voc.window: row 0"),
-    Defect("the vocoder's window in F16", FILE, weights("voc.window", lambda x: x, F16),
-        static="types: tensor voc.window is f16", opening="tensor voc.window is f16"),
-    Defect("the vocoder in blocks of 8 bits", FILE, weights("voc.blk.0.fc1.weight", lambda x: x, TYPES["q8_0"]),
-        static="types: tensor voc.blk.0.fc1.weight is q8_0"),
-    Defect("a tensor of the decoder missing", FILE, lost_tensor("dec.blk.1.fc2.weight"),
-        static="tensors: missing tensor dec.blk.1.fc2.weight", opening="missing tensor dec.blk.1.fc2.weight"),
-    Defect("the whole decoder missing, but for its keys", FILE, edit(lost_decoder),
-        static="tensors: missing tensor dec.up.conv.weight", opening="missing tensor dec.up.conv.weight"),
-    Defect("a size of the vocoder missing", FILE, put("mimo_tok.vocoder_heads", None),
-        static="metadata: key mimo_tok.vocoder_heads is missing", opening="key mimo_tok.vocoder_heads is missing"),
-    Defect("the vocoder's attention looks ahead as far as it should look back", FILE,
-        edit(lambda f: (f.put(f"{WINDOW}.0", 10), f.put(f"{WINDOW}.1", 40))),
-        checkpoint=f"key {WINDOW}.0 is 10, the source's is 40", against=f"key {WINDOW}.0 is 10, the source's is 40"),
-    Defect("norms of decoder and encoder swapped", FILE, swap(("dec.norm.weight", "enc.norm.weight")),
-        checkpoint="tensor dec.norm.weight: is encoder.layer_norm.weight",
-        against="tensor dec.norm.weight: is enc.norm.weight"),
+    harness("a codebook left out of the sum", VOICE,
+        around(decoder, "code_embeddings", lambda embed, g, n, codebooks: embed(g, n, codebooks - 1)),
+        run="dec_codes_embed: cos_"),
+    harness("GroupNorm of each frame", VOICE,
+        around(Graph, "group_norm", lambda norm, g, x, name: g.layer_norm(x, name)),
+        run="dec_up: cos_"),
+    harness("decoder that sees what comes after", VOICE,
+        around(Graph, "attend_near", lambda attend, g, q, k, v, before, after: attend(
+            g, q, k, v, before, -1 if before < 0 else after)),
+        run="dec_blk_00: cos_"),
+    harness("vocoder that sees only what came before", VOICE,
+        around(Graph, "attend_near", lambda attend, g, q, k, v, before, after: attend(g, q, k, v, before, 0)),
+        run="voc_blk_00: cos_"),
+    harness("bias of the vocoder's head lost", VOICE, around(Graph, "_multiply", without_bias), run="voc_spec: cos_"),
+    harness("window computed instead of read", VOICE, around(SpeechDecoder, "__init__", computed_window),
+        run="wave: snr_db"),
+    harness("wave cut at its end alone", VOICE,
+        around(decoder, "inverse_stft", lambda inverse, *args: np.roll(inverse(*args), 360)), run="wave: snr_db"),
+    harness("magnitudes and phases exchanged", VOICE, around(decoder, "inverse_stft", exchanged), run="wave: snr_db"),
+    harness("cut every 30 s instead of into segments of 6000 mel frames", f"{VOICE} on a long clip",
+        around(AudioTokenizer, "encode_segments", lambda encode, made, *args: made.encode(*args)),
+        run="tok_mel: shape"),
 ]  # fmt: skip
