@@ -69,7 +69,7 @@ def commands(pair: str, checkpoints: Path, out: Path) -> Iterator[Command]:
         for parts, of_parts in PARTS.items():
             options = [*every_type, "--tokenizer-outtype", "q8_0", *of_layout, *of_parts]
             yield convert(lm, out / f"{layout}-{parts}", "--tokenizer", tokenizer, *options)
-    yield convert(tokenizer, out / "tokenizer", *every_type)
+    yield convert(tokenizer, out / "tokenizer", *every_type, *PARTS["asr-only"])  # 0.5.0 wrote no decoder
     mixes = ["--outtype", "q4_k", "--outtype", "bf16", "--tokenizer-outtype", "q4_k", *RULES]
     yield convert(lm, out / "rules", "--tokenizer", tokenizer, *mixes)
     name_as_0_5_0(out / "rules")
