@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from mimo_families.mimo_audio.layout import FAMILY, dimensions
-from mimo_families.mimo_audio.reference import inputs_embeds
 from mimo_families.mimo_audio.prompt import with_response
+from mimo_families.mimo_audio.reference import inputs_embeds
 from mimo_families.mimo_audio.stages import INPUTS_EMBEDS, PROMPT
 from mimo_families.mimo_audio.system import TINY
 from runtime_check.pytorch.weights import CheckpointWeights
