@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test lint format docs bench fuzz neon clean
 
 demo: .venv/package
-	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --with decoder --out demo --force
+	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
 
 test: .venv/extras lint
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
@@ -44,7 +44,6 @@ bench: .venv/extras
 	$(BIN)/python -m benchmarks.validation
 	$(BIN)/python -m benchmarks.nightly
 	$(BIN)/python -m benchmarks.faults
-	$(BIN)/python -m benchmarks.tiny_speaks
 
 # Damaged files through every command, for an hour: make fuzz FUZZ='--seconds 60 gguf-run', make fuzz FUZZ='--seed 1 --cases 1000'
 FUZZ ?= --seconds 3600

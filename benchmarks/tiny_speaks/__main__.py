@@ -19,7 +19,7 @@ from mimo_families.mimo_audio.tasks.table import TASKS
 from runtime_check.audio.clips import Clip, read_clip
 from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.choices import SPEAK
-from runtime_check.run.speech import Asked, Codes, Sampling, find_task
+from runtime_check.run.speech.tasks import Asked, Codes, Sampling, find_task
 from runtime_check.run.system import Task
 from runtime_check.text.words import NO_WORDS, WordErrors, count_words
 from tests.opened import open_pair

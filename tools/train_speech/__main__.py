@@ -35,11 +35,19 @@ from tools.train_tiny.weights import TinyWeights
 from .clips import every_clip, said, sentences
 from .files import is_of_decoder, recognition, save_speaking_pair
 from .prompts import recognizing, speaking, unread_rows
-from .sound import train_mel, train_voice, train_wave
-from .speaking import train_speaking
+from .sound import (
+    HEARD_SHARE,
+    HEARD_STEPS,
+    VOICE_SHARE,
+    VOICE_STEPS,
+    train_mel,
+    train_voice,
+    train_wave,
+)
+from .speaking import SPEAKING_STEPS, Speech, initial_speech, speech_of, train_speaking
 from .switch import Switch, recognition_inputs, train_switch
 
-PARTS = ("decoder", "vocoder", "voice", "recognized", "switch", "speaking")
+PARTS = ("decoder", "vocoder", "voice", "heard", "recognized", "switch", "speaking", "certain")
 Tensors = dict[str, Tensor]
 
 
@@ -66,8 +74,15 @@ class Lesson:
 
     def voice(self) -> Tensors:
         """Codes → wave."""
-        parts = self.part("decoder") | self.part("vocoder")
-        return train_voice(self.clips, self.encoder, parts, self.tokenizer_dims, SEED)
+        return self.both(self.part("decoder") | self.part("vocoder"), VOICE_STEPS, VOICE_SHARE)
+
+    def heard(self) -> Tensors:
+        """The same, until the pair hears what it says."""
+        return self.both(self.part("voice"), HEARD_STEPS, HEARD_SHARE)
+
+    def both(self, before: Tensors, steps: int, share: float) -> Tensors:
+        """Decoder and vocoder together, from what they knew `before`."""
+        return train_voice(self.clips, self.encoder, before, self.tokenizer_dims, steps, share, SEED)
 
     @cached_property
     def read(self) -> list[tuple[Tensor, Tensor]]:
@@ -93,8 +108,18 @@ class Lesson:
         """The speech LM that speaks."""
         found = self.part("switch")
         switch = Switch(found["ids"].tolist(), found["rows"], list(found["directions"]))
+        return self.speak(initial_speech(switch, self.prompts.d, SEED))
+
+    def certain(self) -> Tensors:
+        """The same, trained once more."""
+        ids = self.part("switch")["ids"].tolist()
+        return self.speak(speech_of(self.part("speaking"), ids, self.prompts.d))
+
+    def speak(self, speech: Speech) -> Tensors:
+        """The speech LM, from what it knew before."""
         examples = [speaking(clip, self.prompts) for clip in self.clips[:-1]]
-        return train_speaking(examples, self.of_blocks("recognized"), self.lm, switch, self.prompts, SEED)
+        recognized = self.of_blocks("recognized")
+        return train_speaking(examples, recognized, self.lm, speech, self.prompts, SPEAKING_STEPS, SEED)
 
     def of_blocks(self, name: str) -> list[Tensor]:
         """A part that has a tensor for each block."""
@@ -123,7 +148,7 @@ def main() -> None:
     if options.only:
         lesson.part(options.only)
     else:
-        save_speaking_pair(lesson.part("speaking"), lesson.encoder, lesson.part("voice"), options.pair)
+        save_speaking_pair(lesson.part("certain"), lesson.encoder, lesson.part("heard"), options.pair)
     print(f"{time.monotonic() - started:.0f} s")
 
 

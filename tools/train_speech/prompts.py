@@ -11,7 +11,7 @@ from mimo_families.mimo_audio.layout import SpeechLMDims
 from mimo_families.mimo_audio.segments import EMPTY, EOSTM, SOSTM, lay_out
 from mimo_families.mimo_audio.tasks.prompts import speak
 from mimo_families.mimo_audio.tasks.templates import TTS_ENGLISH
-from runtime_check.run.speech import Asked
+from runtime_check.run.speech.tasks import Asked
 from runtime_check.text.tokenizer import TextTokenizer
 from tools.train_tiny.speech_lm import Prompts
 

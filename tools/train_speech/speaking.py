@@ -8,7 +8,9 @@ not read. The patch decoder learns beside them to say the next group from the LM
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,12 +22,13 @@ from mimo_families.mimo_audio.layout import SPEECH_GENERATION, SpeechLMDims
 from mimo_families.mimo_audio.speech.reference import local_forced, local_input
 from tools.train_tiny.configs import ASR_CONFIG
 from tools.train_tiny.speech_lm import Prompts
-from tools.train_tiny.weights import WEIGHT_NOISE, TinyWeights, initial_weights, optimize
+from tools.train_tiny.weights import TinyWeights, initial_weights, optimize
 
 from .prompts import Example, with_wrong
-from .switch import Switch, with_rows
+from .switch import EMBEDDING, Switch, with_rows
 
 SPEAKING_STEPS = 400
+NOISE = 0.05  # of matrices, relative to a row
 NEURONS = ASR_CONFIG["intermediate_size"]  # of each MLP, for recognition
 SPEAKING_NEURONS = 256  # behind them
 OFF = 40.0  # below minus this a gate is off
@@ -45,40 +48,80 @@ def enlarged(d: SpeechLMDims) -> SpeechLMDims:
     return replace(d, intermediate_size=NEURONS + SPEAKING_NEURONS)
 
 
+class Speech(NamedTuple):
+    """What is learnt: rows of the text embedding by their ids, neurons of each block, and the patch decoder."""
+
+    ids: list[int]
+    rows: Tensor
+    neurons: Neurons
+    local: dict[str, Tensor]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is learnt."""
+        return [self.rows, *(tensor for block in self.neurons for tensor in block.values()), *self.local.values()]
+
+    def with_all(self, frozen: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Every tensor of the speech LM."""
+        return with_neurons(with_rows(frozen, self.ids, self.rows), self.neurons) | self.local
+
+
+def initial_speech(switch: Switch, d: SpeechLMDims, seed: int) -> Speech:
+    """Before training."""
+    torch.manual_seed(seed)
+    tensors = mimo_asr.FAMILY.tensors(enlarged(d), SEPARATE)
+    local = initial_weights(tensor for tensor in tensors if is_speech_generation(tensor.sources[0].name))
+    neurons = [initial_neurons(direction) for direction in switch.directions]
+    return Speech(switch.ids, switch.rows.clone(), neurons, local)
+
+
+def speech_of(weights: dict[str, Tensor], ids: list[int], d: SpeechLMDims) -> Speech:
+    """What was learnt, from every tensor of a speech LM."""
+    neurons = []
+    for i in range(d.num_layers):
+        gate, up, down = (weights[f"model.layers.{i}.mlp.{matrix}_proj.weight"] for matrix in MATRICES)
+        neurons.append({"gate": gate[NEURONS:] / GATE_SCALE, "up": up[NEURONS:], "down": down[:, NEURONS:].clone()})
+    local = {name: tensor for name, tensor in weights.items() if is_speech_generation(name)}
+    return Speech(ids, weights[EMBEDDING][ids], neurons, local)
+
+
 def train_speaking(
-    examples: Sequence[Example], recognized: Sequence[Tensor], frozen: dict[str, Tensor], switch: Switch,
-    prompts: Prompts, seed: int,
+    examples: Sequence[Example], recognized: Sequence[Tensor], frozen: dict[str, Tensor], speech: Speech,
+    prompts: Prompts, steps: int, seed: int,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Every tensor of the speech LM that speaks. `recognized`: what each block's MLP reads in recognition."""
+    """Train `speech`, and give every tensor of the speech LM that speaks. `recognized`: what each block's MLP reads in
+    recognition.
+
+    Beside what is said, a layer that is thrown away learns from the LM's hidden states which group of which sentence
+    comes next: the patch decoder has nothing else to tell it.
+    """
     torch.manual_seed(seed)
     rng, d = random.Random(seed), enlarged(prompts.d)
-    local = initial_weights(
-        tensor for tensor in mimo_asr.FAMILY.tensors(d, SEPARATE) if is_speech_generation(tensor.sources[0].name)
-    )
-    neurons = [initial_neurons(direction) for direction in switch.directions]
-    rows = switch.rows.clone()
-
-    def whole() -> dict[str, Tensor]:
-        return with_neurons(with_rows(frozen, switch.ids, rows), neurons) | local
+    starts = np.cumsum([0, *(len(example.follow) for example in examples)]).tolist()
+    which_group = torch.nn.Linear(d.hidden_size, starts[-1])
 
     def loss() -> Tensor:
-        w = TinyWeights(whole(), WEIGHT_NOISE)
-        picked = rng.sample(examples, BATCH)
+        w = TinyWeights(speech.with_all(frozen), NOISE)
+        numbers = rng.sample(range(len(examples)), BATCH)
+        picked = [examples[i] for i in numbers]
         hidden, follow = spoken_states(picked, prompts, w, d, rng)
+        weights = torch.cat([first_counts(len(states)) for states in hidden])
         text = F.cross_entropy(F.linear(torch.cat(hidden), w("lm_head.weight")), torch.cat(follow))
+        places = torch.cat([torch.arange(starts[i], starts[i + 1]) for i in numbers])
+        place = F.cross_entropy(which_group(torch.cat(hidden)), places, reduction="none")
         first = local_input(torch.cat([states[:-1] for states in hidden]), w)
         blocks = torch.cat([example.blocks[example.n_prompt :] for example in picked])
         _, scores = local_forced(first, with_wrong(blocks, WRONG_IN_GROUP, d, rng), w, d)
         codes = torch.stack(
             [F.cross_entropy(of_channel.mT, blocks[..., c], reduction="none") for c, of_channel in enumerate(scores)]
         )  # (channels, S, group_size)
-        weights = torch.cat([first_counts(len(states) - 1) for states in hidden])
-        said = (codes.mean((0, 2)) * weights).sum() / weights.sum()
-        return text + said + GATE_SHARE * gates_on(recognized, neurons)
+        of_groups = torch.cat([first_counts(len(states) - 1) for states in hidden])
+        said = (codes.mean((0, 2)) * of_groups).sum() / of_groups.sum()
+        told = (place * weights).sum() / weights.sum()
+        return text + said + told + GATE_SHARE * gates_on(recognized, speech.neurons)
 
-    learnt = [tensor for block in neurons for tensor in block.values()]
-    optimize([rows, *learnt, *local.values()], SPEAKING_STEPS, 3e-3, loss, "speaking")
-    return whole()
+    optimize([*speech.tensors, *which_group.parameters()], steps, 3e-3, loss, "speaking")
+    return speech.with_all(frozen)
 
 
 def is_speech_generation(name: str) -> bool:
