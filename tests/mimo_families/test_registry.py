@@ -233,9 +233,9 @@ def test_an_unknown_architecture_is_answered_with_the_known_ones(config: dict[st
 def test_sizes_survive_the_way_through_a_files_metadata(family: Any) -> None:
     dims = family.dimensions(Config(Path("config.json"), REAL_NESTED if family.text else REAL_TOKENIZER))
     metadata: dict[str, Any] = {}
-    for field, key, *_ in family.keys:
+    for field, name in [(key.field, key.key) for key in family.keys if key.part not in family.unsized_parts(dims)]:
         value = asdict(dims)[field]
-        metadata |= {f"{key}.{i}": n for i, n in enumerate(value)} if isinstance(value, tuple) else {key: value}
+        metadata |= {f"{name}.{i}": n for i, n in enumerate(value)} if isinstance(value, tuple) else {name: value}
     assert dimensions_of_file(family, Path("x.gguf"), metadata) == dims
 
     published = {key: value for key, value in metadata.items() if key in PUBLISHED_KEYS}

@@ -132,7 +132,7 @@ def worker(e: Edits, s: Seeds) -> Case:
 
     reference = str(s.path(e.choice_of(["reference.safetensors", "nowhere"])))  # without one, nothing is run
     target = Target(
-        name="t", file=FOUND[0], tokenizer=FOUND[1], repo=REPO, revision="main", reference=reference,
+        name="t", file=FOUND[0], beside={"tokenizer": FOUND[1]}, repo=REPO, revision="main", reference=reference,
         reference_tokenizer="", audio=[str(s.path("clip.wav"))], language="", timeout=60, threads=1, repack="off",
         products="auto", tolerance=dict.fromkeys(METRICS, 1.0), gates={}, compare_since="",
     )  # fmt: skip
