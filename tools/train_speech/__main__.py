@@ -11,7 +11,6 @@ once.
 import argparse
 import random
 import time
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -35,19 +34,13 @@ from tools.train_tiny.weights import TinyWeights
 from .clips import every_clip, said, sentences
 from .files import is_of_decoder, recognition, save_speaking_pair
 from .prompts import recognizing, speaking, unread_rows
-from .sound import (
-    HEARD_SHARE,
-    HEARD_STEPS,
-    VOICE_SHARE,
-    VOICE_STEPS,
-    train_mel,
-    train_voice,
-    train_wave,
-)
-from .speaking import SPEAKING_STEPS, Speech, initial_speech, speech_of, train_speaking
+from .sound import VOICE_ROUNDS, train_mel, train_voice, train_wave
+from .speaking import SPEAKING_ROUNDS, initial_speech, speech_of, train_speaking
 from .switch import Switch, recognition_inputs, train_switch
 
-PARTS = ("decoder", "vocoder", "voice", "heard", "recognized", "switch", "speaking", "certain")
+VOICE = [f"voice-{i + 1}" for i in range(len(VOICE_ROUNDS))]
+SPEAKING = [f"speaking-{i + 1}" for i in range(len(SPEAKING_ROUNDS))]
+PARTS = ("decoder", "vocoder", *VOICE, "recognized", "switch", *SPEAKING)
 Tensors = dict[str, Tensor]
 
 
@@ -72,17 +65,11 @@ class Lesson:
         """Mel → wave."""
         return train_wave(self.clips, self.tokenizer_dims, SEED)
 
-    def voice(self) -> Tensors:
-        """Codes → wave."""
-        return self.both(self.part("decoder") | self.part("vocoder"), VOICE_STEPS, VOICE_SHARE)
-
-    def heard(self) -> Tensors:
-        """The same, until the pair hears what it says."""
-        return self.both(self.part("voice"), HEARD_STEPS, HEARD_SHARE)
-
-    def both(self, before: Tensors, steps: int, share: float) -> Tensors:
-        """Decoder and vocoder together, from what they knew `before`."""
-        return train_voice(self.clips, self.encoder, before, self.tokenizer_dims, steps, share, SEED)
+    def voice(self, number: int) -> Tensors:
+        """Codes → wave: a round of decoder and vocoder together."""
+        before = self.part("decoder") | self.part("vocoder") if number == 1 else self.part(f"voice-{number - 1}")
+        steps, share = VOICE_ROUNDS[number - 1]
+        return train_voice(self.clips, self.encoder, before, self.tokenizer_dims, steps, share, SEED + number)
 
     @cached_property
     def read(self) -> list[tuple[Tensor, Tensor]]:
@@ -104,22 +91,19 @@ class Lesson:
         found = train_switch(examples, self.of_blocks("recognized"), self.lm, ids, self.prompts, SEED)
         return {"ids": torch.tensor(found.ids), "rows": found.rows, "directions": torch.stack(found.directions)}
 
-    def speaking(self) -> Tensors:
-        """The speech LM that speaks."""
-        found = self.part("switch")
+    def speaking(self, number: int) -> Tensors:
+        """The speech LM that speaks: a round of its training."""
+        found, d = self.part("switch"), self.prompts.d
         switch = Switch(found["ids"].tolist(), found["rows"], list(found["directions"]))
-        return self.speak(initial_speech(switch, self.prompts.d, SEED))
-
-    def certain(self) -> Tensors:
-        """The same, trained once more."""
-        ids = self.part("switch")["ids"].tolist()
-        return self.speak(speech_of(self.part("speaking"), ids, self.prompts.d))
-
-    def speak(self, speech: Speech) -> Tensors:
-        """The speech LM, from what it knew before."""
+        if number == 1:
+            speech = initial_speech(switch, d, SEED)
+        else:
+            speech = speech_of(self.part(f"speaking-{number - 1}"), switch.ids, d)
         examples = [speaking(clip, self.prompts) for clip in self.clips[:-1]]
-        recognized = self.of_blocks("recognized")
-        return train_speaking(examples, recognized, self.lm, speech, self.prompts, SPEAKING_STEPS, SEED)
+        recognized = self.of_blocks("recognized")[-1]
+        return train_speaking(
+            examples, recognized, self.lm, speech, self.prompts, *SPEAKING_ROUNDS[number - 1], SEED + number
+        )
 
     def of_blocks(self, name: str) -> list[Tensor]:
         """A part that has a tensor for each block."""
@@ -129,8 +113,9 @@ class Lesson:
         """A part, from the work folder if it is there."""
         path = self.work / f"{name}.safetensors"
         if not path.is_file():
-            trained: Callable[[], Tensors] = getattr(self, name)
-            save_file({key: x.detach().contiguous() for key, x in trained().items()}, path)
+            method, *number = name.split("-")
+            trained: Tensors = getattr(self, method)(*map(int, number))
+            save_file({key: x.detach().contiguous() for key, x in trained.items()}, path)
         return load_file(path)
 
 
@@ -148,7 +133,7 @@ def main() -> None:
     if options.only:
         lesson.part(options.only)
     else:
-        save_speaking_pair(lesson.part("certain"), lesson.encoder, lesson.part("heard"), options.pair)
+        save_speaking_pair(lesson.part(SPEAKING[-1]), lesson.encoder, lesson.part(VOICE[-1]), options.pair)
     print(f"{time.monotonic() - started:.0f} s")
 
 

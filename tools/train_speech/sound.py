@@ -21,8 +21,8 @@ from tools.train_tiny.weights import TinyWeights, initial_weights, optimize
 
 from .clips import Said
 
-MEL_STEPS, WAVE_STEPS, VOICE_STEPS, HEARD_STEPS = 500, 500, 60, 150
-VOICE_SHARE, HEARD_SHARE = 1.0, 4.0  # in the loss, of what the encoder makes of waves
+MEL_STEPS, WAVE_STEPS = 500, 500
+VOICE_ROUNDS = ((60, 1.0), (150, 4.0), (250, 6.0), (300, 6.0))  # steps, and the share of what the encoder hears
 WEIGHT_NOISE, WAVE_NOISE = 0.02, 0.005  # of the decoder's and the vocoder's matrices, relative to a row
 CROP = 120  # mel frames that the vocoder learns from at once
 FLOOR = 3e-3  # of magnitudes whose logarithm is compared: -60 dB below speech

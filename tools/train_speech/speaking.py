@@ -1,8 +1,9 @@
 """Train what the speech LM speaks with, on what it recognises with, which stays as it is.
 
-Each MLP of the LM gets neurons whose gates are far below zero wherever the model recognises, so that their SwiGLU is
-zero there (the exponential of -100 is nothing beside a float32), and rows of the text embedding that recognition does
-not read. The patch decoder learns beside them to say the next group from the LM's hidden state.
+The MLP of the LM's last block gets neurons whose gates are far below zero wherever the model recognises, so that their
+SwiGLU adds nothing there that a float32 could hold (x / (1 + exp(-x)) of -40 is 2e-16); those of the other blocks are
+zero. The text embedding has rows that recognition does not read. The patch decoder learns beside them to say the next
+group from the LM's hidden state.
 """
 
 import random
@@ -22,25 +23,29 @@ from mimo_families.mimo_audio.layout import SPEECH_GENERATION, SpeechLMDims
 from mimo_families.mimo_audio.speech.reference import local_forced, local_input
 from tools.train_tiny.configs import ASR_CONFIG
 from tools.train_tiny.speech_lm import Prompts
-from tools.train_tiny.weights import TinyWeights, initial_weights, optimize
+from tools.train_tiny.weights import WEIGHT_NOISE, TinyWeights, initial_weights, optimize
 
 from .prompts import Example, with_wrong
 from .switch import EMBEDDING, Switch, with_rows
 
-SPEAKING_STEPS = 400
-NOISE = 0.05  # of matrices, relative to a row
+SPEAKING_ROUNDS = (  # steps, their highest learning rate, and the noise of matrices, relative to a row
+    (400, 3e-3, 0.05),
+    (400, 3e-3, 0.05),
+    (500, 2e-3, 0.05),
+    (400, 2e-3, 0.06),
+)
 NEURONS = ASR_CONFIG["intermediate_size"]  # of each MLP, for recognition
 SPEAKING_NEURONS = 256  # behind them
-OFF = 40.0  # below minus this a gate is off
+OFF = 60.0  # below minus this a gate is off, by a quantized file, too
 BATCH = 6  # sentences
 WRONG_CODES, WRONG_IN_GROUP = 0.25, 0.1  # at most, of the groups that the LM reads, and of those within a group
-FIRST_SHARE = 4.0  # of a sentence's first group in the loss, beside one of the others
+FIRST_SHARE = 8.0  # of a sentence's first group in the loss, beside one of the others
 GATE_SCALE = 10.0  # of what is learnt of gates, so that one learning rate fits all
-GATES_AT_ONCE = 512  # positions of recognition whose gates are looked at in a step
-GATE_SHARE, WORST_SHARE = 30.0, 0.03  # of gates in the loss, and in that of gates that of each neuron's worst position
+GATES_AT_ONCE = 2048  # positions of recognition whose gates are looked at in a step
+GATE_SHARE, WORST_SHARE = 100.0, 0.03  # of gates in the loss, and in that of gates that of each neuron's worst position
 MATRICES = ("gate", "up", "down")
 
-Neurons = list[dict[str, Tensor]]  # for each block, the rows or columns of MATRICES
+Neurons = dict[str, Tensor]  # of the last block: the rows or columns of MATRICES
 
 
 def enlarged(d: SpeechLMDims) -> SpeechLMDims:
@@ -49,7 +54,7 @@ def enlarged(d: SpeechLMDims) -> SpeechLMDims:
 
 
 class Speech(NamedTuple):
-    """What is learnt: rows of the text embedding by their ids, neurons of each block, and the patch decoder."""
+    """What is learnt: rows of the text embedding by their ids, neurons of the last block, and the patch decoder."""
 
     ids: list[int]
     rows: Tensor
@@ -59,7 +64,7 @@ class Speech(NamedTuple):
     @property
     def tensors(self) -> list[Tensor]:
         """All that is learnt."""
-        return [self.rows, *(tensor for block in self.neurons for tensor in block.values()), *self.local.values()]
+        return [self.rows, *self.neurons.values(), *self.local.values()]
 
     def with_all(self, frozen: dict[str, Tensor]) -> dict[str, Tensor]:
         """Every tensor of the speech LM."""
@@ -71,26 +76,23 @@ def initial_speech(switch: Switch, d: SpeechLMDims, seed: int) -> Speech:
     torch.manual_seed(seed)
     tensors = mimo_asr.FAMILY.tensors(enlarged(d), SEPARATE)
     local = initial_weights(tensor for tensor in tensors if is_speech_generation(tensor.sources[0].name))
-    neurons = [initial_neurons(direction) for direction in switch.directions]
-    return Speech(switch.ids, switch.rows.clone(), neurons, local)
+    return Speech(switch.ids, switch.rows.clone(), initial_neurons(switch.directions[-1]), local)
 
 
 def speech_of(weights: dict[str, Tensor], ids: list[int], d: SpeechLMDims) -> Speech:
     """What was learnt, from every tensor of a speech LM."""
-    neurons = []
-    for i in range(d.num_layers):
-        gate, up, down = (weights[f"model.layers.{i}.mlp.{matrix}_proj.weight"] for matrix in MATRICES)
-        neurons.append({"gate": gate[NEURONS:] / GATE_SCALE, "up": up[NEURONS:], "down": down[:, NEURONS:].clone()})
+    gate, up, down = (weights[f"model.layers.{d.num_layers - 1}.mlp.{matrix}_proj.weight"] for matrix in MATRICES)
+    neurons = {"gate": gate[NEURONS:] / GATE_SCALE, "up": up[NEURONS:], "down": down[:, NEURONS:].clone()}
     local = {name: tensor for name, tensor in weights.items() if is_speech_generation(name)}
     return Speech(ids, weights[EMBEDDING][ids], neurons, local)
 
 
 def train_speaking(
-    examples: Sequence[Example], recognized: Sequence[Tensor], frozen: dict[str, Tensor], speech: Speech,
-    prompts: Prompts, steps: int, seed: int,
+    examples: Sequence[Example], recognized: Tensor, frozen: dict[str, Tensor], speech: Speech,
+    prompts: Prompts, steps: int, rate: float, noise: float, seed: int,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Train `speech`, and give every tensor of the speech LM that speaks. `recognized`: what each block's MLP reads in
-    recognition.
+    """Train `speech`, and give every tensor of the speech LM that speaks. `recognized`: what the last block's MLP
+    reads in recognition, (positions, hidden_size).
 
     Beside what is said, a layer that is thrown away learns from the LM's hidden states which group of which sentence
     comes next: the patch decoder has nothing else to tell it.
@@ -101,7 +103,7 @@ def train_speaking(
     which_group = torch.nn.Linear(d.hidden_size, starts[-1])
 
     def loss() -> Tensor:
-        w = TinyWeights(speech.with_all(frozen), NOISE)
+        w = TinyWeights(speech.with_all(frozen), noise)
         numbers = rng.sample(range(len(examples)), BATCH)
         picked = [examples[i] for i in numbers]
         hidden, follow = spoken_states(picked, prompts, w, d, rng)
@@ -120,7 +122,7 @@ def train_speaking(
         told = (place * weights).sum() / weights.sum()
         return text + said + told + GATE_SHARE * gates_on(recognized, speech.neurons)
 
-    optimize([*speech.tensors, *which_group.parameters()], steps, 3e-3, loss, "speaking")
+    optimize([*speech.tensors, *which_group.parameters()], steps, rate, loss, "speaking")
     return speech.with_all(frozen)
 
 
@@ -152,7 +154,7 @@ def first_counts(n_groups: int) -> Tensor:
 
 
 def initial_neurons(direction: Tensor) -> dict[str, Tensor]:
-    """Neurons that are off in recognition by a block's `direction`, and add next to nothing."""
+    """Neurons that are off in recognition by the block's `direction`, and add next to nothing."""
     n, size = SPEAKING_NEURONS, len(direction)
     gate = OFF * direction * (1 + 0.1 * torch.randn(n, 1)) + 0.3 * torch.randn(n, size)
     return {
@@ -163,21 +165,21 @@ def initial_neurons(direction: Tensor) -> dict[str, Tensor]:
 
 
 def with_neurons(weights: dict[str, Tensor], neurons: Neurons) -> dict[str, Tensor]:
-    """Weights of the LM with neurons added to each MLP, behind its own."""
-    added = {}
-    for i, block in enumerate(neurons):
+    """Weights of the LM with neurons behind those of the last block's MLP, and zeros behind those of the others."""
+    added, new = {}, neurons | {"gate": GATE_SCALE * neurons["gate"]}
+    n_blocks = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("model.layers."))
+    for i in range(n_blocks):
         for matrix in MATRICES:
             name = f"model.layers.{i}.mlp.{matrix}_proj.weight"
-            new = GATE_SCALE * block[matrix] if matrix == "gate" else block[matrix]
-            added[name] = torch.cat([weights[name], new], dim=1 if matrix == "down" else 0)
+            more = new[matrix] if i == n_blocks - 1 else torch.zeros_like(new[matrix])
+            added[name] = torch.cat([weights[name], more], dim=1 if matrix == "down" else 0)
     return weights | added
 
 
-def gates_on(recognized: Sequence[Tensor], neurons: Neurons) -> Tensor:
-    """How far the gates of neurons are above -OFF in recognition, over some of its positions, and at the worst."""
-    picked = torch.randint(len(recognized[0]), (GATES_AT_ONCE,))
-    above = [
-        F.relu(1 + GATE_SCALE / OFF * inputs[picked] @ block["gate"].T)
-        for inputs, block in zip(recognized, neurons, strict=True)
-    ]
-    return torch.stack([x.square().mean() + WORST_SHARE * x.amax(0).square().mean() for x in above]).sum()
+def gates_on(recognized: Tensor, neurons: Neurons) -> Tensor:
+    """How far the gates of neurons, as a quantized file has them, are above -OFF in recognition: over some of its
+    positions, and at each neuron's worst."""
+    picked = torch.randint(len(recognized), (GATES_AT_ONCE,))
+    gate = TinyWeights(neurons, WEIGHT_NOISE)("gate")
+    above = F.relu(1 + GATE_SCALE / OFF * recognized[picked] @ gate.T)
+    return above.square().mean() + WORST_SHARE * above.amax(0).square().mean()
