@@ -34,13 +34,11 @@ from tools.train_tiny.weights import TinyWeights
 from .clips import every_clip, said, sentences
 from .files import is_of_decoder, recognition, save_speaking_pair
 from .prompts import recognizing, speaking, unread_rows
-from .sound import VOICE_ROUNDS, train_mel, train_voice, train_wave
-from .speaking import SPEAKING_ROUNDS, initial_speech, speech_of, train_speaking
+from .sound import train_mel, train_voice, train_wave
+from .speaking import initial_speech, train_speaking
 from .switch import Switch, recognition_inputs, train_switch
 
-VOICE = [f"voice-{i + 1}" for i in range(len(VOICE_ROUNDS))]
-SPEAKING = [f"speaking-{i + 1}" for i in range(len(SPEAKING_ROUNDS))]
-PARTS = ("decoder", "vocoder", *VOICE, "recognized", "switch", *SPEAKING)
+PARTS = ("decoder", "vocoder", "voice", "recognized", "switch", "speaking")
 Tensors = dict[str, Tensor]
 
 
@@ -65,11 +63,10 @@ class Lesson:
         """Mel → wave."""
         return train_wave(self.clips, self.tokenizer_dims, SEED)
 
-    def voice(self, number: int) -> Tensors:
-        """Codes → wave: a round of decoder and vocoder together."""
-        before = self.part("decoder") | self.part("vocoder") if number == 1 else self.part(f"voice-{number - 1}")
-        steps, share = VOICE_ROUNDS[number - 1]
-        return train_voice(self.clips, self.encoder, before, self.tokenizer_dims, steps, share, SEED + number)
+    def voice(self) -> Tensors:
+        """Codes → wave: both together."""
+        before = self.part("decoder") | self.part("vocoder")
+        return train_voice(self.clips, self.encoder, before, self.tokenizer_dims, SEED)
 
     @cached_property
     def read(self) -> list[tuple[Tensor, Tensor]]:
@@ -91,19 +88,13 @@ class Lesson:
         found = train_switch(examples, self.of_blocks("recognized"), self.lm, ids, self.prompts, SEED)
         return {"ids": torch.tensor(found.ids), "rows": found.rows, "directions": torch.stack(found.directions)}
 
-    def speaking(self, number: int) -> Tensors:
-        """The speech LM that speaks: a round of its training."""
-        found, d = self.part("switch"), self.prompts.d
+    def speaking(self) -> Tensors:
+        """The speech LM that speaks."""
+        found = self.part("switch")
         switch = Switch(found["ids"].tolist(), found["rows"], list(found["directions"]))
-        if number == 1:
-            speech = initial_speech(switch, d, SEED)
-        else:
-            speech = speech_of(self.part(f"speaking-{number - 1}"), switch.ids, d)
         examples = [speaking(clip, self.prompts) for clip in self.clips[:-1]]
-        recognized = self.of_blocks("recognized")[-1]
-        return train_speaking(
-            examples, recognized, self.lm, speech, self.prompts, *SPEAKING_ROUNDS[number - 1], SEED + number
-        )
+        speech = initial_speech(switch, self.prompts.d, SEED)
+        return train_speaking(examples, self.of_blocks("recognized")[-1], self.lm, speech, self.prompts, SEED)
 
     def of_blocks(self, name: str) -> list[Tensor]:
         """A part that has a tensor for each block."""
@@ -113,8 +104,7 @@ class Lesson:
         """A part, from the work folder if it is there."""
         path = self.work / f"{name}.safetensors"
         if not path.is_file():
-            method, *number = name.split("-")
-            trained: Tensors = getattr(self, method)(*map(int, number))
+            trained: Tensors = getattr(self, name)()
             save_file({key: x.detach().contiguous() for key, x in trained.items()}, path)
         return load_file(path)
 
@@ -133,7 +123,7 @@ def main() -> None:
     if options.only:
         lesson.part(options.only)
     else:
-        save_speaking_pair(lesson.part(SPEAKING[-1]), lesson.encoder, lesson.part(VOICE[-1]), options.pair)
+        save_speaking_pair(lesson.part("speaking"), lesson.encoder, lesson.part("voice"), options.pair)
     print(f"{time.monotonic() - started:.0f} s")
 
 

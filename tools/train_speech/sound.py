@@ -21,8 +21,8 @@ from tools.train_tiny.weights import TinyWeights, initial_weights, optimize
 
 from .clips import Said
 
-MEL_STEPS, WAVE_STEPS = 500, 500
-VOICE_ROUNDS = ((60, 1.0), (150, 4.0), (250, 6.0), (300, 6.0))  # steps, and the share of what the encoder hears
+MEL_STEPS, WAVE_STEPS, VOICE_STEPS = 500, 500, 750
+HEARD_SHARE = 6.0  # in the loss, of what the encoder makes of waves, beside how they sound
 WEIGHT_NOISE, WAVE_NOISE = 0.02, 0.005  # of the decoder's and the vocoder's matrices, relative to a row
 CROP = 120  # mel frames that the vocoder learns from at once
 FLOOR = 3e-3  # of magnitudes whose logarithm is compared: -60 dB below speech
@@ -149,11 +149,9 @@ def wave_of(mel: Tensor, w: TinyWeights, d: AudioTokenizerDims) -> Tensor:
 
 
 def train_voice(
-    clips: Sequence[Said], frozen: dict[str, Tensor], tensors: dict[str, Tensor], d: AudioTokenizerDims, steps: int,
-    share: float, seed: int,
-) -> dict[str, Tensor]:  # fmt: skip
-    """Decoder and vocoder together, by spectra of the clips and, with a `share`, by what the frozen encoder makes of
-    their waves."""
+    clips: Sequence[Said], frozen: dict[str, Tensor], tensors: dict[str, Tensor], d: AudioTokenizerDims, seed: int
+) -> dict[str, Tensor]:
+    """Decoder and vocoder together, by spectra of the clips and by what the frozen encoder makes of their waves."""
     torch.manual_seed(seed)
     rng, ear = random.Random(seed), Ear(d)
     tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -166,11 +164,13 @@ def train_voice(
         losses = []
         for i in pick(clips, 3, rng):
             wave = wave_of(mel_of(heard_codes(clips[i].codes, rng), w, frozen, d), w, d)
-            losses.append(difference(ear(wave), spectra[i]) + share * F.mse_loss(pool_of(wave, hearing, d), pools[i]))
+            losses.append(
+                difference(ear(wave), spectra[i]) + HEARD_SHARE * F.mse_loss(pool_of(wave, hearing, d), pools[i])
+            )
         return torch.stack(losses).mean()
 
     trained = [tensor for name, tensor in tensors.items() if name != WINDOW]
-    optimize(trained, steps, 4e-4, loss, "decoder and vocoder")
+    optimize(trained, VOICE_STEPS, 4e-4, loss, "decoder and vocoder")
     return tensors
 
 

@@ -26,14 +26,10 @@ from tools.train_tiny.speech_lm import Prompts
 from tools.train_tiny.weights import WEIGHT_NOISE, TinyWeights, initial_weights, optimize
 
 from .prompts import Example, with_wrong
-from .switch import EMBEDDING, Switch, with_rows
+from .switch import Switch, with_rows
 
-SPEAKING_ROUNDS = (  # steps, their highest learning rate, and the noise of matrices, relative to a row
-    (400, 3e-3, 0.05),
-    (400, 3e-3, 0.05),
-    (500, 2e-3, 0.05),
-    (400, 2e-3, 0.06),
-)
+SPEAKING_STEPS = 1600
+NOISE = 0.06  # of matrices, relative to a row
 NEURONS = ASR_CONFIG["intermediate_size"]  # of each MLP, for recognition
 SPEAKING_NEURONS = 256  # behind them
 OFF = 60.0  # below minus this a gate is off, by a quantized file, too
@@ -79,17 +75,9 @@ def initial_speech(switch: Switch, d: SpeechLMDims, seed: int) -> Speech:
     return Speech(switch.ids, switch.rows.clone(), initial_neurons(switch.directions[-1]), local)
 
 
-def speech_of(weights: dict[str, Tensor], ids: list[int], d: SpeechLMDims) -> Speech:
-    """What was learnt, from every tensor of a speech LM."""
-    gate, up, down = (weights[f"model.layers.{d.num_layers - 1}.mlp.{matrix}_proj.weight"] for matrix in MATRICES)
-    neurons = {"gate": gate[NEURONS:] / GATE_SCALE, "up": up[NEURONS:], "down": down[:, NEURONS:].clone()}
-    local = {name: tensor for name, tensor in weights.items() if is_speech_generation(name)}
-    return Speech(ids, weights[EMBEDDING][ids], neurons, local)
-
-
 def train_speaking(
     examples: Sequence[Example], recognized: Tensor, frozen: dict[str, Tensor], speech: Speech,
-    prompts: Prompts, steps: int, rate: float, noise: float, seed: int,
+    prompts: Prompts, seed: int,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Train `speech`, and give every tensor of the speech LM that speaks. `recognized`: what the last block's MLP
     reads in recognition, (positions, hidden_size).
@@ -103,7 +91,7 @@ def train_speaking(
     which_group = torch.nn.Linear(d.hidden_size, starts[-1])
 
     def loss() -> Tensor:
-        w = TinyWeights(speech.with_all(frozen), noise)
+        w = TinyWeights(speech.with_all(frozen), NOISE)
         numbers = rng.sample(range(len(examples)), BATCH)
         picked = [examples[i] for i in numbers]
         hidden, follow = spoken_states(picked, prompts, w, d, rng)
@@ -122,7 +110,7 @@ def train_speaking(
         told = (place * weights).sum() / weights.sum()
         return text + said + told + GATE_SHARE * gates_on(recognized, speech.neurons)
 
-    optimize([*speech.tensors, *which_group.parameters()], steps, rate, loss, "speaking")
+    optimize([*speech.tensors, *which_group.parameters()], SPEAKING_STEPS, 3e-3, loss, "speaking")
     return speech.with_all(frozen)
 
 
