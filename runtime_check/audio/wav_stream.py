@@ -1,17 +1,15 @@
 """Write a waveform as WAV, 16-bit mono PCM, while it comes."""
 
-import io
 import struct
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-import soundfile
-
 from mimo_convert.files import check_can_write, input_errors, is_stream, open_stream, target_of
 
 from .wave import Wave
+from .write import encoded
 
 UNKNOWN = (1 << 32) - 1  # bytes, of samples that are still to come where nothing can be written again
 HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")  # RIFF, its size; fmt, its size and values; data, its size
@@ -49,7 +47,7 @@ class WavStream:
         if not len(wave):
             return
         try:
-            self._append(samples_of(wave, self.rate))
+            self._append(encoded(wave, self.rate, "RAW", "PCM_16", "LITTLE"))
         except BrokenPipeError:
             raise
         except OSError:
@@ -75,10 +73,3 @@ class WavStream:
             b"RIFF", whole, b"WAVE", b"fmt ", 16, PCM, CHANNELS, self.rate, self.rate * frame, frame, 8 * SAMPLE_BYTES,
             b"data", nbytes,
         )  # fmt: skip
-
-
-def samples_of(wave: Wave, rate: int) -> bytes:
-    """(samples,) as 16-bit PCM, little-endian."""
-    data = io.BytesIO()
-    soundfile.write(data, wave, rate, format="RAW", subtype="PCM_16", endian="LITTLE")
-    return data.getvalue()

@@ -18,8 +18,8 @@ def write_wav(path: Path, wave: Wave, rate: int) -> None:
     write_whole(path, encoded(wave, rate, "WAV", "PCM_16"))
 
 
-def encoded(wave: Wave, rate: int, form: str, subtype: str) -> bytes:
-    """A mono sound file of (samples,), in a format and subtype of libsndfile."""
+def encoded(wave: Wave, rate: int, form: str, subtype: str, endian: str = "FILE") -> bytes:
+    """A mono sound file of (samples,), in a format, subtype and order of bytes of libsndfile."""
     data = io.BytesIO()
-    soundfile.write(data, wave, rate, format=form, subtype=subtype)
+    soundfile.write(data, wave, rate, format=form, subtype=subtype, endian=endian)
     return data.getvalue()

@@ -5,7 +5,7 @@ it is given the statistics of both group norms.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -80,7 +80,7 @@ class Running:
     frozen: Statistics | None = None
     n: int = 0
     total: float = 0.0
-    squares: float = field(default=0.0)
+    squares: float = 0.0
 
     def see(self, x: Rows) -> None:
         """Count values in."""

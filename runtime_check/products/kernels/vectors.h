@@ -55,10 +55,11 @@ constexpr bool FEW_REGISTERS = false;  // 32
 #endif
 
 typedef uint32_t Words __attribute__((vector_size(4 * WIDTH)));
+typedef int16_t Pairs __attribute__((vector_size(4 * WIDTH)));  // two in each lane
 
 constexpr int ROWS = WIDTH;  // of a panel: one in each lane
 
-// Where the same super-block begins in each of ROWS rows: any rows; rows that lie one behind the other.
+// Where the same super-block begins in each of ROWS rows: any rows; rows at equal distances, of `row_bytes`.
 struct RowPointers {
     const uint8_t* at[ROWS];
 
@@ -131,17 +132,6 @@ inline Ints bytes_of(Ints four, int a, int b, int c, int d) {
 }
 #endif
 
-#if defined(__AVX2__)
-// 16-bit integers >> n, with their signs.
-inline Ints shift_halves(Ints pairs, int n) {
-#if defined(__AVX512F__)
-    return (Ints)_mm512_srai_epi16((__m512i)pairs, n);
-#else
-    return (Ints)_mm256_srai_epi16((__m256i)pairs, n);
-#endif
-}
-#endif
-
 // The factor that is byte i, 0 to 3, of each lane.
 inline Ints factor_of_byte(Ints four, int i) {
 #if defined(__AVX2__)
@@ -155,7 +145,7 @@ inline Ints factor_of_byte(Ints four, int i) {
 template <int BITS>
 inline Ints factor_of_signed_byte(Ints four, int i) {
 #if defined(__AVX2__)
-    if (BITS <= JOINED_IN_16) return shift_halves(bytes_of(four, -128, i, -128, IN_PAIRS ? i : -128), 8);
+    if (BITS <= JOINED_IN_16) return (Ints)((Pairs)bytes_of(four, -128, i, -128, IN_PAIRS ? i : -128) >> 8);
 #endif
     return four << (24 - 8 * i) >> 24;
 }
@@ -172,12 +162,8 @@ inline Ints pair_of_bytes(Ints four, int i) {
 // The same of signed bytes, × −2^BITS.
 template <int BITS>
 inline Ints minus_pair_of_signed_bytes(Ints four, int i) {
-#if defined(__AVX512F__)
-    const Ints upper = bytes_of(four, -128, 2 * i, -128, 2 * i + 1);
-    return (Ints)_mm512_sub_epi16(_mm512_setzero_si512(), (__m512i)shift_halves(upper, 8 - BITS));
-#elif defined(__AVX2__)
-    const Ints upper = bytes_of(four, -128, 2 * i, -128, 2 * i + 1);
-    return (Ints)_mm256_sub_epi16(_mm256_setzero_si256(), (__m256i)shift_halves(upper, 8 - BITS));
+#if defined(__AVX2__)
+    return (Ints)-((Pairs)bytes_of(four, -128, 2 * i, -128, 2 * i + 1) >> (8 - BITS));
 #else
     return pair_of(-(1 << BITS) * (four << (24 - 16 * i) >> 24), -(1 << BITS) * (four << (16 - 16 * i) >> 24));
 #endif
