@@ -2,11 +2,11 @@
 // ggml-quants.c in the same order, with one rounding per operation (the build forbids contraction), so that the results
 // are bit-exact wherever ggml was built without contraction.
 //
-// search_above_minimum  make_qkx2_quants, make_qkx3_quants
 // search_symmetric      make_qx_quants
 // descend_symmetric     make_q3_quants
 // search_above_zero     make_qp_quants
 // search_values         quantize_row_iq4_nl_impl
+// search_above_minimum  make_qkx2_quants, make_qkx3_quants (above_minimum.h)
 
 #pragma once
 
@@ -46,82 +46,6 @@ inline Floats signed_absmax(const Floats* x) {
         absmax = choose(greater, x[i], absmax);
     }
     return absmax;
-}
-
-enum class Error { SQUARED, ABSOLUTE };
-
-template <int N, Error ERROR>
-inline Floats weighted_error(const Floats* x, const Floats* weights, const Floats* levels, Grid grid) {
-    Floats sum = {};
-    for (int i = 0; i < N; ++i) {
-        const Floats difference = grid.scale * levels[i] + grid.min - x[i];
-        sum += weights[i] * (ERROR == Error::SQUARED ? difference * difference : magnitude(difference));
-    }
-    return sum;
-}
-
-// Weighted sums of levels, of their squares, and of levels × x.
-struct Sums {
-    Floats l, l2, lx;
-};
-
-template <int N, int TOP, Floats NEAREST(Floats, int, int)>
-inline Sums round_and_sum(const Floats* x, const Floats* weights, Floats inverse, Floats min, Floats* levels) {
-    Sums sums = {};
-    for (int i = 0; i < N; ++i) {
-        const Floats level = NEAREST(inverse * (x[i] - min), 0, TOP);
-        const Floats weighted = weights[i] * level;
-        levels[i] = level;
-        sums.l += weighted;
-        sums.l2 += weighted * level;
-        sums.lx += weighted * x[i];
-    }
-    return sums;
-}
-
-// Levels 0 … TOP above a minimum of at most 0. Each try rounds with another inverse scale, solves for the scale and the
-// minimum that suit the rounded levels best, and keeps them if their error is less; later tries start from the minimum
-// that was kept.
-template <int N, int TOP, Error ERROR>
-Grid search_above_minimum(const Floats* x, const Floats* weights, float first, float step, int n_steps, Floats* levels) {
-    const Extremes ends = extremes<N>(x);
-    const Floats bottom = ends.bottom, top = ends.top;
-    Floats sum_w = weights[0], sum_x = weights[0] * x[0];
-    for (int i = 1; i < N; ++i) {
-        sum_w += weights[i];
-        sum_x += weights[i] * x[i];
-    }
-    const Floats zero = {}, first_min = choose(bottom > 0, zero, bottom);
-
-    const auto fill_levels = [&](Floats inverse, Floats min) {
-        const Floats below = magnitude(bottom - min), above = magnitude(top - min);
-        const Mask roundable = magnitude(inverse) * choose(below > above, below, above) <= ROUNDABLE;
-        return every(roundable) ? round_and_sum<N, TOP, nearest>(x, weights, inverse, min, levels)
-                                : round_and_sum<N, TOP, nearest_of_any>(x, weights, inverse, min, levels);
-    };
-
-    // Where all weights are equal the inverse is infinite, the scale 0, and nothing is better.
-    Floats kept_inverse = (float)TOP / (top - first_min), kept_origin = first_min;  // which gave the kept levels
-    Grid kept = {1 / kept_inverse, first_min};
-    fill_levels(kept_inverse, kept_origin);
-    Floats least = weighted_error<N, ERROR>(x, weights, levels, kept);
-    for (int i = 0; i <= n_steps; ++i) {
-        const Floats inverse = (first + step * i + TOP) / (top - kept.min);
-        const Sums sums = fill_levels(inverse, kept.min);
-        const Floats determinant = sum_w * sums.l2 - sums.l * sums.l;
-        Grid tried = {(sum_w * sums.lx - sum_x * sums.l) / determinant,
-                      (sums.l2 * sum_x - sums.l * sums.lx) / determinant};
-        const Mask above = tried.min > 0;
-        if (any(above)) tried = {choose(above, sums.lx / sums.l2, tried.scale), choose(above, zero, tried.min)};
-        const Floats error = weighted_error<N, ERROR>(x, weights, levels, tried);
-        const Mask better = (determinant > 0) & (error < least);
-        kept_inverse = choose(better, inverse, kept_inverse);
-        kept_origin = choose(better, kept.min, kept_origin);
-        kept = {choose(better, tried.scale, kept.scale), choose(better, tried.min, kept.min)};
-        least = choose(better, error, least);
-    }
-    fill_levels(kept_inverse, kept_origin);
-    return kept;
 }
 
 // Fit of levels to x: sums of weight × x × level and of weight × level². The larger xl² / l2, the better.

@@ -3,16 +3,16 @@
 
 #pragma once
 
+#include "above_minimum.h"
 #include "blocks.h"
-#include "search.h"
 
 namespace {
 
-// Blocks of BLOCK_WEIGHTS in sub-blocks of SUB, as many as fill the lanes of a vector, and what the search found.
-template <int BLOCK_WEIGHTS, int SUB>
+// Blocks of BLOCK_WEIGHTS in sub-blocks of SUB, as many as fill the lanes of so many vectors, and what the search found.
+template <int BLOCK_WEIGHTS, int SUB, int VECTORS = 1>
 struct Tile {
     static constexpr int N_SUBS = BLOCK_WEIGHTS / SUB;
-    static constexpr int LANES = N_SUBS > WIDTH ? N_SUBS : WIDTH;
+    static constexpr int LANES = N_SUBS > VECTORS * WIDTH ? N_SUBS : VECTORS * WIDTH;
     static constexpr int N_BLOCKS = LANES / N_SUBS;
 
     alignas(64) float x[LANES * SUB];
@@ -103,18 +103,50 @@ template <class Of>
 struct AboveMinimum {
     using Block = typename Of::Block;
     static constexpr int SUB = Of::SUB, N_SUBS = SUPER / SUB;
-    using Tile = ::Tile<SUPER, SUB>;
+    struct Tile : ::Tile<SUPER, SUB, PAIR> {
+        alignas(64) float inverse[Tile::LANES], origin[Tile::LANES];  // levels are nearest to inverse × (x - origin)
+    };
 
     static void search(Tile& tile) {
-        tile.search([&](const Floats* x, const Floats* imatrix, Floats* levels, int first) {
-            Floats weights[SUB];
-            if (tile.weighted) {
-                tile.weigh(x, imatrix, first, Of::MEAN_FACTOR, weights);
-                return search_above_minimum<SUB, Of::TOP, Error::SQUARED>(x, weights, -0.9f, 0.05f, 36, levels);
+        for (int first = 0; first < Tile::LANES; first += PAIR * WIDTH) {
+            Floats x[PAIR][SUB], weights[PAIR][SUB];
+            Searched<SUB> pair[PAIR];
+            for (int k = 0; k < PAIR; ++k) {
+                const int lane = first + k * WIDTH;
+                to_lanes<SUB>(tile.x + lane * SUB, x[k]);
+                weigh(tile, lane, x[k], weights[k]);
+                pair[k].x = x[k];
+                pair[k].weights = weights[k];
+                pair[k].levels = tile.levels[lane / WIDTH];
             }
-            Of::weigh(x, weights);
-            return search_above_minimum<SUB, Of::TOP, Of::ERROR>(x, weights, Of::FIRST, 0.1f, Of::N_STEPS, levels);
-        });
+            if (tile.weighted)
+                search_above_minimum<SUB, Of::TOP, Error::SQUARED>(pair, -0.9f, 0.05f, 36);
+            else
+                search_above_minimum<SUB, Of::TOP, Of::ERROR>(pair, Of::FIRST, 0.1f, Of::N_STEPS);
+            for (int k = 0; k < PAIR; ++k) {
+                const int lane = first + k * WIDTH;
+                memcpy(tile.scale + lane, &pair[k].kept.scale, sizeof(Floats));
+                memcpy(tile.min + lane, &pair[k].kept.min, sizeof(Floats));
+                memcpy(tile.inverse + lane, &pair[k].kept_inverse, sizeof(Floats));
+                memcpy(tile.origin + lane, &pair[k].kept_origin, sizeof(Floats));
+            }
+        }
+    }
+
+    static void weigh(Tile& tile, int first, const Floats* x, Floats* weights) {
+        if (!tile.weighted) return Of::weigh(x, weights);
+        Floats imatrix[SUB];
+        to_lanes<SUB>(tile.imatrix + first * SUB, imatrix);
+        tile.weigh(x, imatrix, first, Of::MEAN_FACTOR, weights);
+    }
+
+    // Levels nearest to (x + depth) / d, or, where d is 0, those of the search.
+    static void round(const Tile& tile, int lane, float d, float depth, uint8_t* out) {
+        const float *x = tile.x + lane * SUB, inverse = tile.inverse[lane], origin = tile.origin[lane];
+        if (d == 0)
+            each_level<SUB>(x, [=](Floats x) { return nearest_int(inverse * (x - origin), 0, Of::TOP); }, out);
+        else
+            each_level<SUB>(x, [=](Floats x) { return nearest_int((x + depth) / d, 0, Of::TOP); }, out);
     }
 
     static uint16_t round_scales(const Tile& tile, const float* scales, int first, uint8_t* rounded) {
@@ -131,7 +163,7 @@ struct AboveMinimum {
         block.dmin = round_scales(tile, depths, first, mins);
         const float d = from_half(block.d), dmin = from_half(block.dmin);
         for (int i = 0; i < N_SUBS; ++i)
-            tile.round(first + i, d * scales[i], dmin * mins[i], 0, Of::TOP, levels + i * SUB);
+            round(tile, first + i, d * scales[i], dmin * mins[i], levels + i * SUB);
         put(scales, mins, levels, block);
     }
 };
