@@ -50,6 +50,8 @@ inline Floats magnitude(Floats a) { return (Floats)((Ints)a & INT32_MAX); }
 
 inline float magnitude(float a) { return __builtin_fabsf(a); }
 
+inline float inverse_of(float d) { return d != 0 ? 1 / d : 0; }
+
 inline Floats square_root(Floats a) {
     for (int i = 0; i < WIDTH; ++i) a[i] = __builtin_sqrtf(a[i]);
     return a;

@@ -57,40 +57,65 @@ struct Best {
     Floats scale, inverse;
 };
 
-// The inverse scale whose levels fit best, the first of equals, and the optimal scale of those levels.
-template <int N_INVERSES, class FitOf>
-inline Best best_of(const Floats (&inverses)[N_INVERSES], FitOf fit_of) {
-    const Fit first = fit_of(inverses[0]);
-    Best best = {choose(first.l2 > 0, first.xl / first.l2, Floats{}), inverses[0]};
-    Floats most = best.scale * first.xl;
-    for (int i = 1; i < N_INVERSES; ++i) {
-        const Fit fit = fit_of(inverses[i]);
-        const Mask better = (fit.l2 > 0) & (fit.xl * fit.xl > most * fit.l2);
-        best = {choose(better, fit.xl / fit.l2, best.scale), choose(better, inverses[i], best.inverse)};
-        most = choose(better, best.scale * fit.xl, most);
+// The inverse scale whose levels fit best, the first of equals, and the optimal scale of those levels. fits_of(i, fits)
+// gives the fits of COUNT of them from number i on: of several, since the sums of one alone would wait for each other.
+template <int COUNT, int N_INVERSES, class FitsOf>
+inline Best best_of(const Floats (&inverses)[N_INVERSES], FitsOf fits_of) {
+    Best best = {{}, inverses[0]};
+    Floats most = {};
+    for (int i = 0; i < N_INVERSES; i += COUNT) {
+        Fit fits[COUNT];
+        fits_of(i, fits);
+        for (int k = 0; k < COUNT; ++k) {
+            const Fit& fit = fits[k];
+            const Mask first = broadcast(i + k == 0 ? -1 : 0);
+            const Mask better = (fit.l2 > 0) & (first | (fit.xl * fit.xl > most * fit.l2));
+            best = {choose(better, fit.xl / fit.l2, best.scale), choose(better, inverses[i + k], best.inverse)};
+            most = choose(better, best.scale * fit.xl, most);
+        }
     }
     return best;
 }
 
-// Levels -HALF … HALF - 1 (given as 0 … 2 HALF - 1) and no minimum: the best of 19 inverse scales.
-template <int N, int HALF>
-Grid search_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
-    const Floats zero = {}, absmax = signed_absmax<N>(x);
-    Floats inverses[19] = {-(float)HALF / absmax};
-    for (int i = 1; i <= 18; ++i) inverses[i] = -(HALF + 0.1f * (i < 10 ? i - 10 : i - 9)) / absmax;
-    const Best best = best_of(inverses, [&](Floats inverse) {
-        Fit fit = {};
-        for (int i = 0; i < N; ++i) {
-            const Floats level = nearest(inverse * x[i], -HALF, HALF - 1);
-            fit.xl += weights[i] * x[i] * level;
-            fit.l2 += weights[i] * level * level;
+// The fits of two inverse scales for levels -HALF … HALF - 1, of which none is less if they need no LOW limit; `wx` are
+// weights × x.
+template <int N, int HALF, bool LOW>
+inline void fit_two(const Floats* x, const Floats* weights, const Floats* wx, const Floats* inverses, Fit* fits) {
+    Fit sums[2] = {};
+#pragma GCC unroll 2
+    for (int i = 0; i < N; ++i)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k) {
+            const Ints sum = least((Ints)(inverses[k] * x[i] + ROUNDER), broadcast(ROUNDER_BITS + HALF - 1));
+            const Floats level = (Floats)(LOW ? greatest(sum, broadcast(ROUNDER_BITS - HALF)) : sum) - ROUNDER;
+            sums[k].xl += wx[i] * level;
+            sums[k].l2 += weights[i] * level * level;
         }
-        return fit;
+    for (int k = 0; k < 2; ++k) fits[k] = sums[k];
+}
+
+// Levels -HALF … HALF - 1 and no minimum: the best of 19 inverse scales, for which the absmax gets HALF, HALF - 0.9, …
+// HALF + 0.9. Both are 0 where nothing is.
+template <int N, int HALF>
+Best search_symmetric(const Floats* x, const Floats* weights) {
+    const Floats zero = {}, absmax = signed_absmax<N>(x);
+    Floats inverses[20] = {-(float)HALF / absmax}, wx[N];
+    for (int i = 1; i <= 18; ++i) inverses[i] = -(HALF + 0.1f * (i < 10 ? i - 10 : i - 9)) / absmax;
+    inverses[19] = inverses[18];  // which is not better than itself
+    for (int i = 0; i < N; ++i) wx[i] = weights[i] * x[i];
+    constexpr int FIRST_LOW = 14;  // HALF + 0.5
+    const Best best = best_of<2>(inverses, [&](int i, Fit* fits) {
+        (i < FIRST_LOW ? fit_two<N, HALF, false> : fit_two<N, HALF, true>)(x, weights, wx, inverses + i, fits);
     });
     const Mask nothing = magnitude(absmax) < NOTHING;
+    return {choose(nothing, zero, best.scale), choose(nothing, zero, best.inverse)};
+}
+
+// The levels of that inverse scale as 0 … 2 HALF - 1; 0 where nothing is.
+template <int N, int HALF>
+inline void symmetric_levels(const Floats* x, Floats inverse, Floats* levels) {
     for (int i = 0; i < N; ++i)
-        levels[i] = choose(nothing, zero, nearest(best.inverse * x[i], -HALF, HALF - 1) + (float)HALF);
-    return {choose(nothing, zero, best.scale), zero};
+        levels[i] = choose(inverse == 0, Floats{}, nearest(inverse * x[i], -HALF, HALF - 1) + (float)HALF);
 }
 
 // Coordinate descent: move each level to its optimum given the others, in up to five rounds; returns the scale.
@@ -123,7 +148,7 @@ Floats descend(const Floats* x, const Floats* weights, int low, int high, Floats
     return choose(fit.l2 > 0, fit.xl / fit.l2, Floats{});
 }
 
-// The same levels as search_symmetric, from one inverse scale and a descent.
+// Levels -HALF … HALF - 1 (given as 0 … 2 HALF - 1) and no minimum, from one inverse scale and a descent.
 template <int N, int HALF>
 Grid descend_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
     const Floats zero = {}, absmax = signed_absmax<N>(x), inverse = -(float)HALF / absmax;
@@ -184,20 +209,17 @@ inline Floats nearest_value(Floats t) {
 
 // The best of 16 inverse scales for the nearest of the sixteen values.
 template <int N>
-Grid search_values(const Floats* x) {
-    Floats weights[N];
-    for (int i = 0; i < N; ++i) weights[i] = x[i] * x[i];
+Grid search_values(const Floats* x, const Floats* weights) {
     const Floats zero = {}, absmax = signed_absmax<N>(x);
     Floats inverses[16] = {1 / (-absmax / VALUES[0])};
     for (int i = 1; i <= 15; ++i) inverses[i] = (i - 8 + VALUES[0]) / absmax;
-    const Best best = best_of(inverses, [&](Floats inverse) {
-        Fit fit = {};
+    const Best best = best_of<1>(inverses, [&](int number, Fit* fit) {
+        *fit = Fit{};
         for (int i = 0; i < N; ++i) {
-            const Floats value = nearest_value(inverse * x[i]);
-            fit.xl += weights[i] * value * x[i];
-            fit.l2 += weights[i] * value * value;
+            const Floats value = nearest_value(inverses[number] * x[i]);
+            fit->xl += weights[i] * value * x[i];
+            fit->l2 += weights[i] * value * value;
         }
-        return fit;
     });
     return {choose(magnitude(absmax) < NOTHING, zero, best.scale), zero};
 }
