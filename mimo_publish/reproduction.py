@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mimo_convert.installation import installation
 from mimo_convert.model.provenance import Provenance, is_since
-from mimo_convert.plan.plan import REQUANTIZED_BITS
+from mimo_convert.plan.bind import REQUANTIZED_BITS
 from mimo_convert.plan.variant import MIX
 from mimo_convert.plan.variant import file_name as name_of
 from mimo_families.parts import WITH, WITHOUT, spelled

@@ -1,7 +1,7 @@
 """Calibration files: importance matrices in the forms of llama.cpp and CrispASR, with what else is known."""
 
-from .gguf_form import write_calibration
+from .gguf_form import chunks_of, datasets_of, write_calibration
 from .legacy import write_legacy
 from .read import read_calibration
 
-__all__ = ["read_calibration", "write_calibration", "write_legacy"]
+__all__ = ["chunks_of", "datasets_of", "read_calibration", "write_calibration", "write_legacy"]
