@@ -95,7 +95,7 @@ def check_calibration(models: Iterable[SourceModel], calibration: Calibration | 
     models = list(models)
     matched = {name for model in models for name, _ in entries_of(model, calibration.columns).values()}
     names = {tensor.name for model in models for tensor in matrices_of(model.family, model.dims)}
-    where = " and ".join(str(model.where) for model in models)
+    where = " and ".join(dict.fromkeys(str(model.where) for model in models))
     if not matched:
         what = f"is of another model{of_architecture(calibration)}: no file has {quoted(min(calibration.columns))}"
         raise InputError(calibration.where, what, expected=f"entries of {where}", todo=ANOTHER)
