@@ -34,6 +34,7 @@ from quantize.kernels import is_float
 from quantize.recipes import Rule, Typed, choose_type, mixed_types, recipe_text, rule_for, type_label
 from quantize.types import F32, Type
 
+from .mix import NO_MIX, Mix
 from .named_recipes import NamedRecipe
 from .recipe_rules import rules_of_recipe
 from .variant import UNNAMED, Variant
@@ -45,8 +46,8 @@ REQUANTIZED_BITS = 8  # sources with fewer bits a weight have lost too much to b
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a conversion that apply to all its files. `recipe` is of files of its base type; the `rules` come
-    before its own."""
+    """Options of a conversion that apply to all its files. `recipe` is of files of its base type, `mix` was chosen for
+    one of a given size; the `rules` come before theirs."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
@@ -55,6 +56,7 @@ class Options:
     backend: str = AUTO
     variant: Variant = UNNAMED
     recipe: NamedRecipe | None = None
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Place(NamedTuple):
 @dataclass(frozen=True)
 class Plan:
     """One GGUF file to write; `skipped` maps checkpoint tensors that are not in it to the reason, `rules` are those
-    that it records, `recipe_name` the recipe that has one.
+    that it records, `recipe_name` the recipe that has one, `mix` what was chosen for a given size.
 
     `outtype` None: every tensor keeps the type it is stored in.
     """
@@ -109,6 +111,7 @@ class Plan:
     skipped: dict[str, str]
     rules: tuple[Rule, ...] = ()
     recipe_name: str = ""
+    mix: Mix | None = None
 
     @cached_property
     def _header(self) -> Header:
@@ -191,6 +194,7 @@ def make_plan(
     layout = family.layout_from(model.dims, model.tensors, asked)
     every = list(family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
+    of_recipe += options.mix.rules if options.mix else ()
     rules = [*options.rules, *of_recipe]
     for tensor in every:
         sources = tuple(_bind(model, source.name, source.shape) for source in tensor.sources)
@@ -217,6 +221,7 @@ def make_plan(
         told[VARIANT] = variant
     elif outtype or options.rules:
         told[VARIANT] = ""  # its source's
+    told |= options.mix.told if options.mix else NO_MIX
     declared = options.recipe or outtype
     if declared:
         told[RECIPE_NAME] = options.recipe.name if options.recipe else ""
@@ -230,6 +235,7 @@ def make_plan(
         skipped=_skipped(model, used, layout),
         rules=tuple(recorded),
         recipe_name=options.recipe.name if options.recipe else "",
+        mix=options.mix,
     )
 
 

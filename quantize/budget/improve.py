@@ -58,8 +58,8 @@ def best_pair(changes: Sequence[Change], room: int, least: float) -> list[Change
     """The two changes of different items that together fit into `room` bytes and gain most, at least `least`; empty if
     there are none.
 
-    Of the changes by bytes, the cheapest among the first n is known for each n, and the cheapest one of another item: so
-    each change finds its best partner by one search.
+    Of the changes by bytes, the cheapest among the first n is known for each n, and the cheapest one of another item:
+    so each change finds its best partner by one search.
     """
     cheapest = cheapest_so_far(changes)
     sizes = [change.nbytes for change in changes]

@@ -58,8 +58,8 @@ def worthwhile(item: Item) -> list[int]:
 
 
 def lower_hull(item: Item) -> list[int]:
-    """Those of `worthwhile` on the lower convex hull of cost over size: what a unit of cost is bought for in bytes grows
-    along it."""
+    """Those of `worthwhile` on the lower convex hull of cost over size: along it, less and less is gained per
+    byte."""
     hull: list[int] = []
     for k in worthwhile(item):
         while len(hull) > 1 and gain(item, hull[-2], hull[-1]) <= gain(item, hull[-2], k):

@@ -1,9 +1,10 @@
-"""The choice by Lagrange multiplier: the least of cost + µ · bytes, for the smallest µ whose choice is within the budget.
+"""The choice by Lagrange multiplier: the least cost + µ · bytes, for the smallest µ whose choice is within the budget.
 
 As µ falls, each item moves along the lower hull of its candidates, by the steps whose gain per byte exceeds µ; so the
 steps of all items in falling order of gain are every choice that there is, and bisection on µ has an end.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,8 +12,8 @@ from .items import BudgetTooSmallError, Chosen, Item, cost_of, gain, lower_hull,
 
 
 class Relaxed(NamedTuple):
-    """A choice within the budget, and a cost that no choice within it can be below: that of the linear program, in which
-    the next step may be taken in part."""
+    """A choice within the budget, and a cost that no choice within it can be below: that of the linear program, in
+    which the next step may be taken in part."""
 
     chosen: Chosen
     bound: float
@@ -49,6 +50,6 @@ def steps_of(items: Sequence[Item], hulls: Sequence[Sequence[int]]) -> list[Step
     steps = [
         Step(gain(items[i], small, large), i, small, large)
         for i, hull in enumerate(hulls)
-        for small, large in zip(hull, hull[1:], strict=False)
+        for small, large in itertools.pairwise(hull)
     ]
     return sorted(steps, key=lambda step: (-step.gain, step.item, items[step.item].candidates[step.large].nbytes))
