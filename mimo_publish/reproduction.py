@@ -104,10 +104,13 @@ class Between(NamedTuple):
     rules: tuple[str, ...] = ()
     by_ggml: bool = False
     recipe: str = ""
+    target: tuple[str, ...] = ()
 
     @property
     def types(self) -> list[str]:
         """The options that determine its type, where there are no rules."""
+        if self.target:
+            return list(self.target)
         return ["--recipe", self.recipe] if self.recipe else ["--outtype", self.type]
 
     @property
@@ -119,9 +122,9 @@ class Between(NamedTuple):
 
 @dataclass(frozen=True)
 class Making:
-    """How a file was made, as recorded in it: by a named `recipe` and the `rules` besides; `through` are the
-    intermediate GGUF files, `adapter` one that is not in the repository of its base, `adapter_options` what the command
-    says of adapters."""
+    """How a file was made, as recorded in it: by a named `recipe` and the `rules` besides, or for a given size, which
+    the options `target` ask for; `through` are the intermediate GGUF files, `adapter` one that is not in the repository of
+    its base, `adapter_options` what the command says of adapters."""
 
     source: str
     version: str
@@ -135,6 +138,7 @@ class Making:
     stem: str = ""
     variant: str = ""
     recipe: str = ""
+    target: tuple[str, ...] = ()
     adapter: FromHub | None = None
     adapter_options: tuple[str, ...] = ()
 
@@ -235,13 +239,14 @@ def making_of(facts: FileFacts) -> Making:
         outtype=facts.outtype,
         fused=facts.layout == "fused",
         without=facts.without,
-        rules=facts.own_rules if facts.recipe_name else facts.recipe,
+        rules=facts.own_rules if facts.recipe_name or facts.chosen else facts.recipe,
         by_ggml=_by_ggml(facts.quantizer),
         through=tuple(_through(facts.provenance)),
         architecture=facts.architecture,
         stem=stem_of(facts),
         variant=facts.variant,
         recipe=facts.recipe_name,
+        target=facts.chosen.options if facts.chosen else (),
         adapter=adapter_of(facts.provenance),
         adapter_options=tuple(adapter_options(facts.provenance)),
     )
@@ -307,7 +312,7 @@ def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, 
     beside += ["--runtime", runtime] if runtime else []
     return command(
         "mimo-convert", making.source, *beside, *making.adapter_options,
-        *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe).types),
+        *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe, target=making.target).types),
         *(["--fuse-qkv"] if making.fused else []), *_parts(making, tokenizer),
         *making.options, *(["--name", making.variant] if making.variant else []),
         "--out", out, "--no-check", *(["--force"] if again else []),
@@ -360,12 +365,12 @@ def _quantize(making: Making, tokenizer: Making | None, name: str, stem: str) ->
     first, *others = making.through
     of_first = replace(
         making, outtype=first.type, rules=first.rules, by_ggml=first.by_ggml, fused=False, variant="",
-        recipe="",
+        recipe="", target=(),
     )  # fmt: skip
     files = [f"{BETWEEN}/{_usual_name(of_first, stem)}"]
     files += [f"{BETWEEN}/{stem}-{number}-{between.type}.gguf" for number, between in enumerate(others, 2)]
     lines = [_convert(of_first, [first.type], tokenizer, again=True, out=BETWEEN)]
-    last = Between(making.outtype, making.rules, making.by_ggml, making.recipe)
+    last = Between(making.outtype, making.rules, making.by_ggml, making.recipe, making.target)
     for (before, source), (after, target) in pairwise(zip((*making.through, last), (*files, path(name)), strict=True)):
         fuse = ["--fuse-qkv"] if after is last and making.fused else []
         insist = ["--allow-requantize"] if _is_low(before) else []

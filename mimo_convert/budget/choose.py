@@ -1,18 +1,21 @@
 """Choose the types of a file under a target: what is fixed is subtracted first, the rest goes where it saves most."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mimo_convert.files import check_can_write
 from mimo_convert.formats.calibration import Calibration
 from mimo_convert.formats.gguf import align
+from mimo_convert.formats.imatrix import read_calibration
 from mimo_convert.model.source_model import SourceModel
 from mimo_convert.model.uses import AUDIO
 from mimo_convert.numbers_text import size as size_text
-from mimo_convert.plan.mix import Mix, Target
+from mimo_convert.plan.mix import Mix, SizeRequest, Target
 from mimo_convert.plan.plan import Options, Plan, PlannedTensor, make_plan
+from mimo_convert.plan.request import Request, check_rules_of
+from mimo_convert.plan.variant import Variant
 from quantize.budget.allocate import Allocation, allocate
 from quantize.budget.items import BudgetTooSmallError, Candidate, Item
 from quantize.errors import InputError
@@ -38,6 +41,23 @@ class Chosen:
     base: Type
     options: Options
     absmax: Mapping[str, float]
+
+    def request(self, model: SourceModel, file_name: str = "") -> Request:
+        """The request for the file of the model, under that name if there is one."""
+        return Request(model, [self.base], self.options, file_name, self.absmax)
+
+
+def choose_for(
+    model: SourceModel, options: Options, asked: SizeRequest, threads: int, before: Callable[[Request], object]
+) -> Chosen:
+    """Choose the types of a file of the size that is asked for; `before` is called with the request for the same file
+    in F16, whose sources are read. The variant of the file is its target, unless it has
+    a name."""
+    calibration, request = read_calibration(asked.calibration), Request(model, [F16], options)
+    check_rules_of([request])
+    before(request)
+    variant = options.variant if options.variant.always else Variant(str(asked.target), always=True, recorded=True)
+    return choose(model, replace(options, variant=variant), asked.target, calibration, asked.floors, threads)
 
 
 def choose(
@@ -228,7 +248,9 @@ class Choice:
         }
         base = self._base(types)
         rules = rules_of_types(types, base, self.skeleton.tensors, self.model.family.uses, self.options.rules)
-        mix = Mix(self.target, tuple(rules), predicted, self.unknown, allocation.gap)
+        mix = Mix(
+            self.target, tuple(rules), self.options.rules, tuple(self.floors), predicted, self.unknown, allocation.gap
+        )
         options = replace(self.options, mix=mix)
         return make_plan(self.model, base, options, absmax=self.errors.absmax), mix
 
