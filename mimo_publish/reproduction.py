@@ -123,8 +123,8 @@ class Between(NamedTuple):
 @dataclass(frozen=True)
 class Making:
     """How a file was made, as recorded in it: by a named `recipe` and the `rules` besides, or for a given size, which
-    the options `target` ask for; `through` are the intermediate GGUF files, `adapter` one that is not in the repository of
-    its base, `adapter_options` what the command says of adapters."""
+    the options `target` ask for; `through` are the intermediate GGUF files, `adapter` one that is not in the repository
+    of its base, `adapter_options` what the command says of adapters."""
 
     source: str
     version: str

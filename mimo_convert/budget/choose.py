@@ -107,7 +107,8 @@ def checked_sensitivity(calibration: Calibration, tensor: PlannedTensor) -> Sens
 
 @dataclass(frozen=True)
 class Choice:
-    """Everything that a choice depends on; `skeleton` is the file in F16, `known` are the sensitivities by tensor."""
+    """Everything that a choice depends on; `skeleton` is the file in F16, `known` are the sensitivities by tensor,
+    `unknown_bits` the most bits per weight of a tensor of which nothing is known."""
 
     model: SourceModel
     options: Options
@@ -116,6 +117,7 @@ class Choice:
     skeleton: Plan
     known: Mapping[str, Sensitivity]
     errors: Errors
+    unknown_bits: float = 0.0
 
     # ── which types a tensor may get ─────────────────────────────────────────────────────────────────────────────
 
@@ -157,23 +159,38 @@ class Choice:
     # ── the choice ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def best(self) -> Chosen:
-        """The choice under the target. Raises InputError if there is none."""
-        least = self._planned({item.name: 0 for item in self.items})
-        header = len(least.header)
+        """The choice under the target. Raises InputError if there is none.
+
+        What nothing is known of gets the largest type that is not above the target's bits per weight, or, where that is
+        too much, the smallest.
+        """
+        bits = self._most(len(self.skeleton.header)) * 8 / self.skeleton.n_weights
+        least = LEAST_UNKNOWN.bits_per_weight
+        choices = [replace(self, unknown_bits=one) for one in dict.fromkeys((max(bits, least), least))]
+        if found := next(filter(None, (choice.within() for choice in choices)), None):
+            return found
+        raise choices[-1].too_small()
+
+    def within(self) -> Chosen | None:
+        """The choice under the target; None if there is none.
+
+        The header holds the choice: it is repeated until both agree, and the best of those that fit is taken.
+        """
+        header = len(self.smallest.header)
         found: list[tuple[float, Plan, Mix]] = []
         tried: set[int] = set()
         while header not in tried and len(tried) < MOST_ROUNDS:
             tried.add(header)
             try:
-                allocation = allocate(list(self.items), self._most(header) - self.fixed_bytes)
+                allocation = allocate(self.items, self._most(header) - self.fixed_bytes)
             except BudgetTooSmallError:
-                raise self._too_small(least) from None
+                break
             plan, mix = self._plan_of(allocation)
             header = len(plan.header)
             if plan.size - header <= self._most(header):
                 found.append((allocation.cost, plan, mix))
         if not found:
-            raise self._too_small(least)
+            return None
         _, plan, mix = min(found, key=lambda one: one[0])
         assert plan.outtype is not None
         return Chosen(plan.outtype, replace(self.options, mix=mix), self.errors.absmax)
@@ -181,7 +198,9 @@ class Choice:
     def _most(self, header: int) -> int:
         return self.target.most(header, self.skeleton.n_weights)
 
-    def _too_small(self, least: Plan) -> InputError:
+    def too_small(self) -> InputError:
+        """The error for a target that cannot be met."""
+        least = self.smallest
         is_met = f"{least.size:,} bytes, {size_text(least.size)}, {least.bits_per_weight:.3f} bits per weight"
         what = "cannot be met: floors and rules allow no smaller file than the expected"
         todo = "lower a --floor, or leave out a part"
@@ -211,18 +230,12 @@ class Choice:
         return {tensor.name: self._fixed(tensor) for tensor in self.skeleton.tensors if tensor.name not in chosen_for}
 
     def _fixed(self, tensor: PlannedTensor) -> Type:
-        """The type of a tensor that has one already; where nothing is known, the largest that is not above the target's
-        bits per weight."""
+        """The type of a tensor that has one already; where nothing is known, the largest of so many bits."""
         if tensor.name in self.errors.absmax:
             return F32
         allowed = self.allowed[tensor.name]
-        most = max(self._target_bits, LEAST_UNKNOWN.bits_per_weight)
         by_size = sorted(allowed, key=lambda one: one.bits_per_weight)
-        return next((one for one in reversed(by_size) if one.bits_per_weight <= most), by_size[0])
-
-    @cached_property
-    def _target_bits(self) -> float:
-        return self._most(len(self.skeleton.header)) * 8 / self.skeleton.n_weights
+        return next((one for one in reversed(by_size) if one.bits_per_weight <= self.unknown_bits), by_size[0])
 
     @cached_property
     def fixed_bytes(self) -> int:
@@ -254,7 +267,8 @@ class Choice:
         options = replace(self.options, mix=mix)
         return make_plan(self.model, base, options, absmax=self.errors.absmax), mix
 
-    def _planned(self, chosen: Mapping[str, int]) -> Plan:
+    @cached_property
+    def smallest(self) -> Plan:
         """The file of the smallest types."""
         numbers = [
             min(range(len(item.candidates)), key=lambda k: (item.candidates[k].nbytes, k)) for item in self.items

@@ -57,9 +57,9 @@ def choice(plan: Plan, mix: Mix) -> str:
         kl = brief(sum(known)) if known else NOTHING
         lines.append(Line(name, str(len(tensors)), f"{sum(t.nbytes for t in tensors):,}", kl, types_text(of_use)))
     width = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    use, n, nbytes, kl, _ = width
     said = [
-        f"  {line.use:<{use}}  {line.n:>{n}}  {line.nbytes:>{nbytes}}  {line.kl:>{kl}}  {line.types}" for line in lines
+        f"  {use:<{width[0]}}  {n:>{width[1]}}  {nbytes:>{width[2]}}  {kl:>{width[3]}}  {of_use}"
+        for use, n, nbytes, kl, of_use in lines
     ]
     first = f"types for {mix.target}: predicted KL divergence {brief(mix.kl)} nats a token"
     return "\n".join([first, *said, *unknown(mix)])

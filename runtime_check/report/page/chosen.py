@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from mimo_convert.plan.describe import types_text, use_name
 from mimo_convert.plan.mix import ChosenTypes
-from runtime_check.report.records import Report, file_name, files_run
-from runtime_check.run.records import Check
+from runtime_check.report.records import Conversion, Report, file_name, files_run
+from runtime_check.run.records import Check, FileFacts
 
 from .parts import Plot
 from .type_plot import over_layers
@@ -37,7 +37,8 @@ class ChosenView(NamedTuple):
 def chosen_of(report: Report) -> list[ChosenView]:
     """Every file of a given size once: those that were run, then those that were converted."""
     found: dict[str, ChosenTypes] = {}
-    for one in (*files_run(report.checks), *report.conversions):
+    files: list[FileFacts | Conversion] = [*files_run(report.checks), *report.conversions]
+    for one in files:
         if one.chosen:
             found.setdefault(file_name(one.file), one.chosen)
     checks = {name: [check for check in report.checks if file_name(check.main.file) == name] for name in found}

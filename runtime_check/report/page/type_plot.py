@@ -31,18 +31,17 @@ def over_layers(title: str, description: str, uses: Sequence[UseTypes]) -> Marku
     shades = shades_of(layered)
     by_type = {shade.name: shade.opacity for shade in shades}
     parts, top = legend(shades)
+    widest = max((len(use.types) for use in layered), default=1)
+    width = (WIDTH - LEFT - RIGHT) / widest
     for row, use in enumerate(layered):
         y = top + row * ROW
         parts.append(label("name", Point(LEFT, y + 10), name_of(use)))
-        width = (WIDTH - LEFT - RIGHT) / len(use.types)
         for layer, one in enumerate(use.types):
             at = Point(LEFT + layer * width, y + 14)
             gap = 1 if width > 4 else 0
             parts.append(cell(at, width - gap, CELL, by_type[one], f"layer {layer}: {one}"))
     bottom = top + len(layered) * ROW
-    widest = max((len(use.types) for use in layered), default=1)
     ticks = sorted({0, widest // 2, widest - 1})
-    width = (WIDTH - LEFT - RIGHT) / widest
     parts += [label("tick middle", Point(LEFT + (i + 0.5) * width, bottom + 12), str(i)) for i in ticks]
     parts.append(label("axis middle", Point((LEFT + WIDTH - RIGHT) / 2, bottom + 26), "layer"))
     return drawing(height_of(uses), title, description, parts)
