@@ -22,7 +22,6 @@ FLOORS = "mimo_convert.target_floors"
 NO_MIX = dict.fromkeys((TARGET, PREDICTED_KL, OWN_RULES, FLOORS), "")
 SIZE_OPTION, BITS_OPTION = "--target-size", "--target-bpw"
 
-CALIBRATION = "calibration.gguf"  # a calibration file, in commands
 UNITS = {
     "B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4,
     "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
@@ -80,7 +79,7 @@ class SizeRequest(NamedTuple):
 
 def size_request(
     target: Target | str | None, calibration: Path | None, floors: Sequence[Rule], types: Sequence[Type | str],
-    recipe: NamedRecipe | str | None,
+    recipe: NamedRecipe | str | None, imatrix: Path | None = None,
 ) -> SizeRequest | None:  # fmt: skip
     """The request for a file of a given size; None if there is none. Raises InputError for options that contradict it,
     or need it."""
@@ -95,6 +94,8 @@ def size_request(
     if calibration is None:
         todo = "give --calibration FILE, which mimo-calibrate --sensitivity makes"
         raise InputError(option, "needs to know how much the output depends on each tensor", todo=todo)
+    if imatrix:
+        raise InputError("--imatrix", "is given beside --calibration, which is one, too", todo="leave it out")
     if types or recipe:
         given = "--recipe" if recipe else "--outtype"
         what = f"is given beside {option}, which decides over every type"
@@ -114,9 +115,9 @@ class ChosenTypes:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The options that ask for such a file; CALIBRATION stands for the calibration file."""
+        """The options that ask for such a file, but for the calibration."""
         floors = (word for floor in self.floors for word in ("--floor", floor))
-        return (*parse_target(self.target, TARGET).option.split(), "--calibration", CALIBRATION, *floors)
+        return (*parse_target(self.target, TARGET).option.split(), *floors)
 
 
 def recorded_choice(

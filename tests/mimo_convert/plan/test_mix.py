@@ -86,7 +86,7 @@ def test_what_a_file_records_is_read_again() -> None:
     assert [(use.use, use.stack, use.types) for use in found.uses] == [
         ("attention_q", "model.layers", ("q4_k", "q5_k"))
     ]
-    assert found.options == ("--target-size", "4.6GB", "--calibration", "calibration.gguf", "--floor", "embed=q4_k")
+    assert found.options == ("--target-size", "4.6GB", "--floor", "embed=q4_k")
 
 
 @pytest.mark.parametrize("told", [{}, {TARGET: 4}, {TARGET: "large"}, {PREDICTED_KL: "1"}])
