@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.document import insert_lines
 from benchmarks.machine import machine
-from mimo_convert.budget.choose import CANDIDATES, choose
+from mimo_convert.budget.allowed import CANDIDATES
+from mimo_convert.budget.choose import choose
 from mimo_convert.budget.divergence import sensitivity_of
 from mimo_convert.budget.errors_file import Errors, errors_path
 from mimo_convert.budget.measure import identity_of, measure

@@ -1,7 +1,7 @@
 """Choose the types of a file under a target: what is fixed is subtracted first, the rest goes where it saves most."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,7 +9,6 @@ from mimo_convert.files import check_can_write
 from mimo_convert.formats.calibration import Calibration
 from mimo_convert.formats.gguf import align
 from mimo_convert.model.source_model import SourceModel
-from mimo_convert.model.uses import AUDIO
 from mimo_convert.numbers_text import size as size_text
 from mimo_convert.plan.calibrated import check_calibration
 from mimo_convert.plan.mix import Mix, SizeRequest, Target
@@ -19,17 +18,16 @@ from mimo_convert.plan.variant import Variant
 from quantize.budget.allocate import Allocation, allocate
 from quantize.budget.items import BudgetTooSmallError, Candidate, Item
 from quantize.errors import InputError
-from quantize.recipes import LEAST_TYPES, ROLE_TYPES, Rule, fitting
+from quantize.recipes import ROLE_TYPES, Rule, check_rules
 from quantize.types import F16, F32, TYPES, Type
 
+from .allowed import Limits
 from .divergence import Sensitivity, sensitivity_of
 from .errors_file import Errors, errors_path, read_errors
 from .measure import identity_of, lacks, measure
 from .rules import rules_of_types
 
-CANDIDATES = tuple(TYPES[name] for name in ("q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k", "q8_0", "f16"))
 LEAST_UNKNOWN = TYPES["q4_k"]  # of a tensor of which nothing is known
-AUDIO_FLOOR = TYPES["q8_0"]  # as in the named recipes: below, an audio tower's error is in all that follows
 MOST_ROUNDS = 8  # in which the length of the header, which holds the choice, must agree with the choice
 
 
@@ -68,11 +66,13 @@ def choose(
     """Choose a type for each tensor of a file of `model`, by what each does to the output and how large the file may
     be; `floors` are rules that name the smallest type, before those of the family.
 
-    Reads all weights unless an earlier run did. Raises InputError for a calibration without Fisher information or of
-    another model, a file of measurements that cannot be written, and a target that cannot be met.
+    Reads all weights unless an earlier run did. Raises InputError for a floor of no tensor, a calibration without
+    Fisher information or of another model, a file of measurements that cannot be written, and a target that cannot be
+    met.
     """
     check_sensitivity(calibration, model)
     skeleton = make_plan(model, F16, options)
+    check_rules(floors, [(tensor.name, tensor.role) for tensor in skeleton.tensors])
     known = {one.name: found for one in skeleton.tensors if (found := checked_sensitivity(calibration, one))}
     if not known:
         what = f"knows the sensitivity of no tensor of a file of {model.name}"
@@ -126,31 +126,8 @@ class Choice:
     @cached_property
     def allowed(self) -> dict[str, list[Type]]:
         """The types that each tensor may get, one where a rule or its role decides."""
-        return {tensor.name: self._allowed(tensor) for tensor in self.skeleton.tensors}
-
-    def _allowed(self, tensor: PlannedTensor) -> list[Type]:
-        ruled = any(rule.matches(tensor.name, tensor.role) for rule in self.options.rules)
-        if ruled or ROLE_TYPES[tensor.role] is not None:
-            return [tensor.ggml_type]
-        row, least = tensor.shape[-1], self._floor(tensor)
-        types = dict.fromkeys(fitting(one, row) for one in (*CANDIDATES, *self._stored(tensor)))
-        return [one for one in types if one.bits_per_weight >= least] or [fitting(F32, row)]
-
-    def _floor(self, tensor: PlannedTensor) -> float:
-        """The fewest bits per weight that a tensor may get."""
-        for rule in self.floors:
-            if rule.matches(tensor.name, tensor.role):
-                return rule.ggml_type.bits_per_weight
-        is_audio = any(use.use == AUDIO and use.layer_of(tensor.name) is not None for use in self.model.family.uses)
-        least = [AUDIO_FLOOR] if is_audio else []
-        least += [LEAST_TYPES[tensor.role]] if tensor.role in LEAST_TYPES else []
-        return max((one.bits_per_weight for one in least), default=0.0)
-
-    def _stored(self, tensor: PlannedTensor) -> Iterator[Type]:
-        """The type that a GGUF file has a tensor in, where it is no larger than F16: to copy it has no error."""
-        types = {source.ggml_type for source in tensor.sources}
-        if not self.model.is_checkpoint and len(types) == 1:
-            yield from (one for one in types if one.bits_per_weight <= F16.bits_per_weight)
+        limits = Limits(self.model, self.options.rules, self.floors)
+        return {tensor.name: limits.types(tensor) for tensor in self.skeleton.tensors}
 
     @property
     def wanted(self) -> dict[str, list[Type]]:

@@ -113,6 +113,8 @@ def test_what_is_larger_than_its_size_is_found(calibration: Path, tmp_path: Path
         (["--target-size", "1MB", "--calibration", "C", "--outtype", "q4_k"], "--outtype", "is given beside --target-"),
         (["--target-size", "1MB", "--calibration", "C", "--stream"], "--stream", "deletes each shard"),
         (["--target-size", "1MB", "--calibration", "C", "--floor", "embed"], "--floor", "'embed' is not a rule"),
+        (["--target-size", "3MB", "--calibration", "C", "--floor", "nothing=q4_k"], "--floor",
+         "nothing=q4_k matches no tensor"),
         (["--target-size", "1MB", "--calibration", "C"], "--target-size 1MB", "cannot be met"),
         (["--target-size", "3MB", "--calibration", "C", "--tensor-type", "nothing=q4_k"], "--tensor-type",
          "nothing=q4_k matches no tensor"),
