@@ -224,14 +224,15 @@ def open_all(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
             write = asked.target.most(0, request.plans[0].n_weights)
             ask(cost_of([request], write, out, measured=True), agree)
 
-    chosen = choose_for(main, options[system.family.role], asked, o.threads, before) if asked else None
+    of_main = options[system.family.role]
+    chosen = choose_for(main, of_main, asked, families(), o.threads, before) if asked else None
     requests = [
         chosen.request(main) if chosen and model is main
         else make_request(model, types_of(o, system, role, chosen), options[role])
         for role, model in models.items()
     ]  # fmt: skip
     check_rules_of(requests)
-    check_calibration_of(requests)
+    check_calibration_of(requests, families())
     claim_files(requests, out, claims, "--out")
     return Opened(system, checkpoints, opened, requests, out, OpenFiles(families()))
 

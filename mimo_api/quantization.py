@@ -97,10 +97,10 @@ def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
     )
     request = Request(model, [outtype], options, o.target.name)
     if size:
-        chosen = choose_for(model, options, size, o.threads, lambda request: None)
+        chosen = choose_for(model, options, size, families(), o.threads)
         request = chosen.request(model, o.target.name)
     check_rules_of([request])
-    check_calibration_of([request])
+    check_calibration_of([request], families())
     if o.dry_run:
         planned = request if size else replan(request, o.threads)
         print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent, force=o.force))

@@ -8,6 +8,7 @@ from functools import cached_property
 from mimo_convert.files import check_can_write
 from mimo_convert.formats.calibration import Calibration
 from mimo_convert.formats.gguf import align
+from mimo_convert.model.family import Family
 from mimo_convert.model.source_model import SourceModel
 from mimo_convert.numbers_text import size as size_text
 from mimo_convert.plan.calibrated import check_calibration
@@ -46,15 +47,16 @@ class Chosen:
 
 
 def choose_for(
-    model: SourceModel, options: Options, asked: SizeRequest, threads: int, before: Callable[[Request], object]
-) -> Chosen:
-    """Choose the types of a file of the size that is asked for, by the calibration in `options`; `before` is called
-    with the request for the same file in F16, whose sources are read. The variant of the file is its target, unless it
-    has a name."""
+    model: SourceModel, options: Options, asked: SizeRequest, families: Sequence[Family], threads: int,
+    before: Callable[[Request], object] = lambda request: None,
+) -> Chosen:  # fmt: skip
+    """Choose the types of a file of the size that is asked for, by the calibration in `options`, which may be of other
+    `families`, too; `before` is called with the request for the same file in F16, whose sources are read. The variant
+    of the file is its target, unless it has a name."""
     assert options.calibration is not None
     request = Request(model, [F16], options)
     check_rules_of([request])
-    check_calibration([model], options.calibration)
+    check_calibration([model], options.calibration, families)
     before(request)
     variant = options.variant if options.variant.always else Variant(str(asked.target), always=True, recorded=True)
     return choose(model, replace(options, variant=variant), asked.target, options.calibration, asked.floors, threads)

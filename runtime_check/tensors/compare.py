@@ -31,7 +31,18 @@ from quantize.types import F32, Type
 from .conversion_paths import DIRECT, ConversionPath, conversion_paths, has_good_kernel
 from .metadata import metadata_problems
 from .records import TensorCheck, TensorResult, tensor_gates
-from .rows import OF_GGML, OF_OTHERS, RowResults, Rule, Sums, evaluate_rows, most_telling, relative, usual_error
+from .rows import (
+    OF_GGML,
+    OF_IMATRIX,
+    OF_OTHERS,
+    RowResults,
+    Rule,
+    Sums,
+    evaluate_rows,
+    most_telling,
+    relative,
+    usual_error,
+)
 
 BYTES, ERROR = "bytes", "error"
 ANOTHER = 0.5  # relative RMSE of a tensor every row of which is wrong, from which on it is likely to be another one
@@ -102,7 +113,7 @@ def compare_tensors(
         source=source.name,
         lossless=source.is_checkpoint,
         judged_by=ERROR if why else BYTES,
-        judged_why=why or "a changed byte of any weight fails",
+        judged_why=why or f"{'given the imatrix, ' if calibration else ''}a changed byte of any weight fails",
         passed=all(gate.passed for gate in gates),
         seconds=time.perf_counter() - begin,
         bytes_read=sum(pair.nbytes for pair in pairs.values()),
@@ -157,7 +168,7 @@ def choose_rule(ours: SourceModel, is_exact: bool, calibration: Calibration | No
         exact=is_exact,
         floats=floats,
         blocks=floats and makers <= SAME_BYTES,
-        limits=OF_OTHERS if {UNKNOWN, IMATRIX} & makers else OF_GGML,
+        limits=OF_IMATRIX if IMATRIX in makers else OF_OTHERS if UNKNOWN in makers else OF_GGML,
     )
     return rule, "" if rule.blocks and all(map(has_good_kernel, types)) else why_by_error(is_exact, makers, types)
 

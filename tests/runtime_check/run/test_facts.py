@@ -66,7 +66,7 @@ def test_a_file_of_a_given_size_is_judged_as_its_type_of_fewest_bits(tmp_path: P
     assert (facts.type, facts.judged_as) == ("q8_0", "q3_k")
     by_use = {(use.stack, use.use): use.types for use in facts.chosen.uses}
     assert by_use["", "head"][1] == "f16"
-    assert by_use["model.layers", "mlp_gate"] == ("q3_k", "q3_k")
+    assert "q3_k" in by_use["model.layers", "mlp_gate"]
 
 
 def test_without_a_named_recipe_a_file_is_judged_as_most_of_its_weights(mixed: Path) -> None:
