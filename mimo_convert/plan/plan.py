@@ -37,6 +37,7 @@ from quantize.types import F32, Type
 
 from .bind import bind, check_requantized, common_type, find_skipped
 from .calibrated import columns_of, importance_of
+from .mix import NO_MIX, Mix
 from .named_recipes import NamedRecipe
 from .recipe_rules import rules_of_recipe
 from .variant import UNNAMED, Variant
@@ -47,8 +48,8 @@ PROMOTED_F32 = "holds weights that would become infinite: promoted to f32"
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a conversion that apply to all its files. `recipe` is of files of its base type; the `rules` come
-    before its own. `calibration` is the importance matrix."""
+    """Options of a conversion that apply to all its files. `recipe` is of files of its base type, `mix` was chosen for
+    one of a given size; the `rules` come before theirs. `calibration` is the importance matrix."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
@@ -57,6 +58,7 @@ class Options:
     backend: str = AUTO
     variant: Variant = UNNAMED
     recipe: NamedRecipe | None = None
+    mix: Mix | None = None
     calibration: Calibration | None = None
 
 
@@ -104,7 +106,7 @@ class Place(NamedTuple):
 @dataclass(frozen=True)
 class Plan:
     """One GGUF file to write; `skipped` maps checkpoint tensors that are not in it to the reason, `rules` are those
-    that it records, `recipe_name` the recipe that has one.
+    that it records, `recipe_name` the recipe that has one, `mix` what was chosen for a given size.
 
     `outtype` None: every tensor keeps the type it is stored in.
     """
@@ -118,6 +120,7 @@ class Plan:
     skipped: dict[str, str]
     rules: tuple[Rule, ...] = ()
     recipe_name: str = ""
+    mix: Mix | None = None
 
     @cached_property
     def _header(self) -> Header:
@@ -200,6 +203,7 @@ def make_plan(
     layout = family.layout_from(model.dims, model.tensors, asked)
     every = list(family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
+    of_recipe += options.mix.rules if options.mix else ()
     rules = [*options.rules, *of_recipe]
     columns = columns_of(model, options.calibration)
     for tensor in every:
@@ -237,6 +241,7 @@ def make_plan(
         told[VARIANT] = variant
     elif outtype or options.rules:
         told[VARIANT] = ""  # its source's
+    told |= options.mix.told if options.mix else NO_MIX
     declared = options.recipe or outtype
     if declared:
         told[RECIPE_NAME] = options.recipe.name if options.recipe else ""
@@ -250,6 +255,7 @@ def make_plan(
         skipped=find_skipped(model, used, layout),
         rules=tuple(recorded),
         recipe_name=options.recipe.name if options.recipe else "",
+        mix=options.mix,
     )
 
 
