@@ -26,6 +26,7 @@ from quantize.types import TYPES
 
 from .records import FileFacts
 
+PREDICTED_KL = "mimo_convert.predicted_kl"
 ABOUT = ("license", "languages", "tags")  # general.* keys that a model card repeats
 MULTIPLIED = (
     "matrix",
@@ -77,6 +78,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
             if types
         },
         stem=model.family.stem(model.dims, provenance.adapter_name, model.family.edition_in(file.metadata)),
+        predicted_kl=recorded_number(file, PREDICTED_KL),
         about={name: texts_of(file.metadata.get(f"general.{name}")) for name in ABOUT},
     )
 
@@ -84,6 +86,14 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
 def recorded_text(file: GGUFFile, key: str) -> str:
     """A text that a file records; empty if it has none."""
     return text if isinstance(text := file.metadata.get(key), str) else ""
+
+
+def recorded_number(file: GGUFFile, key: str) -> float | None:
+    """A number that a file records as text; None if it has none."""
+    try:
+        return float(recorded_text(file, key))
+    except ValueError:
+        return None
 
 
 def recorded_recipe(file: GGUFFile) -> str:
