@@ -1,6 +1,8 @@
 """Files side by side on several clips, as a user runs them."""
 
 import json
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from mimo_commands.check import main as mimo_check
+from mimo_convert.formats.calibration import CALIBRATION, HOLD_OUT, Calibration, CalibrationClip, ColumnSums
+from mimo_convert.formats.imatrix.gguf_form import write_calibration
 from runtime_check.audio.clips import read_clip
 from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.report.json_report import read_report
@@ -76,3 +80,32 @@ def test_a_file_of_another_model_is_refused(converted: Converter) -> None:
     result = run(lm, tokenizer)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"error: {tokenizer}: is of mimo_tokenizer; expected mimo_asr\n"
+
+
+def calibration(path: Path, clips: Path, parts: Sequence[str]) -> Path:
+    """A calibration file that was made with these parts of the clips."""
+    sums = ColumnSums(np.ones(256, np.float32), np.ones(256, np.float32), 1)
+    files = sorted(clips.parent.glob("*.wav"))
+    known = tuple(
+        CalibrationClip(file.name, sha256(file.read_bytes()).hexdigest(), part)
+        for file, part in zip(files, parts, strict=False)
+    )
+    write_calibration(path, Calibration(path, "", "mimo_asr", {"llm.embed.weight": sums}, clips=known))
+    return path
+
+
+def test_a_clip_that_was_calibrated_with_is_refused_by_name(clips: Path, converted: Converter, tmp_path: Path) -> None:
+    made = calibration(tmp_path / "made.gguf", clips, [CALIBRATION, CALIBRATION])
+    result = run(converted("q8_0")[0], "--audio", clips, "--calibration", made)
+    assert (result.exit_code, result.stdout) == (2, "")
+    says = "is one of the calibration clips of made.gguf, and 1 more were used, too; expected it records none"
+    assert result.stderr == f"error: {clips.parent / '0.wav'}: {says}; give clips that it was not made with\n"
+
+
+def test_only_clips_that_are_held_out_are_run(clips: Path, converted: Converter, tmp_path: Path) -> None:
+    made = calibration(tmp_path / "made.gguf", clips, [CALIBRATION, HOLD_OUT])
+    result = run(converted("q8_0")[0], "--audio", clips, "--calibration", made, "--max-new-tokens", 1)
+    assert result.exit_code == 0, result.output
+    assert "1.wav" in result.stdout
+    assert "0.wav" not in result.stdout
+    assert "1 clips that made.gguf holds out; 1 left out, of which it was made with 1" in result.stderr
