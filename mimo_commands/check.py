@@ -74,7 +74,7 @@ main.add_command(transcribe)
 
 @main.command("file", short_help="Transcribe with a file; compare it with a reference.")
 @click.argument("file", type=READS, metavar="FILE.gguf")
-@click.argument("others", type=READS, metavar="[MORE.gguf]...", nargs=-1)
+@click.argument("others", type=READS, metavar="[MORE.gguf ...]", nargs=-1)
 @tokenizer_option
 @click.option(
     "--reference",
