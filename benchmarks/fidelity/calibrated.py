@@ -12,7 +12,7 @@ from runtime_check.calibrate.hessians import InputSums, Sample
 from runtime_check.calibrate.sensitivity import walk_back
 from torch import Tensor
 
-from mimo_convert.formats.calibration import Calibration
+from mimo_convert.formats.calibration import Calibration, ColumnSums
 from quantize.kernels import Floats
 from runtime_check.calibrate.forward import Forward, StepWeights, walk
 
@@ -33,20 +33,21 @@ class Known:
 
 
 class Inputs(StepWeights):
-    """Weights that add up second moments of what the `names` are multiplied with, or sample it with a seed."""
+    """Weights that add up second moments of what the `names` are multiplied with, or sample it with seeds."""
 
     def __init__(self, model: Whisper, names: Sequence[str]) -> None:
         super().__init__(TensorWeights(model.weights))
         columns = {name: model.weights[name].shape[1] for name in names}
         self.sums = {name: InputSums(n) for name, n in columns.items()}
         self.samples = {name: Sample(n) for name, n in columns.items()}
-        self.samples_only = False
+        self.samples_only, self.taken = False, 0
 
     def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
         """As of any weights, and x recorded."""
         if name in self.sums:
             if self.samples_only:
-                self.samples[name].add(x, self.clip)
+                self.taken += 1
+                self.samples[name].add(x, self.taken)
             else:
                 self.sums[name].add(x)
         return super().linear(name, x, bias)
@@ -77,13 +78,14 @@ def calibration_of(model: Whisper, clips: Sequence[Forward]) -> Calibration:
     some = slice(WALKED_BACK)
     before = [lambda i=i: states[i][some] for i in range(len(states))]
     *_, back = walk_back(clips[some], range(WALKED_BACK), before, weights)
-    columns = {name: one.columns for name, one in sums.items() if name in matrices(model)}
+    names = matrices(model)
+    columns = {name: one.columns for name, one in sums.items() if name in names}
     return Calibration(
         where=Path("calibration"),
         sha256="",
         architecture="whisper",
         columns={
-            name: one._replace(squares=padded(one.squares[None])[0], sums=padded(one.sums[None])[0])
+            name: ColumnSums(padded(one.squares[None])[0], padded(one.sums[None])[0], one.count)
             for name, one in columns.items()
         },
         fisher=back.squares.means(),
