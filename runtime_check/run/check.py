@@ -82,7 +82,7 @@ def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task,
     return Check(
         passed=None,
         files=tuple(files),
-        clip=ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text),
+        clip=ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text, clip.source),
         task=TaskFacts(task.name, task.language, task.context, task.attention, task.runtime),
         transcript=transcript,
         language=run.language,
