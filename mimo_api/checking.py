@@ -11,6 +11,7 @@ import numpy as np
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.formats.imatrix import read_calibration
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.family import Family
 from mimo_convert.model.model_file import OpenFiles
@@ -53,7 +54,8 @@ class CheckOptions:
     `companions` are files of the other roles (None: those beside `file`), `reference_companions` the checkpoints, or
     GGUF files, beside `reference`, by role. `compare` is what of the file is compared with `reference` (rows, stages or
     both; None: stages, and of a GGUF file both). `against` is another name of a `reference` that is a GGUF file;
-    `checkpoint` is compared row by row, beside it. `adapter` is the folder of a LoRA adapter for these checkpoints, or
+    `checkpoint` is compared row by row, beside it; by its bytes also a file that was quantized with the importance
+    matrix `imatrix`. `adapter` is the folder of a LoRA adapter for these checkpoints, or
     `none`. `wav` is a file for the wave that is computed of the only clip.
 
     `others` are more files of the same model, which are checked beside `file` on the same clips. `calibration` is the
@@ -72,6 +74,7 @@ class CheckOptions:
     against: Path | None = None
     static: bool = False
     checkpoint: str | None = None
+    imatrix: Path | None = None
     text: str | None = None
     language: str | None = None
     context: str = ""
@@ -130,12 +133,17 @@ def _check(o: CheckOptions, claims: Claims) -> Report:
 def compare(
     o: CheckOptions, compared: Comparison, files: OpenFiles, checkpoints: OpenCheckpoints, results: Results
 ) -> None:
-    """Compare every row with checkpoints, and with another file."""
+    """Compare every row with checkpoints, and with another file. Raises InputError for an importance matrix that is of
+    none of these comparisons, or that a file was not made with."""
+    calibration = read_calibration(o.imatrix) if o.imatrix else None
+    if calibration and all(source.kind is GGUF for source in compared.rows):
+        raise InputError("--imatrix", "reproduces rows of a checkpoint", expected="--checkpoint CKPT beside it")
     for source, file in product(compared.rows, o.files):
         theirs = rows_of(source, files.family(file), files, checkpoints)
         ours = model_of_file(file, files)
         check_same(ours, theirs)
-        results.add(compare_tensors(ours, theirs, o.threads))
+        of_source = None if source.kind is GGUF else calibration
+        results.add(compare_tensors(ours, theirs, o.threads, of_source))
 
 
 def rows_of(source: ModelSource, family: Family, files: OpenFiles, checkpoints: OpenCheckpoints) -> SourceModel:
@@ -196,8 +204,6 @@ def clips_of(o: CheckOptions, files: OpenFiles, results: Results) -> Sequence[Au
     clips = find_clips(o.audio, o.text)
     if o.calibration is None:
         return clips
-    from mimo_convert.formats.imatrix.read import read_calibration  # late: most checks need none of it
-
     calibration = read_calibration(o.calibration)
     check_calibrated_with({file: files.header(file) for file in o.files}, calibration)
     chosen, results.held_out = held_out_of(clips, calibration)

@@ -112,6 +112,12 @@ main.add_command(transcribe)
     help="The same as --reference CKPT --compare rows; may stand beside another --reference.",
 )
 @click.option(
+    "--imatrix",
+    type=READS,
+    metavar="FILE",
+    help="The importance matrix that FILE.gguf was made with: its blocks are then compared byte by byte, too.",
+)
+@click.option(
     "--audio",
     type=READS,
     metavar="SOUND",
@@ -149,8 +155,8 @@ main.add_command(transcribe)
 def check_file(
     file: Path, others: tuple[Path, ...], tokenizer: Path | None, reference: str | None, compare: str | None,
     reference_tokenizer: str | None, adapter: str | None, dtype: str, against: Path | None, static: bool,
-    checkpoint: str | None, audio: tuple[Path, ...], text: str | None, calibration: Path | None, language: str | None,
-    context: str, attention: str, runtime: str, json_file: Path | None, junit_file: Path | None,
+    checkpoint: str | None, imatrix: Path | None, audio: tuple[Path, ...], text: str | None, calibration: Path | None,
+    language: str | None, context: str, attention: str, runtime: str, json_file: Path | None, junit_file: Path | None,
     html_file: Path | None, wav: Path | None, dump: Path | None, max_new_tokens: int | None, speech: SpeechChoices,
     repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
@@ -180,6 +186,7 @@ def check_file(
         against=against,
         static=static,
         checkpoint=checkpoint,
+        imatrix=imatrix,
         text=text,
         language=language,
         context=context,

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from mimo_convert.formats.calibration import HOLD_OUT, Calibration
 from mimo_convert.formats.gguf import GGUFFile
+from mimo_convert.model.provenance import IMATRIX
 from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from runtime_check.audio.manifests import AudioFile
 from runtime_check.run.compare.fidelity import HeldOut
 
-RECORDED = "mimo_convert.imatrix"  # sha256 of the file that a GGUF file was calibrated with
 SHOWN = 3  # clips that a message names
 
 
@@ -50,7 +50,7 @@ def check_calibrated_with(files: Mapping[Path, GGUFFile], calibration: Calibrati
     """Raise InputError for a file that was calibrated with another one: what is held out here may be what it was made
     with."""
     for path, file in files.items():
-        recorded = file.metadata.get(RECORDED)
+        recorded = file.metadata.get(IMATRIX)
         if recorded is not None and recorded != calibration.sha256:
             raise InputError(
                 path, f"was calibrated with a file of sha256 {recorded}",
