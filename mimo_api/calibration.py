@@ -156,7 +156,7 @@ class Collecting:
             raise InputError(o.model, what, expected="a model of another family")
         check_language(o.language, system)
         self.o, self.system, self.checkpoints, self.sized = o, system, checkpoints, sized
-        self.main = checkpoints[system.family.role]
+        self.main, self.opened = checkpoints[system.family.role], OpenFiles(families())
         self.is_spoken = bool(o.audio)
         usual = AUTO_LANGUAGE if self.is_spoken else synthetic.LANGUAGE
         self.task = Task(language=o.language or usual)
@@ -168,10 +168,12 @@ class Collecting:
         assert self.o.output is not None
         files = split.usable(self.files(claims))
         parts = split.split(files, self.o.seed)
-        split.tell_of_split(files, parts)
         chosen = [file for file in files if parts[file.sha256] == CALIBRATION]
-        if not self.o.answers:
+        if self.o.answers:
+            check_answering(self.o.answers, self.system, self.main, self.opened)
+        else:
             heard.check_answered(chosen)
+        split.tell_of_split(files, parts)
         work = WorkFolder(beside(self.o.output, WORK), self.origin(chosen, parts))
         found = self.over(chosen, work)
         clips = (CalibrationClip(file.path.name, file.sha256, parts[file.sha256]) for file in files)
@@ -235,8 +237,7 @@ class Collecting:
     def answers(self, files: Sequence[AudioFile], work: "WorkFolder") -> dict[str, list[int]]:
         """What the GGUF file hears in each piece of clips without a text."""
         assert self.o.answers is not None
-        opened, paths = OpenFiles(families()), members(self.o.answers, OpenFiles(families()), {})[1]
-        check_answering(self.o.answers, self.system, self.main, opened)
+        opened, paths = self.opened, members(self.o.answers, self.opened, {})[1]
         seconds = sum(file.seconds for file in files)
         compute, running = Compute(self.o.threads, OFF, AUTO), Phase("answers", seconds, "s")
         answer = heard.heard_by(open_system(self.system, paths, opened, compute, Work(seconds, len(files))), self.task)

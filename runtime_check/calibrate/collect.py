@@ -63,7 +63,7 @@ class Recorder(StepWeights):
         if name in self.sums:
             self.sums[name].add(self._sums)
         else:
-            self.sums[name] = Sums(*vars(self._sums).values())
+            self.sums[name] = Sums(self._sums.squares.clone(), self._sums.sums.clone(), self._sums.count)
         return super().linear(name, x, bias) if self.multiplies else x
 
     def forget(self) -> None:

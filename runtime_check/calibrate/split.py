@@ -90,4 +90,4 @@ def tell_of_split(files: Sequence[AudioFile], parts: dict[str, str]) -> None:
         warn(f"{n} sources of audio: 1 is held out, and none is kept for selection; expected {LEAST_SOURCES} or more")
     seconds = sum(file.seconds for file in files if parts[file.sha256] == CALIBRATION)
     if seconds < LEAST_SECONDS:
-        tell(f"calibrating with {seconds / 60:.1f} min of audio; {LEAST_SECONDS / 60:.0f} min or more would do better")
+        tell(f"calibrating with {seconds:.0f} s of audio; {LEAST_SECONDS:.0f} s or more would do better")

@@ -1,31 +1,32 @@
 """The work folder of a calibration, beside its output: answers, features, and states between steps, so that an
 interrupted run is resumed.
 
-Each file is written whole, and is of no use to a run of another origin: that begins anew.
+Files of another origin are of no use: such a run begins anew.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-from safetensors import SafetensorError
+import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
-from mimo_convert.files import MB, input_errors, read_bytes, write_whole
+from mimo_convert.files import input_errors
 from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
 
 from .collect import AllSums, Sums
 
-ORIGIN, ANSWERS, FEATURES, STEP = "origin.json", "answers", "features", "step-"
-SQUARES, SUMS, STATE, COUNTS = "squares ", "sums ", "state ", "counts"
-SUFFIX = ".safetensors"
+ORIGIN, ANSWERS, FEATURES, STEP = "origin", "answers", "features", "step-"
+SQUARES, SUMS, COUNT, STATE = "squares ", "sums ", "count ", "state "
+SUFFIX, HASH_BYTES = ".safetensors", 32
 
 
 class WorkFolder:
@@ -34,15 +35,15 @@ class WorkFolder:
     def __init__(self, folder: Path, origin: Mapping[str, Any]) -> None:
         self.folder, self.keeps_every_step = folder, False
         with input_errors(folder, "cannot be written"):
-            if folder.is_symlink() or (folder.exists() and not (folder / ORIGIN).is_file()):
+            if not (is_free(folder) or (folder / ORIGIN).is_file()) or folder.is_symlink():
                 raise InputError(folder, "is in the way", expected="nothing, or the folder of an interrupted run")
-            if folder.exists() and _json(folder / ORIGIN) != json.loads(json.dumps(origin)):
+            if not is_free(folder) and get_json(folder / ORIGIN) != json.loads(json.dumps(origin)):
                 tell(f"{quoted(folder)}: of another run; begun anew")
                 shutil.rmtree(folder)
-            elif folder.exists():
+            elif not is_free(folder):
                 tell(f"{quoted(folder)}: resumed")
             folder.mkdir(exist_ok=True)
-        write_whole(folder / ORIGIN, json.dumps(origin).encode())
+        put(folder / ORIGIN, json.dumps(origin).encode())
 
     def remove(self) -> None:
         """Delete the folder."""
@@ -53,20 +54,20 @@ class WorkFolder:
     def answer(self, name: str, make: Callable[[], list[int]]) -> list[int]:
         """The token ids of the piece called so, as they were kept, or as they are made now."""
         path = self.folder / f"{ANSWERS}-{name}.json"
-        found = _json(path)
-        if not isinstance(found, list):
+        found: list[int] | None = get_json(path)
+        if found is None:
             found = make()
-            write_whole(path, json.dumps(found).encode())
+            put(path, json.dumps(found).encode())
         return found
 
     def features(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """The features of the piece called so, likewise."""
         path = self.folder / f"{FEATURES}-{name}{SUFFIX}"
-        found = _tensors(path)
-        if not found:
-            found = {FEATURES: make().contiguous()}
-            write_whole(path, safetensors.torch.save(found))
-        return found[FEATURES]
+        data = get(path)
+        if data is None:
+            data = save({FEATURES: make().contiguous()})
+            put(path, data)
+        return load(data)[FEATURES]
 
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -77,42 +78,72 @@ class WorkFolder:
     def keep(self, number: int, states: Sequence[Tensor], sums: AllSums) -> None:
         """Keep the states before step `number`, and the sums of the steps before it, in the place of earlier ones."""
         tensors = {f"{STATE}{i}": state.contiguous() for i, state in enumerate(states)}
-        tensors |= {f"{SQUARES}{name}": of.squares for name, of in sums.items()}
-        tensors |= {f"{SUMS}{name}": of.sums for name, of in sums.items()}
-        counts = json.dumps({name: of.count for name, of in sums.items()})
-        write_whole(self.step(number), safetensors.torch.save(tensors, {COUNTS: counts}))
+        for name, of in sums.items():
+            tensors |= {f"{SQUARES}{name}": of.squares, f"{SUMS}{name}": of.sums}
+            tensors[f"{COUNT}{name}"] = torch.tensor(of.count)
+        put(self.step(number), save(tensors))
         if not self.keeps_every_step:
             self.step(number - 1).unlink(missing_ok=True)
+
+    def states(self, number: int) -> list[Tensor] | None:
+        """The states before step `number`; None if they were not kept."""
+        data = get(self.step(number))
+        return None if data is None else states_in(load(data))
 
     def resume(self, n_steps: int) -> tuple[int, list[Tensor], AllSums]:
         """The last step whose states were kept, these states, and the sums of the steps before it; 0 and nothing if
         there is none."""
         for number in reversed(range(1, n_steps)):
-            found = _tensors(self.step(number))
-            if found:
-                counts = json.loads(_metadata(self.step(number))[COUNTS])
-                sums = {name: Sums(found[f"{SQUARES}{name}"], found[f"{SUMS}{name}"], n) for name, n in counts.items()}
-                n_clips = sum(name.startswith(STATE) for name in found)
-                return number, [found[f"{STATE}{i}"] for i in range(n_clips)], sums
+            data = get(self.step(number))
+            if data is not None:
+                found = load(data)
+                return number, states_in(found), sums_in(found)
         return 0, [], {}
 
 
-def _json(path: Path) -> Any:
-    """The value in a JSON file; None if there is none, or it is damaged."""
-    with suppress(InputError, ValueError):
-        return json.loads(read_bytes(path, 64 * MB))
+def states_in(found: Mapping[str, Tensor]) -> list[Tensor]:
+    """The states of all clips in a step's file."""
+    n = sum(name.startswith(STATE) for name in found)
+    return [found[f"{STATE}{i}"] for i in range(n)]
+
+
+def sums_in(found: Mapping[str, Tensor]) -> AllSums:
+    """The sums in a step's file."""
+    names = [name.removeprefix(COUNT) for name in found if name.startswith(COUNT)]
+    return {
+        name: Sums(found[f"{SQUARES}{name}"], found[f"{SUMS}{name}"], int(found[f"{COUNT}{name}"])) for name in names
+    }
+
+
+# ── files of the folder ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_free(folder: Path) -> bool:
+    """Whether nothing is at a path, or an empty folder."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file whole, with its hash at its end. It is not flushed to the disk: what a power loss leaves of it is
+    found out by the hash, and made again. Raises InputError if it cannot be written."""
+    new = path.with_name(f"{path.name}.new")
+    with input_errors(path, "cannot be written"):
+        with open(new, "wb") as file:
+            file.write(data)
+            file.write(sha256(data).digest())
+        os.replace(new, path)
+
+
+def get(path: Path) -> bytes | None:
+    """What `put` wrote; None if there is no such file, or it is damaged."""
+    with suppress(OSError):
+        data = path.read_bytes()
+        content = data[:-HASH_BYTES]
+        return content if sha256(content).digest() == data[-HASH_BYTES:] else None
     return None
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file; none if there is none, or it is damaged."""
-    with suppress(OSError, SafetensorError):
-        found: dict[str, Tensor] = safetensors.torch.load_file(path)
-        return found
-    return {}
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The metadata of a file."""
-    with safetensors.safe_open(path, "pt") as file:
-        return file.metadata() or {}
+def get_json(path: Path) -> Any:
+    """The value in a JSON file of the folder; None if there is none."""
+    data = get(path)
+    return None if data is None else json.loads(data)

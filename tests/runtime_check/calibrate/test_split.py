@@ -78,7 +78,7 @@ def test_the_clip_that_validates_files_is_left_out_with_what_belongs_to_it() -> 
     [
         (1, 700, ["warning: 1 source of audio: nothing is held out"]),
         (4, 300, ["warning: 4 sources of audio: 1 is held out, and none is kept for selection"]),
-        (5, 100, ["calibrating with 5.0 min of audio; 10 min or more would do better"]),
+        (5, 100, ["calibrating with 300 s of audio; 600 s or more would do better"]),
         (10, 300, []),
     ],
 )
