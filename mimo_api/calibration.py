@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,7 +244,7 @@ class Collecting:
         answer = heard.heard_by(open_system(self.system, paths, opened, compute, Work(seconds, len(files))), self.task)
         found = {}
         for piece in heard.pieces_of(files, self.system.cutting):
-            found[piece.name] = work.answer(piece.name, lambda piece=piece: answer(piece))
+            found[piece.name] = work.answer(piece.name, partial(answer, piece))
             running.advance(piece.clip.seconds, piece.file.path.name)
         running.end()
         return found
@@ -255,7 +256,7 @@ class Collecting:
         running, found = Phase("audio features", sum(file.seconds for file in files), "s"), []
         for piece in heard.pieces_of(files, self.system.cutting):
             if piece.name in responses:
-                features = work.features(piece.name, lambda piece=piece: model.features(piece.clip))
+                features = work.features(piece.name, partial(model.features, piece.clip))
                 found.append(model.forward_of(features, responses[piece.name]))
             running.advance(piece.clip.seconds, piece.file.path.name)
         running.end()
