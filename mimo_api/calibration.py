@@ -1,6 +1,7 @@
 """Calibrate a checkpoint: what each of its matrices is multiplied with on clips."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write
-from mimo_convert.formats.calibration import CALIBRATION, Calibration, CalibrationClip
+from mimo_convert.formats.calibration import CALIBRATION, Calibration, CalibrationClip, ColumnSums
 from mimo_convert.formats.imatrix import read_calibration, write_calibration, write_legacy
 from mimo_convert.listener import OnMessage, OnProgress, Phase, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
@@ -106,8 +107,13 @@ def _calibrate(o: CalibrateOptions, claims: Claims) -> Calibration:
         opened = open_members(system, main, o.model, o.companions, checkpoints)
         for family in system.families:
             check_convertible(opened[family.role], family)
-        others = [Collecting(o, system, opened, sized).collected(claims), *others]
-    found = merged(others)
+        with Collecting(o, system, opened, sized, claims).working(others) as collected:
+            return written(o, merged([collected, *others]), sized)
+    return written(o, merged(others), sized)
+
+
+def written(o: CalibrateOptions, found: Calibration, sized: Sequence[Sized]) -> Calibration:
+    """A calibration as it was written, and shown."""
     if o.output:
         write_calibration(o.output, found)
         found = read_calibration(o.output)
@@ -150,66 +156,82 @@ class Collecting:
     """The collection of one run: the clips and their parts, what the model answers, and the sums."""
 
     def __init__(
-        self, o: CalibrateOptions, system: SystemType, checkpoints: Mapping[str, Checkpoint], sized: Sequence[Sized]
-    ) -> None:
+        self, o: CalibrateOptions, system: SystemType, checkpoints: Mapping[str, Checkpoint], sized: Sequence[Sized],
+        claims: Claims,
+    ) -> None:  # fmt: skip
         if not system.calibration:
             what = f"is of {system.family.architecture}, whose family does not say how it is calibrated"
             raise InputError(o.model, what, expected="a model of another family")
         check_language(o.language, system)
-        self.o, self.system, self.checkpoints, self.sized = o, system, checkpoints, sized
+        self.o, self.system, self.checkpoints, self.sized, self.claims = o, system, checkpoints, sized, claims
         self.main, self.opened = checkpoints[system.family.role], OpenFiles(families())
         self.is_spoken = bool(o.audio)
         usual = AUTO_LANGUAGE if self.is_spoken else synthetic.LANGUAGE
         self.task = Task(language=o.language or usual)
 
-    def collected(self, claims: Claims) -> Calibration:
-        """Collect over all clips for calibration. Work is kept in a folder beside the output, until it is written."""
+    @contextmanager
+    def working(self, others: Sequence[Calibration]) -> Iterator[Calibration]:
+        """The calibration over all clips for it, which can be merged with `others`. Work is kept in a folder beside the
+        output, until the block ends without an error."""
         from runtime_check.calibrate.work import WorkFolder  # late: torch is slow to load
 
-        assert self.o.output is not None
-        files = split.usable(self.files(claims))
+        files = split.usable(self.files())
         parts = split.split(files, self.o.seed)
+        clips = tuple(CalibrationClip(file.path.name, file.sha256, parts[file.sha256]) for file in files)
+        planned = Calibration(
+            self.output, "", self.system.family.architecture, {}, clips=clips, model=self.main.name,
+            is_synthetic=all(file.is_synthetic for file in files),
+        )  # fmt: skip
+        merged([planned, *others])  # before long work
         chosen = [file for file in files if parts[file.sha256] == CALIBRATION]
         if self.o.answers:
             check_answering(self.o.answers, self.system, self.main, self.opened)
         else:
             heard.check_answered(chosen)
         split.tell_of_split(files, parts)
-        work = WorkFolder(beside(self.o.output, WORK), self.origin(chosen, parts))
-        found = self.over(chosen, work)
-        clips = (CalibrationClip(file.path.name, file.sha256, parts[file.sha256]) for file in files)
-        is_synthetic = all(file.is_synthetic for file in files)
-        if is_synthetic:
+        if planned.is_synthetic:
             warn("synthetic: no clip is a recording, and files calibrated with it gain less on real voices")
+        work = WorkFolder(beside(self.output, WORK), self.origin(chosen, parts))
+        columns, tokens = self.sums(chosen, work)
+        yield replace(planned, columns=columns, tokens=tokens)
         work.remove()
-        return replace(found, clips=tuple(clips), is_synthetic=is_synthetic)
 
-    def files(self, claims: Claims) -> list[AudioFile]:
+    @property
+    def output(self) -> Path:
+        """The calibration file."""
+        assert self.o.output is not None
+        return self.o.output
+
+    def files(self) -> list[AudioFile]:
         """The clips as the user names them, or synthetic ones, which are written beside the output."""
         if self.is_spoken:
-            return find_clips(self.o.audio)
-        assert self.o.output is not None
+            found = find_clips(self.o.audio)
+            for file in found:
+                self.claims.reads("--audio", file.path)
+            return found
         synthetic.check_can_speak(self.task.language)
-        folder = beside(self.o.output, SPEECH)
+        folder = beside(self.output, SPEECH)
         tell(f"no --audio: synthetic speech by espeak-ng, written to {quoted(folder)}")
         planned = synthetic.plan(self.task.language, self.o.minutes, self.o.seed)
         return find_clips([synthetic.write_clips(folder, planned, self.o.seed)])
 
     def origin(self, files: Sequence[AudioFile], parts: Mapping[str, str]) -> dict[str, Any]:
         """What decides every number of the run."""
-        every = {tensor.file: checkpoint for checkpoint in self.checkpoints.values()
-                 for tensor in checkpoint.tensors.values()}  # fmt: skip
+        checkpoints = self.checkpoints.values()
+        shards = {tensor.file: one.shards for one in checkpoints for tensor in one.tensors.values()}
         answers = self.o.answers.stat() if self.o.answers else None
         return {
             "version": f"mimo-convert {version('mimo-convert')}, torch {version('torch')}",
-            "model": sorted(repr(checkpoint.shards.identity(file)) for file, checkpoint in every.items()),
+            "model": sorted(of.identity(file) for file, of in shards.items()),
+            "config": [one.config.values for one in checkpoints],
+            "adapter": [dict(one.adapter.hashes) for one in checkpoints if one.adapter],
             "clips": [[file.sha256, parts[file.sha256], file.text or ""] for file in files],
             "answers": [str(self.o.answers), answers.st_size, answers.st_mtime_ns] if answers else [],
             "task": list(self.task),
         }
 
-    def over(self, files: Sequence[AudioFile], work: "WorkFolder") -> Calibration:
-        """The calibration over these clips."""
+    def sums(self, files: Sequence[AudioFile], work: "WorkFolder") -> tuple[dict[str, ColumnSums], int]:
+        """The sums over these clips by tensor, and how many tokens are predicted."""
         from runtime_check.calibrate.collect import collect, using_threads
 
         open_forwards = import_reference(self.o.model, self.system.calibration, "open_forwards")
@@ -221,10 +243,7 @@ class Collecting:
             states = states or [forward.start for forward in forwards]
             found = collect(forwards, model.weights, states, sums, first, work.keep)
         columns = by_tensor(self.sized, {name: of.columns for name, of in found.items()})
-        tokens = sum(len(forward.response) for forward in forwards)
-        family = self.system.family
-        assert self.o.output is not None
-        return Calibration(self.o.output, "", family.architecture, columns, tokens=tokens, model=self.main.name)
+        return columns, sum(len(forward.response) for forward in forwards)
 
     def responses(self, files: Sequence[AudioFile], model: "Forwards", work: "WorkFolder") -> dict[str, list[int]]:
         """The model's response to each piece of the clips, by its name: the known text, else what is heard; without
