@@ -31,7 +31,7 @@ from runtime_check.calibrate.work import WorkFolder
 from runtime_check.pytorch.weights import CheckpointWeights
 from runtime_check.text.tokenizer import TextTokenizer
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "calibrate.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "calibrate.md"
 CLIP_SECONDS, RESPONSE = 16, 40  # of a clip, and the tokens of its response
 FRAMES_PER_SECOND, LAYERS, RATE_POSITIONS = 25, 36, 2048
 
