@@ -1,1 +1,1 @@
-"""Error feedback: codes that make up for one another's errors, under second moments of what a matrix is multiplied with."""
+"""Error feedback: codes that make up for one another's errors, given second moments of inputs."""

@@ -18,13 +18,11 @@ namespace {
 
 using feedback::Factor;
 
-// Rows [first, first + DEPTH) of the shrunk matrix in the order of `order`, up to their block's last column. `packed` is the
-// lower triangle of H, row by row.
-inline void shrink_rows(const float* packed, const int32_t* order, float keep, float damping, int64_t first, Factor f) {
+// Rows [first, first + DEPTH) of the shrunk H, (n, n) floats, in the order of `order`, up to their block's last column.
+inline void shrink_rows(const float* h, const int32_t* order, float keep, float damping, int64_t first, Factor f) {
     for (int64_t j = first; j < first + DEPTH; ++j)
         for (int64_t i = 0; i < first + DEPTH; ++i) {
-            const int64_t p = order[j], q = order[i], high = p > q ? p : q, low = p > q ? q : p;
-            const float moment = packed[high * (high + 1) / 2 + low];
+            const float moment = h[order[j] * f.n + order[i]];
             f.a[j * f.row + i] = i == j ? moment + damping : moment * keep;
         }
 }

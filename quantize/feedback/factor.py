@@ -16,7 +16,7 @@ from quantize.kernels import Floats
 from .library import BLOCK, CFactor, library, variants
 
 LAMBDA = 0.01  # of the mean of the diagonal, which is added to it
-STRIPS = 1536  # columns that a thread takes at a time: a multiple of every strip
+STRIPS = 768  # columns that a thread takes at a time: a multiple of every strip
 PADDING = 16  # floats between rows, so that columns do not fall into the same cache lines
 
 Ints = npt.NDArray[np.int32]
@@ -24,8 +24,8 @@ Ints = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """A factor of (n, n) second moments: `a` is A transposed, (n, n + PADDING), unit lower triangular, `d` the diagonal
-    D, (n,), both float32 in the order of `order`, which has the column of each place. `moments`, (n, BLOCK), are the
+    """A factor of (n, n) second moments: `a` is A transposed, (n, n + PADDING), whose lower triangle is unit triangular and whose upper one is not defined, `d`
+    the diagonal D, (n,), both float32 in the order of `order`, which has the column of each place. `moments`, (n, BLOCK), are the
     blocks on the diagonal of what was factored. `variant` is the instruction set that rows are rounded with."""
 
     a: Floats
@@ -40,32 +40,19 @@ class Factor:
         return CFactor(self.a.ctypes.data, self.d.ctypes.data, raw, len(self.a), self.a.shape[1])
 
 
-def diagonal(packed: Floats) -> Floats:
-    """The diagonal, (n,), of a packed lower triangle, (n (n + 1) / 2,)."""
-    n = side(packed)
-    rows = np.arange(1, n + 1)
-    return packed[rows * (rows + 1) // 2 - 1]
-
-
-def side(packed: Floats) -> int:
-    """n of a packed lower triangle, (n (n + 1) / 2,)."""
-    n = (math.isqrt(8 * packed.size + 1) - 1) // 2
-    assert n * (n + 1) // 2 == packed.size, f"{packed.size} numbers are no triangle"
-    return n
-
-
-def factor(packed: Floats, alpha: float, lam: float = LAMBDA, *, threads: int = 1, variant: str = "") -> Factor:
+def factor(moments: Floats, alpha: float, lam: float = LAMBDA, *, threads: int = 1, variant: str = "") -> Factor:
     """Factor (1 - α) · H + α · diag(H) + λ · mean(diag(H)) · I, its columns in descending order of diag(H), ties by
-    index. `packed` is the lower triangle of H row by row, (n (n + 1) / 2,) float32, n a multiple of 256.
+    index. `moments` is H, (n, n) float32, symmetric, n a multiple of 256.
 
     α takes from correlations that few positions make up; λ bounds what columns that were hardly used may move (as in
     GPTQ, arXiv 2210.17323). The result does not depend on `threads` nor on the variant. Takes 4 n² bytes.
 
     Raises InputError if the moments are not those of anything: not finite, or not positive definite.
     """
-    n = side(packed)
+    n = len(moments)
+    assert moments.shape == (n, n), f"second moments of shape {moments.shape}"
     assert n % BLOCK == 0, f"{n} columns are no multiple of {BLOCK}"
-    diag = diagonal(packed)
+    diag = moments.diagonal()
     mean = math.fsum(diag.tolist()) / n
     if not (mean > 0 and np.isfinite(mean)):
         raise InputError("second moments", f"their mean is {mean:g}", expected="a number above 0")
@@ -78,7 +65,7 @@ def factor(packed: Floats, alpha: float, lam: float = LAMBDA, *, threads: int = 
         order, places, number,
     )  # fmt: skip
     raw = np.empty(BLOCK * (n + 4 * PADDING), np.float32)
-    packed = np.ascontiguousarray(packed, np.float32)
+    moments = np.ascontiguousarray(moments, np.float32)
     kernels, in_c = library(), made.in_c(raw.ctypes.data)
     firsts = range(0, n, BLOCK)
 
@@ -90,7 +77,7 @@ def factor(packed: Floats, alpha: float, lam: float = LAMBDA, *, threads: int = 
 
         def shrink(first: int) -> None:
             kernels.feedback_shrink_rows(
-                number, packed.ctypes.data, order.ctypes.data, 1 - alpha, lam * mean, first, ctypes.byref(in_c)
+                number, moments.ctypes.data, order.ctypes.data, 1 - alpha, lam * mean, first, ctypes.byref(in_c)
             )
             made.moments[first : first + BLOCK] = made.a[first : first + BLOCK, first : first + BLOCK]
 

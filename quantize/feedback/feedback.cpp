@@ -62,9 +62,9 @@ EXPORT bool feedback_takes(int number, int type) {
     return false;
 }
 
-EXPORT void feedback_shrink_rows(int number, const float* packed, const int32_t* order, float keep, float damping,
+EXPORT void feedback_shrink_rows(int number, const float* h, const int32_t* order, float keep, float damping,
                                  int64_t first, const feedback::Factor* f) {
-    kernels(number).shrink_rows(packed, order, keep, damping, first, *f);
+    kernels(number).shrink_rows(h, order, keep, damping, first, *f);
 }
 
 EXPORT bool feedback_factor_block(int number, int64_t first, const feedback::Factor* f) {

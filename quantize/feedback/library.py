@@ -6,14 +6,13 @@ Where none was built for the platform, there is no error feedback. Calls release
 import ctypes
 from functools import cache
 
+import quantize
 from quantize.backends import BackendWarning
 from quantize.errors import InputError
 from quantize.libraries import load_library, variant_names
 from quantize.types import Type
 
-from . import __path__ as folders
-
-LIBRARY = "feedback.so"
+LIBRARY = "feedback/feedback.so"
 BLOCK = 256  # columns that are handled together: the rows must be a multiple, as they are of a super-block
 
 CFloats = ctypes.c_void_p
@@ -58,7 +57,7 @@ def library() -> ctypes.CDLL:
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    found = load_library(folders, LIBRARY, "there is no error feedback", BackendWarning)
+    found = load_library(quantize.__path__, LIBRARY, "there is no error feedback", BackendWarning)
     if found is None:
         return None
     number, size, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p

@@ -36,7 +36,7 @@ struct Type {
 struct Kernels {
     const Type* first;
     int n;
-    void (*shrink_rows)(const float* packed, const int32_t* order, float keep, float damping, int64_t first, Factor f);
+    void (*shrink_rows)(const float* h, const int32_t* order, float keep, float damping, int64_t first, Factor f);
     bool (*factor_block)(Factor f, int64_t first);
     void (*factor_strips)(Factor f, int64_t first, int64_t begin, int64_t end);
     void (*subtract_block)(Factor f, int64_t first, int64_t above);
