@@ -24,9 +24,13 @@ Ints = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """A factor of (n, n) second moments: `a` is A transposed, (n, n + PADDING), whose lower triangle is unit triangular and whose upper one is not defined, `d`
-    the diagonal D, (n,), both float32 in the order of `order`, which has the column of each place. `moments`, (n, BLOCK), are the
-    blocks on the diagonal of what was factored. `variant` is the instruction set that rows are rounded with."""
+    """A factor of (n, n) second moments, in the order of `order`, which has the column of each place; `places` has the
+    place of each column.
+
+    `a` is A transposed, (n, n + PADDING) float32, whose lower triangle is unit triangular; what is above it means
+    nothing. `d` is the diagonal D, (n,), and `moments`, (n, BLOCK), are the blocks on the diagonal of what was
+    factored. `variant` is the instruction set that rows are rounded with.
+    """
 
     a: Floats
     d: Floats

@@ -37,7 +37,7 @@ class CRounding(ctypes.Structure):
 
 @cache
 def variants() -> tuple[str, ...]:
-    """Instruction sets that both the processor and the kernels support, the fastest first; none where none was built."""
+    """Instruction sets that both the processor and the kernels support, the fastest first."""
     found = _library()
     return variant_names(found.feedback_variant) if found else ()
 

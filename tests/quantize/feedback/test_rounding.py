@@ -1,5 +1,7 @@
 """Codes with error feedback: against GPTQ in float64, never worse than rounding, the same by any split and variant."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,7 +65,7 @@ def test_feedback_is_better_than_rounding_and_refinement_never_worse(ggml_type: 
         made = with_feedback(rows, blocks, ggml_type, found, sweeps)
         errors.append(objective(rows, made, ggml_type, exact))
     assert errors[1].sum() < 0.6 * errors[0]
-    for before, after in zip(errors[1:], errors[2:], strict=False):
+    for before, after in pairwise(errors[1:]):
         assert (after <= before * (1 + 1e-6)).all()
 
 
