@@ -20,9 +20,8 @@ ALPHAS = (0.1, 0.3, 0.6)  # what correlations may be shrunk by
 METHODS = (PLAIN, IMATRIX, *(f"{FEEDBACK}{alpha}" for alpha in ALPHAS))
 MOST_ROWS = 256  # of a matrix by which it is judged
 LEAST_INPUTS = 16  # fewer decide nothing
-LEAST_GAIN = (
-    0.1  # of the error of plain rounding: weights that say nothing gain up to 0.08, by a finer search (Q3_K … Q6_K)
-)
+# Of the error of plain rounding. Importance that says nothing gains up to 0.08 by its finer search (Q3_K … Q6_K).
+LEAST_GAIN = 0.1
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -2,10 +2,9 @@
 
 import ctypes
 import math
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -73,31 +72,26 @@ def factor(moments: Floats, alpha: float, lam: float = LAMBDA, *, threads: int =
     kernels, in_c = library(), made.in_c(raw.ctypes.data)
     firsts = range(0, n, BLOCK)
 
+    pointer = ctypes.byref(in_c)
+
+    def shrink(first: int) -> None:
+        kernels.feedback_shrink_rows(
+            number, moments.ctypes.data, order.ctypes.data, 1 - alpha, lam * mean, first, pointer
+        )
+        made.moments[first : first + BLOCK] = made.a[first : first + BLOCK, first : first + BLOCK]
+
+    def strips(first: int, begin: int) -> None:
+        kernels.feedback_factor_strips(number, first, begin, min(begin + STRIPS, first), pointer)
+
+    def subtract(first: int, above: int) -> None:
+        kernels.feedback_subtract_block(number, first, above, pointer)
+
     with ThreadPoolExecutor(threads) as pool:
-
-        def each(work: Callable[[int], Any], numbers: Iterable[int]) -> None:
-            for _ in pool.map(work, numbers):
-                pass
-
-        def shrink(first: int) -> None:
-            kernels.feedback_shrink_rows(
-                number, moments.ctypes.data, order.ctypes.data, 1 - alpha, lam * mean, first, ctypes.byref(in_c)
-            )
-            made.moments[first : first + BLOCK] = made.a[first : first + BLOCK, first : first + BLOCK]
-
-        each(shrink, reversed(firsts))
+        list(pool.map(shrink, reversed(firsts)))
         for first in reversed(firsts):
-            if not kernels.feedback_factor_block(number, first, ctypes.byref(in_c)):
+            if not kernels.feedback_factor_block(number, first, pointer):
                 what = "they are not positive definite: no moments of anything"
                 raise InputError("second moments", what, todo="collect them again")
-            each(
-                lambda begin, first=first: kernels.feedback_factor_strips(
-                    number, first, begin, min(begin + STRIPS, first), ctypes.byref(in_c)
-                ),
-                range(0, first, STRIPS),
-            )
-            each(
-                lambda above, first=first: kernels.feedback_subtract_block(number, first, above, ctypes.byref(in_c)),
-                reversed(range(0, first, BLOCK)),
-            )
+            list(pool.map(strips, repeat(first), range(0, first, STRIPS)))
+            list(pool.map(subtract, repeat(first), reversed(range(0, first, BLOCK))))
     return made
