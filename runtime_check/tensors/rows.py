@@ -20,7 +20,7 @@ from quantize.kernels import Bytes, Floats, Scratch, is_float, to_float32
 from quantize.rows import convert
 from quantize.types import Type
 
-from .conversion_paths import DIRECT, ConversionPath, backend_of, has_good_kernel, round_trip
+from .conversion_paths import ConversionPath, backend_of, has_good_kernel, round_trip
 
 
 class Limits(NamedTuple):
@@ -121,10 +121,11 @@ def evaluate_rows(chunk: Chunk, rows: Bytes, ours: TensorSlice, rule: Rule, path
         sums = sums_of(x, y)
         if not np.isfinite(sums.source).all():
             absmax_if_finite(chunk, as_stored)
-        direct = convert(rows, stored, ggml_type, backend_of(ggml_type), floats=x, scratch=EXPECTED)
+        weights, backend = path.importance, backend_of(ggml_type)
+        direct = convert(rows, stored, ggml_type, backend, floats=x, imatrix=weights, scratch=EXPECTED)
         equal = is_direct = equal_rows(found, direct)
         made = direct
-        if path != DIRECT:
+        if not path.is_direct:
             made = path.make(rows, stored, x, ggml_type)
             equal = equal_rows(found, made)
         expected, wrong = sums.error.copy(), ~np.isfinite(sums.ours)
