@@ -7,10 +7,10 @@ leading batch dimensions; `tools/train_tiny` trains them.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mimo_convert.model.checkpoint import Checkpoint
@@ -43,18 +43,33 @@ from .stages import (
 
 def audio_features(codes: Tensor, speech: Tensor, w: Weights, d: SpeechLMDims) -> Tensor:
     """Codes (…, G, group_size, channels) and the speech mask (…, G) → (…, G, out_hidden_size)."""
+    x = code_embeds(codes, speech, w, d)
+    for i in range(d.input_layers):
+        x = input_local_block(x, w, d, i)
+    return group_features(x, speech, w, d)
+
+
+def code_embeds(codes: Tensor, speech: Tensor, w: Weights, d: SpeechLMDims) -> Tensor:
+    """Codes (…, G, group_size, channels) and the speech mask (…, G) → (…, G, group_size, input_dim): the sum over
+    codebooks."""
     x: Tensor = torch.zeros(())
     for channel, zero in enumerate(d.speech_zeroemb):
         ids = codes[..., channel]
         x = x + w.rows(f"speech_embeddings.{channel}.weight", ids) * (ids != zero)[..., None]
-    x = x * speech[..., None, None]  # (…, G, group_size, input_dim)
-    positions = torch.arange(d.group_size)
+    return x * speech[..., None, None]
+
+
+def input_local_block(x: Tensor, w: Weights, d: SpeechLMDims, layer: int) -> Tensor:
+    """A block within each group: (…, G, group_size, input_dim) → (…, G, group_size, input_dim)."""
     mask = torch.full((d.group_size, d.group_size), -torch.inf).triu(1) if d.input_causal else None
-    for i in range(d.input_layers):
-        x = qwen2_block(x, w, f"input_local_transformer.layers.{i}.", d.input_local, positions, mask)
-    x = rms_norm(x, w("input_local_transformer.norm.weight"), d.rms_norm_eps)
-    x = x * speech[..., None, None]
-    return F.linear(x.flatten(-2), w("speech_group_downcast.weight"))
+    name = f"input_local_transformer.layers.{layer}."
+    return qwen2_block(x, w, name, d.input_local, torch.arange(d.group_size), mask)
+
+
+def group_features(x: Tensor, speech: Tensor, w: Weights, d: SpeechLMDims) -> Tensor:
+    """The last block's output (…, G, group_size, input_dim) → (…, G, out_hidden_size), zero-masked by `speech`."""
+    x = rms_norm(x, w("input_local_transformer.norm.weight"), d.rms_norm_eps) * speech[..., None, None]
+    return w.linear("speech_group_downcast.weight", x.flatten(-2))
 
 
 def text_embeds(text: Tensor, speech: Tensor, w: Weights) -> Tensor:
@@ -67,14 +82,24 @@ def language_model(
 ) -> tuple[list[Tensor], Tensor]:
     """Input embeddings (…, T, hidden_size) at positions past … past + T → every block's output, and the final
     norm's."""
-    T = x.shape[-2]
-    positions = torch.arange(past, past + T)
-    mask = torch.full((T, past + T), -torch.inf).triu(past + 1)
     layers = []
     for i in range(d.num_layers):
-        x = qwen2_block(x, w, f"model.layers.{i}.", d.llm, positions, mask, cache, i)
+        x = llm_block(x, w, d, i, cache, past)
         layers.append(x)
-    return layers, rms_norm(x, w("model.norm.weight"), d.rms_norm_eps)
+    return layers, final_norm(x, w, d)
+
+
+def llm_block(x: Tensor, w: Weights, d: SpeechLMDims, layer: int, cache: Cache | None = None, past: int = 0) -> Tensor:
+    """A block of the language model: (…, T, hidden_size) → (…, T, hidden_size)."""
+    T = x.shape[-2]
+    mask = torch.full((T, past + T), -torch.inf).triu(past + 1)
+    name = f"model.layers.{layer}."
+    return qwen2_block(x, w, name, d.llm, torch.arange(past, past + T), mask, cache, layer)
+
+
+def final_norm(x: Tensor, w: Weights, d: SpeechLMDims) -> Tensor:
+    """The norm behind the last block: (…, T, hidden_size) → (…, T, hidden_size)."""
+    return rms_norm(x, w("model.norm.weight"), d.rms_norm_eps)
 
 
 def run(
@@ -157,14 +182,27 @@ def decode(
 
 def inputs_embeds(ids: Ids, text: TextTokenizer, w: Weights, d: SpeechLMDims) -> dict[str, Tensor]:
     """Ids (1 + channels, T) → the stages of the LM's input, (G, hidden_size) each."""
-    positions = torch.from_numpy(ids).long()
-    text_ids = positions[0, :: d.group_size]  # (G,)
-    speech = text_ids == text.encode("<|empty|>")[0]
-    codes = positions[1:].T.reshape(-1, d.group_size, d.channels)  # (G, group_size, channels)
-    audio, embeds = audio_features(codes, speech, w, d), text_embeds(text_ids, speech, w)
+    groups = groups_of(ids, text, d)
+    audio, embeds = audio_features(groups.codes, groups.speech, w, d), text_embeds(groups.text, groups.speech, w)
     return {AUDIO_FEATURES: audio, TEXT_EMBEDS: embeds, INPUTS_EMBEDS: audio + embeds}
 
 
-def lm_head(hidden: Tensor, w: CheckpointWeights) -> Tensor:
-    """(T, hidden_size) → logits (T, vocab_size), a block of the head's rows at a time."""
-    return torch.cat([hidden @ rows.T for rows in w.row_blocks("lm_head.weight")], dim=-1)
+class Groups(NamedTuple):
+    """The groups of ids: text ids (G,), the speech mask (G,), and codes (G, group_size, channels)."""
+
+    text: Tensor
+    speech: Tensor
+    codes: Tensor
+
+
+def groups_of(ids: Ids, text: TextTokenizer, d: SpeechLMDims) -> Groups:
+    """Ids (1 + channels, T) → their groups."""
+    positions = torch.from_numpy(ids).long()
+    text_ids = positions[0, :: d.group_size]
+    codes = positions[1:].T.reshape(-1, d.group_size, d.channels)
+    return Groups(text_ids, text_ids == text.encode("<|empty|>")[0], codes)
+
+
+def lm_head(hidden: Tensor, w: Weights) -> Tensor:
+    """(T, hidden_size) → logits (T, vocab_size)."""
+    return w.linear("lm_head.weight", hidden)

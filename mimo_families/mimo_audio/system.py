@@ -191,6 +191,7 @@ SYSTEM = SystemType(
     stages=STAGES,
     open=open_system,
     reference="mimo_families.mimo_audio.reference",
+    calibration="mimo_families.mimo_audio.calibration",
     languages=tuple(LANGUAGE_TAGS),
     published={ROLE: REPO, TOKENIZER: TOKENIZER_REPO},
     bundled={

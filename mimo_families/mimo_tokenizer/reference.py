@@ -101,16 +101,14 @@ def block(
     """A pre-norm transformer block of encoder, decoder or vocoder; keys have no bias: (…, T, width) → (…, T, width)."""
     h = layer_norm(x, w, f"{name}self_attn_layer_norm")
     q, k, v = (
-        heads(F.linear(h, w(f"{name}self_attn.{c}_proj.weight"), bias), n_heads)
-        for c, bias in (
-            ("q", w(f"{name}self_attn.q_proj.bias")), ("k", None), ("v", w(f"{name}self_attn.v_proj.bias")),
-        )
-    )  # fmt: skip
+        heads(w.linear(f"{name}self_attn.{c}_proj.weight", h, bias), n_heads)
+        for c, bias in (("q", f"{name}self_attn.q_proj.bias"), ("k", None), ("v", f"{name}self_attn.v_proj.bias"))
+    )
     h = attention(rope(q, positions, theta), rope(k, positions, theta), v)
-    x = x + F.linear(h, w(f"{name}self_attn.out_proj.weight"), w(f"{name}self_attn.out_proj.bias"))
+    x = x + w.linear(f"{name}self_attn.out_proj.weight", h, f"{name}self_attn.out_proj.bias")
     h = layer_norm(x, w, f"{name}final_layer_norm")
-    h = F.gelu(F.linear(h, w(f"{name}fc1.weight"), w(f"{name}fc1.bias")))
-    return x + F.linear(h, w(f"{name}fc2.weight"), w(f"{name}fc2.bias"))
+    h = F.gelu(w.linear(f"{name}fc1.weight", h, f"{name}fc1.bias"))
+    return x + w.linear(f"{name}fc2.weight", h, f"{name}fc2.bias")
 
 
 def residual_codes(x: Tensor, w: Weights, n_codebooks: int) -> Tensor:

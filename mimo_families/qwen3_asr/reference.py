@@ -112,7 +112,7 @@ def convolutions(images: Tensor, w: Weights, d: Qwen3ASRDims) -> dict[str, Tenso
     for i, name in enumerate(CONVOLUTIONS, 1):
         x = F.gelu(convolution_2d(x, w, f"{ENCODER}.conv2d{i}", stride=2, padding=1))
         stages[name] = x.permute(0, 3, 1, 2).flatten(2).flatten(0, 1)  # (n × steps, channels × mel bins)
-    x = F.linear(stages[CONVOLUTIONS[-1]], w(f"{ENCODER}.conv_out.weight"))
+    x = w.linear(f"{ENCODER}.conv_out.weight", stages[CONVOLUTIONS[-1]])
     positions = sinusoids(halved(images.shape[1]), d.audio_dim).to(x.dtype)
     return {**stages, CONV_OUT: x, INPUT: x + positions.repeat(len(images), 1)}
 
@@ -122,9 +122,14 @@ def encoder(x: Tensor, window: int, w: Weights, d: Qwen3ASRDims) -> dict[str, Te
     stages = {}
     for i in range(d.audio_layers):
         x = stages[encoder_layer(i)] = encoder_block(x, w, f"{ENCODER}.layers.{i}.", window, d)
-    x = stages[NORM] = layer_norm(x, w, f"{ENCODER}.ln_post")
-    x = stages[PROJECTION] = F.gelu(F.linear(x, w(f"{ENCODER}.proj1.weight"), w(f"{ENCODER}.proj1.bias")))
-    stages[AUDIO_EMBEDS] = F.linear(x, w(f"{ENCODER}.proj2.weight"), w(f"{ENCODER}.proj2.bias"))
+    return stages | projection(x, w)
+
+
+def projection(x: Tensor, w: Weights) -> dict[str, Tensor]:
+    """The last block's output (A, audio_dim) → the stages behind it, to audio_embeds (A, hidden_size)."""
+    stages = {NORM: layer_norm(x, w, f"{ENCODER}.ln_post")}
+    x = stages[PROJECTION] = F.gelu(w.linear(f"{ENCODER}.proj1.weight", stages[NORM], f"{ENCODER}.proj1.bias"))
+    stages[AUDIO_EMBEDS] = w.linear(f"{ENCODER}.proj2.weight", x, f"{ENCODER}.proj2.bias")
     return stages
 
 
@@ -132,7 +137,7 @@ def encoder_block(x: Tensor, w: Weights, name: str, window: int, d: Qwen3ASRDims
     """A pre-norm transformer block with attention within windows: (T, audio_dim) → (T, audio_dim)."""
 
     def linear(x: Tensor, layer: str) -> Tensor:
-        return F.linear(x, w(f"{name}{layer}.weight"), w(f"{name}{layer}.bias"))
+        return w.linear(f"{name}{layer}.weight", x, f"{name}{layer}.bias")
 
     h = layer_norm(x, w, f"{name}self_attn_layer_norm")
     q, k, v = (heads(linear(h, f"self_attn.{c}_proj"), d.audio_heads) for c in "qkv")
@@ -170,19 +175,28 @@ def language_model(
     x: Tensor, w: Weights, d: Qwen3ASRDims, cache: Cache | None = None, past: int = 0
 ) -> tuple[list[Tensor], Tensor]:
     """Input embeddings (T, hidden_size) at positions past … past + T → every block's output, and the final norm's."""
-    n = len(x)
-    positions = torch.arange(past, past + n)
-    mask = torch.full((n, past + n), -torch.inf).triu(past + 1)
     layers = []
     for i in range(d.num_layers):
-        x = qwen3_block(x, w, f"{DECODER}.layers.{i}.", d.llm, positions, mask, cache, i)
+        x = decoder_block(x, w, d, i, cache, past)
         layers.append(x)
-    return layers, rms_norm(x, w(f"{DECODER}.norm.weight"), d.rms_norm_eps)
+    return layers, final_norm(x, w, d)
 
 
-def lm_head(hidden: Tensor, w: CheckpointWeights) -> Tensor:
-    """(T, hidden_size) → logits (T, vocab_size), by the embedding, a block of its rows at a time."""
-    return torch.cat([hidden @ rows.T for rows in w.row_blocks(EMBEDDING)], dim=-1)
+def decoder_block(x: Tensor, w: Weights, d: Qwen3ASRDims, i: int, cache: Cache | None = None, past: int = 0) -> Tensor:
+    """Block `i` of the decoder: (T, hidden_size) → (T, hidden_size)."""
+    n = len(x)
+    mask = torch.full((n, past + n), -torch.inf).triu(past + 1)
+    return qwen3_block(x, w, f"{DECODER}.layers.{i}.", d.llm, torch.arange(past, past + n), mask, cache, i)
+
+
+def final_norm(x: Tensor, w: Weights, d: Qwen3ASRDims) -> Tensor:
+    """The norm behind the last block: (T, hidden_size) → (T, hidden_size)."""
+    return rms_norm(x, w(f"{DECODER}.norm.weight"), d.rms_norm_eps)
+
+
+def lm_head(hidden: Tensor, w: Weights) -> Tensor:
+    """(T, hidden_size) → logits (T, vocab_size), by the embedding."""
+    return w.linear(EMBEDDING, hidden)
 
 
 def run(

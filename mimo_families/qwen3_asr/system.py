@@ -196,6 +196,7 @@ SYSTEM = SystemType(
     stages=STAGES,
     open=open_system,
     reference="mimo_families.qwen3_asr.reference",
+    calibration="mimo_families.qwen3_asr.calibration",
     languages=(*LANGUAGES, AUTO_LANGUAGE),
     task_options=(CONTEXT, ATTENTION, RUNTIME),
     imitates=(LLAMA_CPP,),

@@ -114,7 +114,7 @@ def qwen2_block(
     """
     h = rms_norm(x, w(f"{name}input_layernorm.weight"), d.rms_norm_eps)
     q, k, v = (
-        heads(F.linear(h, w(f"{name}self_attn.{c}_proj.weight"), w(f"{name}self_attn.{c}_proj.bias")), n)
+        heads(w.linear(f"{name}self_attn.{c}_proj.weight", h, f"{name}self_attn.{c}_proj.bias"), n)
         for c, n in (("q", d.n_heads), ("k", d.n_kv_heads), ("v", d.n_kv_heads))
     )
     q, k = rope(q, positions, d.rope_theta), rope(k, positions, d.rope_theta)
@@ -131,7 +131,7 @@ def qwen3_block(
     """
     h = rms_norm(x, w(f"{name}input_layernorm.weight"), d.rms_norm_eps)
     q, k, v = (
-        heads(F.linear(h, w(f"{name}self_attn.{c}_proj.weight")), n)
+        heads(w.linear(f"{name}self_attn.{c}_proj.weight", h), n)
         for c, n in (("q", d.n_heads), ("k", d.n_kv_heads), ("v", d.n_kv_heads))
     )
     q, k = (rms_norm(y, w(f"{name}self_attn.{c}_norm.weight"), d.rms_norm_eps) for y, c in ((q, "q"), (k, "k")))
@@ -148,7 +148,7 @@ def _behind_rope(
         if layer in cache:
             k, v = (torch.cat([old, new], -2) for old, new in zip(cache[layer], (k, v), strict=True))
         cache[layer] = (k, v)
-    x = x + F.linear(attend(q, k, v, mask), w(f"{name}self_attn.o_proj.weight"))
+    x = x + w.linear(f"{name}self_attn.o_proj.weight", attend(q, k, v, mask))
     h = rms_norm(x, w(f"{name}post_attention_layernorm.weight"), d.rms_norm_eps)
-    gate, up = F.linear(h, w(f"{name}mlp.gate_proj.weight")), F.linear(h, w(f"{name}mlp.up_proj.weight"))
-    return x + F.linear(F.silu(gate) * up, w(f"{name}mlp.down_proj.weight"))
+    gate, up = w.linear(f"{name}mlp.gate_proj.weight", h), w.linear(f"{name}mlp.up_proj.weight", h)
+    return x + w.linear(f"{name}mlp.down_proj.weight", F.silu(gate) * up)

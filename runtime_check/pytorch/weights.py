@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mimo_convert.formats.tensor import TensorSlice
@@ -16,7 +17,8 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Weights(Protocol):
-    """Weights by checkpoint name; activations take their dtype."""
+    """Weights by checkpoint name; activations take their dtype. What a layer multiplies goes through `linear`, which
+    classes inherit."""
 
     def __call__(self, name: str) -> Tensor:
         """The whole tensor."""
@@ -24,8 +26,12 @@ class Weights(Protocol):
     def rows(self, name: str, ids: Tensor) -> Tensor:
         """Rows `ids` (any shape) of a matrix: (*ids.shape, columns)."""
 
+    def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
+        """x (…, columns) times a matrix, transposed, plus the vector `bias`: (…, rows)."""
+        return F.linear(x, self(name), None if bias is None else self(bias))
 
-class CheckpointWeights:
+
+class CheckpointWeights(Weights):
     """Weights read from the shards on demand, not cached."""
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
@@ -47,6 +53,13 @@ class CheckpointWeights:
         rows = [self._read(self.tensors[name], int(i), 1) for i in unique]
         return torch.cat(rows)[inverse]
 
+    def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
+        """As of any weights; a large matrix, as heads are, is read a block of rows at a time."""
+        if self.tensors[name].n_rows <= HEAD_ROWS_AT_ONCE:
+            return super().linear(name, x, bias)
+        y = torch.cat([F.linear(x, rows) for rows in self.row_blocks(name)], -1)
+        return y if bias is None else y + self(bias)
+
     def row_blocks(self, name: str) -> Iterator[Tensor]:
         """Yield the rows of a large matrix, HEAD_ROWS_AT_ONCE at a time."""
         info = self.tensors[name]
@@ -54,7 +67,7 @@ class CheckpointWeights:
             yield self._read(info, first, min(HEAD_ROWS_AT_ONCE, info.n_rows - first))
 
 
-class KeptWeights:
+class KeptWeights(Weights):
     """Weights of which those whose names begin with one of `prefixes` are read once, and kept."""
 
     def __init__(self, weights: Weights, prefixes: tuple[str, ...]) -> None:

@@ -158,7 +158,9 @@ class SystemType:
     """The type of a system, which a family registers: its main family and `companions`.
 
     `open(files, compute, work)` opens files by role; `reference` is the module whose `run(checkpoints, clip,
-    task, response, dtype)` computes the same stages in PyTorch, imported on demand. `languages` are those of the
+    task, response, dtype)` computes the same stages in PyTorch, imported on demand; `calibration` is the module whose
+    `open_forwards(checkpoints, task)` gives the Forwards that it is calibrated by, imported likewise; empty: it cannot
+    be. `languages` are those of the
     prompt, `task_options` the fields of a task that not every system knows (TASK_OPTIONS); `published` the Hub ids of
     the published checkpoints by role; `bundled` the models bundled with the package. `reference_problems(stages)`
     yields contradictions in a stored reference as (found, expected); `sizes` tell one of another model: the name of an
@@ -181,6 +183,7 @@ class SystemType:
     stages: Sequence[Stage]
     open: Callable[..., System]
     reference: str
+    calibration: str = ""
     companions: Sequence[Family] = ()
     languages: Sequence[str] = ()
     task_options: Collection[str] = ()

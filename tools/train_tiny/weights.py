@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mimo_convert.model.family import Tensor as Stored
+from runtime_check.pytorch.weights import Weights
 
 WEIGHT_NOISE = 0.08  # of a row's root mean square; Q4_K's own error is about that
 
 
-class TinyWeights:
+class TinyWeights(Weights):
     """Weights by checkpoint name, for the functions of `reference`; matrices are read with relative `noise`."""
 
     def __init__(self, tensors: dict[str, Tensor], noise: float = 0.0) -> None:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from runtime_check.pytorch.layers import Cache, qwen2_block, rms_norm
@@ -90,7 +89,7 @@ def local_transformer(x: Tensor, w: Weights, d: SpeechLMDims, cache: Cache | Non
 
 def local_input(hidden: Tensor, w: Weights) -> Tensor:
     """The LM's hidden states (…, hidden_size) → inputs of the first step, (…, patch_dim)."""
-    return F.linear(hidden, w("hidden_states_downcast.weight"))
+    return w.linear("hidden_states_downcast.weight", hidden)
 
 
 def step_input(blocks: Tensor, step: int, w: Weights, d: SpeechLMDims) -> Tensor:
@@ -100,12 +99,12 @@ def step_input(blocks: Tensor, step: int, w: Weights, d: SpeechLMDims) -> Tensor
     for c, delay in enumerate(delays_of(d).by_channel):
         if 0 <= step - delay < d.group_size:
             x = x + w.rows(f"speech_embeddings.{c}.weight", blocks[..., step - delay, c])
-    return x if d.input_dim == d.patch_dim else F.linear(x, w("speech_embeddings_to_local.weight"))
+    return x if d.input_dim == d.patch_dim else w.linear("speech_embeddings_to_local.weight", x)
 
 
 def head(hidden: Tensor, channel: int, w: Weights) -> Tensor:
     """(…, patch_dim) → the scores of a codebook, (…, codebook)."""
-    return F.linear(hidden, w(f"local_transformer_lm_heads.{channel}.weight"))
+    return w.linear(f"local_transformer_lm_heads.{channel}.weight", hidden)
 
 
 def local_forced(first: Tensor, blocks: Tensor, w: Weights, d: SpeechLMDims) -> tuple[Tensor, list[Tensor]]:
