@@ -4,7 +4,8 @@ Its matrix is as large as a dozen others: a block of its rows is in memory at a 
 positions together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from runtime_check.pytorch.weights import Weights
 
-from .forward import Forward, StepWeights
+from .forward import Forward, Step, StepWeights
+from .together import groups_of
 
 POSITIONS = 512  # whose probabilities are in memory together, 0.6 MB each with 151,680 tokens
 
@@ -45,8 +47,12 @@ def head_gradients(
     """Draw `draws` responses of each clip, each token from the distribution at its position, and take the gradients of
     their log-probability back through the last step. A clip's draws depend on its seed alone."""
     kept, gradients, squares, positions = _Inputs(weights), list[Tensor](), torch.zeros(()), 0
-    for some in _groups(forwards):
-        ways = [torch.func.vjp(lambda x, f=forwards[i]: f.steps[-1](x, kept), states[i]) for i in some]
+    everyone = [
+        torch.func.vjp(partial(_input, forward.steps[-1], kept), state)
+        for forward, state in zip(forwards, states, strict=True)
+    ]
+    for some in groups_of([x for x, _ in everyone], POSITIONS):
+        ways = [everyone[i] for i in some]
         p = _probabilities(torch.cat([x for x, _ in ways]), kept)
         expected, of_group = _expected(p, kept)
         squares, positions, begin = squares + of_group, positions + len(p), 0
@@ -57,17 +63,9 @@ def head_gradients(
     return HeadGradients(gradients, kept.matrix, squares, positions)
 
 
-def _groups(forwards: Sequence[Forward]) -> Iterator[list[int]]:
-    """The numbers of clips whose predicted tokens are at most POSITIONS together, or one clip that has more."""
-    some: list[int] = []
-    n = 0
-    for i, forward in enumerate(forwards):
-        if some and n + len(forward.response) > POSITIONS:
-            yield some
-            some, n = [], 0
-        some.append(i)
-        n += len(forward.response)
-    yield some
+def _input(step: Step, head: _Inputs, state: Tensor) -> Tensor:
+    """What a clip's state gives to the head's matrix, (S, columns)."""
+    return step(state, head)
 
 
 def _probabilities(x: Tensor, head: _Inputs) -> Tensor:

@@ -9,8 +9,10 @@ The steps are walked backwards: the states before each were kept, a step is comp
 respect to its state and its products are taken, for all draws at once. A matrix is read once for all clips.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
 from typing import Any
 
 import torch
@@ -22,8 +24,10 @@ from runtime_check.pytorch.weights import Weights
 
 from .forward import Forward, Step, StepWeights
 from .head import head_gradients
+from .together import Ask, groups_of, together
 
 DRAWS = 3  # responses drawn from the model's own distribution, for each clip
+POSITIONS = 512  # of clips that are walked back together: what autograd keeps of a position has 0.5 MB at 8 B weights
 LEAST_CLIPS = 12  # fewer give sums that depend on which clips they are
 
 States = Callable[[], Sequence[Tensor]]  # of all clips before a step, read when they are needed
@@ -46,74 +50,115 @@ class Squares:
         return {name: (total / self.positions[name]).float().numpy() for name, total in self.sums.items()}
 
 
-class _Watched(StepWeights):
-    """Weights that add up the squared gradients of their products."""
+class _Products(StepWeights):
+    """The products of a step for several clips, and the squared gradients of what they give."""
 
     def __init__(self, weights: Weights, squares: Squares) -> None:
         super().__init__(weights)
-        self.squares = squares
+        self.squares, self.reading = squares, Lock()
+
+    def __call__(self, name: str) -> Tensor:
+        with self.reading:
+            return super().__call__(name)
+
+    def compute(self, key: Any, xs: list[Tensor]) -> list[Tensor]:
+        """Several clips' products with a matrix, (…, columns) → (…, rows) each; or their gradients backwards."""
+        name, bias, is_back = key
+        x = torch.cat([x.flatten(0, -2) for x in xs])
+        if is_back:
+            self.squares.add(name, x.square().sum(0, dtype=torch.float64), len(x))
+            y = x @ self(name)
+        else:
+            y = F.linear(x, self(name), None if bias is None else self(bias))
+        parts = y.split([x.numel() // x.shape[-1] for x in xs])
+        return [part.unflatten(0, x.shape[:-1]) for part, x in zip(parts, xs, strict=True)]
+
+
+@dataclass
+class _OfClip(Weights):
+    """Weights as one clip sees them: its products are computed with those of other clips."""
+
+    products: _Products
+    ask: Ask
+
+    def __call__(self, name: str) -> Tensor:
+        return self.products(name)
+
+    def rows(self, name: str, ids: Tensor) -> Tensor:
+        """As of any weights."""
+        return self.products.rows(name, ids)
 
     def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
         """As of any weights."""
-        y: Tensor = _Product.apply(x, self, name, bias)
+        y: Tensor = _Product.apply(x, self.ask, name, bias)
         return y
-
-    def back(self, name: str, gradients: Tensor) -> Tensor:
-        """Gradients of a product, (…, rows) → of its input, (…, columns)."""
-        rows = gradients.flatten(0, -2)
-        self.squares.add(name, rows.square().sum(0, dtype=torch.float64), len(rows))
-        return gradients @ self(name)
 
 
 class _Product(torch.autograd.Function):  # type: ignore[misc]
-    """A product whose gradient goes through `_Watched.back`."""
+    """A product that is asked for, forwards and backwards."""
 
     @staticmethod
-    def forward(x: Tensor, weights: _Watched, name: str, bias: str | None) -> Tensor:
-        return F.linear(x, weights(name), None if bias is None else weights(bias))
+    def forward(x: Tensor, ask: Ask, name: str, bias: str | None) -> Tensor:
+        return ask((name, bias, False), x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.weights, ctx.name, _ = inputs
+        _, ctx.ask, ctx.name, _ = inputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Back.apply(gradient, ctx.weights, ctx.name), None, None, None
+        return _Back.apply(gradient, ctx.ask, ctx.name), None, None, None
 
 
 class _Back(torch.autograd.Function):  # type: ignore[misc]
-    """The gradient of a product's input; all draws are one product."""
+    """The gradients of a product's input; all draws are one product."""
 
     @staticmethod
-    def forward(gradient: Tensor, weights: _Watched, name: str) -> Tensor:
-        return weights.back(name, gradient)
+    def forward(gradient: Tensor, ask: Ask, name: str) -> Tensor:
+        return ask((name, None, True), gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Nothing is kept: there are no second derivatives."""
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], gradient: Tensor, weights: _Watched, name: str) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], gradient: Tensor, ask: Ask, name: str) -> tuple[Tensor, int]:
         """The gradients of all draws."""
-        return weights.back(name, gradient.movedim(in_dims[0], 0)), 0
+        return ask((name, None, True), gradient.movedim(in_dims[0], 0)), 0
 
 
-def sensitivities(
-    forwards: Sequence[Forward], seeds: Sequence[int], states: Sequence[States], weights: Weights, draws: int = DRAWS
-) -> dict[str, Floats]:
-    """The Fisher information of every matrix that is multiplied, by its name in the checkpoint, (rows,) float32.
+@dataclass
+class Back:
+    """How far a walk back is: gradients of all clips' states before `step`, (draws, …) each, and what was added up
+    behind it."""
 
-    `states[i]` gives the states of all clips before step `i`; `seeds` are those of the clips' draws. Of the head's
-    matrix it is the expectation over all tokens, p (1 - p), not over those that were drawn.
+    step: int
+    gradients: list[Tensor]
+    squares: Squares
+
+
+def walk_back(
+    forwards: Sequence[Forward], seeds: Sequence[int], states: Sequence[States], weights: Weights, draws: int = DRAWS,
+    begun: Back | None = None,
+) -> Iterator[Back]:  # fmt: skip
+    """Walk back over the steps, from the last one or from where a walk had `begun`; yields where it is behind each.
+
+    `states[i]` gives the states of all clips before step `i`; `seeds` are those of the clips' draws. When it is before
+    step 0, `squares.means()` is the Fisher information of every matrix that is multiplied, by its name in the
+    checkpoint. Of the head's matrix it is the expectation over all tokens, p (1 - p), not over those that were drawn.
     """
-    last = len(states) - 1
-    head = head_gradients(forwards, seeds, states[last](), weights, draws)
-    squares, gradients = Squares(), head.gradients
-    squares.add(head.matrix, head.squares, head.positions)
-    for i in reversed(range(last)):
+    back = begun
+    if back is None:
+        last = len(states) - 1
+        head = head_gradients(forwards, seeds, states[last](), weights, draws)
+        back = Back(last, head.gradients, Squares())
+        back.squares.add(head.matrix, head.squares, head.positions)
+        yield back
+    while back.step:
+        i = back.step - 1
         steps = [forward.steps[i] for forward in forwards]
-        gradients = step_back(steps, states[i](), gradients, weights, squares)
-    return squares.means()
+        back = Back(i, step_back(steps, states[i](), back.gradients, weights, back.squares), back.squares)
+        yield back
 
 
 def step_back(
@@ -121,9 +166,18 @@ def step_back(
 ) -> list[Tensor]:
     """The gradients of all clips' states behind a step, (draws, …) each → of those before it; none where these are
     ids. Squared gradients of its products are added to `squares`."""
-    watched, before = _Watched(weights, squares), []
-    for step, state, gradient in zip(steps, states, gradients, strict=True):
-        if state.is_floating_point():
-            _, back = torch.func.vjp(lambda x, step=step: step(x, watched), state)
-            before += torch.func.vmap(back)(gradient)
+    products, before = _Products(weights, squares), list[Tensor]()
+    if not all(state.is_floating_point() for state in states):
+        return before
+    for some in groups_of(states, POSITIONS):
+        jobs = [partial(_clip_back, steps[i], states[i], gradients[i], products) for i in some]
+        before += together(jobs, products.compute)
+    return before
+
+
+def _clip_back(step: Step, state: Tensor, gradients: Tensor, products: _Products, ask: Ask) -> Tensor:
+    """Gradients of what a step gives for a clip, (draws, …) → of its state, (draws, *state.shape)."""
+    weights = _OfClip(products, ask)
+    _, back = torch.func.vjp(lambda x: step(x, weights), state)
+    (before,) = torch.func.vmap(back)(gradients)
     return before
