@@ -13,12 +13,14 @@ from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file, unlike_copies
 from mimo_convert.plan.describe import describe, print_plans
+from mimo_convert.plan.feedback import open_feedback
 from mimo_convert.plan.named_recipes import NamedRecipe, check_recipe, recipe_named
 from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_calibration_of, check_rules_of, make_request
 from mimo_convert.plan.variant import UNNAMED, Variant
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
+from mimo_convert.write.choices import with_choices
 from mimo_convert.write.convert import InterruptedRunError, claim_files, replan, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
@@ -61,7 +63,8 @@ class ConvertOptions:
     by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, with the Hub id `adapter_model`,
     or `none` for the base of a repository that holds both. `runtime` is the one that loads the files, where a model has
     several layouts (empty: the first). `parts` are written also where the model's files lack them by default, `without`
-    are left out. `imatrix` is a calibration file, or another program's importance matrix. `variant` is in the names of
+    are left out. `imatrix` is a calibration file, or another program's importance matrix; `feedback`: with error
+    feedback, by the second moments beside it. `variant` is in the names of
     files that `rules` apply to. `checked`: the files are run and compared
     with `reference` (None: the model itself).
     """
@@ -81,6 +84,7 @@ class ConvertOptions:
     rules: tuple[Rule, ...] = ()
     recipe: NamedRecipe | str | None = None
     imatrix: Path | None = None
+    feedback: bool = False
     variant: Variant = UNNAMED
     quantizer: str = AUTO
     out: Path | None = None
@@ -155,6 +159,7 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
         tell(str(cost))
         if not agree(cost):
             raise KeyboardInterrupt("nothing was downloaded")
+    opened = replace(opened, requests=[with_choices(request, o.threads) for request in opened.requests])
     unrecorded: list[Path] = []
     accept = accept_recorded(opened.files, o.outputs.json, unrecorded)
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)
@@ -178,6 +183,9 @@ def check_options(o: ConvertOptions) -> None:
         raise InputError(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
         )
+    if o.stream and o.feedback:
+        what = "deletes each shard once it is read, and --feedback reads rows before"
+        raise InputError("--stream", what, expected="one of them")
     check_recipe(o.recipe, o.types)
     for part in sorted(o.parts & o.without):
         raise InputError(f"{WITH} {spelled(part)}", f"contradicts {WITHOUT} {spelled(part)}", expected="one of them")
@@ -188,6 +196,7 @@ def check_options(o: ConvertOptions) -> None:
 def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     """Open the checkpoints and plan the files. Raises InputError."""
     calibration = read_calibration(o.imatrix) if o.imatrix else None
+    feedback = open_feedback(calibration, o.threads) if o.feedback else None
     opened = OpenCheckpoints(stream=o.stream and not o.dry_run, adapter=o.adapter)
     system, checkpoints = open_checkpoints(o, opened)
     check_parts(o.without, system.families)
@@ -202,7 +211,7 @@ def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     for role, model in models.items():
         without = left_out(o, model, models[system.family.role])
         check_written(o.parts, without, model, checkpoints[role].config)
-        options = options_of(o, system, role, without, calibration)
+        options = replace(options_of(o, system, role, without, calibration), feedback=feedback)
         requests.append(make_request(model, types_of(o, system, role), options))
     check_rules_of(requests)
     check_calibration_of(requests)

@@ -16,6 +16,7 @@ from .console import (
     AUDIO_TOKENIZER,
     TYPE_NAME,
     agreed,
+    feedback_option,
     handle_errors,
     imatrix_option,
     parts_options,
@@ -69,6 +70,7 @@ from .publish_options import check_has_destination, publish_options
 @with_option
 @parts_options
 @imatrix_option
+@feedback_option
 @quantizer_option
 @click.option(
     "--base-model",
@@ -122,7 +124,7 @@ from .publish_options import check_has_destination, publish_options
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, parts: frozenset[str],
-    without: frozenset[str], asr_only: bool, no_output_copy: bool, imatrix: Path | None, quantizer: str,
+    without: frozenset[str], asr_only: bool, no_output_copy: bool, imatrix: Path | None, feedback: bool, quantizer: str,
     base_model: str | None, adapter: str | None, runtime: str, adapter_model: str | None,
     tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path,
     repack: str, products: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
@@ -162,6 +164,7 @@ def main(
         recipe=types.recipe,
         variant=variant_of(name, types.file),
         imatrix=imatrix,
+        feedback=feedback,
         quantizer=quantizer,
         out=out,
         checked=checked,

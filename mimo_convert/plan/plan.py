@@ -28,8 +28,9 @@ from mimo_convert.model.provenance import (
 )
 from mimo_convert.model.source_model import SourceModel, metadata_in, metadata_of_type
 from quantize.backend_choice import choose_backend
-from quantize.backends import AUTO, IMATRIX
+from quantize.backends import AUTO, FEEDBACK, IMATRIX
 from quantize.errors import InputError
+from quantize.feedback.choice import PLAIN
 from quantize.importance import takes_importance
 from quantize.kernels import Floats, is_float
 from quantize.recipes import Rule, Typed, choose_type, mixed_types, recipe_text, rule_for, type_label
@@ -37,6 +38,7 @@ from quantize.types import F32, Type
 
 from .bind import bind, check_requantized, common_type, find_skipped
 from .calibrated import columns_of, importance_of
+from .feedback import FEEDBACK_KEY, Feedback, Rounding, feedback_text
 from .named_recipes import NamedRecipe
 from .recipe_rules import rules_of_recipe
 from .variant import UNNAMED, Variant
@@ -48,7 +50,7 @@ PROMOTED_F32 = "holds weights that would become infinite: promoted to f32"
 @dataclass(frozen=True)
 class Options:
     """Options of a conversion that apply to all its files. `recipe` is of files of its base type; the `rules` come
-    before its own. `calibration` is the importance matrix."""
+    before its own. `calibration` is the importance matrix, `feedback` how matrices are rounded with error feedback."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
@@ -58,6 +60,7 @@ class Options:
     variant: Variant = UNNAMED
     recipe: NamedRecipe | None = None
     calibration: Calibration | None = None
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class PlannedTensor:
 
     `backends` are the quantization backends of its blocks, also of blocks that are copied; empty for floats. `note`
     says why its type is not the requested one, or why it is quantized without an importance matrix. `importance` is
-    that of the columns of each source, (columns,) float32 or None; empty where none counts.
+    that of the columns of each source, (columns,) float32 or None, `rounding` how its rows are rounded with error
+    feedback; both empty where none counts.
     """
 
     name: str
@@ -78,10 +82,15 @@ class PlannedTensor:
     note: str = ""
     backends: frozenset[str] = frozenset()
     importance: tuple[Floats | None, ...] = field(default=(), compare=False, repr=False)
+    rounding: tuple[Rounding | None, ...] = ()
 
     def importance_of(self, source: TensorSlice) -> Floats | None:
         """The importance of the columns of one of the sources; None to quantize it plain."""
         return self.importance[self.sources.index(source)] if self.importance else None
+
+    def rounding_of(self, source: TensorSlice) -> Rounding | None:
+        """How the rows of one of the sources are rounded with error feedback; None without."""
+        return self.rounding[self.sources.index(source)] if self.rounding else None
 
     @property
     def n_weights(self) -> int:
@@ -201,7 +210,9 @@ def make_plan(
     every = list(family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
     rules = [*options.rules, *of_recipe]
-    columns = columns_of(model, options.calibration)
+    columns, feedback = columns_of(model, options.calibration), options.feedback
+    moments = feedback.entries(model) if feedback else {}
+    methods: list[tuple[str, str]] = []
     for tensor in every:
         sources = tuple(bind(model, source.name, source.shape) for source in tensor.sources)
         used.update(source.name for source in tensor.sources)
@@ -217,22 +228,32 @@ def make_plan(
         if not is_float(ggml_type):
             backends = model.backends if copied else frozenset({choose_backend(ggml_type, options.backend)})
         weights: tuple[Floats | None, ...] = ()
+        rounding: tuple[Rounding | None, ...] = ()
         if columns and takes_importance(ggml_type) and not copied:
             known = [importance_of(columns.get(source.name)) for source in tensor.sources]
             reasons = [note, next(filter(None, (why for _, why in known)), "")]
             weights, note = tuple(found for found, _ in known), "; ".join(filter(None, reasons))
+            if feedback and feedback.methods:
+                chosen = [feedback.methods.get((source.name, ggml_type.name), "") for source in tensor.sources]
+                named = [
+                    (moments.get(source.name, ""), how) for source, how in zip(tensor.sources, chosen, strict=True)
+                ]
+                weights = tuple(None if how == PLAIN else one for how, one in zip(chosen, weights, strict=True))
+                rounding = tuple(feedback.rounding_of(name, how) for name, how in named)
+                methods += [(name, how) for name, how in named if how]
             backends |= {IMATRIX} if any(found is not None for found in weights) else set()
+            backends |= {FEEDBACK} if any(rounding) else set()
         elif not takes_importance(ggml_type):
-            backends -= {IMATRIX}  # of a file, others of whose blocks are copied
+            backends -= {IMATRIX, FEEDBACK}  # of a file, others of whose blocks are copied
         planned = PlannedTensor(
-            tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends, weights
+            tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends, weights, rounding
         )
         tensors.append(planned)
         offset = align(offset + planned.nbytes)
     recorded = _rules_of(tensors, model, outtype, rules)
     is_variant = options.variant.always or any(rule not in of_recipe for rule in recorded)
     variant = options.variant.name if is_variant else ""
-    told = _told(tensors, model, recorded, options.calibration)
+    told = _told(tensors, model, recorded, options.calibration) | {FEEDBACK_KEY: feedback_text(methods)}
     if options.variant.recorded:
         told[VARIANT] = variant
     elif outtype or options.rules:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from quantize.backends import GGML
-from quantize.feedback.choice import ALPHAS, IMATRIX, METHODS, PLAIN, Sampled, alpha_of, choose, spread
+from quantize.backends import GGML, IMATRIX
+from quantize.feedback.choice import ALPHAS, EQUAL, METHODS, PLAIN, Sampled, alpha_of, choose, spread
 from quantize.feedback.library import variants
 from quantize.kernels import Floats
 from quantize.types import TYPES
@@ -30,11 +30,11 @@ def test_speech_like_what_was_calibrated_with_gets_feedback(name: str) -> None:
     moments = sample(N).moments
     choice = choose(sampled(name), moments, inputs_of(moments, 256, 1), importance_of(moments))["a"]
     assert alpha_of(choice.method) in ALPHAS
-    assert list(choice.errors) == list(METHODS)
+    assert set(choice.errors) == {*METHODS, EQUAL}
     assert choice.errors[choice.method] == min(choice.errors.values()) < choice.errors[IMATRIX] < 0.9
 
 
-@pytest.mark.parametrize("name", ["q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"])
+@pytest.mark.parametrize("name", ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "q4_0"])
 @pytest.mark.parametrize("positions", [60, 2000])
 def test_a_corpus_of_noise_leaves_everything_plain(name: str, positions: int) -> None:
     noise = np.random.default_rng(3).standard_normal((positions, N)).astype(np.float32)
@@ -47,7 +47,7 @@ def test_a_corpus_of_other_sounds_leaves_everything_plain() -> None:
     moments, others = sample(N).moments, sample(N, seed=9).moments[::-1, ::-1]
     choice = choose(sampled(), moments, inputs_of(others, 256, 1), importance_of(moments))["a"]
     assert choice.method == PLAIN
-    assert min(error for method, error in choice.errors.items() if method != PLAIN) > 0.9
+    assert min(error for method, error in choice.errors.items() if method != PLAIN) > 0.85
 
 
 def test_few_inputs_decide_nothing() -> None:
@@ -58,7 +58,7 @@ def test_few_inputs_decide_nothing() -> None:
 def test_types_without_feedback_are_judged_by_the_imatrix_alone() -> None:
     moments = sample(N).moments
     choice = choose(sampled("q4_0"), moments, inputs_of(moments, 64, 1), importance_of(moments))["a"]
-    assert list(choice.errors) == [PLAIN, IMATRIX]
+    assert set(choice.errors) == {PLAIN, EQUAL, IMATRIX}
 
 
 @pytest.mark.parametrize("n_rows", [1, 255, 256, 257, 11008])
