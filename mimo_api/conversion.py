@@ -20,7 +20,7 @@ from mimo_convert.plan.request import Request, check_calibration_of, check_rules
 from mimo_convert.plan.variant import UNNAMED, Variant
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
-from mimo_convert.write.choices import with_choices
+from mimo_convert.write.choices import summary, with_choices
 from mimo_convert.write.convert import InterruptedRunError, claim_files, replan, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
@@ -160,6 +160,8 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
         if not agree(cost):
             raise KeyboardInterrupt("nothing was downloaded")
     opened = replace(opened, requests=[with_choices(request, o.threads) for request in opened.requests])
+    if chosen := summary(opened.requests):
+        show(f"matrices by how they are rounded: {chosen}")
     unrecorded: list[Path] = []
     accept = accept_recorded(opened.files, o.outputs.json, unrecorded)
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)

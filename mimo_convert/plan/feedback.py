@@ -17,7 +17,6 @@ from quantize.types import Type
 
 from .calibrated import entries_of
 
-FEEDBACK_KEY = "mimo_convert.feedback"  # the method of each matrix: a line `name=method`
 MOST_BYTES = 1 << 30  # of the factors that are kept for chunks to come
 
 

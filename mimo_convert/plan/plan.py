@@ -17,6 +17,7 @@ from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.model.family import Family
 from mimo_convert.model.gguf_facts import QUANTIZER, RECIPE, RECIPE_NAME, UNKNOWN, VARIANT, backends_text
 from mimo_convert.model.imatrix_facts import imatrix_entries
+from mimo_convert.model.provenance import FEEDBACK as METHODS
 from mimo_convert.model.provenance import (
     NOT_READ,
     SHARDS,
@@ -38,7 +39,7 @@ from quantize.types import F32, Type
 
 from .bind import bind, check_requantized, common_type, find_skipped
 from .calibrated import columns_of, importance_of
-from .feedback import FEEDBACK_KEY, Feedback, Rounding, feedback_text
+from .feedback import Feedback, Rounding, feedback_text
 from .named_recipes import NamedRecipe
 from .recipe_rules import rules_of_recipe
 from .variant import UNNAMED, Variant
@@ -253,7 +254,7 @@ def make_plan(
     recorded = _rules_of(tensors, model, outtype, rules)
     is_variant = options.variant.always or any(rule not in of_recipe for rule in recorded)
     variant = options.variant.name if is_variant else ""
-    told = _told(tensors, model, recorded, options.calibration) | {FEEDBACK_KEY: feedback_text(methods)}
+    told = _told(tensors, model, recorded, options.calibration) | {METHODS: feedback_text(methods)}
     if options.variant.recorded:
         told[VARIANT] = variant
     elif outtype or options.rules:

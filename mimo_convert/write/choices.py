@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,13 @@ def with_choices(request: Request, threads: int) -> Request:
         save(path, kept)
     methods = {(source.name, to.name): kept[key]["method"] for (source, to), key in keys.items()}
     return replace(request, options=replace(request.options, feedback=replace(feedback, methods=methods)))
+
+
+def summary(requests: Iterable[Request]) -> str:
+    """How many matrices are rounded by each method; empty without error feedback."""
+    feedbacks = [request.options.feedback for request in requests]
+    counts = Counter(how for feedback in feedbacks if feedback for how in feedback.methods.values())
+    return ", ".join(f"{counts[how]} × {how}" for how in METHODS if counts[how])
 
 
 def inputs_of(request: Request, feedback: Feedback) -> dict[str, list[Matrix]]:

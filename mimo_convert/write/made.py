@@ -30,12 +30,12 @@ from mimo_convert.model.provenance import (
     ADAPTER_NAME,
     ADAPTER_OMITTED,
     BASE,
+    FEEDBACK,
     IMATRIX,
     SHARDS,
     VERSION,
     hashes_of_text,
 )
-from mimo_convert.plan.feedback import FEEDBACK_KEY
 from mimo_convert.plan.plan import Plan, PlannedTensor
 from mimo_convert.plan.request import Request
 from quantize.errors import InputError
@@ -59,7 +59,7 @@ TOLD = {
     f"{BASE}.0.name": "name", f"{BASE}.0.version": "revision", ADAPTER_NAME: "adapter",
     ADAPTER_MODEL: "adapter's model", ADAPTER: "adapter's files", ADAPTER_OMITTED: "omitted adapter", SHARDS: "shards",
     FILE_TYPE: "type", RECIPE: "rules", RECIPE_NAME: "recipe", VARIANT: "variant",
-    IMATRIX: "imatrix", FEEDBACK_KEY: "error feedback", QUANTIZER: "quantizer",
+    IMATRIX: "imatrix", FEEDBACK: "error feedback", QUANTIZER: "quantizer",
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ class Limits(NamedTuple):
 # ggml differs from our kernels where it was compiled to contract, and then by a rounding; floats are compared like it.
 # What others make with an imatrix is made for a few columns at the cost of the rest: where 4 of 512 columns mattered
 # 10,000 times as much, ggml had up to 3.4 times the error over a row, and 12 times over a block, half of its weights.
-OF_GGML, OF_OTHERS = Limits(1.5, 3.0, 0.0), Limits(4.0, 4.0, 0.6)
+OF_GGML, OF_OTHERS, OF_FEEDBACK = Limits(1.5, 3.0, 0.0), Limits(4.0, 4.0, 0.6), Limits(6.0, 12.0, 0.6)
 SLACK = 0.25  # may be added, of the error that the type has for ordinary weights, where ours happens to be exact
 
 # Sums of squares between these, of rows whose sums are not too far apart, are as good in float32 as in float64.
@@ -123,6 +123,7 @@ def evaluate_rows(chunk: Chunk, rows: Bytes, ours: TensorSlice, rule: Rule, path
             absmax_if_finite(chunk, as_stored)
         weights, backend = path.importance, backend_of(ggml_type)
         direct = convert(rows, stored, ggml_type, backend, floats=x, imatrix=weights, scratch=EXPECTED)
+        direct = path.round(x, direct, ggml_type)
         equal = is_direct = equal_rows(found, direct)
         made = direct
         if not path.is_direct:

@@ -29,6 +29,7 @@ def calibrated(lm: Path, tmp_path: Path) -> Path:
 def convert(lm: Path, tokenizer: Path, out: Path, *options: object) -> dict[str, object]:
     result = invoke(lm, "--tokenizer", tokenizer, "--outtype", "q4_k", "--out", out, *options)
     assert (result.exit_code, result.stderr) == (0, "")
+    assert ("matrices by how they are rounded" in result.stdout) == ("--feedback" in options)
     return gguf_metadata(out / "mimo-asr-q4_k.gguf")
 
 
