@@ -10,7 +10,7 @@ import pytest
 from mimo_convert.formats.hessians import folder_of, open_hessians
 from quantize.feedback.choice import METHODS, PLAIN, alpha_of
 from quantize.feedback.library import variants
-from tests.moments import write_calibrated
+from tests.mimo_convert.formats.moments import write_calibrated
 from tests.opened import lint
 from tests.readers import checkpoint_tensors, gguf_metadata, gguf_tensors
 

@@ -19,7 +19,7 @@ from quantize.errors import InputError
 from quantize.feedback.library import variants
 from quantize.types import TYPES
 from runtime_check.tensors.compare import compare_tensors
-from tests.moments import write_calibrated
+from tests.mimo_convert.formats.moments import write_calibrated
 from tests.opened import model_of_file, options_of
 
 from .compared import DOWN, flip, model, put, reasons
