@@ -97,12 +97,13 @@ def choose_of(
 ) -> dict[tuple[TensorSlice, Type], Choice]:
     """Choose the methods of matrices that share an input."""
     hessians, first = feedback.factors.hessians, group[0]
-    if len(hessians.matrix(first.name)) != first.source.row:
+    moments = hessians.matrix(first.name)
+    if len(moments) != first.source.row:
         what = f"the second moment of {first.name} is not of rows of {first.source.row}"
         raise InputError(hessians.folder, what, todo="give the calibration of this model")
     rows = {source: sampled_rows(source, request) for source in dict.fromkeys(one.source for one in group)}
     matrices = {one[:2]: Sampled(rows[one.source], one.ggml_type, one.backend) for one in group}
-    return choose(matrices, hessians.matrix(first.name), hessians.sample(first.name), first.importance, threads)
+    return choose(matrices, moments, hessians.sample(first.name), first.importance, threads)
 
 
 def sampled_rows(source: TensorSlice, request: Request) -> Floats:

@@ -80,7 +80,7 @@ def choose(
         except InputError:  # no method of matrices that nothing can be learnt of
             continue
         for key, (rows, ggml_type, _) in with_it.items():
-            made = with_feedback(rows, searched[key], ggml_type, factored)
+            made = with_feedback(rows, searched[key], ggml_type, factored, sweeps=0)  # refinement changes little
             errors[key][f"{PREFIX}{alpha}"] = error(rows, made, ggml_type, inputs)
         del factored  # before the next one is made: the larger ones are 0.5 GB
     return dict(_best(errors))
