@@ -134,8 +134,8 @@ def cost() -> list[str]:
         print(table[-1], flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     how = (
-        f"{BLOCKS} times the sum, with {len(ALPHAS)} factors an input and {MOST_ROWS} rows a matrix for each to choose, "
-        "and one factor to convert"
+        f"{BLOCKS} times the sum, with {len(ALPHAS)} factors an input and {MOST_ROWS} rows a matrix for each to "
+        "choose, and one factor to convert"
     )
     return [
         "| input | columns | rows | a factor | a row, with a sweep of refinement | a block |",

@@ -216,7 +216,7 @@ def open_all(o: ConvertOptions, claims: Claims) -> Opened:
         options = replace(options_of(o, system, role, without, calibration), feedback=feedback)
         requests.append(make_request(model, types_of(o, system, role), options))
     check_rules_of(requests)
-    check_calibration_of(requests)
+    check_calibration_of(requests, families())
     out = o.out or Path(f"{requests[0].model.name}-GGUF")
     claim_files(requests, out, claims, "--out")
     return Opened(system, checkpoints, opened, requests, out, OpenFiles(families()))

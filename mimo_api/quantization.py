@@ -95,7 +95,7 @@ def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
     )
     request = Request(model, [outtype], options, o.target.name)
     check_rules_of([request])
-    check_calibration_of([request])
+    check_calibration_of([request], families())
     if o.dry_run:
         planned = replan(request, o.threads)
         print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent, force=o.force))

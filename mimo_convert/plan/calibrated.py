@@ -19,13 +19,16 @@ UNREACHED = "reached by no clip: quantized plain"
 ANOTHER = "give the calibration of this model"
 
 
-def matrices_of(family: Family, dims: object) -> Iterator[Tensor]:
-    """The matrices of files of a model of these sizes, in every layout, first the complete one with separate Q,
-    K and V."""
+def tensors_of(family: Family, dims: object) -> Iterator[Tensor]:
+    """The tensors of files of a model of these sizes, in every layout, first the complete one with separate Q, K and
+    V."""
     for fuse_qkv in (False, True) if family.can_fuse_qkv else (False,):
-        for tensor in family.tensors(dims, Layout(fuse_qkv, rare=frozenset(family.rare))):
-            if len(tensor.shape) == 2:
-                yield tensor
+        yield from family.tensors(dims, Layout(fuse_qkv, rare=frozenset(family.rare)))
+
+
+def matrices_of(family: Family, dims: object) -> Iterator[Tensor]:
+    """Those of two dimensions."""
+    return (tensor for tensor in tensors_of(family, dims) if len(tensor.shape) == 2)
 
 
 def entries_of(model: SourceModel, names: Iterable[str]) -> dict[str, tuple[str, Tensor]]:
@@ -87,22 +90,26 @@ def importance_of(columns: ColumnSums | None) -> tuple[Floats | None, str]:
     return importance(columns.squares, columns.count), ""
 
 
-def check_calibration(models: Iterable[SourceModel], calibration: Calibration | None) -> None:
-    """Raise InputError unless entries of the calibration are of matrices of the models, and none is of a tensor that
-    these would have if they were larger. Every entry of another program's file must be of a matrix."""
+def check_calibration(
+    models: Iterable[SourceModel], calibration: Calibration | None, families: Iterable[Family]
+) -> None:
+    """Raise InputError unless entries of the calibration are of matrices of the models, and every other one of a file
+    of another of the `families`, which may have been calibrated beside them."""
     if calibration is None:
         return
     models = list(models)
     matched = {name for model in models for name, _ in entries_of(model, calibration.columns).values()}
-    names = {tensor.name for model in models for tensor in matrices_of(model.family, model.dims)}
+    names = {tensor.name for model in models for tensor in tensors_of(model.family, model.dims)}
     where = " and ".join(dict.fromkeys(str(model.where) for model in models))
     if not matched:
         what = f"is of another model{of_architecture(calibration)}: no file has {quoted(min(calibration.columns))}"
         raise InputError(calibration.where, what, expected=f"entries of {where}", todo=ANOTHER)
     alike = {NUMBER.sub("#", name) for name in names}
+    others = [use for family in families for use in family.uses]
     for name in sorted(calibration.columns.keys() - matched - names):
-        if not calibration.architecture or NUMBER.sub("#", name) in alike:
-            what = f"has an entry of {quoted(name)}, which is no matrix of the model"
+        is_of_another = any(use.layer_of(name) is not None for use in others)
+        if NUMBER.sub("#", name) in alike or not is_of_another:
+            what = f"has an entry of {quoted(name)}, which is no tensor of the model"
             raise InputError(calibration.where, what, expected=f"entries of {where}", todo=ANOTHER)
 
 

@@ -33,8 +33,8 @@ from .metadata import metadata_problems
 from .recorded_methods import WEIGHTED, feedback_given, recorded_methods
 from .records import TensorCheck, TensorResult, tensor_gates
 from .rows import (
-    OF_FEEDBACK,
     OF_GGML,
+    OF_IMATRIX,
     OF_OTHERS,
     RowResults,
     Rule,
@@ -117,7 +117,7 @@ def compare_tensors(
         source=source.name,
         lossless=source.is_checkpoint,
         judged_by=ERROR if why else BYTES,
-        judged_why=why or "a changed byte of any weight fails",
+        judged_why=why or f"{'given the imatrix, ' if calibration else ''}a changed byte of any weight fails",
         passed=all(gate.passed for gate in gates),
         seconds=time.perf_counter() - begin,
         bytes_read=sum(pair.nbytes for pair in pairs.values()),
@@ -167,13 +167,12 @@ def choose_rule(ours: SourceModel, is_exact: bool, given: Set[str] = frozenset()
         name for file in ours.provenance.intermediates if file.quantizer for name in parse_backends(file.quantizer)
     }
     makers = between | (ours.backends - given if types else set())
-    others = OF_OTHERS if {UNKNOWN, IMATRIX} & makers else OF_GGML
     floats = is_exact and between <= SAME_BYTES
     rule = Rule(
         exact=is_exact,
         floats=floats,
         blocks=floats and makers <= SAME_BYTES,
-        limits=OF_FEEDBACK if FEEDBACK in makers else others,
+        limits=OF_IMATRIX if {IMATRIX, FEEDBACK} & makers else OF_OTHERS if UNKNOWN in makers else OF_GGML,
     )
     return rule, "" if rule.blocks and all(map(has_good_kernel, types)) else why_by_error(is_exact, makers, types)
 

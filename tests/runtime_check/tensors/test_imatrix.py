@@ -50,6 +50,7 @@ def test_given_the_imatrix_every_byte_counts(
     file = made(source, tmp_path, calibration, fuse_qkv=fused)
     found = compare_tensors(model_of_file(file), source, 2, calibration)
     assert (found.passed, found.judged_by, reasons(found)) == (True, "bytes", [])
+    assert found.judged_why == "given the imatrix, a changed byte of any weight fails"
     assert all(tensor.equal_rows == tensor.rows for tensor in found.tensors)
     put(DOWN, flip(3, 100, 1))(file)
     found = compare_tensors(model_of_file(file), source, 2, calibration)
