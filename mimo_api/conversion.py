@@ -14,6 +14,7 @@ from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file, unlike_copies
 from mimo_convert.plan.describe import describe, print_plans
+from mimo_convert.plan.feedback import open_feedback
 from mimo_convert.plan.mix import SizeRequest, Target, size_request
 from mimo_convert.plan.named_recipes import NamedRecipe, check_recipe, recipe_named
 from mimo_convert.plan.plan import Options, Plan
@@ -21,6 +22,7 @@ from mimo_convert.plan.request import Request, check_calibration_of, check_rules
 from mimo_convert.plan.variant import UNNAMED, Variant
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
+from mimo_convert.write.choices import summary, with_choices
 from mimo_convert.write.convert import InterruptedRunError, claim_files, replan, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
@@ -63,10 +65,10 @@ class ConvertOptions:
     by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, with the Hub id `adapter_model`,
     or `none` for the base of a repository that holds both. `runtime` is the one that loads the files, where a model has
     several layouts (empty: the first). `parts` are written also where the model's files lack them by default, `without`
-    are left out. `imatrix` is a calibration file, or another program's importance matrix. `size`, such as `4.6GB` or
-    `4.5bpw`, takes the place of types: one is chosen for each tensor, not below the `floors`, by what the `calibration`
-    knows, which is the `imatrix`, too. `variant` is in the names of files that `rules` apply to. `checked`: the files
-    are run and compared
+    are left out. `imatrix` is a calibration file, or another program's importance matrix; `feedback`: with error
+    feedback, by the second moments beside it. `size`, such as `4.6GB` or `4.5bpw`, takes the place of types: one is
+    chosen for each tensor, not below the `floors`, by what the `calibration` knows, which is the `imatrix`, too.
+    `variant` is in the names of files that `rules` apply to. `checked`: the files are run and compared
     with `reference` (None: the model itself).
     """
 
@@ -88,6 +90,7 @@ class ConvertOptions:
     calibration: Path | None = None
     floors: tuple[Rule, ...] = ()
     imatrix: Path | None = None
+    feedback: bool = False
     variant: Variant = UNNAMED
     quantizer: str = AUTO
     out: Path | None = None
@@ -159,6 +162,9 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
     if is_worth_asking(opened.requests):
         write = what_is_to_do(opened.requests, opened.out, force=o.force).nbytes
         ask(cost_of(opened.requests, write, opened.out, measured=True), agree)
+    opened = replace(opened, requests=[with_choices(request, o.threads) for request in opened.requests])
+    if chosen := summary(opened.requests):
+        show(f"matrices by how they are rounded: {chosen}")
     unrecorded: list[Path] = []
     accept = accept_recorded(opened.files, o.outputs.json, unrecorded)
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)
@@ -182,6 +188,9 @@ def check_options(o: ConvertOptions) -> None:
         raise InputError(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
         )
+    if o.stream and o.feedback:
+        what = "deletes each shard once it is read, and --feedback reads rows before"
+        raise InputError("--stream", what, expected="one of them")
     check_recipe(o.recipe, o.types)
     if asked_size(o) and o.stream:
         what = "deletes each shard once it is read, and a choice of types reads them twice"
@@ -196,6 +205,7 @@ def open_all(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
     """Open the checkpoints and plan the files; for one of a given size, types are chosen first. Raises InputError."""
     used = o.imatrix or o.calibration
     calibration = read_calibration(used) if used else None
+    feedback = open_feedback(calibration, o.threads) if o.feedback else None
     opened = OpenCheckpoints(stream=o.stream and not o.dry_run, adapter=o.adapter)
     system, checkpoints = open_checkpoints(o, opened)
     check_parts(o.without, system.families)
@@ -212,7 +222,7 @@ def open_all(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
     for role, model in models.items():
         without = left_out(o, model, main)
         check_written(o.parts, without, model, checkpoints[role].config)
-        options[role] = options_of(o, system, role, without, calibration)
+        options[role] = replace(options_of(o, system, role, without, calibration), feedback=feedback)
     asked = asked_size(o)
 
     def before(request: Request) -> None:

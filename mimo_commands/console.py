@@ -268,6 +268,12 @@ imatrix_option = click.option(
     help="Round by what the matrices are multiplied with: a file of mimo-calibrate, llama-imatrix or CrispASR.",
 )
 
+feedback_option = click.option(
+    "--feedback",
+    is_flag=True,
+    help="Choose codes with error feedback, by the second moments beside --imatrix FILE (mimo-calibrate --hessian).",
+)
+
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MAX_THREADS), default=default_threads, show_default="all cores", help="Threads."
 )

@@ -16,6 +16,7 @@ from .console import (
     AUDIO_TOKENIZER,
     TYPE_NAME,
     agreed,
+    feedback_option,
     handle_errors,
     imatrix_option,
     parts_options,
@@ -72,6 +73,7 @@ from .publish import check_has_destination, publish_options
 @with_option
 @parts_options
 @imatrix_option
+@feedback_option
 @quantizer_option
 @click.option(
     "--base-model",
@@ -126,7 +128,7 @@ def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     tensor_types: tuple[str, ...], recipe: Path | None, target_size: str | None, target_bpw: str | None,
     calibration: Path | None, floors: tuple[str, ...], name: str | None, parts: frozenset[str],
-    without: frozenset[str], asr_only: bool, no_output_copy: bool, imatrix: Path | None, quantizer: str,
+    without: frozenset[str], asr_only: bool, no_output_copy: bool, imatrix: Path | None, feedback: bool, quantizer: str,
     base_model: str | None, adapter: str | None, runtime: str, adapter_model: str | None,
     tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path,
     repack: str, products: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
@@ -169,6 +171,7 @@ def main(
         floors=size.floors,
         variant=variant_of(name, types.file),
         imatrix=imatrix,
+        feedback=feedback,
         quantizer=quantizer,
         out=out,
         checked=checked,

@@ -8,6 +8,7 @@ from quantize.types import TYPES
 
 from .console import (
     TYPE_NAME,
+    feedback_option,
     handle_errors,
     imatrix_option,
     parts_options,
@@ -45,6 +46,7 @@ from .paths import FOLDER, READS, WRITES, current_claims
     "--allow-requantize", is_flag=True, help="Quantize anew what has fewer than 8 bits a weight: it gets worse."
 )
 @imatrix_option
+@feedback_option
 @quantizer_option
 @threads_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
@@ -55,7 +57,8 @@ def main(
     source: Path, target: Path | None, output: Path | None, outtype: str | None, fuse_qkv: bool | None,
     tensor_types: tuple[str, ...], recipe: Path | None, target_size: str | None, target_bpw: str | None,
     calibration: Path | None, floors: tuple[str, ...], without: frozenset[str], asr_only: bool, no_output_copy: bool,
-    allow_requantize: bool, imatrix: Path | None, quantizer: str, threads: int, dry_run: bool, force: bool,
+    allow_requantize: bool, imatrix: Path | None, feedback: bool, quantizer: str, threads: int, dry_run: bool,
+    force: bool,
 ) -> None:  # fmt: skip
     """Make a GGUF file of another type or layout from one that mimo-convert wrote, or a tool like it.
 
@@ -88,5 +91,6 @@ def main(
         calibration,
         size.floors,
         imatrix,
+        feedback,
     )
     quantize(options, claims=current_claims())

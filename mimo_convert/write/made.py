@@ -30,6 +30,7 @@ from mimo_convert.model.provenance import (
     ADAPTER_NAME,
     ADAPTER_OMITTED,
     BASE,
+    FEEDBACK,
     IMATRIX,
     SHARDS,
     VERSION,
@@ -59,7 +60,7 @@ TOLD = {
     f"{BASE}.0.name": "name", f"{BASE}.0.version": "revision", ADAPTER_NAME: "adapter",
     ADAPTER_MODEL: "adapter's model", ADAPTER: "adapter's files", ADAPTER_OMITTED: "omitted adapter", SHARDS: "shards",
     FILE_TYPE: "type", TARGET: "target", RECIPE: "rules", RECIPE_NAME: "recipe", VARIANT: "variant",
-    IMATRIX: "imatrix", QUANTIZER: "quantizer",
+    IMATRIX: "imatrix", FEEDBACK: "error feedback", QUANTIZER: "quantizer",
 }  # fmt: skip
 
 
