@@ -88,21 +88,18 @@ struct Symmetric {
 using Q4_0 = Symmetric<BlockQ4_0, 8>;
 using Q5_0 = Symmetric<BlockQ5_0, 16>;
 
-// Levels 0 … TOP of one scale, above a minimum: Q4_1, Q5_1.
+// Levels 0 … TOP of one scale, above a minimum: Q4_1, Q5_1. A searched minimum may be below all weights; one that no half
+// holds becomes the least half, where ggml's is infinite.
 template <class Block_, int TOP>
 struct Between {
     using Block = Block_;
-    using Tile = ::Tile<32, 32, Span::ROW>;
+    using Tile = TileAboveMinimum<32, 32, Span::ROW, PAIR>;
 
     static void search(Tile& tile) {
-        tile.search([&](const Floats* x, const Floats* imatrix, Floats* levels, int first) {
-            if (!tile.weighted) {
-                const Extremes ends = extremes<32>(x);
-                return Grid{(ends.top - ends.bottom) / (float)TOP, ends.bottom};
-            }
-            Floats weights[32];
-            tile.weigh(x, imatrix, first, 1, weights);
-            return search_above_minimum<32, TOP, Error::SQUARED>(x, weights, -0.9f, 0.05f, 36, levels);
+        if (tile.weighted) return tile.template search_weighted<TOP>(1);
+        tile.search([](const Floats* x, const Floats*, Floats*, int) {
+            const Extremes ends = extremes<32>(x);
+            return Grid{(ends.top - ends.bottom) / (float)TOP, ends.bottom};
         });
     }
 
@@ -110,12 +107,12 @@ struct Between {
         const float min = tile.min[number], inverse = inverse_of(tile.scale[number]);
         uint8_t levels[32];
         if (tile.weighted)
-            tile.found(number, levels);
+            tile.template found<TOP>(number, levels);
         else
             each_level<32>(
                 tile.x + number * 32, [=](Floats x) { return within(cut((x - min) * inverse + 0.5f), 0, TOP); }, levels);
         block.d = to_half(tile.scale[number]);
-        block.min = to_half(min);
+        block.min = to_half(magnitude(min) < 65520 ? min : min < 0 ? -65504.0f : 65504.0f);
         put_nibbles<32>(levels, 16, block.nibbles);
         put_fifth_bits(levels, block);
     }

@@ -52,16 +52,11 @@ struct Tile {
         memcpy(sum_w + first, &sum, sizeof sum);
     }
 
-    // Levels of the sub-block in a lane as the search gave them.
-    void found(int lane, uint8_t* out) const {
-        for (int i = 0; i < SUB; ++i) out[i] = (uint8_t)levels[lane / WIDTH][i][lane % WIDTH];
-    }
-
     // Levels of the sub-block in a lane, counted from `low`: those nearest to (x + depth) / d, or, where d is 0, those that
     // the search gave.
     void round(int lane, float d, float depth, int low, int high, uint8_t* out) const {
         if (d == 0)
-            found(lane, out);
+            for (int i = 0; i < SUB; ++i) out[i] = (uint8_t)levels[lane / WIDTH][i][lane % WIDTH];
         else
             each_level<SUB>(
                 x + lane * SUB, [=](Floats x) { return nearest_int((x + depth) / d, low, high) - low; }, out);
