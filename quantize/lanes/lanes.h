@@ -76,9 +76,11 @@ constexpr float ROUNDER = 12582912;
 constexpr int32_t ROUNDER_BITS = 0x4B400000, SUM_BITS = 0x007FFFFF, SUM_ZERO = 0x00400000;
 constexpr float ROUNDABLE = 4194303;
 
-// The integer nearest to t; |t| at most ROUNDABLE.
+// The integer nearest to t; |t| at most ROUNDABLE. Where contraction is tried, by the sum that ggml has.
 inline Floats whole(Floats t) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(LANES_CONTRACT)
+    return t + ROUNDER - ROUNDER;
+#elif defined(__AVX2__) && !defined(__AVX512F__)
     return (Floats)_mm256_round_ps((__m256)t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #elif defined(__aarch64__)
     return (Floats)vrndnq_f32((float32x4_t)t);
