@@ -17,6 +17,7 @@ from quantize.types import Type
 
 from .calibrated import entries_of
 
+LONGEST = max(METHODS, key=len)  # in place of a method that is yet to be chosen, so that a header does not grow
 MOST_BYTES = 1 << 30  # of the factors that are kept for chunks to come
 
 

@@ -39,7 +39,8 @@ from quantize.types import F32, Type
 
 from .bind import bind, check_requantized, common_type, find_skipped
 from .calibrated import columns_of, importance_of
-from .feedback import Feedback, Rounding, feedback_text
+from .feedback import LONGEST, Feedback, Rounding, feedback_text
+from .mix import NO_MIX, Mix
 from .named_recipes import NamedRecipe
 from .recipe_rules import rules_of_recipe
 from .variant import UNNAMED, Variant
@@ -50,8 +51,9 @@ PROMOTED_F32 = "holds weights that would become infinite: promoted to f32"
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a conversion that apply to all its files. `recipe` is of files of its base type; the `rules` come
-    before its own. `calibration` is the importance matrix, `feedback` how matrices are rounded with error feedback."""
+    """Options of a conversion that apply to all its files. `recipe` is of files of its base type, `mix` was chosen for
+    one of a given size; the `rules` come before theirs. `calibration` is the importance matrix, `feedback` how matrices
+    are rounded with error feedback."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
@@ -60,6 +62,7 @@ class Options:
     backend: str = AUTO
     variant: Variant = UNNAMED
     recipe: NamedRecipe | None = None
+    mix: Mix | None = None
     calibration: Calibration | None = None
     feedback: Feedback | None = None
 
@@ -114,7 +117,7 @@ class Place(NamedTuple):
 @dataclass(frozen=True)
 class Plan:
     """One GGUF file to write; `skipped` maps checkpoint tensors that are not in it to the reason, `rules` are those
-    that it records, `recipe_name` the recipe that has one.
+    that it records, `recipe_name` the recipe that has one, `mix` what was chosen for a given size.
 
     `outtype` None: every tensor keeps the type it is stored in.
     """
@@ -128,6 +131,7 @@ class Plan:
     skipped: dict[str, str]
     rules: tuple[Rule, ...] = ()
     recipe_name: str = ""
+    mix: Mix | None = None
 
     @cached_property
     def _header(self) -> Header:
@@ -210,6 +214,7 @@ def make_plan(
     layout = family.layout_from(model.dims, model.tensors, asked)
     every = list(family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
+    of_recipe += options.mix.rules if options.mix else ()
     rules = [*options.rules, *of_recipe]
     columns, feedback = columns_of(model, options.calibration), options.feedback
     moments = feedback.entries(model) if feedback else {}
@@ -234,14 +239,14 @@ def make_plan(
             known = [importance_of(columns.get(source.name)) for source in tensor.sources]
             reasons = [note, next(filter(None, (why for _, why in known)), "")]
             weights, note = tuple(found for found, _ in known), "; ".join(filter(None, reasons))
-            if feedback and feedback.methods:
-                chosen = [feedback.methods.get((source.name, ggml_type.name), "") for source in tensor.sources]
-                named = [
-                    (moments.get(source.name, ""), how) for source, how in zip(tensor.sources, chosen, strict=True)
+            if feedback:
+                inputs = [
+                    "" if one is None else moments.get(s.name, "") for s, one in zip(sources, weights, strict=True)
                 ]
+                chosen = [feedback.methods.get((source.name, ggml_type.name), "") for source in tensor.sources]
                 weights = tuple(None if how == PLAIN else one for how, one in zip(chosen, weights, strict=True))
-                rounding = tuple(feedback.rounding_of(name, how) for name, how in named)
-                methods += [(name, how) for name, how in named if how]
+                rounding = tuple(map(feedback.rounding_of, inputs, chosen))
+                methods += [(name, how or LONGEST) for name, how in zip(inputs, chosen, strict=True) if name]
             backends |= {IMATRIX} if any(found is not None for found in weights) else set()
             backends |= {FEEDBACK} if any(rounding) else set()
         elif not takes_importance(ggml_type):
@@ -259,6 +264,7 @@ def make_plan(
         told[VARIANT] = variant
     elif outtype or options.rules:
         told[VARIANT] = ""  # its source's
+    told |= options.mix.told if options.mix else NO_MIX
     declared = options.recipe or outtype
     if declared:
         told[RECIPE_NAME] = options.recipe.name if options.recipe else ""
@@ -272,6 +278,7 @@ def make_plan(
         skipped=find_skipped(model, used, layout),
         rules=tuple(recorded),
         recipe_name=options.recipe.name if options.recipe else "",
+        mix=options.mix,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from mimo_convert import __version__
 from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.plan.describe import chosen_types
 from mimo_convert.plan.plan import PROMOTED_F32, Plan
 from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
@@ -218,4 +219,5 @@ def conversion(plan: Plan) -> Conversion:
         skipped=plan.skipped,
         mixed=plan.mixed,
         recipe_name=plan.recipe_name,
+        chosen=plan.mix.chosen(plan.family.uses, chosen_types(plan.tensors)) if plan.mix else None,
     )

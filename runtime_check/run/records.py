@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mimo_convert.model.provenance import NO_PROVENANCE, Provenance
+from mimo_convert.plan.mix import ChosenTypes
 from quantize.recipes import type_label
 from runtime_check.choices import AUTO
 from runtime_check.gate import Gate
@@ -14,13 +15,14 @@ from runtime_check.text.words import WordErrors
 @dataclass(frozen=True)
 class FileFacts:
     """A GGUF file of a role; `type` is the type of most weights of its matrices, `mixed` the number of tensors of each
-    other type that rules chose. `gate_type` is the type whose thresholds apply to a named recipe, empty where `type`'s
-    do, `role_types` are those that apply to what tensors of one role compute.
+    other type that rules chose. `gate_type` is the type whose thresholds apply to a named recipe, or a file of a given
+    size, empty where `type`'s do, `role_types` are those that apply to what tensors of one role compute.
 
     As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `recipe_name`, of a
-    named recipe, and `own_rules`, those of `recipe` that are not its; `variant`, its name beside others of its type;
-    `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a model card repeats. `stem`
-    is what mimo-convert calls files of this model, before their type.
+    named recipe, and `own_rules`, those of `recipe` that are not its, nor chosen for a size; `variant`, its name beside
+    others of its type; `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a model
+    card repeats. `stem` is what mimo-convert calls files of this model, before their type; `chosen` the types of a file
+    of a given size.
     """
 
     role: str
@@ -45,6 +47,7 @@ class FileFacts:
     own_rules: tuple[str, ...] = ()
     gate_type: str = ""
     stem: str = ""
+    chosen: ChosenTypes | None = None
 
     @property
     def judged_as(self) -> str:

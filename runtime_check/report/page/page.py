@@ -19,6 +19,7 @@ from runtime_check.report.records import Conversion, Report, file_name, files_ru
 from runtime_check.report.safe_text import safe
 from runtime_check.report.suites import LINT, TENSORS, Suite, suites_of
 
+from .chosen import chosen_of
 from .parts import CheckView, TensorsView, verdict_word
 from .sounds import MOST_BYTES, SoundView, views
 
@@ -68,6 +69,7 @@ def as_html(report: Report, sounds: Mapping[int, Sequence[Sound]] = NO_SOUNDS) -
         figures=figures_of(told, suites, files),
         sections=sections_of(told, checks),
         files=files,
+        chosen=chosen_of(told),
         checks=checks,
         tensors=list(map(TensorsView, told.tensors)),
         KINDS=KINDS,
