@@ -22,7 +22,7 @@ from mimo_convert.installation import PROJECT, home_page, installation
 from mimo_convert.model.provenance import NO_PROVENANCE
 from quantize.errors import InputError
 from runtime_check.report.page.parts import compared_with, role_name, verdict_word
-from runtime_check.report.records import Report
+from runtime_check.report.records import Report, file_name
 from runtime_check.report.safe_text import safe
 from runtime_check.report.suites import LINT, TENSORS
 
@@ -314,7 +314,7 @@ def _environment() -> SandboxedEnvironment:
     )  # fmt: skip
     environment.filters |= numbers_text.FILTERS | {
         "text": markdown.text, "code": markdown.code, "url": markdown.url, "block": markdown.block,
-        "verdict": verdict_word,
+        "verdict": verdict_word, "file_name": file_name,
     }  # fmt: skip
     environment.globals |= {"REASONS": REASONS, "TRANSCRIPTS": TRANSCRIPTS, "NBSP": "\N{NO-BREAK SPACE}"}
     return environment

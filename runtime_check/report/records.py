@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 from mimo_convert.plan.mix import ChosenTypes
 from quantize.recipes import type_label
+from runtime_check.run.compare.fidelity import Fidelity
 from runtime_check.run.records import Check, FileFacts
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.records import TensorCheck
@@ -74,7 +75,7 @@ class Publication:
 @dataclass(frozen=True)
 class Report:
     """The results of a command. `passed` is False if a gate failed, None if not everything was compared; `memory` has
-    the process's peak RSS in bytes."""
+    the process's peak RSS in bytes, `fidelity` files side by side over several clips."""
 
     command: str
     passed: bool | None
@@ -86,6 +87,7 @@ class Report:
     words: AllWords | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
     publication: Publication | None = None
+    fidelity: Fidelity | None = None
     schema: str = SCHEMA
 
 
