@@ -67,8 +67,8 @@ class Factors:
 
 @dataclass(frozen=True)
 class Feedback:
-    """Error feedback of all files of a model. `methods` are one of METHODS for each matrix and type, by source name and
-    type; empty until they are chosen."""
+    """Error feedback of all files of a model. `methods` are one of METHODS for each matrix and type, by the name of its
+    second moment and the type's; empty until they are chosen."""
 
     factors: Factors = field(compare=False, repr=False)
     methods: Mapping[tuple[str, str], str] = field(default_factory=dict)
