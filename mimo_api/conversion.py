@@ -163,8 +163,8 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
         write = what_is_to_do(opened.requests, opened.out, force=o.force).nbytes
         ask(cost_of(opened.requests, write, opened.out, measured=True), agree)
     opened = replace(opened, requests=[with_choices(request, o.threads) for request in opened.requests])
-    if chosen := summary(opened.requests):
-        show(f"matrices by how they are rounded: {chosen}")
+    if counts := summary(opened.requests):
+        show(f"matrices by how they are rounded: {counts}")
     unrecorded: list[Path] = []
     accept = accept_recorded(opened.files, o.outputs.json, unrecorded)
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)

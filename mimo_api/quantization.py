@@ -36,8 +36,8 @@ from .recorded import accept_recorded
 @dataclass(frozen=True)
 class QuantizeOptions:
     """Options of a conversion of the file `source`; None keeps what it has. A named `recipe` excludes `outtype`;
-    `without` names parts to skip; `imatrix` is a calibration file, or another program's importance matrix;
-    `feedback`: with error feedback, by the second moments beside it; `size`, `calibration` and `floors` are those of
+    `without` names parts to skip; `imatrix` is a calibration file, or another program's importance matrix; `feedback`:
+    with error feedback, by the second moments beside it; `size`, `calibration` and `floors` are those of
     `ConvertOptions`."""
 
     source: Path
@@ -112,8 +112,8 @@ def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
         print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent, force=o.force))
         return planned.plans[0]
     request = with_choices(request, o.threads)
-    if chosen := summary([request]):
-        show(f"matrices by how they are rounded: {chosen}")
+    if counts := summary([request]):
+        show(f"matrices by how they are rounded: {counts}")
     claim_files([request], o.target.parent, claims, "OUT.gguf")
     accept = accept_recorded(OpenFiles(families()))
     [plan] = convert([request], o.target.parent, threads=o.threads, force=o.force, tell=tell, accept=accept)

@@ -21,7 +21,7 @@ from runtime_check.run.system import Runtime, SystemType
 
 from .from_hub import FromHub, adapter_of, adapter_options, has_lost_adapter
 from .shell import command, path
-from .used_imatrix import UsedImatrix, lost_imatrix, used_imatrix
+from .used_imatrix import NO_IMATRIX, UsedImatrix, lost_imatrix, used_imatrix
 
 COMPANION = "{companion}"  # in a runtime's command
 BETWEEN = "between"  # the folder of files that others are made from
@@ -107,6 +107,7 @@ class Between(NamedTuple):
     recipe: str = ""
     imatrix: str = ""
     target: tuple[str, ...] = ()
+    feedback: bool = False
 
     @property
     def types(self) -> list[str]:
@@ -121,7 +122,8 @@ class Between(NamedTuple):
         rules = [word for rule in self.rules for word in ("--tensor-type", rule)]
         option = "--calibration" if self.target else "--imatrix"  # which is both
         imatrix = [option, path(self.imatrix)] if self.imatrix else []
-        return [*rules, *imatrix, *(["--quantizer", GGML] if self.by_ggml else [])]
+        flags = [*(["--feedback"] if self.feedback else []), *(["--quantizer", GGML] if self.by_ggml else [])]
+        return [*rules, *imatrix, *flags]
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,8 @@ class Making:
     @property
     def last(self) -> Between:
         """The file itself."""
-        imatrix = self.imatrix.name if self.imatrix else ""
-        return Between(self.outtype, self.rules, self.by_ggml, self.recipe, imatrix, self.target)
+        used = self.imatrix or NO_IMATRIX
+        return Between(self.outtype, self.rules, self.by_ggml, self.recipe, used.name, self.target, used.feedback)
 
 
 @dataclass

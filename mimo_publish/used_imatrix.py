@@ -13,10 +13,12 @@ UNNAMED = "imatrix.gguf"
 
 
 class UsedImatrix(NamedTuple):
-    """An importance matrix: its name as a file in the same folder, and its sha256."""
+    """An importance matrix: its name as a file in the same folder, its sha256, and whether the second moments beside it
+    were used, too (`feedback`)."""
 
     name: str
     sha256: str
+    feedback: bool = False
 
     @property
     def check(self) -> str:
@@ -24,12 +26,17 @@ class UsedImatrix(NamedTuple):
         return f"echo '{self.sha256}  {path(self.name)}' | sha256sum --check"
 
 
+NO_IMATRIX = UsedImatrix("", "")
+
+
 def used_imatrix(told: Provenance) -> UsedImatrix | None:
     """The importance matrix that a file was made with; None without one. A name that is not that of a file, or that
     cannot be quoted, is replaced."""
     name = PurePath(told.imatrix_file).name
     is_plain = name.isprintable() and name not in ("", "..") and not {"'", "\\"} & set(name)
-    return UsedImatrix(name if is_plain else UNNAMED, told.imatrix) if told.imatrix else None
+    if not told.imatrix:
+        return None
+    return UsedImatrix(name if is_plain else UNNAMED, told.imatrix, bool(told.feedback))
 
 
 def lost_imatrix(facts: FileFacts) -> str:

@@ -17,6 +17,7 @@ from quantize.types import Type
 
 from .calibrated import entries_of
 
+LONGEST = max(METHODS, key=len)  # in place of a method that is yet to be chosen, so that a header does not grow
 MOST_BYTES = 1 << 30  # of the factors that are kept for chunks to come
 
 
@@ -66,8 +67,8 @@ class Factors:
 
 @dataclass(frozen=True)
 class Feedback:
-    """Error feedback of all files of a model. `methods` are one of METHODS for each matrix and type, by source name and
-    type; empty until they are chosen."""
+    """Error feedback of all files of a model. `methods` are one of METHODS for each matrix and type, by the name of its
+    second moment and the type's; empty until they are chosen."""
 
     factors: Factors = field(compare=False, repr=False)
     methods: Mapping[tuple[str, str], str] = field(default_factory=dict)

@@ -39,7 +39,7 @@ from quantize.types import F32, Type
 
 from .bind import bind, check_requantized, common_type, find_skipped
 from .calibrated import columns_of, importance_of
-from .feedback import Feedback, Rounding, feedback_text
+from .feedback import LONGEST, Feedback, Rounding, feedback_text
 from .mix import NO_MIX, Mix
 from .named_recipes import NamedRecipe
 from .recipe_rules import rules_of_recipe
@@ -74,7 +74,7 @@ class PlannedTensor:
     `backends` are the quantization backends of its blocks, also of blocks that are copied; empty for floats. `note`
     says why its type is not the requested one, or why it is quantized without an importance matrix. `importance` is
     that of the columns of each source, (columns,) float32 or None, `rounding` how its rows are rounded with error
-    feedback; both empty where none counts.
+    feedback, `inputs` the name of its second moment, or nothing; all empty where none counts.
     """
 
     name: str
@@ -87,6 +87,7 @@ class PlannedTensor:
     backends: frozenset[str] = frozenset()
     importance: tuple[Floats | None, ...] = field(default=(), compare=False, repr=False)
     rounding: tuple[Rounding | None, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     def importance_of(self, source: TensorSlice) -> Floats | None:
         """The importance of the columns of one of the sources; None to quantize it plain."""
@@ -235,24 +236,36 @@ def make_plan(
             backends = model.backends if copied else frozenset({choose_backend(ggml_type, options.backend)})
         weights: tuple[Floats | None, ...] = ()
         rounding: tuple[Rounding | None, ...] = ()
+        inputs: tuple[str, ...] = ()
         if columns and takes_importance(ggml_type) and not copied:
             known = [importance_of(columns.get(source.name)) for source in tensor.sources]
             reasons = [note, next(filter(None, (why for _, why in known)), "")]
             weights, note = tuple(found for found, _ in known), "; ".join(filter(None, reasons))
-            if feedback and feedback.methods:
-                chosen = [feedback.methods.get((source.name, ggml_type.name), "") for source in tensor.sources]
-                named = [
-                    (moments.get(source.name, ""), how) for source, how in zip(tensor.sources, chosen, strict=True)
-                ]
+            if feedback:
+                names = [source.name for source in tensor.sources]
+                inputs = tuple(
+                    "" if one is None else moments.get(name, "") for name, one in zip(names, weights, strict=True)
+                )
+                chosen = [feedback.methods.get((name, ggml_type.name), "") for name in inputs]
                 weights = tuple(None if how == PLAIN else one for how, one in zip(chosen, weights, strict=True))
-                rounding = tuple(feedback.rounding_of(name, how) for name, how in named)
-                methods += [(name, how) for name, how in named if how]
+                rounding = tuple(map(feedback.rounding_of, inputs, chosen))
+                methods += [(name, how or LONGEST) for name, how in zip(inputs, chosen, strict=True) if name]
             backends |= {IMATRIX} if any(found is not None for found in weights) else set()
             backends |= {FEEDBACK} if any(rounding) else set()
         elif not takes_importance(ggml_type):
             backends -= {IMATRIX, FEEDBACK}  # of a file, others of whose blocks are copied
         planned = PlannedTensor(
-            tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends, weights, rounding
+            tensor.name,
+            tensor.role,
+            tensor.shape,
+            ggml_type,
+            sources,
+            offset,
+            note,
+            backends,
+            weights,
+            rounding,
+            inputs,
         )
         tensors.append(planned)
         offset = align(offset + planned.nbytes)

@@ -67,7 +67,8 @@ def with_choices(request: Request, threads: int) -> Request:
             progress.advance(len(group), name)
     if any(todo.values()):
         save(path, kept)
-    methods = {(source.name, to.name): kept[key]["method"] for (source, to), key in keys.items()}
+    every = (one for group in groups.values() for one in group)
+    methods = {(one.name, one.ggml_type.name): kept[keys[one[:2]]]["method"] for one in every}
     return replace(request, options=replace(request.options, feedback=replace(feedback, methods=methods)))
 
 
@@ -80,12 +81,12 @@ def summary(requests: Iterable[Request]) -> str:
 
 def inputs_of(request: Request, feedback: Feedback) -> dict[str, list[Matrix]]:
     """The matrices of a request that are rounded by their importance and whose second moments are known, by input."""
-    entries, hessians = feedback.entries(request.model), feedback.factors.hessians
+    hessians = feedback.factors.hessians
     found: dict[str, dict[tuple[TensorSlice, Type], Matrix]] = {}
     for tensor in (tensor for plan in request.plans for tensor in plan.tensors):
-        for source in tensor.sources:
-            weights, name = tensor.importance_of(source), entries.get(source.name)
-            if weights is not None and name is not None:
+        for source, name in zip(tensor.sources, tensor.inputs, strict=False):  # none, of most types
+            weights = tensor.importance_of(source)
+            if weights is not None and name:
                 backend = SIMD if SIMD in tensor.backends else GGML
                 one = Matrix(source, tensor.ggml_type, backend, weights, name)
                 found.setdefault(hessians.sharing(name)[0], {})[one[:2]] = one

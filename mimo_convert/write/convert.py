@@ -82,6 +82,8 @@ def convert(
             raise
         raise InputError(error.where, error.what, expected=error.expected, todo=what_is_left(groups)) from error
     finally:
+        for feedback in filter(None, (request.options.feedback for request in requests)):
+            feedback.factors.clear()
         with suppress(OSError):  # there were none, or they are not empty
             for folder in new_folders:
                 folder.rmdir()

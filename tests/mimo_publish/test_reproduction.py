@@ -328,6 +328,8 @@ def test_the_importance_matrix_is_named_and_its_hash_checked() -> None:
         "--no-check",
     ]
     assert [recipe.imatrices for recipe in found.recipes] == [["my imatrix.gguf"]]
+    fed_back = lm(told | {"feedback": "x=feedback-0.1\n"}, quantizer="simd + imatrix + feedback")
+    assert "--imatrix 'my imatrix.gguf' --feedback --out" in of(fed_back)[1]
     odd = lm(told | {"imatrix_file": "it's\n"}, quantizer="simd + imatrix")
     assert "--imatrix imatrix.gguf" in of(odd)[1]
 

@@ -1,5 +1,6 @@
 """mimo-convert --feedback: files of error feedback, what they record, and second moments that are refused."""
 
+import json
 from pathlib import Path
 
 import gguf
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from mimo_api.quantization import QuantizeOptions, quantize
 from mimo_convert.formats.hessians import folder_of, open_hessians
 from quantize.feedback.choice import METHODS, PLAIN, alpha_of
 from quantize.feedback.library import variants
@@ -62,7 +64,24 @@ def test_errors_on_inputs_are_less_than_by_the_imatrix(
     assert lint(tmp_path / "feedback" / "mimo-asr-q4_k.gguf").passed
 
 
-def test_threads_and_fused_rows_give_the_same_bytes(
+def test_a_file_of_fused_rows_is_quantized_as_the_checkpoint(
+    lm: Path, tokenizer: Path, calibrated: Path, tmp_path: Path
+) -> None:
+    told = convert(lm, tokenizer, tmp_path / "direct", "--imatrix", calibrated, "--feedback")
+    result = invoke(lm, "--tokenizer", tokenizer, "--outtype", "f32", "--fuse-qkv", "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    file = tmp_path / "split.gguf"
+    quantize(
+        QuantizeOptions(
+            tmp_path / "mimo-asr-f32.gguf", file, outtype="q4_k", fuse_qkv=False, imatrix=calibrated, feedback=True
+        )
+    )
+    assert methods_of(gguf_metadata(file)) == methods_of(told)
+    direct, split = gguf_tensors(tmp_path / "direct" / "mimo-asr-q4_k.gguf"), gguf_tensors(file)
+    assert {name: one.data for name, one in direct.items()} == {name: one.data for name, one in split.items()}
+
+
+def test_any_number_of_threads_gives_the_same_bytes(
     lm: Path, tokenizer: Path, calibrated: Path, tmp_path: Path
 ) -> None:
     files = []
@@ -71,6 +90,17 @@ def test_threads_and_fused_rows_give_the_same_bytes(
         convert(lm, tokenizer, out, "--imatrix", calibrated, "--feedback", "--threads", threads)
         files.append((out / "mimo-asr-q4_k.gguf").read_bytes())
     assert files[0] == files[1]
+
+
+def test_what_was_chosen_is_not_chosen_again(lm: Path, tokenizer: Path, calibrated: Path, tmp_path: Path) -> None:
+    options = ("--imatrix", calibrated, "--feedback")
+    first = methods_of(convert(lm, tokenizer, tmp_path / "first", *options))
+    kept = folder_of(calibrated) / "choices.json"
+    chosen = json.loads(kept.read_text())
+    kept.write_text(json.dumps({key: {**one, "method": "imatrix"} for key, one in chosen.items()}))
+    assert set(methods_of(convert(lm, tokenizer, tmp_path / "second", *options)).values()) == {"imatrix"}
+    kept.write_text("{")  # damaged: everything is chosen again
+    assert methods_of(convert(lm, tokenizer, tmp_path / "third", *options)) == first
 
 
 def test_a_corpus_of_noise_leaves_every_matrix_plain(lm: Path, tokenizer: Path, tmp_path: Path) -> None:
