@@ -99,7 +99,7 @@ def test_an_interrupted_calibration_is_resumed(calibrated: Path, manifest: Path,
     with pytest.raises(KeyboardInterrupt):
         calibrate(options, progress=interrupted_at(step))
     assert [path.name for path in tmp_path.iterdir()] == ["c.gguf.part"]
-    assert [path.name for path in tmp_path.glob("*/step-*")] == [f"step-{step:03d}.safetensors"]
+    assert [path.name for path in tmp_path.glob("*/step-*")] == [f"step-{step:03d}.npz"]
     steps, said = list[float](), list[str]()
 
     def progress(now: Progress) -> None:
