@@ -207,3 +207,12 @@ def test_the_interface_gives_the_record(calibrated: Path, manifest: Path) -> Non
     found = calibrate(CalibrateOptions(MODEL, others=[calibrated]))
     assert isinstance(found, Calibration)
     assert found.columns.keys() == read_calibration(calibrated).columns.keys()
+
+
+def test_every_matrix_is_quantized_with_it(calibrated: Path, tmp_path: Path) -> None:
+    """The file says which calibration, and no matrix was named that no clip reached."""
+    out = converted(tmp_path / "out", "--outtype", "q4_k", "--imatrix", str(calibrated))
+    [file] = out.glob("*.gguf")
+    metadata = GGUFReader(file).fields
+    assert metadata["mimo_convert.imatrix"].contents() == read_calibration(calibrated).sha256
+    assert metadata["mimo_convert.quantizer"].contents() == "simd + imatrix"
