@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from runtime_check.calibrate.collect import collect
-from runtime_check.calibrate.hessians import InputSums, Sample
-from runtime_check.calibrate.sensitivity import walk_back
 from torch import Tensor
 
 from mimo_convert.budget.divergence import Sensitivity, sensitivity_of
 from mimo_convert.formats.calibration import Calibration, ColumnSums
 from quantize.kernels import Floats
+from runtime_check.calibrate.collect import collect
 from runtime_check.calibrate.forward import Forward, StepWeights, walk
+from runtime_check.calibrate.hessians import InputSums, Sample
+from runtime_check.calibrate.sensitivity import walk_back
 
 from .package import Whisper, matrices, padded
 from .whisper import TensorWeights

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from quantize.feedback.factor import factor
-from quantize.feedback.rounding import quantize_rows
 from torch import Tensor
 
 from quantize.backends import SIMD
 from quantize.budget.allocate import allocate
 from quantize.budget.items import Candidate, Item
+from quantize.feedback.factor import factor
+from quantize.feedback.rounding import quantize_rows
 from quantize.kernels import Bytes, Floats, to_float32
 from quantize.rows import convert
 from quantize.types import F32, TYPES, Type

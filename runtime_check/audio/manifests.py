@@ -53,7 +53,7 @@ class AudioFile:
         clip = self.clip or read_clip(self.path)
         if clip.sha256 != self.sha256:
             raise InputError(self.path, "was changed while the command ran", todo="run the command again")
-        return replace(clip, text=self.text)
+        return replace(clip, text=self.text, source=self.speaker or self.recording)
 
 
 def find_clips(paths: Iterable[Path], text: str | None = None) -> list[AudioFile]:
