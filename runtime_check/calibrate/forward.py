@@ -38,18 +38,26 @@ class Forwards(Protocol):
     def response(self, text: str) -> list[int]:
         """The tokens with which the model answers if it hears `text`."""
 
+    def features(self, clip: Clip) -> Tensor:
+        """What the model's steps begin with: the clip's features, or its codes."""
+
+    def forward_of(self, features: Tensor, response: Sequence[int]) -> Forward:
+        """The forward of a clip's features with the token ids of its response. Raises InputError if the model's context
+        does not hold them."""
+
     def forward(self, clip: Clip, response: Sequence[int]) -> Forward:
-        """The forward of a clip with the token ids of its response."""
+        """The forward of a clip. Raises as `forward_of`."""
+        return self.forward_of(self.features(clip), response)
 
 
 OpenForwards = Callable[[Mapping[str, Checkpoint], Task], Forwards]  # of checkpoints by role
 
 
 class StepWeights(Weights):
-    """Weights that are read once until `forget` is called."""
+    """Weights that are read once until `forget` is called; `clip` is the number of the forward that reads them."""
 
     def __init__(self, weights: Weights) -> None:
-        self.weights, self.kept = weights, dict[str, Tensor]()
+        self.weights, self.kept, self.clip = weights, dict[str, Tensor](), 0
 
     def __call__(self, name: str) -> Tensor:
         if name not in self.kept:
@@ -69,7 +77,7 @@ def walk(forwards: Sequence[Forward], weights: StepWeights, states: list[Tensor]
     """Take `states`, one a forward, from before step `first` to behind the last, in place; yields the number of each
     step that all are behind of."""
     for i in range(first, len(forwards[0].steps)):
-        for clip, forward in enumerate(forwards):
-            states[clip] = forward.steps[i](states[clip], weights)
+        for weights.clip, forward in enumerate(forwards):
+            states[weights.clip] = forward.steps[i](states[weights.clip], weights)
         weights.forget()
         yield i

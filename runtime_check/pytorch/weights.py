@@ -30,6 +30,10 @@ class Weights(Protocol):
         """x (…, columns) times a matrix, transposed, plus the vector `bias`: (…, rows)."""
         return F.linear(x, self(name), None if bias is None else self(bias))
 
+    def row_blocks(self, name: str) -> Iterator[Tensor]:
+        """Yield the rows of a matrix, some at a time if it is large."""
+        yield self(name)
+
 
 class CheckpointWeights(Weights):
     """Weights read from the shards on demand, not cached."""

@@ -12,6 +12,7 @@ from mimo_commands.convert import main as mimo_convert
 from mimo_commands.quantize import main as mimo_quantize
 from mimo_families.mimo_audio import reference
 from mimo_families.mimo_audio.stages import ROLE, STAGES
+from mimo_families.mimo_audio.system import TINY
 from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
 from quantize.types import TYPES
 from runtime_check.audio.clips import Clip
@@ -21,9 +22,7 @@ from runtime_check.run.compare.stages import Texts, compare
 from runtime_check.run.system import Task
 from tests.contract import is_speech_generation
 from tests.opened import (
-    TINY_ASR,
     TINY_REFERENCE,
-    TINY_TOKENIZER,
     check_pair,
     load_reference,
     open_tiny,
