@@ -162,7 +162,7 @@ def _columns(file: GGUFFile, tensors: Mapping[str, Floats]) -> Iterator[tuple[st
             assert own is not None
             yield name, checked_sums(path, name, own, None, _whole(file, f"{COUNT}{name}"))
             continue
-        if own is not None and (own.size != squares.size or not np.array_equal(own.ravel(), squares.ravel())):
+        if own is not None and own.tobytes() != squares.tobytes():
             raise InputError(path, f"tensors {quoted(name)} and {quoted(name + SQUARES)} differ", expected="equal sums")
         if counts.size != 1:
             raise InputError(path, f"has {counts.size} counts of {quoted(name)}", expected="1: a matrix, not experts")
