@@ -12,7 +12,6 @@ respect to its state and its products are taken, for all draws at once. A matrix
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor
 from quantize.kernels import Floats
 from runtime_check.pytorch.weights import Weights
 
-from .forward import Forward, Step, StepWeights
+from .forward import Forward, OfClip, Step, StepWeights
 from .head import head_gradients
 from .together import Ask, groups_of, together
 
@@ -55,11 +54,7 @@ class _Products(StepWeights):
 
     def __init__(self, weights: Weights, squares: Squares) -> None:
         super().__init__(weights)
-        self.squares, self.reading = squares, Lock()
-
-    def __call__(self, name: str) -> Tensor:
-        with self.reading:
-            return super().__call__(name)
+        self.squares = squares
 
     def compute(self, key: Any, xs: list[Tensor]) -> list[Tensor]:
         """Several clips' products with a matrix, (…, columns) → (…, rows) each; or their gradients backwards."""
@@ -74,19 +69,8 @@ class _Products(StepWeights):
         return [part.unflatten(0, x.shape[:-1]) for part, x in zip(parts, xs, strict=True)]
 
 
-@dataclass
-class _OfClip(Weights):
-    """Weights as one clip sees them: its products are computed with those of other clips."""
-
-    products: _Products
-    ask: Ask
-
-    def __call__(self, name: str) -> Tensor:
-        return self.products(name)
-
-    def rows(self, name: str, ids: Tensor) -> Tensor:
-        """As of any weights."""
-        return self.products.rows(name, ids)
+class _OfClip(OfClip):
+    """Weights as one clip sees them, whose products have gradients."""
 
     def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
         """As of any weights."""
