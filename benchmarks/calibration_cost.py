@@ -21,10 +21,10 @@ from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_families.mimo_audio.calibration import forward_of
 from mimo_families.mimo_audio.layout import FAMILY, dimensions
 from mimo_families.mimo_audio.prompt import build_prompt
-from runtime_check.calibrate.backward import Backward
 from runtime_check.calibrate.forward import Forward, StepWeights, walk
 from runtime_check.calibrate.hessians import HessianFolder
-from runtime_check.calibrate.sensitivity import DRAWS
+from runtime_check.calibrate.sensitivity.back import DRAWS
+from runtime_check.calibrate.sensitivity.kept import Backward
 from runtime_check.calibrate.structure import inputs_of
 from runtime_check.pytorch.weights import CheckpointWeights
 from runtime_check.text.tokenizer import TextTokenizer

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mimo_convert.formats.calibration import Calibration
     from mimo_convert.listener import Progress
     from mimo_publish.destination import Destination
     from mimo_publish.publication import PublishResult
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from runtime_check.run.transcribe import Piece, Transcript
 
     from .asked import SpeechOptions
+    from .calibration import CalibrateOptions, calibrate
     from .checking import CheckOptions, ReferenceOptions, check, make_reference
     from .conversion import Converted, ConvertOptions, convert
     from .cost import Cost
@@ -35,11 +37,13 @@ HOMES = {
     "mimo_api.conversion": ("ConvertOptions", "Converted", "convert"),
     "mimo_api.cost": ("Cost",),
     "mimo_api.quantization": ("QuantizeOptions", "quantize"),
+    "mimo_api.calibration": ("CalibrateOptions", "calibrate"),
     "mimo_api.checking": ("CheckOptions", "ReferenceOptions", "check", "make_reference"),
     "mimo_api.asked": ("SpeechOptions",),
     "mimo_api.speech": ("prompt_ids", "speak"),
     "mimo_api.transcription": ("TranscribeOptions", "transcribe"),
     "mimo_api.publication": ("PublishOptions", "publish"),
+    "mimo_convert.formats.calibration": ("Calibration",),
     "mimo_convert.listener": ("Progress",),
     "mimo_publish.destination": ("Destination",),
     "mimo_publish.publication": ("PublishResult",),
@@ -52,10 +56,10 @@ HOMES = {
 HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
-    "CheckOptions", "ConvertOptions", "Converted", "Cost", "Destination", "InputError", "Outputs", "Piece",
-    "Progress", "PublishOptions", "PublishResult", "QuantizeOptions", "ReferenceOptions", "Report", "Sampling",
-    "SpeechOptions", "TranscribeOptions", "Transcript", "check", "convert", "make_reference", "prompt_ids", "publish",
-    "quantize", "speak", "transcribe",
+    "CalibrateOptions", "Calibration", "CheckOptions", "ConvertOptions", "Converted", "Cost", "Destination",
+    "InputError", "Outputs", "Piece", "Progress", "PublishOptions", "PublishResult", "QuantizeOptions",
+    "ReferenceOptions", "Report", "Sampling", "SpeechOptions", "TranscribeOptions", "Transcript", "calibrate", "check",
+    "convert", "make_reference", "prompt_ids", "publish", "quantize", "speak", "transcribe",
 ]  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from .console import (
     with_option,
 )
 from .paths import FOLDER, SOURCE, current_claims
-from .publish_options import check_has_destination, publish_options
+from .publish import check_has_destination, publish_options
 
 
 @click.command(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

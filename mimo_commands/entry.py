@@ -17,6 +17,11 @@ def quantize() -> None:
     run("mimo_commands.quantize")
 
 
+def calibrate() -> None:
+    """mimo-calibrate."""
+    run("mimo_commands.calibrate")
+
+
 def check() -> None:
     """mimo-check."""
     run("mimo_commands.check")

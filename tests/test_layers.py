@@ -130,7 +130,7 @@ def test_no_folder_is_large_and_no_file_is_long() -> None:
     assert not {path: n for path, n in lines.items() if n > MOST_LINES}
 
 
-@pytest.mark.parametrize("command", ["convert", "quantize", "check", "publish"])
+@pytest.mark.parametrize("command", ["convert", "quantize", "calibrate", "check", "publish"])
 def test_help_imports_no_slow_library(command: str) -> None:
     code = f"""
 import sys

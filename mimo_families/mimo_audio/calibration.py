@@ -12,7 +12,7 @@ from mimo_families.mimo_tokenizer import reference as audio_tokenizer
 from mimo_families.mimo_tokenizer.stages import CODES
 from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
 from runtime_check.audio.clips import Clip
-from runtime_check.calibrate.forward import Forward, Step
+from runtime_check.calibrate.forward import Forward, Forwards, Step
 from runtime_check.pytorch.run import fetch
 from runtime_check.pytorch.weights import CheckpointWeights, Weights
 from runtime_check.run.system import AUTO_LANGUAGE, Task
@@ -34,7 +34,7 @@ from .segments import Ids
 from .stages import ROLE
 
 
-class SpeechLMForwards:
+class SpeechLMForwards(Forwards):
     """Forwards of the speech LM, on the codes that the audio tokenizer's reference computes."""
 
     def __init__(self, checkpoints: Mapping[str, Checkpoint], task: Task) -> None:
@@ -50,11 +50,15 @@ class SpeechLMForwards:
         """The tokens with which the model answers if it hears `text`."""
         return self.text.response(spoken(text))
 
-    def forward(self, clip: Clip, response: Sequence[int]) -> Forward:
-        """The forward of a clip. Raises InputError if the model's context does not hold it."""
+    def features(self, clip: Clip) -> Tensor:
+        """The clip's codes, (frames, channels)."""
         with torch.no_grad():
             stages = audio_tokenizer.encode(self.tokenizer, clip, self.d.channels, torch.float32, whole=self.whole)
-        prompt = build_prompt(stages[CODES].numpy().astype(np.int32), self.text.encode, self.d, self.language)
+        return stages[CODES]
+
+    def forward_of(self, features: Tensor, response: Sequence[int]) -> Forward:
+        """The forward of codes, (frames, channels). Raises InputError if the model's context does not hold it."""
+        prompt = build_prompt(features.numpy().astype(np.int32), self.text.encode, self.d, self.language)
         return forward_of(prompt, response, self.text, self.d)
 
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from mimo_convert.model.checkpoint import Checkpoint
+from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
-from runtime_check.calibrate.forward import Forward, Step
+from runtime_check.calibrate.forward import Forward, Forwards, Step
 from runtime_check.choices import FULL
 from runtime_check.pytorch.run import fetch
 from runtime_check.pytorch.weights import CheckpointWeights, Weights
-from runtime_check.run.system import Task
+from runtime_check.run.system import AUTO_LANGUAGE, Task
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .front_end import n_tokens
@@ -37,7 +38,7 @@ from .stages import AUDIO_EMBEDS, INPUT, ROLE
 CHUNKS_AT_ONCE = 8  # of the convolutions, 6 MB each at the real size
 
 
-class Qwen3ASRForwards:
+class Qwen3ASRForwards(Forwards):
     """Forwards of encoder and decoder."""
 
     def __init__(self, checkpoints: Mapping[str, Checkpoint], task: Task) -> None:
@@ -49,13 +50,20 @@ class Qwen3ASRForwards:
         self.window = None if task.attention == FULL else self.d.window_tokens
 
     def response(self, text: str) -> list[int]:
-        """The tokens with which the model answers if it hears `text`, in the task's language."""
+        """The tokens with which the model answers if it hears `text`. Raises InputError without the task's language,
+        which the model would say first."""
+        if self.task.language == AUTO_LANGUAGE:
+            what = "is not given, and the model says the language before a text"
+            raise InputError("--language", what, expected="that of the texts", todo="or leave out texts: --answers")
         return self.text.response(text.strip())
 
-    def forward(self, clip: Clip, response: Sequence[int]) -> Forward:
-        """The forward of a clip. Raises InputError if the model's context does not hold it."""
-        d, mel = self.d, log_mel(samples(clip, self.d), self.d)
-        n_audio = n_tokens(len(mel), d)
+    def features(self, clip: Clip) -> Tensor:
+        """The clip's mel spectrogram, (frames, n_mels)."""
+        return log_mel(samples(clip, self.d), self.d)
+
+    def forward_of(self, features: Tensor, response: Sequence[int]) -> Forward:
+        """The forward of mel frames, (T, n_mels). Raises InputError if the model's context does not hold it."""
+        d, n_audio = self.d, n_tokens(len(features), self.d)
         ids = build_prompt(n_audio, self.text.encode, d, self.task)
         check_room(len(ids) + len(response) - 2, d)  # the last token is not read
         audio_id, n_prompt = self.text.id_of(AUDIO), len(ids)
@@ -75,7 +83,7 @@ class Qwen3ASRForwards:
 
         encoder: list[Step] = [partial(encode, layer=i) for i in range(d.audio_layers)]
         decoder: list[Step] = [partial(decoder_block, d=d, i=i) for i in range(d.num_layers)]
-        return Forward(mel, [convolve, *encoder, join, *decoder, head], response)
+        return Forward(features, [convolve, *encoder, join, *decoder, head], response)
 
 
 def open_forwards(checkpoints: Mapping[str, Checkpoint], task: Task) -> Qwen3ASRForwards:

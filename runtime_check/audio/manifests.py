@@ -19,7 +19,9 @@ from quantize.errors import InputError
 from .clips import Clip, clip_of, read_clip
 
 MANIFEST = ".jsonl"
-ENTRY_KEYS = ("audio", "text")
+TEXTS = ("speaker", "recording")  # of an entry, beside its text: clips that have one in common belong together
+SYNTHETIC = "synthetic"
+ENTRY_KEYS = ("audio", "text", *TEXTS, SYNTHETIC)
 ENTRY = '{"audio": FILE, "text": REFERENCE TEXT}'
 STDIN = Path("standard input")  # as a clip's path
 MOST_MANIFEST_BYTES = 64 * MB
@@ -31,13 +33,20 @@ SUFFIXES = frozenset(f".{name.lower()}" for name in FORMATS)
 
 @dataclass(frozen=True)
 class AudioFile:
-    """An audio file that can be decoded; `text` is the reference text, `clip` its decoded samples, if they are kept."""
+    """An audio file that can be decoded; `text` is the reference text, `clip` its decoded samples, if they are kept.
+
+    A manifest may say more: `speaker` and `recording` are names that clips have in common which belong together,
+    `is_synthetic` that nobody spoke it.
+    """
 
     path: Path
     seconds: float
     sha256: str
     text: str | None
     clip: Clip | None = None
+    speaker: str = ""
+    recording: str = ""
+    is_synthetic: bool = False
 
     def read(self) -> Clip:
         """The clip, decoded again if its samples were not kept. Raises InputError if the file has changed."""
@@ -49,7 +58,8 @@ class AudioFile:
 
 def find_clips(paths: Iterable[Path], text: str | None = None) -> list[AudioFile]:
     """Find the audio files of `paths`: files, `-` (standard input), folders (all audio files, by name), manifests
-    (`*.jsonl`: lines {"audio": file, "text": reference}; the file relative to the manifest, the text optional).
+    (`*.jsonl`: lines {"audio": file, "text": reference}; the file relative to the manifest, the text optional, as are
+    "speaker", "recording" and "synthetic").
 
     `text` is the reference text of a single file. Raises InputError, before anything is run, for a file that is missing
     or cannot be decoded.
@@ -94,11 +104,18 @@ def _clips_of_manifest(path: Path) -> Iterator[AudioFile]:
 def _clip_of_line(path: Path, number: int, line: str) -> AudioFile:
     where = f"{path}:{number}"
     entry = entry_of(line, where, ENTRY_KEYS, "a manifest entry", ENTRY)
-    audio, text = entry.get("audio"), entry.get("text")
+    audio, text, synthetic = entry.get("audio"), entry.get("text"), entry.get(SYNTHETIC, False)
     if not isinstance(audio, str) or not isinstance(text, str | None):
         raise InputError(where, "is not a manifest entry", expected=ENTRY)
+    names = [entry.get(key, "") for key in TEXTS]
+    for key, name in zip(TEXTS, names, strict=True):
+        if not isinstance(name, str):
+            raise InputError(where, f"has the {key} {shown(name)}", expected="a name, in quotes")
+    if not isinstance(synthetic, bool):
+        raise InputError(where, f"has {SYNTHETIC} {shown(synthetic)}", expected="true or false")
     checked = None if text is None else checked_text(text, where)
-    return audio_file_of(path.parent, audio, checked, where, ENTRY)
+    file = audio_file_of(path.parent, audio, checked, where, ENTRY)
+    return replace(file, speaker=names[0], recording=names[1], is_synthetic=synthetic)
 
 
 def entry_of(line: str, where: str, keys: Sequence[str], what: str, form: str) -> Mapping[str, Any]:

@@ -45,8 +45,16 @@ class Forwards(Protocol):
     def response(self, text: str) -> list[int]:
         """The tokens with which the model answers if it hears `text`."""
 
+    def features(self, clip: Clip) -> Tensor:
+        """What the model's steps begin with: the clip's features, or its codes."""
+
+    def forward_of(self, features: Tensor, response: Sequence[int]) -> Forward:
+        """The forward of a clip's features with the token ids of its response. Raises InputError if the model's context
+        does not hold them."""
+
     def forward(self, clip: Clip, response: Sequence[int]) -> Forward:
-        """The forward of a clip with the token ids of its response."""
+        """The forward of a clip. Raises as `forward_of`."""
+        return self.forward_of(self.features(clip), response)
 
 
 OpenForwards = Callable[[Mapping[str, Checkpoint], Task], Forwards]  # of checkpoints by role
@@ -77,19 +85,19 @@ def walk(forwards: Sequence[Forward], weights: StepWeights, states: list[Tensor]
     """Take `states`, one a forward, from before step `first` to behind the last, in place; yields the number of each
     step that all are behind of."""
     for i in range(first, len(forwards[0].steps)):
-        through(i, forwards, weights, states)
+        states[:] = through(i, forwards, weights, states)
         weights.forget()
         yield i
 
 
-def through(i: int, forwards: Sequence[Forward], weights: StepWeights, states: list[Tensor]) -> None:
-    """Take `states`, one a forward, through step `i`, in place. `weights.linear` gets the positions of several clips at
-    once, one behind the other, in the order of the forwards."""
-    products = _Products(weights)
+def through(i: int, forwards: Sequence[Forward], weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
+    """The states behind step `i`, of those before it, one a forward. `weights.linear` gets the positions of several
+    clips at once, one behind the other, in the order of the forwards."""
+    products, found = _Products(weights), list[Tensor]()
     for some in groups_of(states, POSITIONS):
         jobs = [partial(_of_clip, forwards[j].steps[i], states[j], weights) for j in some]
-        for j, state in zip(some, together(jobs, products.compute), strict=True):
-            states[j] = state
+        found += together(jobs, products.compute)
+    return found
 
 
 def _of_clip(step: Step, state: Tensor, weights: Weights, ask: Ask) -> Tensor:

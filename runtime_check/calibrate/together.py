@@ -30,7 +30,8 @@ def groups_of(states: Sequence[Tensor], most: int) -> Iterator[list[int]]:
             some, n = [], 0
         some.append(i)
         n += positions
-    yield some
+    if some:
+        yield some
 
 
 class _Stopped(BaseException):

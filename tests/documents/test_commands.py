@@ -12,15 +12,15 @@ from pathlib import Path
 import click
 import pytest
 
-from mimo_commands import check, convert, publish, quantize
+from mimo_commands import calibrate, check, convert, publish, quantize
 from runtime_check.audio.jfk import JFK
 
 from .markdown import PAGES, README, ROOT, blocks
 
 NEEDS = "# needs "  # how a block of the README begins that is not for every machine
 MAKE = "make "  # how one begins that is for the checkout, and that .ci/run runs
-MAINS = {"mimo-convert": convert.main, "mimo-quantize": quantize.main, "mimo-check": check.main,
-         "mimo-publish": publish.main}  # fmt: skip
+MAINS = {"mimo-convert": convert.main, "mimo-quantize": quantize.main,
+         "mimo-calibrate": calibrate.main, "mimo-check": check.main, "mimo-publish": publish.main}  # fmt: skip
 COMMAND = re.compile(rf"(?:^|\| )({'|'.join(MAINS)}) (.*)")
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mimo_commands.publish import OPTIONS as OFFERED
 from mimo_commands.publish import main as mimo_publish
-from mimo_commands.publish_options import OPTIONS as OFFERED
 from mimo_publish.destination import OPTIONS, Destination, as_arguments, check_ref_name, publish_command, shell_word
 from quantize.errors import InputError
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from mimo_commands import check, convert, publish, quantize
+from mimo_commands import calibrate, check, convert, publish, quantize
 from mimo_commands.paths import Source
 from mimo_convert.command import outcome
 
@@ -67,7 +67,7 @@ class Part(NamedTuple):
 
 def commands() -> Iterator[tuple[str, click.Command]]:
     """Every command by name, those of a group one by one."""
-    for module in (convert, quantize, check, publish):
+    for module in (convert, quantize, calibrate, check, publish):
         name = f"mimo-{module.__name__.rpartition('.')[2]}"
         if not isinstance(module.main, click.Group):
             yield name, module.main

@@ -83,11 +83,11 @@ def pytorch_reference(source: str, system: SystemType) -> ReferenceRun:
     return run
 
 
-def import_reference(source: str, module: str) -> Any:
-    """The function `run` of a module that takes PyTorch. Raises InputError, about the checkpoint `source`, if it cannot
+def import_reference(source: str, module: str, function: str = "run") -> Any:
+    """A function of a module that takes PyTorch. Raises InputError, about the checkpoint `source`, if it cannot
     be imported."""
     try:
-        return import_module(module).run
+        return getattr(import_module(module), function)
     except Exception as error:  # whatever its libraries raise
         what = f"{TAKES_PYTORCH} cannot be imported ({type(error).__name__}: {error})"
         raise InputError(source, what, todo=f"install it again, {OTHERWISE}") from error

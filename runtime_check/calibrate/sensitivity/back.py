@@ -21,13 +21,12 @@ from torch import Tensor
 from quantize.kernels import Floats
 from runtime_check.pytorch.weights import Weights
 
-from .forward import Forward, OfClip, Step, StepWeights
+from ..forward import Forward, OfClip, Step, StepWeights
+from ..together import Ask, groups_of, together
 from .head import head_gradients
-from .together import Ask, groups_of, together
 
 DRAWS = 3  # responses drawn from the model's own distribution, for each clip
 POSITIONS = 512  # of clips that are walked back together: what autograd keeps of a position has 0.5 MB at 8 B weights
-LEAST_CLIPS = 12  # fewer give sums that depend on which clips they are
 
 States = Callable[[], Sequence[Tensor]]  # of all clips before a step, read when they are needed
 
