@@ -11,6 +11,7 @@ import numpy as np
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.formats.imatrix import read_calibration
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.family import Family
 from mimo_convert.model.model_file import OpenFiles
@@ -52,7 +53,8 @@ class CheckOptions:
     `companions` are files of the other roles (None: those beside `file`), `reference_companions` the checkpoints, or
     GGUF files, beside `reference`, by role. `compare` is what of the file is compared with `reference` (rows, stages or
     both; None: stages, and of a GGUF file both). `against` is another name of a `reference` that is a GGUF file;
-    `checkpoint` is compared row by row, beside it. `adapter` is the folder of a LoRA adapter for these checkpoints, or
+    `checkpoint` is compared row by row, beside it; by its bytes also a file that was quantized with the importance
+    matrix `imatrix`. `adapter` is the folder of a LoRA adapter for these checkpoints, or
     `none`. `wav` is a file for the wave that is computed of the only clip.
     """
 
@@ -68,6 +70,7 @@ class CheckOptions:
     against: Path | None = None
     static: bool = False
     checkpoint: str | None = None
+    imatrix: Path | None = None
     text: str | None = None
     language: str | None = None
     context: str = ""
@@ -118,12 +121,17 @@ def _check(o: CheckOptions, claims: Claims) -> Report:
 def compare(
     o: CheckOptions, compared: Comparison, files: OpenFiles, checkpoints: OpenCheckpoints, results: Results
 ) -> None:
-    """Compare every row with checkpoints, and with another file."""
+    """Compare every row with checkpoints, and with another file. Raises InputError for an importance matrix that is of
+    none of these comparisons, or that the file was not made with."""
+    calibration = read_calibration(o.imatrix) if o.imatrix else None
+    if calibration and all(source.kind is GGUF for source in compared.rows):
+        raise InputError("--imatrix", "reproduces rows of a checkpoint", expected="--checkpoint CKPT beside it")
     for source in compared.rows:
         theirs = rows_of(source, files.family(o.file), files, checkpoints)
         ours = model_of_file(o.file, files)
         check_same(ours, theirs)
-        results.add(compare_tensors(ours, theirs, o.threads))
+        of_source = None if source.kind is GGUF else calibration
+        results.add(compare_tensors(ours, theirs, o.threads, of_source))
 
 
 def rows_of(source: ModelSource, family: Family, files: OpenFiles, checkpoints: OpenCheckpoints) -> SourceModel:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_convert.claims import Claims
+from mimo_convert.formats.calibration import Calibration
+from mimo_convert.formats.imatrix import read_calibration
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
@@ -13,7 +15,7 @@ from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, mo
 from mimo_convert.plan.describe import describe, print_plans
 from mimo_convert.plan.named_recipes import NamedRecipe, check_recipe, recipe_named
 from mimo_convert.plan.plan import Options, Plan
-from mimo_convert.plan.request import Request, check_rules_of, make_request
+from mimo_convert.plan.request import Request, check_calibration_of, check_rules_of, make_request
 from mimo_convert.plan.variant import UNNAMED, Variant
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
@@ -59,7 +61,8 @@ class ConvertOptions:
     by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, with the Hub id `adapter_model`,
     or `none` for the base of a repository that holds both. `runtime` is the one that loads the files, where a model has
     several layouts (empty: the first). `parts` are written also where the model's files lack them by default, `without`
-    are left out. `variant` is in the names of files that `rules` apply to. `checked`: the files are run and compared
+    are left out. `imatrix` is a calibration file, or another program's importance matrix. `variant` is in the names of
+    files that `rules` apply to. `checked`: the files are run and compared
     with `reference` (None: the model itself).
     """
 
@@ -77,6 +80,7 @@ class ConvertOptions:
     without: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
     recipe: NamedRecipe | str | None = None
+    imatrix: Path | None = None
     variant: Variant = UNNAMED
     quantizer: str = AUTO
     out: Path | None = None
@@ -183,6 +187,7 @@ def check_options(o: ConvertOptions) -> None:
 
 def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     """Open the checkpoints and plan the files. Raises InputError."""
+    calibration = read_calibration(o.imatrix) if o.imatrix else None
     opened = OpenCheckpoints(stream=o.stream and not o.dry_run, adapter=o.adapter)
     system, checkpoints = open_checkpoints(o, opened)
     check_parts(o.without, system.families)
@@ -197,8 +202,10 @@ def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     for role, model in models.items():
         without = left_out(o, model, models[system.family.role])
         check_written(o.parts, without, model, checkpoints[role].config)
-        requests.append(make_request(model, types_of(o, system, role), options_of(o, system, role, without)))
+        options = options_of(o, system, role, without, calibration)
+        requests.append(make_request(model, types_of(o, system, role), options))
     check_rules_of(requests)
+    check_calibration_of(requests, families())
     out = o.out or Path(f"{requests[0].model.name}-GGUF")
     claim_files(requests, out, claims, "--out")
     return Opened(system, checkpoints, opened, requests, out, OpenFiles(families()))
@@ -251,12 +258,16 @@ def left_out(o: ConvertOptions, model: SourceModel, main: SourceModel) -> frozen
     return (by_default | o.without | model.family.unwritten_parts) - o.parts
 
 
-def options_of(o: ConvertOptions, system: SystemType, role: str, without: frozenset[str]) -> Options:
+def options_of(
+    o: ConvertOptions, system: SystemType, role: str, without: frozenset[str], calibration: Calibration | None
+) -> Options:
     """The options of a role; only files of the main model are variants without a rule, and by a named recipe."""
     is_main = role == system.family.role
     variant = o.variant._replace(always=o.variant.always and is_main)
     recipe = recipe_named(o.recipe) if o.recipe and is_main else None
-    return Options(o.fuse_qkv, without, o.rules, backend=o.quantizer, variant=variant, recipe=recipe)
+    return Options(
+        o.fuse_qkv, without, o.rules, backend=o.quantizer, variant=variant, recipe=recipe, calibration=calibration
+    )
 
 
 def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:
@@ -322,7 +333,8 @@ def check_files(
             for request in opened.requests:
                 for path in {opened.out / plan.file_name for plan in request.plans}.intersection(unrecorded):
                     ours = model_of_file(path, opened.files)
-                    results.add(compare_tensors(ours, request.model, o.threads))
+                    calibration = request.options.calibration if ours.provenance.imatrix else None
+                    results.add(compare_tensors(ours, request.model, o.threads, calibration))
             for checked in validate(inputs, systems_to_check(o, opened, plans), opened.files, o.threads):
                 results.add_check(checked)
     except KeyboardInterrupt:

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mimo_convert.claims import Claims
+from mimo_convert.formats.imatrix import read_calibration
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import model_of_file
 from mimo_convert.plan.describe import describe, print_plans
 from mimo_convert.plan.named_recipes import NamedRecipe, check_recipe, recipe_named
 from mimo_convert.plan.plan import Options, Plan
-from mimo_convert.plan.request import Request, check_rules_of
+from mimo_convert.plan.request import Request, check_calibration_of, check_rules_of
 from mimo_convert.terminal import show, tell, warn
 from mimo_convert.threads import default_threads
 from mimo_convert.write.convert import claim_files, convert, replan, what_is_to_do
@@ -31,7 +32,7 @@ from .recorded import accept_recorded
 @dataclass(frozen=True)
 class QuantizeOptions:
     """Options of a conversion of the file `source`; None keeps what it has. A named `recipe` excludes `outtype`;
-    `without` names parts to skip."""
+    `without` names parts to skip; `imatrix` is a calibration file, or another program's importance matrix."""
 
     source: Path
     target: Path
@@ -45,6 +46,7 @@ class QuantizeOptions:
     dry_run: bool = False
     force: bool = False
     recipe: NamedRecipe | str | None = None
+    imatrix: Path | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -83,9 +85,11 @@ def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
         o.allow_requantize,
         o.quantizer,
         recipe=recipe,
+        calibration=read_calibration(o.imatrix) if o.imatrix else None,
     )
     request = Request(model, [outtype], options, o.target.name)
     check_rules_of([request])
+    check_calibration_of([request], families())
     if o.dry_run:
         planned = replan(request, o.threads)
         print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent, force=o.force))

@@ -111,6 +111,12 @@ main.add_command(transcribe)
     help="The same as --reference CKPT --compare rows; may stand beside another --reference.",
 )
 @click.option(
+    "--imatrix",
+    type=READS,
+    metavar="FILE",
+    help="The importance matrix that FILE.gguf was made with: its blocks are then compared byte by byte, too.",
+)
+@click.option(
     "--audio",
     type=READS,
     metavar="SOUND",
@@ -141,7 +147,7 @@ main.add_command(transcribe)
 @handle_errors
 def check_file(
     file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
-    adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None,
+    adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None, imatrix: Path | None,
     audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str, runtime: str,
     json_file: Path | None, junit_file: Path | None, html_file: Path | None, wav: Path | None, dump: Path | None,
     max_new_tokens: int | None, speech: SpeechChoices, repack: str, products: str, threads: int,
@@ -172,6 +178,7 @@ def check_file(
         against=against,
         static=static,
         checkpoint=checkpoint,
+        imatrix=imatrix,
         text=text,
         language=language,
         context=context,

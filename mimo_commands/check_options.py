@@ -130,7 +130,10 @@ SAMPLING = (
     "seed", "greedy", "temperature", "top_k", "top_p", "local_temperature", "local_top_p", "min_new",
 )  # fmt: skip
 OF_COMPARISONS = frozenset(  # parameters that are about transcription compared with a reference
-    {"reference_tokenizer", "compare", "against", "checkpoint", "static", "adapter", "context", "attention", "runtime"}
+    {
+        "reference_tokenizer", "compare", "against", "checkpoint", "imatrix", "static", "adapter", "context",
+        "attention", "runtime",
+    }
 )  # fmt: skip
 ABOVE_0 = click.FloatRange(0, 100, min_open=True)
 SHARE = click.FloatRange(0, 1, min_open=True)

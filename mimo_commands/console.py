@@ -222,6 +222,13 @@ quantizer_option = click.option(
     help="What makes the blocks: our SIMD kernels (auto: where there are any) or ggml, which judges them.",
 )
 
+imatrix_option = click.option(
+    "--imatrix",
+    type=READS,
+    metavar="FILE",
+    help="Round by what the matrices are multiplied with: a file of mimo-calibrate, llama-imatrix or CrispASR.",
+)
+
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MAX_THREADS), default=default_threads, show_default="all cores", help="Threads."
 )

@@ -17,6 +17,7 @@ from .console import (
     TYPE_NAME,
     agreed,
     handle_errors,
+    imatrix_option,
     parts_options,
     quantizer_option,
     read_rules,
@@ -67,6 +68,7 @@ from .publish import check_has_destination, publish_options
 )
 @with_option
 @parts_options
+@imatrix_option
 @quantizer_option
 @click.option(
     "--base-model",
@@ -120,11 +122,11 @@ from .publish import check_has_destination, publish_options
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
     tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, parts: frozenset[str],
-    without: frozenset[str], asr_only: bool, no_output_copy: bool, quantizer: str, base_model: str | None,
-    adapter: str | None, runtime: str, adapter_model: str | None, tokenizer_base_model: str | None, out: Path | None,
-    threads: int, checked: bool, reference: str | None, audio: Path, repack: str, products: str, json_file: Path | None,
-    junit_file: Path | None, html_file: Path | None, publish_to: str | None, how: dict[str, Any], stream: bool,
-    dry_run: bool, force: bool,
+    without: frozenset[str], asr_only: bool, no_output_copy: bool, imatrix: Path | None, quantizer: str,
+    base_model: str | None, adapter: str | None, runtime: str, adapter_model: str | None,
+    tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path,
+    repack: str, products: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
+    publish_to: str | None, how: dict[str, Any], stream: bool, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Convert a speech model, with its audio tokenizer if it has one, to GGUF, then prove the files by running them.
 
@@ -159,6 +161,7 @@ def main(
         rules=types.rules,
         recipe=types.recipe,
         variant=variant_of(name, types.file),
+        imatrix=imatrix,
         quantizer=quantizer,
         out=out,
         checked=checked,

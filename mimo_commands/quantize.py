@@ -9,6 +9,7 @@ from quantize.types import TYPES
 from .console import (
     TYPE_NAME,
     handle_errors,
+    imatrix_option,
     parts_options,
     quantizer_option,
     read_rules,
@@ -40,6 +41,7 @@ from .paths import FOLDER, READS, WRITES, current_claims
 @click.option(
     "--allow-requantize", is_flag=True, help="Quantize anew what has fewer than 8 bits a weight: it gets worse."
 )
+@imatrix_option
 @quantizer_option
 @threads_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
@@ -49,7 +51,7 @@ from .paths import FOLDER, READS, WRITES, current_claims
 def main(
     source: Path, target: Path | None, output: Path | None, outtype: str | None, fuse_qkv: bool | None,
     tensor_types: tuple[str, ...], recipe: Path | None, without: frozenset[str], asr_only: bool, no_output_copy: bool,
-    allow_requantize: bool, quantizer: str, threads: int, dry_run: bool, force: bool,
+    allow_requantize: bool, imatrix: Path | None, quantizer: str, threads: int, dry_run: bool, force: bool,
 ) -> None:  # fmt: skip
     """Make a GGUF file of another type or layout from one that mimo-convert wrote, or a tool like it.
 
@@ -78,5 +80,6 @@ def main(
         dry_run,
         force,
         rules.recipe,
+        imatrix,
     )
     quantize(options, claims=current_claims())

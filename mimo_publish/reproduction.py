@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mimo_convert.installation import installation
 from mimo_convert.model.provenance import Provenance, is_since
-from mimo_convert.plan.plan import REQUANTIZED_BITS
+from mimo_convert.plan.bind import REQUANTIZED_BITS
 from mimo_convert.plan.variant import MIX
 from mimo_convert.plan.variant import file_name as name_of
 from mimo_families.parts import WITH, WITHOUT, spelled
@@ -21,6 +21,7 @@ from runtime_check.run.system import Runtime, SystemType
 
 from .from_hub import FromHub, adapter_of, adapter_options, has_lost_adapter
 from .shell import command, path
+from .used_imatrix import UsedImatrix, lost_imatrix, used_imatrix
 
 COMPANION = "{companion}"  # in a runtime's command
 BETWEEN = "between"  # the folder of files that others are made from
@@ -104,6 +105,7 @@ class Between(NamedTuple):
     rules: tuple[str, ...] = ()
     by_ggml: bool = False
     recipe: str = ""
+    imatrix: str = ""
 
     @property
     def types(self) -> list[str]:
@@ -114,14 +116,15 @@ class Between(NamedTuple):
     def options(self) -> list[str]:
         """The options that determine its blocks otherwise."""
         rules = [word for rule in self.rules for word in ("--tensor-type", rule)]
-        return [*rules, *(["--quantizer", GGML] if self.by_ggml else [])]
+        imatrix = ["--imatrix", path(self.imatrix)] if self.imatrix else []
+        return [*rules, *imatrix, *(["--quantizer", GGML] if self.by_ggml else [])]
 
 
 @dataclass(frozen=True)
 class Making:
     """How a file was made, as recorded in it: by a named `recipe` and the `rules` besides; `through` are the
     intermediate GGUF files, `adapter` one that is not in the repository of its base, `adapter_options` what the command
-    says of adapters."""
+    says of adapters, `imatrix` the importance matrix."""
 
     source: str
     version: str
@@ -137,16 +140,24 @@ class Making:
     recipe: str = ""
     adapter: FromHub | None = None
     adapter_options: tuple[str, ...] = ()
+    imatrix: UsedImatrix | None = None
+
+    @property
+    def last(self) -> Between:
+        """The file itself."""
+        imatrix = self.imatrix.name if self.imatrix else ""
+        return Between(self.outtype, self.rules, self.by_ggml, self.recipe, imatrix)
 
     @property
     def options(self) -> list[str]:
         """The options that determine its blocks."""
-        return Between(self.outtype, self.rules, self.by_ggml).options
+        return self.last.options
 
 
 @dataclass
 class Recipe:
-    """Commands that reproduce `files` in an empty folder with one version of mimo-convert (empty: unknown).
+    """Commands that reproduce `files` with one version of mimo-convert (empty: unknown), in a folder that holds the
+    importance matrices `imatrices` alone.
 
     `pinned`: each checkpoint is given by commit.
     """
@@ -155,6 +166,7 @@ class Recipe:
     pinned: bool = True
     commands: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    imatrices: list[str] = field(default_factory=list)
 
     @property
     def lines(self) -> list[str]:
@@ -195,6 +207,9 @@ def reproduction(lms: Sequence[tuple[str, FileFacts, str]], tokenizers: dict[str
         recipe = recipes.setdefault(making.version, Recipe(making.version))
         if making.adapter and making.adapter.download not in recipe.commands:
             recipe.commands.append(making.adapter.download)
+        if making.imatrix and making.imatrix.name not in recipe.imatrices:
+            recipe.imatrices.append(making.imatrix.name)
+            recipe.commands.append(making.imatrix.check)
         if making.through:
             recipe.commands += [line for name in names for line in _quantize(made[name], beside, name, stem)]
         else:
@@ -244,6 +259,7 @@ def making_of(facts: FileFacts) -> Making:
         recipe=facts.recipe_name,
         adapter=adapter_of(facts.provenance),
         adapter_options=tuple(adapter_options(facts.provenance)),
+        imatrix=used_imatrix(facts.provenance),
     )
 
 
@@ -281,6 +297,8 @@ def _gap(facts: FileFacts) -> str:
         return "which model it is of"
     if has_lost_adapter(facts.provenance):
         return "where its adapter is from"
+    if lost := lost_imatrix(facts):
+        return lost
     return "" if facts.outtype in TYPES else "which type it was converted to"
 
 
@@ -360,12 +378,12 @@ def _quantize(making: Making, tokenizer: Making | None, name: str, stem: str) ->
     first, *others = making.through
     of_first = replace(
         making, outtype=first.type, rules=first.rules, by_ggml=first.by_ggml, fused=False, variant="",
-        recipe="",
+        recipe="", imatrix=None,
     )  # fmt: skip
     files = [f"{BETWEEN}/{_usual_name(of_first, stem)}"]
     files += [f"{BETWEEN}/{stem}-{number}-{between.type}.gguf" for number, between in enumerate(others, 2)]
     lines = [_convert(of_first, [first.type], tokenizer, again=True, out=BETWEEN)]
-    last = Between(making.outtype, making.rules, making.by_ggml, making.recipe)
+    last = making.last
     for (before, source), (after, target) in pairwise(zip((*making.through, last), (*files, path(name)), strict=True)):
         fuse = ["--fuse-qkv"] if after is last and making.fused else []
         insist = ["--allow-requantize"] if _is_low(before) else []

@@ -2,6 +2,7 @@
 
 GGML, SIMD, AUTO = "ggml", "simd", "auto"
 CONTRACTED = "ggml-contracted"  # by a ggml that rounds a × b + c once, as on ARM: some blocks differ
+IMATRIX = "imatrix"  # beside a backend: with an importance matrix
 BACKENDS = (AUTO, GGML, SIMD)
 
 

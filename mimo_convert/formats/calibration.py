@@ -11,13 +11,19 @@ from quantize.kernels import Floats
 CALIBRATION, SELECTION, HOLD_OUT = "calibration", "selection", "hold-out"  # the parts that clips are split into
 
 
-class ColumnSums(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ColumnSums:
     """Sums over the `count` positions x that a matrix was multiplied with, by column: `squares`, Σ x², and `sums`, Σ x,
     (columns,) float32; `sums` is empty where a file of another program lacks it."""
 
     squares: Floats
     sums: Floats
     count: int
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether any position reached the matrix with something other than zeros."""
+        return self.count > 0 and bool(self.squares.any())
 
 
 class CalibrationClip(NamedTuple):
@@ -36,7 +42,9 @@ class Calibration:
     row i the mean over positions of (∂ Σ log p / ∂ y_i)², p the probability of sampled tokens, (rows,) float32.
     `tokens` is the number of predicted tokens of the calibration clips; with `columns[name].count` it says at how many
     positions per token a matrix is used. `hessians` are hashes of the files of second moments, by file name.
-    `is_synthetic`: no clip is a recording. `datasets` is what files of other programs say about their text.
+    `is_synthetic`: no clip is a recording. `architecture` is that of the files it is for, and `model` what the
+    checkpoint is called; both are empty in files of other programs, whose text `datasets` names, and whose number of
+    pieces of it is `chunks`.
     """
 
     where: Path
@@ -49,3 +57,5 @@ class Calibration:
     tokens: int = 0
     hessians: Mapping[str, str] = field(default_factory=dict)
     is_synthetic: bool = False
+    model: str = ""
+    chunks: int = 0

@@ -22,12 +22,15 @@ ADAPTER = "mimo_convert.adapter"  # sha256 of its files, as of the shards
 ADAPTER_NAME = "mimo_convert.adapter.name"
 ADAPTER_MODEL = "mimo_convert.adapter.model"  # the Hub's id of its repository, if that is not its base's
 ADAPTER_OMITTED = "mimo_convert.adapter.omitted"  # the folder of one in the repository of the base, by --adapter none
+IMATRIX = "mimo_convert.imatrix"  # the sha256 of the importance matrix
+IMATRIX_FILE = "quantize.imatrix.file"  # what it was called; llama.cpp's key
 QUANTIZED_FROM = "mimo_convert.quantized_from"
 HUB = "https://huggingface.co/"
 NOT_READ = "0" * 64  # in place of the sha256 of a shard that is yet to be read
 MOST_BETWEEN = 16  # files that may lie between a file and its checkpoint
 COMPLETE_SINCE = (0, 6)  # the version from which on files of floats, too, are recorded
 ADAPTER_ID = re.compile(rf"{REPO.pattern}(@{REVISION.pattern})?", re.ASCII)
+SHA256 = re.compile(r"[0-9a-f]{64}")
 SHARD_LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # as sha256sum writes it
 
 
@@ -52,6 +55,7 @@ class Provenance:
     `repo` is the base model's id on the Hub, `revision` its commit; `shards` the sha256 of each shard; `version` that
     of mimo-convert; `adapter` the sha256 of each file of the adapter, `adapter_name` and `adapter_model` (OWNER/NAME or
     OWNER/NAME@REVISION) what it is; `adapter_omitted` the adapter in the repository of the base that was not merged;
+    `imatrix` is the sha256 of the importance matrix, `imatrix_file` what its file was called;
     `intermediates` the files in between, in order, as far as they may have changed a weight.
     """
 
@@ -65,6 +69,8 @@ class Provenance:
     adapter_name: str = ""
     adapter_model: str = ""
     adapter_omitted: str = ""
+    imatrix: str = ""
+    imatrix_file: str = ""
 
     @property
     def quantized_from(self) -> tuple[str, ...]:
@@ -100,6 +106,8 @@ def provenance_of(file: GGUFFile) -> Provenance:
         adapter_name=text(ADAPTER_NAME),
         adapter_model=adapter_model if ADAPTER_ID.fullmatch(adapter_model := text(ADAPTER_MODEL)) else "",
         adapter_omitted=text(ADAPTER_OMITTED),
+        imatrix=imatrix if SHA256.fullmatch(imatrix := text(IMATRIX)) else "",
+        imatrix_file=text(IMATRIX_FILE),
         intermediates=tuple(_intermediates(text(QUANTIZED_FROM), text)),
     )
 

@@ -149,16 +149,17 @@ def metadata_in(model: SourceModel, layout: Layout) -> list[Entry]:
     return [entry for entry in model.metadata if not any(key.holds(entry.key) for key in lacking)]
 
 
-def metadata_of_type(metadata: Iterable[Entry], file_type: int | None, told: Mapping[str, str]) -> list[Entry]:
+def metadata_of_type(metadata: Iterable[Entry], file_type: int | None, told: Mapping[str, str | int]) -> list[Entry]:
     """`metadata` for a file of that `general.file_type` (None: unchanged), with the entries of `told` replaced; an
-    empty text removes an entry."""
+    empty text, or 0, removes an entry."""
     entries = [entry for entry in metadata if entry.key not in told]
     if file_type is not None:
         declared = Entry(FILE_TYPE, file_type, GGUFValueType.UINT32)
         entries = [declared if entry.key == FILE_TYPE else entry for entry in entries]
         if declared not in entries:
             entries.append(declared)
-    return entries + [Entry(key, text, GGUFValueType.STRING) for key, text in told.items() if text]
+    types = {str: GGUFValueType.STRING, int: GGUFValueType.UINT32}
+    return entries + [Entry(key, value, types[type(value)]) for key, value in told.items() if value]
 
 
 def _about(checkpoint: Checkpoint, own: Mapping[str, Any]) -> list[Entry]:

@@ -18,6 +18,12 @@ USES = (
     AUDIO,
 )  # fmt: skip
 
+# llama.cpp's names of the matrices of a decoder's block, behind `blk.N.`, by use; its importance matrices have them.
+LLAMA_CPP_NAMES = {
+    ATTENTION_Q: "attn_q", ATTENTION_K: "attn_k", ATTENTION_V: "attn_v", ATTENTION_QKV: "attn_qkv",
+    ATTENTION_OUTPUT: "attn_output", MLP_GATE: "ffn_gate", MLP_UP: "ffn_up", MLP_DOWN: "ffn_down",
+}  # fmt: skip
+
 LAYER = "{layer}"  # stands for a layer's number in the pattern of a use
 
 

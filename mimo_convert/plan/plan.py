@@ -3,20 +3,20 @@
 The dry run, the disk check, the conversion, its progress and the report all use the same plan.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
 from mimo_convert import __version__
+from mimo_convert.formats.calibration import Calibration
 from mimo_convert.formats.gguf import Entry, Header, align, make_header
-from mimo_convert.formats.safetensors import WEIGHT_TYPES
-from mimo_convert.formats.tensor import TensorSlice, shape_text
-from mimo_convert.model.family import Family, Layout, Tensor
-from mimo_convert.model.gguf_facts import QUANTIZER, RECIPE, RECIPE_NAME, VARIANT, backends_text
+from mimo_convert.formats.tensor import TensorSlice
+from mimo_convert.model.family import Family
+from mimo_convert.model.gguf_facts import QUANTIZER, RECIPE, RECIPE_NAME, UNKNOWN, VARIANT, backends_text
+from mimo_convert.model.imatrix_facts import imatrix_entries
 from mimo_convert.model.provenance import (
     NOT_READ,
     SHARDS,
@@ -28,25 +28,27 @@ from mimo_convert.model.provenance import (
 )
 from mimo_convert.model.source_model import SourceModel, metadata_in, metadata_of_type
 from quantize.backend_choice import choose_backend
-from quantize.backends import AUTO
+from quantize.backends import AUTO, IMATRIX
 from quantize.errors import InputError
-from quantize.kernels import is_float
+from quantize.importance import takes_importance
+from quantize.kernels import Floats, is_float
 from quantize.recipes import Rule, Typed, choose_type, mixed_types, recipe_text, rule_for, type_label
 from quantize.types import F32, Type
 
+from .bind import bind, check_requantized, common_type, find_skipped
+from .calibrated import columns_of, importance_of
 from .named_recipes import NamedRecipe
 from .recipe_rules import rules_of_recipe
 from .variant import UNNAMED, Variant
 from .variant import file_name as name_of
 
 PROMOTED_F32 = "holds weights that would become infinite: promoted to f32"
-REQUANTIZED_BITS = 8  # sources with fewer bits a weight have lost too much to be quantized again unasked
 
 
 @dataclass(frozen=True)
 class Options:
     """Options of a conversion that apply to all its files. `recipe` is of files of its base type; the `rules` come
-    before its own."""
+    before its own. `calibration` is the importance matrix."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
@@ -55,6 +57,7 @@ class Options:
     backend: str = AUTO
     variant: Variant = UNNAMED
     recipe: NamedRecipe | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class PlannedTensor:
     """A tensor of the output: the concatenated rows of `sources` as `ggml_type` at `offset` in the data section.
 
     `backends` are the quantization backends of its blocks, also of blocks that are copied; empty for floats. `note`
-    says why its type is not the requested one.
+    says why its type is not the requested one, or why it is quantized without an importance matrix. `importance` is
+    that of the columns of each source, (columns,) float32 or None; empty where none counts.
     """
 
     name: str
@@ -73,6 +77,11 @@ class PlannedTensor:
     offset: int
     note: str = ""
     backends: frozenset[str] = frozenset()
+    importance: tuple[Floats | None, ...] = field(default=(), compare=False, repr=False)
+
+    def importance_of(self, source: TensorSlice) -> Floats | None:
+        """The importance of the columns of one of the sources; None to quantize it plain."""
+        return self.importance[self.sources.index(source)] if self.importance else None
 
     @property
     def n_weights(self) -> int:
@@ -192,27 +201,38 @@ def make_plan(
     every = list(family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
     rules = [*options.rules, *of_recipe]
+    columns = columns_of(model, options.calibration)
     for tensor in every:
-        sources = tuple(_bind(model, source.name, source.shape) for source in tensor.sources)
+        sources = tuple(bind(model, source.name, source.shape) for source in tensor.sources)
         used.update(source.name for source in tensor.sources)
-        requested = outtype or _common_type(model, tensor, sources, rules)
+        requested = outtype or common_type(model, tensor, sources, rules)
         row, stored = tensor.shape[-1], outtype is None
         ggml_type, note = choose_type(tensor.role, row, requested, tensor.name, rules, stored=stored)
         if (absmax or {}).get(tensor.name, 0.0) >= ggml_type.overflow:
             ggml_type, note = F32, PROMOTED_F32
         if not options.allow_requantize:
-            _check_requantized(model, sources, ggml_type)
+            check_requantized(model, sources, ggml_type)
         copied = all(source.ggml_type is ggml_type for source in sources)
         backends = frozenset[str]()
         if not is_float(ggml_type):
             backends = model.backends if copied else frozenset({choose_backend(ggml_type, options.backend)})
-        planned = PlannedTensor(tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends)
+        weights: tuple[Floats | None, ...] = ()
+        if columns and takes_importance(ggml_type) and not copied:
+            known = [importance_of(columns.get(source.name)) for source in tensor.sources]
+            reasons = [note, next(filter(None, (why for _, why in known)), "")]
+            weights, note = tuple(found for found, _ in known), "; ".join(filter(None, reasons))
+            backends |= {IMATRIX} if any(found is not None for found in weights) else set()
+        elif not takes_importance(ggml_type):
+            backends -= {IMATRIX}  # of a file, others of whose blocks are copied
+        planned = PlannedTensor(
+            tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends, weights
+        )
         tensors.append(planned)
         offset = align(offset + planned.nbytes)
     recorded = _rules_of(tensors, model, outtype, rules)
     is_variant = options.variant.always or any(rule not in of_recipe for rule in recorded)
     variant = options.variant.name if is_variant else ""
-    told = _told(tensors, model, recorded)
+    told = _told(tensors, model, recorded, options.calibration)
     if options.variant.recorded:
         told[VARIANT] = variant
     elif outtype or options.rules:
@@ -227,25 +247,43 @@ def make_plan(
         fuse_qkv=options.fuse_qkv,
         metadata=metadata_of_type(metadata_in(model, layout), declared.file_type if declared else None, told),
         tensors=tensors,
-        skipped=_skipped(model, used, layout),
+        skipped=find_skipped(model, used, layout),
         rules=tuple(recorded),
         recipe_name=options.recipe.name if options.recipe else "",
     )
 
 
-def _told(tensors: Sequence[PlannedTensor], model: SourceModel, rules: Sequence[Rule]) -> dict[str, str]:
+def _told(
+    tensors: Sequence[PlannedTensor], model: SourceModel, rules: Sequence[Rule], calibration: Calibration | None
+) -> dict[str, str | int]:
     """Metadata about how the file is made; nothing in it may differ between equal files."""
-    told = {}
+    told = dict[str, str | int]()
     sources = [(tensor, source) for tensor in tensors for source in tensor.sources]
     if model.is_checkpoint:
         told[SHARDS] = shards_text(source.file.name for _, source in sources if source.is_stored)
     elif any(_may_have_lost(source, model) and source.ggml_type is not tensor.ggml_type for tensor, source in sources):
         told |= quantized_from_text(model.provenance.intermediates, _intermediate(model))
+    told |= _told_of_imatrix(tensors, model, calibration)
     return told | {
         RECIPE: recipe_text(rules, str(model.where)),
         QUANTIZER: _backends_text(tensors),
         VERSION: __version__,
     }
+
+
+def _told_of_imatrix(
+    tensors: Sequence[PlannedTensor], model: SourceModel, calibration: Calibration | None
+) -> Mapping[str, str | int]:
+    """Metadata about the importance matrix. Raises InputError for blocks of two: of this one, and of that of a source
+    whose blocks are copied."""
+    weighted = [tensor for tensor in tensors if {IMATRIX, UNKNOWN} & tensor.backends]
+    copied = [tensor for tensor in weighted if not tensor.importance]
+    used = calibration if len(copied) < len(weighted) else None
+    recorded = model.provenance.imatrix
+    if copied and used and used.sha256 != recorded:
+        what = f"blocks of {copied[0].name} are copied, of the imatrix {recorded or '(unknown)'}"
+        raise InputError(model.where, what, expected=f"{used.sha256}, as --imatrix", todo="convert the checkpoint")
+    return {} if copied and not used else imatrix_entries(used)
 
 
 def _may_have_lost(source: TensorSlice, model: SourceModel) -> bool:
@@ -314,68 +352,3 @@ def _file_name(model: SourceModel, declared: NamedRecipe | Type | None, variant:
     assert declared is not None, "a file that keeps its types is named by whoever asks for it"
     stem = model.family.stem(model.dims, model.adapter.name if model.adapter else "", model.edition)
     return name_of(stem, model.family.spelled(declared.name), variant)
-
-
-def _bind(model: SourceModel, name: str, shape: tuple[int, ...]) -> TensorSlice:
-    stored = model.tensors.get(name)
-    if stored is None:
-        part = model.family.parts.get(model.family.part_of(name) or "")
-        todo = f"or leave out {part.words}: {part.option}" if part and part.option else ""
-        raise InputError(model.where, f"missing tensor {name}", expected=f"shape {shape_text(shape)}", todo=todo)
-    if stored.shape != shape:
-        raise InputError(
-            stored.file,
-            f"tensor {name} has shape {shape_text(stored.shape)}",
-            expected=f"{shape_text(shape)}, by config.json",
-        )
-    if stored.ggml_type.ggml < 0:
-        raise InputError(
-            stored.file,
-            f"tensor {name} has unsupported dtype {stored.ggml_type.name}",
-            expected=" or ".join(WEIGHT_TYPES),
-        )
-    return stored
-
-
-def _common_type(model: SourceModel, tensor: Tensor, sources: tuple[TensorSlice, ...], rules: Iterable[Rule]) -> Type:
-    """The type that all sources of a tensor are stored in. Raises InputError if they differ and no rule applies."""
-    ruled = any(rule.matches(tensor.name, tensor.role) for rule in rules)
-    if not ruled and len({source.ggml_type for source in sources}) > 1:
-        found = ", ".join(f"{source.name} is {source.ggml_type.name}" for source in sources)
-        raise InputError(
-            model.where, f"the parts of {tensor.name} differ: {found}", expected="one type",
-            todo="give --outtype, or --tensor-type for it",
-        )  # fmt: skip
-    return sources[0].ggml_type
-
-
-def _check_requantized(model: SourceModel, sources: tuple[TensorSlice, ...], ggml_type: Type) -> None:
-    for source in sources:
-        if source.ggml_type is not ggml_type and source.ggml_type.bits_per_weight < REQUANTIZED_BITS:
-            raise InputError(
-                model.where,
-                f"tensor {source.name} is {source.ggml_type.name}: requantizing it to {ggml_type.name} adds to "
-                "the error of its blocks",
-                expected=f"{REQUANTIZED_BITS} bits per weight or more",
-                todo="convert the checkpoint, or insist with --allow-requantize",
-            )
-
-
-def _skipped(model: SourceModel, used: set[str], layout: Layout) -> dict[str, str]:
-    """The reason for each tensor that is not in the file. Raises InputError for tensors unknown to the family."""
-    reasons = dict(model.family.skipped)
-    for name, part in model.family.parts.items():
-        if not layout.has(name):
-            reasons[part.pattern] = part.reason
-    found = {}
-    for name in model.tensors:
-        if name in used:
-            continue
-        reason = next((why for pattern, why in reasons.items() if re.fullmatch(pattern, name)), None)
-        if reason is None:
-            raise InputError(
-                model.tensors[name].file, f"extra tensor {name}, unknown to {model.family.architecture}",
-                todo="the checkpoint is not of this family, or newer than this tool",
-            )  # fmt: skip
-        found[name] = reason
-    return found

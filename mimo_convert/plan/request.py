@@ -6,12 +6,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from mimo_convert.model.family import Family
 from mimo_convert.model.source_model import SourceModel
 from mimo_convert.sources.shards import LocalShards
+from mimo_convert.terminal import warn
+from quantize.quoting import quoted
 from quantize.recipes import check_rules
 from quantize.types import Type
 
+from .calibrated import NO_ENTRY, UNREACHED, check_calibration
 from .plan import NO_OPTIONS, Options, Plan, make_plan
+
+SHOWN = 3  # tensors that a warning names
 
 
 class Sources(NamedTuple):
@@ -83,3 +89,19 @@ def check_rules_of(requests: Iterable[Request]) -> None:
     requests = list(requests)
     tensors = [(tensor.name, tensor.role) for request in requests for tensor in request.plans[0].tensors]
     check_rules(requests[0].options.rules, tensors)
+
+
+def check_calibration_of(requests: Iterable[Request], families: Iterable[Family]) -> None:
+    """Raise InputError for a calibration of another model than these, among the known `families`; warn of matrices that
+    it knows nothing of, embeddings, which nothing is multiplied with, apart."""
+    requests = list(requests)
+    calibration = requests[0].options.calibration
+    if calibration is None:
+        return
+    check_calibration((request.model for request in requests), calibration, families)
+    tensors = [tensor for request in requests for plan in request.plans for tensor in plan.tensors]
+    for why in (NO_ENTRY, UNREACHED):
+        names = list(dict.fromkeys(t.name for t in tensors if why in t.note and t.role != "embedding"))
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        if names:
+            warn(f"{quoted(calibration.where)}: {', '.join(names[:SHOWN])}{more}: {why}")

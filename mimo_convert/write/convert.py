@@ -293,10 +293,12 @@ def nbytes_of(part: PartFile, chunk: Chunk) -> int:
 def write_chunk(parts: Sequence[PartFile], chunk: Chunk, rows: Bytes) -> int:
     """Convert the rows of a chunk once to each of the planned types, and write them to every place; returns the bytes
     written."""
-    places: dict[tuple[Type, frozenset[str]], list[tuple[PartFile, PlannedTensor]]] = {}
+    places: dict[tuple[Type, frozenset[str], bytes], list[tuple[PartFile, PlannedTensor]]] = {}
     for part in parts:
         for target in (part.plan.tensors[i] for i in chunk.tensors):
-            places.setdefault((target.ggml_type, target.backends), []).append((part, target))
+            weights = target.importance_of(chunk.source)
+            made = target.ggml_type, target.backends, b"" if weights is None else weights.tobytes()
+            places.setdefault(made, []).append((part, target))
     converted = convert_rows(chunk, rows, [target for (_, target), *_ in places.values()])
     nbytes = 0
     for of_type, data in zip(places.values(), converted, strict=True):

@@ -30,6 +30,7 @@ from mimo_convert.model.provenance import (
     ADAPTER_NAME,
     ADAPTER_OMITTED,
     BASE,
+    IMATRIX,
     SHARDS,
     VERSION,
     hashes_of_text,
@@ -56,7 +57,8 @@ TOLD = {
     ARCHITECTURE: "architecture", VERSION: "mimo-convert version", f"{BASE}.0.repo_url": "base model",
     f"{BASE}.0.name": "name", f"{BASE}.0.version": "revision", ADAPTER_NAME: "adapter",
     ADAPTER_MODEL: "adapter's model", ADAPTER: "adapter's files", ADAPTER_OMITTED: "omitted adapter", SHARDS: "shards",
-    FILE_TYPE: "type", RECIPE: "rules", RECIPE_NAME: "recipe", VARIANT: "variant", QUANTIZER: "quantizer",
+    FILE_TYPE: "type", RECIPE: "rules", RECIPE_NAME: "recipe", VARIANT: "variant",
+    IMATRIX: "imatrix", QUANTIZER: "quantizer",
 }  # fmt: skip
 
 

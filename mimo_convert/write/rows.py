@@ -7,7 +7,7 @@ import numpy as np
 from mimo_convert.plan.plan import PlannedTensor
 from quantize.backends import GGML, SIMD
 from quantize.errors import WorthlessError
-from quantize.kernels import Bytes, Floats, Scratch, absmax_of, is_float, to_float32
+from quantize.kernels import Bytes, Scratch, absmax_of, is_float, to_float32
 from quantize.rows import convert
 from quantize.types import F32, Type
 
@@ -20,11 +20,9 @@ class OverflowingWeightError(Exception):
     """A finite weight is infinite in its planned type: its tensor must be promoted to F32."""
 
 
-def convert_rows(
-    chunk: Chunk, rows: Bytes, targets: Sequence[PlannedTensor], imatrix: Floats | None = None
-) -> Iterator[Bytes]:
-    """Convert stored rows to each target's type in turn, yielding (n, row bytes) uint8; `imatrix` is the importance
-    matrix.
+def convert_rows(chunk: Chunk, rows: Bytes, targets: Sequence[PlannedTensor]) -> Iterator[Bytes]:
+    """Convert stored rows to each target's type in turn, by the importance of its columns, yielding (n, row bytes)
+    uint8.
 
     A yielded array is valid until the next one. Raises WorthlessError for NaN and infinity, OverflowingWeightError for
     a weight that overflows.
@@ -43,7 +41,8 @@ def convert_rows(
             raise OverflowingWeightError(what)
         if as_float32 is None and target.ggml_type is not stored and backend != SIMD:
             as_float32 = to_float32(floats, ggml_type, FLOATS)  # once, for all that need it
-        yield convert(rows, stored, target.ggml_type, backend, floats=as_float32, imatrix=imatrix, scratch=BLOCKS)
+        weights = target.importance_of(chunk.source)
+        yield convert(rows, stored, target.ggml_type, backend, floats=as_float32, imatrix=weights, scratch=BLOCKS)
 
 
 def absmax_if_finite(chunk: Chunk, rows: Bytes) -> float:

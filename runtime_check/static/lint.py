@@ -29,6 +29,7 @@ from mimo_convert.model.gguf_facts import (
     type_of_file,
 )
 from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.model.provenance import IMATRIX
 from mimo_convert.model.source_model import QUANTIZATION_VERSION
 from quantize.errors import InputError
 from quantize.quoting import quoted
@@ -57,6 +58,7 @@ COMMON_KEYS = {
     VERSION_KEY: (U32, False),
     QUANTIZER: (STRING, False),
     RECIPE: (STRING, False),
+    IMATRIX: (STRING, False),
     "tokenizer.ggml.model": (STRING, False),
     "tokenizer.ggml.pre": (STRING, False),
     "tokenizer.ggml.tokens": (STRING, True),

@@ -4,7 +4,7 @@ Both are read once, a few rows at a time, in the order of the source.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,23 +12,37 @@ from typing import NamedTuple
 import numpy as np
 
 from mimo_convert.disk import forget
+from mimo_convert.formats.calibration import Calibration
 from mimo_convert.formats.tensor import TensorSlice, shape_text
 from mimo_convert.listener import phase
 from mimo_convert.model.family import Layout, Tensor
 from mimo_convert.model.gguf_facts import UNKNOWN, parse_backends
 from mimo_convert.model.source_model import SourceModel
+from mimo_convert.plan.calibrated import columns_of, importance_of
 from mimo_convert.plan.plan import Options, make_plan
 from mimo_convert.write.chunks import Chunk, by_place, chunks
 from mimo_convert.write.one_pass import FORGET_BYTES, one_pass
-from quantize.backends import CONTRACTED, GGML, SIMD
+from quantize.backends import CONTRACTED, GGML, IMATRIX, SIMD
 from quantize.errors import InputError
+from quantize.importance import takes_importance
 from quantize.kernels import Bytes, Floats, is_float
 from quantize.types import F32, Type
 
 from .conversion_paths import DIRECT, ConversionPath, conversion_paths, has_good_kernel
 from .metadata import metadata_problems
 from .records import TensorCheck, TensorResult, tensor_gates
-from .rows import OF_GGML, OF_OTHERS, RowResults, Rule, Sums, evaluate_rows, most_telling, relative, usual_error
+from .rows import (
+    OF_GGML,
+    OF_IMATRIX,
+    OF_OTHERS,
+    RowResults,
+    Rule,
+    Sums,
+    evaluate_rows,
+    most_telling,
+    relative,
+    usual_error,
+)
 
 BYTES, ERROR = "bytes", "error"
 ANOTHER = 0.5  # relative RMSE of a tensor every row of which is wrong, from which on it is likely to be another one
@@ -48,13 +62,17 @@ class Pair(NamedTuple):
         return self.ours.nbytes + self.source.nbytes
 
 
-def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> TensorCheck:
-    """Compare every tensor, size and token of a GGUF file with its source, or with another file of that source.
+def compare_tensors(
+    ours: SourceModel, source: SourceModel, threads: int, calibration: Calibration | None = None
+) -> TensorCheck:
+    """Compare every tensor, size and token of a GGUF file with its source, or with another file of that source;
+    `calibration` is the importance matrix that it was made with.
 
-    Raises InputError for a file that could not be run, is of another family or truncated; and for a source that could
-    not be converted.
+    Raises InputError for a file that could not be run, is of another family or truncated; for a source that could not
+    be converted; and for another importance matrix than the file records.
     """
     begin = time.perf_counter()
+    check_imatrix(ours, calibration)
     source.fetch_adapter()
     if ours.family is not source.family:
         expected = f"{source.family.architecture}, as {source.where} is"
@@ -69,9 +87,10 @@ def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> Ten
         for i, (tensor, planned) in enumerate(zip(tensors, plan.tensors, strict=True))
         if (found := ours.tensors.get(tensor.sources[0].name)) and found.shape == tensor.sources[0].shape
     }
-    rule, why = choose_rule(ours, source.is_checkpoint)
+    rule, why = choose_rule(ours, source.is_checkpoint, calibration)
+    weights = importances(ours, source, calibration)
     paths = {
-        i: conversion_paths(ours.provenance, tensors[i], pair.ours.ggml_type, ours.backends)
+        i: conversion_paths(ours.provenance, tensors[i], pair.ours.ggml_type, ours.backends, weights(tensors[i], pair))
         if source.is_checkpoint
         else [DIRECT]
         for i, pair in pairs.items()
@@ -94,7 +113,7 @@ def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> Ten
         source=source.name,
         lossless=source.is_checkpoint,
         judged_by=ERROR if why else BYTES,
-        judged_why=why or "a changed byte of any weight fails",
+        judged_why=why or f"{'given the imatrix, ' if calibration else ''}a changed byte of any weight fails",
         passed=all(gate.passed for gate in gates),
         seconds=time.perf_counter() - begin,
         bytes_read=sum(pair.nbytes for pair in pairs.values()),
@@ -104,23 +123,52 @@ def compare_tensors(ours: SourceModel, source: SourceModel, threads: int) -> Ten
     )
 
 
-def choose_rule(ours: SourceModel, is_exact: bool) -> tuple[Rule, str]:
+def check_imatrix(ours: SourceModel, calibration: Calibration | None) -> None:
+    """Raise InputError for another importance matrix than a file records."""
+    if calibration is None:
+        return
+    recorded = ours.provenance.imatrix
+    if IMATRIX not in ours.backends or not recorded:
+        what = f"is given for {ours.where}, which records none"
+        raise InputError(calibration.where, what, todo="leave out --imatrix")
+    if calibration.sha256 != recorded:
+        expected = f"{recorded}, as {ours.where} records"
+        todo = "give the file that it was made with"
+        raise InputError(calibration.where, f"has the sha256 {calibration.sha256}", expected=expected, todo=todo)
+
+
+def importances(
+    ours: SourceModel, source: SourceModel, calibration: Calibration | None
+) -> Callable[[Tensor, Pair], Floats | None]:
+    """The importance of the columns of a tensor by which it was quantized; None of all without a calibration. Raises
+    InputError if that is of another model."""
+    columns = columns_of(source, calibration)
+
+    def of(tensor: Tensor, pair: Pair) -> Floats | None:
+        is_weighted = columns and takes_importance(pair.ours.ggml_type)
+        return importance_of(columns.get(tensor.sources[0].name))[0] if is_weighted else None
+
+    return of
+
+
+def choose_rule(ours: SourceModel, is_exact: bool, calibration: Calibration | None = None) -> tuple[Rule, str]:
     """Choose how rows are compared; returns also why blocks are compared by error rather than by bytes, empty if by
     bytes.
 
-    Blocks of SIMD kernels or ggml are reproducible to the byte from the checkpoint's values on every machine.
+    Blocks of SIMD kernels or ggml are reproducible to the byte from the checkpoint's values on every machine; those of
+    an importance matrix given that.
     """
     types = {tensor.ggml_type for tensor in ours.tensors.values() if not is_float(tensor.ggml_type)}
     between = {
         name for file in ours.provenance.intermediates if file.quantizer for name in parse_backends(file.quantizer)
     }
-    makers = between | (ours.backends if types else set())
+    makers = between | ((ours.backends - {IMATRIX} if calibration else ours.backends) if types else set())
     floats = is_exact and between <= SAME_BYTES
     rule = Rule(
         exact=is_exact,
         floats=floats,
         blocks=floats and makers <= SAME_BYTES,
-        limits=OF_OTHERS if UNKNOWN in makers else OF_GGML,
+        limits=OF_IMATRIX if IMATRIX in makers else OF_OTHERS if UNKNOWN in makers else OF_GGML,
     )
     return rule, "" if rule.blocks and all(map(has_good_kernel, types)) else why_by_error(is_exact, makers, types)
 
@@ -131,6 +179,8 @@ def why_by_error(is_exact: bool, makers: Set[str], types: Iterable[Type]) -> str
         return "the source is a GGUF file, not a checkpoint"
     if UNKNOWN in makers:
         return "the file does not record its quantization backend, which may have used an imatrix"
+    if IMATRIX in makers:
+        return "it was quantized with an imatrix, and --imatrix does not give that"
     if CONTRACTED in makers:
         return "it was quantized by a ggml that contracts a × b + c, whose blocks differ by a rounding"
     names = ", ".join(sorted(ggml_type.name for ggml_type in types if not has_good_kernel(ggml_type)))

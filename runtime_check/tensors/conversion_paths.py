@@ -26,10 +26,17 @@ Types = tuple[Type, ...]
 
 
 class ConversionPath(NamedTuple):
-    """The types of a tensor between source and file, in order, and the requested backend."""
+    """The types of a tensor between source and file, in order, the requested backend, and the importance of columns,
+    (columns,) float32, by which it was quantized last."""
 
     between: Types = ()
     backend: str = AUTO
+    importance: Floats | None = None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether nothing is between source and file, and the usual backend makes the blocks."""
+        return not self.between and self.backend == AUTO
 
     def make(self, rows: Bytes, stored: Type, x: Floats, ggml_type: Type) -> Bytes:
         """Convert rows of type `stored`, which are `x` as float32, to `ggml_type` along the path: (n, row bytes) uint8.
@@ -41,29 +48,35 @@ class ConversionPath(NamedTuple):
             y = to_float32(there, between)
             if np.isfinite(y).all():
                 rows, stored, x = there, between, y
-        return convert(rows, stored, ggml_type, backend_of(ggml_type, self.backend), floats=x)
+        backend = backend_of(ggml_type, self.backend)
+        return convert(rows, stored, ggml_type, backend, floats=x, imatrix=self.importance)
 
     @property
     def text(self) -> str:
-        """The intermediate types for a message; empty if there are none."""
-        return f" by way of {', '.join(ggml_type.name for ggml_type in self.between)}" if self.between else ""
+        """The intermediate types and the imatrix for a message; empty if there are none."""
+        between = f" by way of {', '.join(ggml_type.name for ggml_type in self.between)}" if self.between else ""
+        return between if self.importance is None else f"{between} with the imatrix"
 
 
 DIRECT = ConversionPath()
 
 
-def conversion_paths(told: Provenance, tensor: Tensor, ggml_type: Type, makers: frozenset[str]) -> list[ConversionPath]:
+def conversion_paths(
+    told: Provenance, tensor: Tensor, ggml_type: Type, makers: frozenset[str], weights: Floats | None = None
+) -> list[ConversionPath]:
     """Every path by which a tensor may have become `ggml_type`, the recorded one first; `tensor` has Q, K and V
-    separate.
+    separate, `weights` is the importance of its columns.
 
-    If ggml made blocks, its own are accepted where they differ from the kernels'.
+    With an importance matrix, a tensor may still be a copy of one that was quantized without. If ggml made blocks, its
+    own are accepted where they differ from the kernels'.
     """
     recorded = told.intermediates
     histories = [recorded] if told.is_complete else [recorded, *unrecorded(recorded)]
     chains = [[type_between(between, tensor) for between in history] for history in histories]
     backends = [AUTO, GGML] if GGML in makers else [AUTO]
     short = dict.fromkeys(shortened(chain, ggml_type) for chain in chains)
-    return [ConversionPath(chain, backend) for backend in backends for chain in short]
+    plain = [ConversionPath(chain, backend) for backend in backends for chain in short]
+    return plain if weights is None else [*(path._replace(importance=weights) for path in plain), *plain]
 
 
 def type_between(between: Intermediate, tensor: Tensor) -> Type:

@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import numpy as np
 import soundfile
 
+from mimo_convert.formats.imatrix import read_calibration, write_legacy
 from mimo_convert.write.chunks import CHUNK_WEIGHTS
 from mimo_nightly.history import FAILED, PASSED, UNCHECKED, FileRow, History, Problem, StageRow, TargetResult
 from mimo_nightly.notify.outbox import Change, Outbox
 from runtime_check.audio.clips import read_clip
 from runtime_check.run.activations import GREEDY, RESPONSE, Activations
 from runtime_check.run.system import Task
+from tests.calibrations import write_imatrix
 from tests.fuzz.case import Case, Folders
 from tests.fuzz.forked import Ended, Forks, Order
 from tests.hub_server import Hub
@@ -64,6 +66,7 @@ class Seeds:
         self.parsed: dict[tuple[str, Any], Any] = {}
         write_speech_lm(folder / "asr", **LM)
         write_audio_tokenizer(folder / "tok", **TOKENIZER)
+        write_legacy(folder / "imatrix.dat", read_calibration(write_imatrix(folder / "asr", folder / "imatrix.gguf")))
         self.make_sounds()
         self.convert("q8_0", "--outtype", "q8_0", "--fuse-qkv", "--base-model", "a/b", "--tokenizer-base-model", "a/c")
         self.convert("q4_k", "--outtype", "q4_k", "--tensor-type", "ffn.up=q5_k", "--tensor-type", "embed=iq4_nl")

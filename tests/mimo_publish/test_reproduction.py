@@ -297,3 +297,32 @@ def test_the_commands_make_the_same_files_again(tmp_path: Path, made_by: list[st
     shell([line for recipe in found.recipes for line in recipe.commands], again)
     for name in (*names, beside):
         assert (again / name).read_bytes() == (ours / name).read_bytes(), name
+
+
+def test_the_importance_matrix_is_named_and_its_hash_checked() -> None:
+    told = {"imatrix": "a" * 64, "imatrix_file": "my imatrix.gguf"}
+    made = lm(told, quantizer="simd + imatrix")
+    found = reproduction([(LM, made, TOKENIZER)], {TOKENIZER: tokenizer()})
+    assert lines(found) == [
+        f"echo '{'a' * 64}  my imatrix.gguf' | sha256sum --check",
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --outtype q4_k --fuse-qkv --imatrix 'my imatrix.gguf' --out . "
+        "--no-check",
+    ]
+    assert [recipe.imatrices for recipe in found.recipes] == [["my imatrix.gguf"]]
+    odd = lm(told | {"imatrix_file": "it's\n"}, quantizer="simd + imatrix")
+    assert "--imatrix imatrix.gguf" in of(odd)[1]
+
+
+@pytest.mark.parametrize(
+    ("told", "gap"),
+    [
+        ({}, "with which importance matrix it was quantized"),
+        (
+            {"intermediates": (Intermediate("q8_0", quantizer="simd + imatrix"),)},
+            "with which importance matrix the file was quantized that it was made from",
+        ),
+    ],
+)
+def test_a_file_whose_importance_matrix_is_not_known_has_a_gap(told: dict[str, Any], gap: str) -> None:
+    found = reproduction([(LM, lm(told, quantizer="simd + imatrix"), "")], {})
+    assert found.gaps == [(LM, gap)]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tests.fuzz.case import Case, Edits
 from tests.fuzz.seeds import Seeds
-from tests.fuzz.targets import of_adapters, of_checkpoints, of_files, of_hub
+from tests.fuzz.targets import of_adapters, of_checkpoints, of_files, of_hub, of_imatrix
 
 MakeCase = Callable[[Edits, Seeds], Case]
 
@@ -16,6 +16,7 @@ TARGETS: dict[str, MakeCase] = {
     "hub-note": of_checkpoints.hub_note,
     "recipe": of_checkpoints.recipe,
     "adapter": of_adapters.adapter,
+    "imatrix": of_imatrix.imatrix,
     "journal": of_checkpoints.journal,
     "gguf-static": of_files.gguf_static,
     "gguf-checkpoint": of_files.gguf_checkpoint,

@@ -1,0 +1,27 @@
+"""What a file records of the importance matrix that it was quantized with: llama.cpp's keys, and its sha256."""
+
+from collections.abc import Mapping
+
+from mimo_convert.formats.calibration import Calibration
+from mimo_convert.formats.imatrix import chunks_of, datasets_of
+
+from .provenance import IMATRIX, IMATRIX_FILE
+
+DATASET = "quantize.imatrix.dataset"
+ENTRIES, CHUNKS = "quantize.imatrix.entries_count", "quantize.imatrix.chunks_count"
+KEYS = (IMATRIX, IMATRIX_FILE, DATASET, ENTRIES, CHUNKS)
+
+
+def imatrix_entries(calibration: Calibration | None) -> Mapping[str, str | int]:
+    """The keys of a file that was quantized with `calibration`, and their values; empty ones of a file without."""
+    if calibration is None:
+        return dict.fromkeys(KEYS, "")
+    first, *others = (*datasets_of(calibration), "")
+    values = (
+        calibration.sha256,
+        calibration.where.name,
+        f"{first} and {len(others) - 1} more" if len(others) > 1 else first,
+        len(calibration.columns),
+        chunks_of(calibration),
+    )
+    return dict(zip(KEYS, values, strict=True))

@@ -1,0 +1,42 @@
+"""The importance matrix of a file, in the commands of a model card."""
+
+from pathlib import PurePath
+from typing import NamedTuple
+
+from mimo_convert.model.provenance import Provenance
+from quantize.backends import IMATRIX
+from runtime_check.run.records import FileFacts
+
+from .shell import path
+
+UNNAMED = "imatrix.gguf"
+
+
+class UsedImatrix(NamedTuple):
+    """An importance matrix: its name as a file in the same folder, and its sha256."""
+
+    name: str
+    sha256: str
+
+    @property
+    def check(self) -> str:
+        """The command that tells whether a file of that name is it."""
+        return f"echo '{self.sha256}  {path(self.name)}' | sha256sum --check"
+
+
+def used_imatrix(told: Provenance) -> UsedImatrix | None:
+    """The importance matrix that a file was made with; None without one. A name that is not that of a file, or that
+    cannot be quoted, is replaced."""
+    name = PurePath(told.imatrix_file).name
+    is_plain = name.isprintable() and name not in ("", "..") and not {"'", "\\"} & set(name)
+    return UsedImatrix(name if is_plain else UNNAMED, told.imatrix) if told.imatrix else None
+
+
+def lost_imatrix(facts: FileFacts) -> str:
+    """What a file does not say of the importance matrices that it depends on, as the end of a sentence; empty if
+    nothing."""
+    if any(IMATRIX in between.quantizer.split(" + ") for between in facts.provenance.intermediates):
+        return "with which importance matrix the file was quantized that it was made from"
+    if IMATRIX in facts.quantizer.split(" + ") and not facts.provenance.imatrix:
+        return "with which importance matrix it was quantized"
+    return ""
