@@ -40,8 +40,6 @@ from .checking import members
 from .paths import with_paths
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from runtime_check.calibrate.forward import Forward, Forwards
     from runtime_check.calibrate.hessians import HessianFolder
     from runtime_check.calibrate.sensitivity.kept import Backward
@@ -239,7 +237,7 @@ class Collecting:
             recorder = MomentRecorder(model.weights, sums, hessians) if hessians else Recorder(model.weights, sums)
             backward = self.backward(model, forwards, work) if self.o.sensitivity else None
 
-            def done(step: int, states: "Sequence[Tensor]") -> None:
+            def done(step: int, states: Sequence[Any]) -> None:
                 if backward:
                     backward.keep(step, states)
                 work.keep(step, states, sums)
