@@ -15,6 +15,8 @@ from .types import BF16, F32, Type
 # a × b + c, as on ARM, breaks ties in other ways, and differs by up to 4 % for some; elsewhere all are equal.
 TOLERANCE = 1.1
 SAMPLE_BLOCKS = 2048
+ROW_BLOCKS = 4  # of a row with an imatrix
+WEIGHTED_ROWS = 16  # of each kind of weights: a quarter of the sample, since ggml's search with an imatrix is slower
 
 
 def choose_backend(ggml_type: Type, requested: str) -> str:
@@ -57,14 +59,27 @@ def _is_contracted(ggml_type: Type) -> bool:
 
 @cache
 def _problem(ggml_type: Type) -> str:
-    """Compare the kernel of `ggml_type` with ggml on the sample: a message if its error is larger, else empty."""
-    for kind, rows in sample(ggml_type.block).items():
+    """Compare the kernel of `ggml_type` with ggml on the sample, then, if it takes an imatrix, with one: a message if
+    its error is larger, else empty."""
+    rows_of = sample(ggml_type.block)
+    problem = _larger_error(ggml_type, rows_of, None)
+    if problem or not simd.takes_imatrix(ggml_type):
+        return problem
+    rows_of = {kind: rows.reshape(-1, ROW_BLOCKS * ggml_type.block)[:WEIGHTED_ROWS] for kind, rows in rows_of.items()}
+    return _larger_error(ggml_type, rows_of, sample_imatrix(ROW_BLOCKS * ggml_type.block))
+
+
+def _larger_error(ggml_type: Type, rows_of: dict[str, Floats], imatrix: Floats | None) -> str:
+    """The first kind of rows for which the kernel's error is larger than ggml's, as a message; else empty."""
+    for kind, rows in rows_of.items():
         stored = kernels.quantize_rows(rows, BF16)
-        ours = weighted_error(rows, simd.quantize_rows(stored, BF16, ggml_type), ggml_type)
-        theirs = weighted_error(rows, kernels.quantize_rows(rows, ggml_type), ggml_type)
+        by_kernel = simd.quantize_rows(stored, BF16, ggml_type, imatrix=imatrix)
+        ours = weighted_error(rows, by_kernel, ggml_type, imatrix)
+        theirs = weighted_error(rows, kernels.quantize_rows(rows, ggml_type, imatrix=imatrix), ggml_type, imatrix)
         if not ours <= theirs * TOLERANCE:  # NaN is worse, too
             kernel = f"the {simd.variants()[0]} kernel of {ggml_type.name}"
-            return f"{kernel} has an error of {ours:.6g} for {kind} weights, where ggml's is {theirs:.6g}"
+            of = f"{kind} weights" if imatrix is None else f"{kind} weights and an imatrix"
+            return f"{kernel} has an error of {ours:.6g} for {of}, where ggml's is {theirs:.6g}"
     return ""
 
 
@@ -87,12 +102,20 @@ def sample(block: int) -> dict[str, Floats]:
     return {kind: kernels.to_float32(kernels.quantize_rows(rows, BF16), BF16) for kind, rows in kinds.items()}
 
 
-def weighted_error(rows: Floats, blocks: Bytes, ggml_type: Type) -> float:
-    """Sum of error² × (|x| + RMS of the row) over all weights, rows normalized to an RMS of 1.
+def sample_imatrix(row: int) -> Floats:
+    """An importance matrix, (row,) float32 > 0, as spread as the squares of activations are."""
+    return np.square(np.random.default_rng(1).standard_t(3, row)).astype(np.float32)
 
-    This is the objective of ggml's search for Q4_K scales (`make_qkx2_quants` in ggml-quants.c).
+
+def weighted_error(rows: Floats, blocks: Bytes, ggml_type: Type, imatrix: Floats | None = None) -> float:
+    """Sum of error² × (|x| + RMS of the row) × importance of the column (1 without `imatrix`) over all weights, rows
+    normalized to an RMS of 1.
+
+    This is the objective of ggml's search for Q4_K scales (`make_qkx2_quants` in ggml-quants.c), but for
+    √(x² + mean square) in place of |x| + RMS with an imatrix.
     """
     exact = rows.astype(np.float64)
     size = np.sqrt(np.mean(exact**2, axis=1, keepdims=True))
     size[size == 0] = 1
-    return float(np.sum(((kernels.to_float32(blocks, ggml_type) - exact) / size) ** 2 * (np.abs(exact) / size + 1)))
+    errors = ((kernels.to_float32(blocks, ggml_type) - exact) / size) ** 2 * (np.abs(exact) / size + 1)
+    return float(np.sum(errors if imatrix is None else errors * imatrix))

@@ -21,12 +21,14 @@ def convert(
     """Convert (n, row bytes) uint8 of type `stored` to (n, row bytes) uint8 of `ggml_type`.
 
     `backend` quantizes: SIMD, or ggml for any other name. `floats` are the same rows as float32, if the caller has
-    them. `imatrix` is the importance matrix, (row,) float32 ≥ 0; with one, types whose SIMD kernel takes none are
-    quantized by ggml. Rows of the requested type are returned as they are.
+    them. `imatrix` is the importance matrix, (row,) float32 ≥ 0; Q8_0 ignores it, as ggml's does. Rows of the requested
+    type are returned as they are.
     """
     if ggml_type is stored:
         return rows
-    by_simd = backend == SIMD and not is_float(ggml_type) and (imatrix is None or simd.takes_imatrix(ggml_type))
+    by_simd = backend == SIMD and not is_float(ggml_type)
+    if by_simd and not simd.takes_imatrix(ggml_type):
+        imatrix = None
     if by_simd and is_float(stored):
         return simd.quantize_rows(rows, stored, ggml_type, scratch, imatrix=imatrix)
     if floats is None:

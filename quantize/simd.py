@@ -37,9 +37,9 @@ def has_kernel(ggml_type: Type, variant: str = "") -> bool:
     return _kernel(ggml_type, variant or _fastest()) is not None
 
 
-def takes_imatrix(ggml_type: Type) -> bool:
+def takes_imatrix(ggml_type: Type, variant: str = "") -> bool:
     """Whether the kernel of `ggml_type` accepts an importance matrix."""
-    kernel = _kernel(ggml_type, _fastest())
+    kernel = _kernel(ggml_type, variant or _fastest())
     return kernel is not None and bool(kernel.contents.takes_imatrix)
 
 
@@ -56,7 +56,7 @@ def quantize_rows(
     kernel.
 
     The row must be a multiple of the type's block, the values finite. `imatrix` is the importance matrix, (row,)
-    float32 ≥ 0: the weight of each column's squared error. Only the kernels of k-quants take one (`takes_imatrix`).
+    float32 ≥ 0: the weight of each column's squared error. All kernels but that of Q8_0 take one (`takes_imatrix`).
     """
     kernel = _kernel(ggml_type, variant or _fastest())
     assert kernel is not None, f"no kernel for {ggml_type.name}"

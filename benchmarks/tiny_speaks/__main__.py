@@ -56,7 +56,7 @@ def main() -> None:
             for row in rows
         ),
     ]
-    insert_lines("tiny-speaks", lines)
+    insert_lines("tiny speaks", lines)
 
 
 def measured(folder: Path) -> Iterator[Heard]:

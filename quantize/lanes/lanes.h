@@ -50,6 +50,8 @@ inline Floats magnitude(Floats a) { return (Floats)((Ints)a & INT32_MAX); }
 
 inline float magnitude(float a) { return __builtin_fabsf(a); }
 
+inline float inverse_of(float d) { return d != 0 ? 1 / d : 0; }
+
 inline Floats square_root(Floats a) {
     for (int i = 0; i < WIDTH; ++i) a[i] = __builtin_sqrtf(a[i]);
     return a;
@@ -73,6 +75,17 @@ inline bool every(Mask mask) { return !any(~mask); }
 constexpr float ROUNDER = 12582912;
 constexpr int32_t ROUNDER_BITS = 0x4B400000, SUM_BITS = 0x007FFFFF, SUM_ZERO = 0x00400000;
 constexpr float ROUNDABLE = 4194303;
+
+// The integer nearest to t; |t| at most ROUNDABLE.
+inline Floats whole(Floats t) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    return (Floats)_mm256_round_ps((__m256)t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__aarch64__)
+    return (Floats)vrndnq_f32((float32x4_t)t);
+#else
+    return t + ROUNDER - ROUNDER;
+#endif
+}
 
 // The integer nearest to t, within [low, high]; |t| at most ROUNDABLE.
 inline Floats nearest(Floats t, int low, int high) {
@@ -108,12 +121,46 @@ inline Ints round_away(Floats t) {
     return cut(t) - (t - whole >= 0.5f) + (whole - t >= 0.5f);  // what is true is -1
 }
 
+// Rows of WIDTH floats that lie `apart` floats from each other → columns.
+inline void transpose(const float* rows, int apart, Floats* columns) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    __m256 pairs[8], fours[8];
+    for (int i = 0; i < 4; ++i) {  // the halves of rows i and i + 4
+        const float *upper = rows + i * apart, *lower = rows + (i + 4) * apart;
+        pairs[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(upper)), _mm_loadu_ps(lower), 1);
+        pairs[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(upper + 4)), _mm_loadu_ps(lower + 4), 1);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        for (int j = 0; j < 4; j += 2) {
+            fours[i + j] = _mm256_unpacklo_ps(pairs[i + j], pairs[i + j + 1]);
+            fours[i + j + 1] = _mm256_unpackhi_ps(pairs[i + j], pairs[i + j + 1]);
+        }
+        for (int j = 0; j < 2; ++j) {
+            columns[i + 2 * j] = (Floats)_mm256_shuffle_ps(fours[i + j], fours[i + j + 2], 0x44);
+            columns[i + 2 * j + 1] = (Floats)_mm256_shuffle_ps(fours[i + j], fours[i + j + 2], 0xEE);
+        }
+    }
+#else
+    for (int row = 0; row < WIDTH; ++row)
+        for (int i = 0; i < WIDTH; ++i) columns[i][row] = rows[row * apart + i];
+#endif
+}
+
 // WIDTH sub-blocks of N weights, one behind the other → N vectors with a sub-block in each lane.
 template <int N>
 inline void to_lanes(const float* sub_blocks, Floats* lanes) {
-    float* flat = (float*)lanes;
-    for (int lane = 0; lane < WIDTH; ++lane)
-        for (int i = 0; i < N; ++i) flat[i * WIDTH + lane] = sub_blocks[lane * N + i];
+    for (int i = 0; i < N; i += WIDTH) transpose(sub_blocks + i, N, lanes + i);
+}
+
+// The last byte of each.
+inline Bytes last_bytes(Ints a) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    a &= 255;
+    const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)a), _mm256_extracti128_si256((__m256i)a, 1));
+    return (Bytes)_mm_cvtsi128_si64(_mm_packus_epi16(halves, halves));
+#else
+    return __builtin_convertvector(a, Bytes);
+#endif
 }
 
 // level_of(WIDTH weights) → Ints, of N weights that lie one behind the other, as bytes.
@@ -122,7 +169,7 @@ inline void each_level(const float* x, LevelOf level_of, uint8_t* levels) {
     for (int i = 0; i < N; i += WIDTH) {
         Floats some;
         memcpy(&some, x + i, sizeof some);
-        const Bytes bytes = __builtin_convertvector(level_of(some), Bytes);
+        const Bytes bytes = last_bytes(level_of(some));
         memcpy(levels + i, &bytes, sizeof bytes);
     }
 }

@@ -2,11 +2,11 @@
 // ggml-quants.c in the same order, with one rounding per operation (the build forbids contraction), so that the results
 // are bit-exact wherever ggml was built without contraction.
 //
-// search_above_minimum  make_qkx2_quants, make_qkx3_quants
 // search_symmetric      make_qx_quants
 // descend_symmetric     make_q3_quants
 // search_above_zero     make_qp_quants
 // search_values         quantize_row_iq4_nl_impl
+// search_above_minimum  make_qkx2_quants, make_qkx3_quants (above_minimum.h)
 
 #pragma once
 
@@ -48,82 +48,6 @@ inline Floats signed_absmax(const Floats* x) {
     return absmax;
 }
 
-enum class Error { SQUARED, ABSOLUTE };
-
-template <int N, Error ERROR>
-inline Floats weighted_error(const Floats* x, const Floats* weights, const Floats* levels, Grid grid) {
-    Floats sum = {};
-    for (int i = 0; i < N; ++i) {
-        const Floats difference = grid.scale * levels[i] + grid.min - x[i];
-        sum += weights[i] * (ERROR == Error::SQUARED ? difference * difference : magnitude(difference));
-    }
-    return sum;
-}
-
-// Weighted sums of levels, of their squares, and of levels × x.
-struct Sums {
-    Floats l, l2, lx;
-};
-
-template <int N, int TOP, Floats NEAREST(Floats, int, int)>
-inline Sums round_and_sum(const Floats* x, const Floats* weights, Floats inverse, Floats min, Floats* levels) {
-    Sums sums = {};
-    for (int i = 0; i < N; ++i) {
-        const Floats level = NEAREST(inverse * (x[i] - min), 0, TOP);
-        const Floats weighted = weights[i] * level;
-        levels[i] = level;
-        sums.l += weighted;
-        sums.l2 += weighted * level;
-        sums.lx += weighted * x[i];
-    }
-    return sums;
-}
-
-// Levels 0 … TOP above a minimum of at most 0. Each try rounds with another inverse scale, solves for the scale and the
-// minimum that suit the rounded levels best, and keeps them if their error is less; later tries start from the minimum
-// that was kept.
-template <int N, int TOP, Error ERROR>
-Grid search_above_minimum(const Floats* x, const Floats* weights, float first, float step, int n_steps, Floats* levels) {
-    const Extremes ends = extremes<N>(x);
-    const Floats bottom = ends.bottom, top = ends.top;
-    Floats sum_w = weights[0], sum_x = weights[0] * x[0];
-    for (int i = 1; i < N; ++i) {
-        sum_w += weights[i];
-        sum_x += weights[i] * x[i];
-    }
-    const Floats zero = {}, first_min = choose(bottom > 0, zero, bottom);
-
-    const auto fill_levels = [&](Floats inverse, Floats min) {
-        const Floats below = magnitude(bottom - min), above = magnitude(top - min);
-        const Mask roundable = magnitude(inverse) * choose(below > above, below, above) <= ROUNDABLE;
-        return every(roundable) ? round_and_sum<N, TOP, nearest>(x, weights, inverse, min, levels)
-                                : round_and_sum<N, TOP, nearest_of_any>(x, weights, inverse, min, levels);
-    };
-
-    // Where all weights are equal the inverse is infinite, the scale 0, and nothing is better.
-    Floats kept_inverse = (float)TOP / (top - first_min), kept_origin = first_min;  // which gave the kept levels
-    Grid kept = {1 / kept_inverse, first_min};
-    fill_levels(kept_inverse, kept_origin);
-    Floats least = weighted_error<N, ERROR>(x, weights, levels, kept);
-    for (int i = 0; i <= n_steps; ++i) {
-        const Floats inverse = (first + step * i + TOP) / (top - kept.min);
-        const Sums sums = fill_levels(inverse, kept.min);
-        const Floats determinant = sum_w * sums.l2 - sums.l * sums.l;
-        Grid tried = {(sum_w * sums.lx - sum_x * sums.l) / determinant,
-                      (sums.l2 * sum_x - sums.l * sums.lx) / determinant};
-        const Mask above = tried.min > 0;
-        if (any(above)) tried = {choose(above, sums.lx / sums.l2, tried.scale), choose(above, zero, tried.min)};
-        const Floats error = weighted_error<N, ERROR>(x, weights, levels, tried);
-        const Mask better = (determinant > 0) & (error < least);
-        kept_inverse = choose(better, inverse, kept_inverse);
-        kept_origin = choose(better, kept.min, kept_origin);
-        kept = {choose(better, tried.scale, kept.scale), choose(better, tried.min, kept.min)};
-        least = choose(better, error, least);
-    }
-    fill_levels(kept_inverse, kept_origin);
-    return kept;
-}
-
 // Fit of levels to x: sums of weight × x × level and of weight × level². The larger xl² / l2, the better.
 struct Fit {
     Floats xl, l2;
@@ -133,40 +57,65 @@ struct Best {
     Floats scale, inverse;
 };
 
-// The inverse scale whose levels fit best, the first of equals, and the optimal scale of those levels.
-template <int N_INVERSES, class FitOf>
-inline Best best_of(const Floats (&inverses)[N_INVERSES], FitOf fit_of) {
-    const Fit first = fit_of(inverses[0]);
-    Best best = {choose(first.l2 > 0, first.xl / first.l2, Floats{}), inverses[0]};
-    Floats most = best.scale * first.xl;
-    for (int i = 1; i < N_INVERSES; ++i) {
-        const Fit fit = fit_of(inverses[i]);
-        const Mask better = (fit.l2 > 0) & (fit.xl * fit.xl > most * fit.l2);
-        best = {choose(better, fit.xl / fit.l2, best.scale), choose(better, inverses[i], best.inverse)};
-        most = choose(better, best.scale * fit.xl, most);
+// The inverse scale whose levels fit best, the first of equals, and the optimal scale of those levels. fits_of(i, fits)
+// gives the fits of COUNT of them from number i on: of several, since the sums of one alone would wait for each other.
+template <int COUNT, int N_INVERSES, class FitsOf>
+inline Best best_of(const Floats (&inverses)[N_INVERSES], FitsOf fits_of) {
+    Best best = {{}, inverses[0]};
+    Floats most = {};
+    for (int i = 0; i < N_INVERSES; i += COUNT) {
+        Fit fits[COUNT];
+        fits_of(i, fits);
+        for (int k = 0; k < COUNT; ++k) {
+            const Fit& fit = fits[k];
+            const Mask first = broadcast(i + k == 0 ? -1 : 0);
+            const Mask better = (fit.l2 > 0) & (first | (fit.xl * fit.xl > most * fit.l2));
+            best = {choose(better, fit.xl / fit.l2, best.scale), choose(better, inverses[i + k], best.inverse)};
+            most = choose(better, best.scale * fit.xl, most);
+        }
     }
     return best;
 }
 
-// Levels -HALF … HALF - 1 (given as 0 … 2 HALF - 1) and no minimum: the best of 19 inverse scales.
-template <int N, int HALF>
-Grid search_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
-    const Floats zero = {}, absmax = signed_absmax<N>(x);
-    Floats inverses[19] = {-(float)HALF / absmax};
-    for (int i = 1; i <= 18; ++i) inverses[i] = -(HALF + 0.1f * (i < 10 ? i - 10 : i - 9)) / absmax;
-    const Best best = best_of(inverses, [&](Floats inverse) {
-        Fit fit = {};
-        for (int i = 0; i < N; ++i) {
-            const Floats level = nearest(inverse * x[i], -HALF, HALF - 1);
-            fit.xl += weights[i] * x[i] * level;
-            fit.l2 += weights[i] * level * level;
+// The fits of two inverse scales for levels -HALF … HALF - 1, of which none is less if they need no LOW limit; `wx` are
+// weights × x.
+template <int N, int HALF, bool LOW>
+inline void fit_two(const Floats* x, const Floats* weights, const Floats* wx, const Floats* inverses, Fit* fits) {
+    Fit sums[2] = {};
+#pragma GCC unroll 2
+    for (int i = 0; i < N; ++i)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k) {
+            const Ints sum = least((Ints)(inverses[k] * x[i] + ROUNDER), broadcast(ROUNDER_BITS + HALF - 1));
+            const Floats level = (Floats)(LOW ? greatest(sum, broadcast(ROUNDER_BITS - HALF)) : sum) - ROUNDER;
+            sums[k].xl += wx[i] * level;
+            sums[k].l2 += weights[i] * level * level;
         }
-        return fit;
+    for (int k = 0; k < 2; ++k) fits[k] = sums[k];
+}
+
+// Levels -HALF … HALF - 1 and no minimum: the best of 19 inverse scales, for which the absmax gets HALF, HALF - 0.9, …
+// HALF + 0.9. Both are 0 where nothing is.
+template <int N, int HALF>
+Best search_symmetric(const Floats* x, const Floats* weights) {
+    const Floats zero = {}, absmax = signed_absmax<N>(x);
+    Floats inverses[20] = {-(float)HALF / absmax}, wx[N];
+    for (int i = 1; i <= 18; ++i) inverses[i] = -(HALF + 0.1f * (i < 10 ? i - 10 : i - 9)) / absmax;
+    inverses[19] = inverses[18];  // which is not better than itself
+    for (int i = 0; i < N; ++i) wx[i] = weights[i] * x[i];
+    constexpr int FIRST_LOW = 14;  // HALF + 0.5
+    const Best best = best_of<2>(inverses, [&](int i, Fit* fits) {
+        (i < FIRST_LOW ? fit_two<N, HALF, false> : fit_two<N, HALF, true>)(x, weights, wx, inverses + i, fits);
     });
     const Mask nothing = magnitude(absmax) < NOTHING;
+    return {choose(nothing, zero, best.scale), choose(nothing, zero, best.inverse)};
+}
+
+// The levels of that inverse scale as 0 … 2 HALF - 1; 0 where nothing is.
+template <int N, int HALF>
+inline void symmetric_levels(const Floats* x, Floats inverse, Floats* levels) {
     for (int i = 0; i < N; ++i)
-        levels[i] = choose(nothing, zero, nearest(best.inverse * x[i], -HALF, HALF - 1) + (float)HALF);
-    return {choose(nothing, zero, best.scale), zero};
+        levels[i] = choose(inverse == 0, Floats{}, nearest(inverse * x[i], -HALF, HALF - 1) + (float)HALF);
 }
 
 // Coordinate descent: move each level to its optimum given the others, in up to five rounds; returns the scale.
@@ -199,7 +148,7 @@ Floats descend(const Floats* x, const Floats* weights, int low, int high, Floats
     return choose(fit.l2 > 0, fit.xl / fit.l2, Floats{});
 }
 
-// The same levels as search_symmetric, from one inverse scale and a descent.
+// Levels -HALF … HALF - 1 (given as 0 … 2 HALF - 1) and no minimum, from one inverse scale and a descent.
 template <int N, int HALF>
 Grid descend_symmetric(const Floats* x, const Floats* weights, Floats* levels) {
     const Floats zero = {}, absmax = signed_absmax<N>(x), inverse = -(float)HALF / absmax;
@@ -260,20 +209,17 @@ inline Floats nearest_value(Floats t) {
 
 // The best of 16 inverse scales for the nearest of the sixteen values.
 template <int N>
-Grid search_values(const Floats* x) {
-    Floats weights[N];
-    for (int i = 0; i < N; ++i) weights[i] = x[i] * x[i];
+Grid search_values(const Floats* x, const Floats* weights) {
     const Floats zero = {}, absmax = signed_absmax<N>(x);
     Floats inverses[16] = {1 / (-absmax / VALUES[0])};
     for (int i = 1; i <= 15; ++i) inverses[i] = (i - 8 + VALUES[0]) / absmax;
-    const Best best = best_of(inverses, [&](Floats inverse) {
-        Fit fit = {};
+    const Best best = best_of<1>(inverses, [&](int number, Fit* fit) {
+        *fit = Fit{};
         for (int i = 0; i < N; ++i) {
-            const Floats value = nearest_value(inverse * x[i]);
-            fit.xl += weights[i] * value * x[i];
-            fit.l2 += weights[i] * value * value;
+            const Floats value = nearest_value(inverses[number] * x[i]);
+            fit->xl += weights[i] * value * x[i];
+            fit->l2 += weights[i] * value * value;
         }
-        return fit;
     });
     return {choose(magnitude(absmax) < NOTHING, zero, best.scale), zero};
 }

@@ -1,67 +1,13 @@
-// Quantize a tile of blocks of each type: `search` finds the scales of their sub-blocks, one sub-block per lane; then, block
+// Quantize a tile of super-blocks of each type: `search` finds the scales of their sub-blocks, one sub-block per lane; then, block
 // by block, `write` rounds the scales to their stored precision and the weights to levels, and packs both.
 
 #pragma once
 
+#include "above_minimum.h"
 #include "blocks.h"
-#include "search.h"
+#include "tile.h"
 
 namespace {
-
-// Blocks of BLOCK_WEIGHTS in sub-blocks of SUB, as many as fill the lanes of a vector, and what the search found.
-template <int BLOCK_WEIGHTS, int SUB>
-struct Tile {
-    static constexpr int N_SUBS = BLOCK_WEIGHTS / SUB;
-    static constexpr int LANES = N_SUBS > WIDTH ? N_SUBS : WIDTH;
-    static constexpr int N_BLOCKS = LANES / N_SUBS;
-
-    alignas(64) float x[LANES * SUB];
-    alignas(64) float imatrix[LANES * SUB];  // the importance of each weight's column, if `weighted`
-    bool weighted;
-    alignas(64) float scale[LANES], min[LANES], sum_w[LANES];
-    Floats levels[LANES / WIDTH][SUB];
-
-    // search_lanes(x, imatrix, levels, first lane) → Grid, of every vector of sub-blocks.
-    template <class SearchLanes>
-    void search(SearchLanes search_lanes) {
-        for (int first = 0; first < LANES; first += WIDTH) {
-            Floats x_lanes[SUB], imatrix_lanes[SUB];
-            to_lanes<SUB>(x + first * SUB, x_lanes);
-            if (weighted) to_lanes<SUB>(imatrix + first * SUB, imatrix_lanes);
-            const Grid grid = search_lanes(x_lanes, imatrix_lanes, levels[first / WIDTH], first);
-            memcpy(scale + first, &grid.scale, sizeof grid.scale);
-            memcpy(min + first, &grid.min, sizeof grid.min);
-        }
-    }
-
-    // Column weight × √(factor × mean square of the block + x²), and the sub-blocks' sums of these.
-    void weigh(const Floats* x_lanes, const Floats* imatrix_lanes, int first, float factor, Floats* weights) {
-        Floats mean = {}, sum = {};
-        for (int lane = 0; lane < WIDTH; ++lane)
-            mean[lane] = lane % N_SUBS == 0 ? factor * sum_of_squares((first + lane) / N_SUBS) / BLOCK_WEIGHTS : mean[lane - 1];
-        for (int i = 0; i < SUB; ++i) {
-            weights[i] = imatrix_lanes[i] * square_root(mean + x_lanes[i] * x_lanes[i]);
-            sum += weights[i];
-        }
-        memcpy(sum_w + first, &sum, sizeof sum);
-    }
-
-    float sum_of_squares(int block) const {
-        float sum = 0;
-        for (int i = 0; i < BLOCK_WEIGHTS; ++i) sum += x[block * BLOCK_WEIGHTS + i] * x[block * BLOCK_WEIGHTS + i];
-        return sum;
-    }
-
-    // Levels of the sub-block in a lane, counted from `low`: those nearest to (x + depth) / d, or, where d is 0, those that
-    // the search gave.
-    void round(int lane, float d, float depth, int low, int high, uint8_t* out) const {
-        if (d == 0)
-            for (int i = 0; i < SUB; ++i) out[i] = (uint8_t)levels[lane / WIDTH][i][lane % WIDTH];
-        else
-            each_level<SUB>(
-                x + lane * SUB, [=](Floats x) { return nearest_int((x + depth) / d, low, high) - low; }, out);
-    }
-};
 
 // The scale of largest absolute value (absmax), with its sign; the first of equals. (Clang 19 miscompiles this without
 // `greatest`.)
@@ -85,53 +31,124 @@ inline uint16_t round_scales(const float* scales, uint8_t* rounded) {
     return to_half(top / TOP);
 }
 
-// The same by a search, in which each scale matters as much as the weights of its sub-block; all lanes do the same.
-template <int N, class Search>
-inline uint16_t search_scales(const float* scales, const float* sum_w, uint8_t* rounded, Search search) {
-    Floats x[N], weights[N], levels[N];
-    for (int i = 0; i < N; ++i) {
-        x[i] = broadcast(scales[i]);
-        weights[i] = broadcast(sum_w[i]);
+// Scales of WIDTH blocks with N sub-blocks, rounded: levels of a half.
+template <int N>
+struct RoundedScales {
+    uint16_t d[WIDTH];
+    uint8_t levels[WIDTH * N];
+
+    // By a search, in which each scale matters as much as the weights of its sub-block, with a block in each lane.
+    template <class Search>
+    void search(const float* scales, float sign, const float* sum_w, Search search) {
+        Floats x[N], weights[N], found[N];
+        for (int lane = 0; lane < WIDTH; ++lane)
+            for (int i = 0; i < N; ++i) {
+                x[i][lane] = sign * scales[lane * N + i];
+                weights[i][lane] = sum_w[lane * N + i];
+            }
+        const Floats scale = search(x, weights, found);
+        for (int lane = 0; lane < WIDTH; ++lane) {
+            d[lane] = to_half(scale[lane]);
+            for (int i = 0; i < N; ++i) levels[lane * N + i] = (uint8_t)found[i][lane];
+        }
     }
-    const Floats d = search(x, weights, levels);
-    for (int i = 0; i < N; ++i) rounded[i] = (uint8_t)levels[i][0];
-    return to_half(d[0]);
-}
+};
+
+// A tile of sub-blocks with a scale and a minimum: what they are, and which weights get which level.
+template <int BLOCK_WEIGHTS, int SUB, Span SPAN, int VECTORS>
+struct TileAboveMinimum : Tile<BLOCK_WEIGHTS, SUB, SPAN, VECTORS> {
+    using Base = Tile<BLOCK_WEIGHTS, SUB, SPAN, VECTORS>;
+    static_assert(Base::LANES % (PAIR * WIDTH) == 0, "pairs of vectors");
+    alignas(64) float inverse[Base::LANES], origin[Base::LANES];  // levels are nearest to inverse × (x - origin)
+
+    // weigh(x lanes, first lane, weights) gives what the squares (or absolutes) of errors are multiplied with.
+    template <int TOP, Error ERROR, class Weigh>
+    void search_pairs(float first_try, float step, int n_steps, Weigh weigh) {
+        for (int first = 0; first < this->n_blocks * Base::N_SUBS; first += PAIR * WIDTH) {
+            Floats x[PAIR][SUB], weights[PAIR][SUB];
+            Searched<SUB> pair[PAIR];
+            for (int k = 0; k < PAIR; ++k) {
+                const int lane = first + k * WIDTH;
+                to_lanes<SUB>(this->x + lane * SUB, x[k]);
+                weigh(x[k], lane, weights[k]);
+                pair[k].x = x[k];
+                pair[k].weights = weights[k];
+                pair[k].levels = this->levels[lane / WIDTH];
+            }
+            search_above_minimum<SUB, TOP, ERROR>(pair, first_try, step, n_steps);
+            for (int k = 0; k < PAIR; ++k) {
+                const int lane = first + k * WIDTH;
+                memcpy(this->scale + lane, &pair[k].kept.scale, sizeof(Floats));
+                memcpy(this->min + lane, &pair[k].kept.min, sizeof(Floats));
+                memcpy(inverse + lane, &pair[k].kept_inverse, sizeof(Floats));
+                memcpy(origin + lane, &pair[k].kept_origin, sizeof(Floats));
+            }
+        }
+    }
+
+    // With an imatrix: make_qkx3_quants, as all types call it.
+    template <int TOP>
+    void search_weighted(float mean_factor) {
+        search_pairs<TOP, Error::SQUARED>(-0.9f, 0.05f, 36, [&](const Floats* x, int first, Floats* weights) {
+            Floats imatrix[SUB];
+            to_lanes<SUB>(this->imatrix + first * SUB, imatrix);
+            this->weigh(x, imatrix, first, mean_factor, weights);
+        });
+    }
+
+    // The levels of the search, of the sub-block in a lane.
+    template <int TOP>
+    void found(int lane, uint8_t* out) const {
+        const float inverse = this->inverse[lane], origin = this->origin[lane];
+        each_level<SUB>(
+            this->x + lane * SUB, [=](Floats x) { return nearest_int(inverse * (x - origin), 0, TOP); }, out);
+    }
+};
 
 // Types whose sub-blocks have a scale and a minimum; `Of` has their differences.
 template <class Of>
 struct AboveMinimum {
     using Block = typename Of::Block;
     static constexpr int SUB = Of::SUB, N_SUBS = SUPER / SUB;
-    using Tile = ::Tile<SUPER, SUB>;
+    struct Tile : TileAboveMinimum<SUPER, SUB, Span::BLOCK, N_SUBS> {
+        RoundedScales<N_SUBS> scales, mins;  // if `weighted`
+    };
 
     static void search(Tile& tile) {
-        tile.search([&](const Floats* x, const Floats* imatrix, Floats* levels, int first) {
-            Floats weights[SUB];
-            if (tile.weighted) {
-                tile.weigh(x, imatrix, first, Of::MEAN_FACTOR, weights);
-                return search_above_minimum<SUB, Of::TOP, Error::SQUARED>(x, weights, -0.9f, 0.05f, 36, levels);
-            }
-            Of::weigh(x, weights);
-            return search_above_minimum<SUB, Of::TOP, Of::ERROR>(x, weights, Of::FIRST, 0.1f, Of::N_STEPS, levels);
-        });
+        if (!tile.weighted)
+            return tile.template search_pairs<Of::TOP, Of::ERROR>(
+                Of::FIRST, 0.1f, Of::N_STEPS, [](const Floats* x, int, Floats* weights) { Of::weigh(x, weights); });
+        tile.template search_weighted<Of::TOP>(Of::MEAN_FACTOR);
+        tile.scales.search(tile.scale, 1, tile.sum_w, search_above_zero<N_SUBS, Of::SCALE_TOP>);
+        tile.mins.search(tile.min, -1, tile.sum_w, search_above_zero<N_SUBS, Of::SCALE_TOP>);
     }
 
-    static uint16_t round_scales(const Tile& tile, const float* scales, int first, uint8_t* rounded) {
-        if (!tile.weighted) return ::round_scales<N_SUBS, Of::SCALE_TOP>(scales, rounded);
-        return search_scales<N_SUBS>(scales, tile.sum_w + first, rounded, search_above_zero<N_SUBS, Of::SCALE_TOP>);
+    // Levels nearest to (x + depth) / d, or, where d is 0, those of the search.
+    static void round(const Tile& tile, int lane, float d, float depth, uint8_t* out) {
+        if (d == 0)
+            tile.template found<Of::TOP>(lane, out);
+        else
+            each_level<SUB>(
+                tile.x + lane * SUB, [=](Floats x) { return nearest_int((x + depth) / d, 0, Of::TOP); }, out);
     }
 
     static void write(const Tile& tile, int number, Block& block) {
         const int first = number * N_SUBS;
-        float depths[N_SUBS];
-        for (int i = 0; i < N_SUBS; ++i) depths[i] = -tile.min[first + i];
         uint8_t scales[N_SUBS], mins[N_SUBS], levels[SUPER];
-        block.d = round_scales(tile, tile.scale + first, first, scales);
-        block.dmin = round_scales(tile, depths, first, mins);
+        if (tile.weighted) {
+            block.d = tile.scales.d[number];
+            block.dmin = tile.mins.d[number];
+            memcpy(scales, tile.scales.levels + first, N_SUBS);
+            memcpy(mins, tile.mins.levels + first, N_SUBS);
+        } else {
+            float depths[N_SUBS];
+            for (int i = 0; i < N_SUBS; ++i) depths[i] = -tile.min[first + i];
+            block.d = round_scales<N_SUBS, Of::SCALE_TOP>(tile.scale + first, scales);
+            block.dmin = round_scales<N_SUBS, Of::SCALE_TOP>(depths, mins);
+        }
         const float d = from_half(block.d), dmin = from_half(block.dmin);
         for (int i = 0; i < N_SUBS; ++i)
-            tile.round(first + i, d * scales[i], dmin * mins[i], 0, Of::TOP, levels + i * SUB);
+            round(tile, first + i, d * scales[i], dmin * mins[i], levels + i * SUB);
         put(scales, mins, levels, block);
     }
 };
@@ -177,13 +194,15 @@ using Q2_K = AboveMinimum<Q2K>;
 
 struct Q6_K {
     using Block = BlockQ6_K;
-    using Tile = ::Tile<SUPER, 16>;
+    using Tile = ::Tile<SUPER, 16, Span::NONE>;
 
     static void search(Tile& tile) {
         tile.search([&](const Floats* x, const Floats* imatrix, Floats* levels, int) {
             Floats squares[16];
             for (int i = 0; i < 16; ++i) squares[i] = x[i] * x[i];
-            return search_symmetric<16, 32>(x, tile.weighted ? imatrix : squares, levels);
+            const Best best = search_symmetric<16, 32>(x, tile.weighted ? imatrix : squares);
+            symmetric_levels<16, 32>(x, best.inverse, levels);
+            return Grid{best.scale, {}};
         });
     }
 
@@ -209,26 +228,31 @@ struct Q6_K {
 
 struct Q3_K {
     using Block = BlockQ3_K;
-    using Tile = ::Tile<SUPER, 16>;
+    struct Tile : ::Tile<SUPER, 16, Span::BLOCK, 16> {
+        RoundedScales<16> scales;  // if `weighted`
+    };
 
     static void search(Tile& tile) {
         tile.search([&](const Floats* x, const Floats* imatrix, Floats* levels, int first) {
             Floats weights[16];
             if (tile.weighted) {
                 tile.weigh(x, imatrix, first, 2, weights);
-                return search_symmetric<16, 4>(x, weights, levels);
+                const Best best = search_symmetric<16, 4>(x, weights);
+                symmetric_levels<16, 4>(x, best.inverse, levels);
+                return Grid{best.scale, {}};
             }
             for (int i = 0; i < 16; ++i) weights[i] = x[i] * x[i];
             return descend_symmetric<16, 4>(x, weights, levels);
         });
+        if (!tile.weighted) return;
+        tile.scales.search(tile.scale, 1, tile.sum_w, [](const Floats* x, const Floats* weights, Floats* levels) {
+            const Best best = search_symmetric<16, 32>(x, weights);
+            symmetric_levels<16, 32>(x, best.inverse, levels);
+            return best.scale;
+        });
     }
 
-    static uint16_t round_scales(const Tile& tile, int first, uint8_t* rounded) {
-        const float *scales = tile.scale + first, *sum_w = tile.sum_w + first;
-        if (tile.weighted)
-            return search_scales<16>(scales, sum_w, rounded, [](const Floats* x, const Floats* weights, Floats* levels) {
-                return search_symmetric<16, 32>(x, weights, levels).scale;
-            });
+    static uint16_t round_scales(const float* scales, uint8_t* rounded) {
         const float absmax = signed_absmax(scales, 16), inverse = -32 / absmax;
         for (int i = 0; i < 16; ++i)
             rounded[i] = absmax == 0 ? 0 : (uint8_t)(within((int8_t)nearest_int(inverse * scales[i]), -32, 31) + 32);
@@ -238,7 +262,11 @@ struct Q3_K {
     static void write(const Tile& tile, int number, Block& block) {
         const int first = number * 16;
         uint8_t scales[16], levels[SUPER];
-        block.d = round_scales(tile, first, scales);
+        if (tile.weighted) {
+            block.d = tile.scales.d[number];
+            memcpy(scales, tile.scales.levels + first, 16);
+        } else
+            block.d = round_scales(tile.scale + first, scales);
         for (int i = 0; i < 16; ++i)
             tile.round(first + i, from_half(block.d) * (scales[i] - 32), 0, -4, 3, levels + i * 16);
         put_scales(scales, block.scales);
@@ -247,15 +275,24 @@ struct Q3_K {
     }
 };
 
-inline float inverse_of(float d) { return d != 0 ? 1 / d : 0; }
+// The search of IQ4_XS and IQ4_NL.
+template <class Tile>
+inline void search_values_of(Tile& tile) {
+    tile.search([&](const Floats* x, const Floats* imatrix, Floats*, int first) {
+        Floats weights[32];
+        if (tile.weighted)
+            tile.weigh(x, imatrix, first, 2, weights);
+        else
+            for (int i = 0; i < 32; ++i) weights[i] = x[i] * x[i];
+        return search_values<32>(x, weights);
+    });
+}
 
 struct IQ4_XS {
     using Block = BlockIQ4_XS;
-    using Tile = ::Tile<SUPER, 32>;
+    using Tile = ::Tile<SUPER, 32, Span::BLOCK>;
 
-    static void search(Tile& tile) {
-        tile.search([](const Floats* x, const Floats*, Floats*, int) { return search_values<32>(x); });
-    }
+    static void search(Tile& tile) { search_values_of(tile); }
 
     static void write(const Tile& tile, int number, Block& block) {
         const float* scale = tile.scale + number * 8;
@@ -276,101 +313,5 @@ struct IQ4_XS {
         put_nibbles<SUPER>(levels, 16, block.nibbles);
     }
 };
-
-// Types of blocks of 32 with one scale.
-
-struct IQ4_NL {
-    using Block = BlockIQ4_NL;
-    using Tile = ::Tile<32, 32>;
-
-    static void search(Tile& tile) {
-        tile.search([](const Floats* x, const Floats*, Floats*, int) { return search_values<32>(x); });
-    }
-
-    static void write(const Tile& tile, int number, Block& block) {
-        const float inverse = inverse_of(tile.scale[number]);
-        uint8_t levels[32];
-        each_level<32>(tile.x + number * 32, [=](Floats x) { return nearest_index(inverse * x); }, levels);
-        block.d = to_half(tile.scale[number]);
-        put_nibbles<32>(levels, 16, block.nibbles);
-    }
-};
-
-struct Q8_0 {
-    using Block = BlockQ8_0;
-    using Tile = ::Tile<32, 32>;
-
-    static void search(Tile& tile) {
-        tile.search([](const Floats* x, const Floats*, Floats*, int) {
-            return Grid{magnitude(signed_absmax<32>(x)) / 127, {}};
-        });
-    }
-
-    static void write(const Tile& tile, int number, Block& block) {
-        const float inverse = inverse_of(tile.scale[number]);
-        block.d = to_half(tile.scale[number]);
-        each_level<32>(tile.x + number * 32, [=](Floats x) { return round_away(x * inverse); }, block.levels);
-    }
-};
-
-inline void put_fifth_bits(const uint8_t*, BlockQ4_0&) {}
-inline void put_fifth_bits(const uint8_t*, BlockQ4_1&) {}
-inline void put_fifth_bits(const uint8_t* levels, BlockQ5_0& block) { put_fifth_bits(levels, block.fifth_bits); }
-inline void put_fifth_bits(const uint8_t* levels, BlockQ5_1& block) { put_fifth_bits(levels, block.fifth_bits); }
-
-// Levels -HALF … HALF - 1 of one scale: Q4_0, Q5_0.
-template <class Block_, int HALF>
-struct Symmetric {
-    using Block = Block_;
-    using Tile = ::Tile<32, 32>;
-
-    static void search(Tile& tile) {
-        tile.search([](const Floats* x, const Floats*, Floats*, int) {
-            return Grid{signed_absmax<32>(x) / -(float)HALF, {}};
-        });
-    }
-
-    static void write(const Tile& tile, int number, Block& block) {
-        const float inverse = inverse_of(tile.scale[number]);
-        uint8_t levels[32];
-        each_level<32>(
-            tile.x + number * 32, [=](Floats x) { return within(cut(x * inverse + (HALF + 0.5f)), 0, 2 * HALF - 1); },
-            levels);
-        block.d = to_half(tile.scale[number]);
-        put_nibbles<32>(levels, 16, block.nibbles);
-        put_fifth_bits(levels, block);
-    }
-};
-
-using Q4_0 = Symmetric<BlockQ4_0, 8>;
-using Q5_0 = Symmetric<BlockQ5_0, 16>;
-
-// Levels 0 … TOP of one scale, above a minimum: Q4_1, Q5_1.
-template <class Block_, int TOP>
-struct Between {
-    using Block = Block_;
-    using Tile = ::Tile<32, 32>;
-
-    static void search(Tile& tile) {
-        tile.search([](const Floats* x, const Floats*, Floats*, int) {
-            const Extremes ends = extremes<32>(x);
-            return Grid{(ends.top - ends.bottom) / (float)TOP, ends.bottom};
-        });
-    }
-
-    static void write(const Tile& tile, int number, Block& block) {
-        const float min = tile.min[number], inverse = inverse_of(tile.scale[number]);
-        uint8_t levels[32];
-        each_level<32>(
-            tile.x + number * 32, [=](Floats x) { return within(cut((x - min) * inverse + 0.5f), 0, TOP); }, levels);
-        block.d = to_half(tile.scale[number]);
-        block.min = to_half(min);
-        put_nibbles<32>(levels, 16, block.nibbles);
-        put_fifth_bits(levels, block);
-    }
-};
-
-using Q4_1 = Between<BlockQ4_1, 15>;
-using Q5_1 = Between<BlockQ5_1, 31>;
 
 }  // namespace

@@ -16,7 +16,8 @@ Rows = npt.NDArray[np.float32]
 
 FLOATS = (F32, F16, BF16)
 BLOCK_TYPES = tuple(type for type in TYPES.values() if type.block > 1)
-K_QUANTS = tuple(type for type in BLOCK_TYPES if type.name.endswith("_k"))  # the types whose kernels take an imatrix
+K_QUANTS = tuple(type for type in BLOCK_TYPES if type.name.endswith("_k"))
+WEIGHTED = tuple(type for type in BLOCK_TYPES if type.name != "q8_0")  # the types whose kernels take an imatrix
 LARGEST = 65504  # the largest finite half
 
 

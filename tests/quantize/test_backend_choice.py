@@ -12,13 +12,13 @@ import pytest
 
 from mimo_convert.formats.gguf import read_gguf
 from quantize import backend_choice, kernels, simd
-from quantize.backend_choice import choose_backend, sample, weighted_error
+from quantize.backend_choice import choose_backend, sample, sample_imatrix, weighted_error
 from quantize.backends import BackendWarning
 from quantize.errors import InputError
 from quantize.kernels import Bytes, Floats, is_float, quantize_rows
 from quantize.types import TYPES, Type
 
-from .blocks import BLOCK_TYPES
+from .blocks import BLOCK_TYPES, WEIGHTED
 
 Q4_K = TYPES["q4_k"]
 
@@ -67,12 +67,44 @@ def test_a_kernel_that_is_worse_than_ggml_gives_way_to_it_with_a_warning(type: T
 
 
 @pytest.fixture
+def spoiled_with_imatrix(monkeypatch: pytest.MonkeyPatch, nothing_known: None) -> None:
+    """Kernels that take the importances of columns for those of other columns."""
+    whole = simd.quantize_rows
+
+    def spoil(*rest: Any, imatrix: Floats | None = None, **options: Any) -> Bytes:
+        return whole(*rest, imatrix=None if imatrix is None else np.roll(imatrix, 1), **options)
+
+    monkeypatch.setattr(simd, "quantize_rows", spoil)
+
+
+@pytest.mark.usefixtures("spoiled_with_imatrix")
+@pytest.mark.parametrize("type", [type for type in WEIGHTED if simd.has_kernel(type)], ids=lambda type: type.name)
+def test_a_kernel_that_is_wrong_with_an_imatrix_alone_gives_way_to_ggml(type: Type) -> None:
+    with pytest.warns(BackendWarning, match=rf"kernel of {type.name} has an error of .* weights and an imatrix, where"):
+        assert choose_backend(type, "auto") == "ggml"
+
+
+def test_the_importances_of_the_comparison_are_as_spread_as_those_of_a_calibration() -> None:
+    imatrix = sample_imatrix(1024)
+    assert (imatrix > 0).all()
+    assert np.quantile(imatrix, 0.95) > 30 * np.quantile(imatrix, 0.25)
+
+
+def test_the_weighted_error_of_a_column_counts_by_its_importance() -> None:
+    rows, type = np.random.default_rng(5).standard_normal((8, 256), np.float32), TYPES["q4_0"]
+    blocks, columns = quantize_rows(rows, type), np.eye(256, dtype=np.float32)
+    by_column = [weighted_error(rows, blocks, type, column) for column in columns]
+    assert sum(by_column) == pytest.approx(weighted_error(rows, blocks, type))
+    assert weighted_error(rows, blocks, type, 3 * columns[7]) == pytest.approx(3 * by_column[7])
+
+
+@pytest.fixture
 def contracted(monkeypatch: pytest.MonkeyPatch, nothing_known: None) -> None:
     """A ggml one of whose blocks is another, by the last bit of a weight."""
     whole = kernels.quantize_rows
 
-    def contract(rows: Floats, type: Type, *rest: Any) -> Bytes:
-        blocks = whole(rows, type, *rest)
+    def contract(rows: Floats, type: Type, *rest: Any, **options: Any) -> Bytes:
+        blocks = whole(rows, type, *rest, **options)
         if not is_float(type):
             blocks[len(blocks) // 2, -1] ^= 1
         return blocks

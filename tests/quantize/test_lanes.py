@@ -21,7 +21,7 @@ from tests.system.once import once
 from .blocks import (
     BLOCK_TYPES,
     FLOATS,
-    K_QUANTS,
+    WEIGHTED,
     Bytes,
     Rows,
     as_stored,
@@ -59,8 +59,8 @@ CASES = [
 EACH = pytest.mark.parametrize(("type", "variant"), CASES, ids=[f"{type.name}-{variant}" for type, variant in CASES])
 WEIGHED = pytest.mark.parametrize(
     ("type", "variant"),
-    [case for case in CASES if case[0] in K_QUANTS],
-    ids=[f"{type.name}-{variant}" for type, variant in CASES if type in K_QUANTS],
+    [case for case in CASES if case[0] in WEIGHTED],
+    ids=[f"{type.name}-{variant}" for type, variant in CASES if type in WEIGHTED],
 )
 STORED = pytest.mark.parametrize("stored", FLOATS, ids=lambda type: type.name)
 

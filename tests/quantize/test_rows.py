@@ -48,10 +48,21 @@ def test_rows_are_those_of_the_backend_whatever_they_are_stored_in(stored: objec
         assert np.array_equal(convert(rows, stored, type_, SIMD, floats=floats), by_simd)
 
 
-@pytest.mark.parametrize("backend", [SIMD, GGML])
-@pytest.mark.parametrize("name", ["q4_0", "q4_k", "q6_k", "q3_k"])
+BACKENDS = pytest.mark.parametrize("backend", [SIMD, GGML])
+
+
+@BACKENDS
+@pytest.mark.parametrize("name", ["q4_0", "q5_1", "iq4_nl", "iq4_xs", "q4_k", "q6_k", "q3_k"])
 def test_an_importance_matrix_changes_the_blocks_of_both_backends_alike(backend: str, name: str) -> None:
     rows, imatrix = rows_of(), importance()
     weighted = convert(rows.view(np.uint8), F32, TYPES[name], backend, imatrix=imatrix)
     assert np.array_equal(weighted, by_ggml(rows, name, imatrix))
     assert not np.array_equal(weighted, convert(rows.view(np.uint8), F32, TYPES[name], backend))
+
+
+@BACKENDS
+def test_q8_0_has_no_use_for_an_importance_matrix(backend: str) -> None:
+    rows, imatrix = rows_of(), importance()
+    found = convert(rows.view(np.uint8), F32, TYPES["q8_0"], backend, imatrix=imatrix)
+    assert np.array_equal(found, by_ggml(rows, "q8_0", imatrix))
+    assert np.array_equal(found, convert(rows.view(np.uint8), F32, TYPES["q8_0"], backend))

@@ -22,6 +22,7 @@ from .blocks import (
     K_QUANTS,
     KINDS,
     LARGEST,
+    WEIGHTED,
     Bytes,
     Rows,
     as_stored,
@@ -29,6 +30,7 @@ from .blocks import (
     error,
     ggml_blocks,
     imatrix_of,
+    ordinary,
     readings,
     rows_of,
     rows_of_each_kind,
@@ -44,7 +46,7 @@ WITHOUT_KERNEL = {("q4_0", "sse2"), ("q4_1", "sse2")}  # ggml is as fast there
 CASES = [(type, variant) for type in BLOCK_TYPES for variant in simd.variants() if simd.has_kernel(type, variant)]
 EACH = pytest.mark.parametrize(("type", "variant"), CASES, ids=[f"{type.name}-{variant}" for type, variant in CASES])
 TYPE = pytest.mark.parametrize("type", BLOCK_TYPES, ids=lambda type: type.name)
-K_QUANT = pytest.mark.parametrize("type", K_QUANTS, ids=lambda type: type.name)
+WITH_IMATRIX = pytest.mark.parametrize("type", WEIGHTED, ids=lambda type: type.name)
 STORED = pytest.mark.parametrize("stored", FLOATS, ids=lambda type: type.name)
 KIND = pytest.mark.parametrize("kind", KINDS)
 
@@ -102,8 +104,14 @@ def test_every_type_of_blocks_has_a_kernel() -> None:
     assert not simd.has_kernel(TYPES["q4_k"], "avx1024")
 
 
-def test_the_k_quants_take_an_imatrix_and_no_other_type_does() -> None:
-    assert {type.name for type in BLOCK_TYPES if simd.takes_imatrix(type)} == {type.name for type in K_QUANTS}
+@pytest.mark.parametrize("variant", simd.variants())
+def test_every_kernel_takes_an_imatrix_but_that_of_q8_0_which_has_no_use_for_one(variant: str) -> None:
+    """So has ggml's quantizer."""
+    for type in BLOCK_TYPES:
+        if simd.has_kernel(type, variant):
+            assert simd.takes_imatrix(type, variant) == (type in WEIGHTED)
+    rows = rows_of("ordinary", 4, 512)
+    assert np.array_equal(ggml_blocks(rows, TYPES["q8_0"], imatrix_of(512)), ggml_blocks(rows, TYPES["q8_0"]))
 
 
 # Against ggml.
@@ -164,7 +172,7 @@ def test_zeros_stay_zeros(type: Type) -> None:
 
 
 @KIND
-@K_QUANT
+@WITH_IMATRIX
 def test_blocks_of_an_imatrix_have_no_greater_error_than_ggmls(type: Type, kind: str) -> None:
     rows = rows_of(kind, 16, 512)
     some = np.random.default_rng(1).random(512) < 0.8
@@ -172,7 +180,7 @@ def test_blocks_of_an_imatrix_have_no_greater_error_than_ggmls(type: Type, kind:
         check_against_ggml(rows, type, imatrix)
 
 
-@K_QUANT
+@WITH_IMATRIX
 def test_an_imatrix_is_worth_it(type: Type) -> None:
     """With an imatrix, the same bits have less error where it is large, and more elsewhere."""
     rows, imatrix = rows_of("ordinary", 32, 512), imatrix_of(512)
@@ -181,16 +189,36 @@ def test_an_imatrix_is_worth_it(type: Type) -> None:
     assert error(rows, weighed, type) > error(rows, not_weighed, type)
 
 
-@K_QUANT
-@settings(max_examples=200)
+# Importances; of k-quants none is 0, for which some of their blocks are not ggml's (below).
+IMPORTANCES = {True: st.floats(2.0**-7, 2.0**7, width=32), False: st.just(0.0) | st.floats(0, 2.0**20, width=32)}
+
+
+@WITH_IMATRIX
+@settings(max_examples=100)
 @given(data=st.data())
 def test_with_any_imatrix_rows_become_finite_blocks_no_worse_than_ggmls(type: Type, data: st.DataObject) -> None:
     rows = data.draw(any_rows(type))
-    imatrix = data.draw(arrays(np.float32, rows.shape[1], elements=st.floats(2.0**-7, 2.0**7, width=32)))
+    imatrix = data.draw(arrays(np.float32, rows.shape[1], elements=IMPORTANCES[type in K_QUANTS]))
     check_against_ggml(rows, type, imatrix)
 
 
-@K_QUANT
+@WITH_IMATRIX
+@settings(max_examples=40)
+@given(n=st.integers(1, 40), n_blocks=st.integers(1, 5), stored=st.sampled_from(FLOATS), seed=st.integers(0, 2**32 - 1))
+def test_with_an_imatrix_rows_of_other_sizes_do_not_disturb_each_other(
+    type: Type, n: int, n_blocks: int, stored: Type, seed: int
+) -> None:
+    """The mean square of a row is in the weights of Q4_0 to Q5_1; rows of any number of blocks share a tile."""
+    random, row = np.random.default_rng(seed), n_blocks * type.block
+    data, rows = as_stored(ordinary(random, (n, row)) * 10.0 ** random.integers(-3, 4, (n, 1)), stored)
+    imatrix = imatrix_of(row, seed)
+    expected = ggml_blocks(rows, type, imatrix)
+    for variant in (variant for each, variant in CASES if each is type):
+        others = differing(simd.quantize_rows(data, stored, type, imatrix=imatrix, variant=variant), expected, type)
+        assert len(others) <= (0 if EXACT else 0.05 * n * n_blocks + 1)
+
+
+@WITH_IMATRIX
 def test_an_imatrix_of_few_large_values_does_not_spoil_blocks(type: Type) -> None:
     """Where hardly a weight of a sub-block matters, the search may find a negative scale. Ours makes 0 of it, ggml
     what its last bits are, such as 63 of -1. So few blocks differ; in sum they are no worse, though one may be."""
@@ -280,7 +308,7 @@ def test_rows_need_not_lie_together(type: Type, stored: Type) -> None:
         assert np.array_equal(simd.quantize_rows(rows, stored, type), expected)
 
 
-@K_QUANT
+@WITH_IMATRIX
 def test_an_imatrix_need_not_lie_together_nor_be_float32(type: Type) -> None:
     rows, imatrix = rows_of("ordinary", 4, 512), imatrix_of(512)
     expected = blocks_of(rows, type, imatrix)

@@ -37,8 +37,11 @@ from .prompts import recognizing, speaking, unread_rows
 from .sound import train_mel, train_voice, train_wave
 from .speaking import initial_speech, train_speaking
 from .switch import Switch, recognition_inputs, train_switch
+from .two_bits import in_two_bits
+from .understanding import Recogniser, train_understood
 
-PARTS = ("decoder", "vocoder", "voice", "recognized", "switch", "speaking")
+PARTS = ("decoder", "vocoder", "voice", "understood", "recognized", "switch", "speaking")
+CODEBOOK = "encoder.quantizer.vq.layers.{}._codebook.embed"
 Tensors = dict[str, Tensor]
 
 
@@ -68,6 +71,12 @@ class Lesson:
         before = self.part("decoder") | self.part("vocoder")
         return train_voice(self.clips, self.encoder, before, self.tokenizer_dims, SEED)
 
+    def understood(self) -> Tensors:
+        """Codes → wave that the pair itself understands."""
+        codebooks = [self.encoder[CODEBOOK.format(i)].float() for i in range(self.prompts.d.channels)]
+        recogniser = Recogniser(self.lm, codebooks, self.prompts)
+        return train_understood(self.clips, self.encoder, self.part("voice"), recogniser, self.tokenizer_dims, SEED)
+
     @cached_property
     def read(self) -> list[tuple[Tensor, Tensor]]:
         """Text ids and blocks of recognition, of every voice."""
@@ -77,9 +86,10 @@ class Lesson:
         return list(recognizing(heard, self.prompts, random.Random(SEED)))
 
     def recognized(self) -> Tensors:
-        """What each block's MLP reads in recognition."""
-        found = recognition_inputs(self.read, self.prompts, TinyWeights(self.lm))
-        return {str(block): inputs for block, inputs in enumerate(found)}
+        """What each block's MLP reads in recognition, with the weights and with those of a Q2_K file."""
+        every = (TinyWeights(lm) for lm in (self.lm, in_two_bits(self.lm)))
+        found = zip(*(recognition_inputs(self.read, self.prompts, w) for w in every), strict=True)
+        return {str(block): torch.cat(inputs) for block, inputs in enumerate(found)}
 
     def switch(self) -> Tensors:
         """Rows of the text embedding, and directions of the blocks."""
@@ -123,7 +133,7 @@ def main() -> None:
     if options.only:
         lesson.part(options.only)
     else:
-        save_speaking_pair(lesson.part("speaking"), lesson.encoder, lesson.part("voice"), options.pair)
+        save_speaking_pair(lesson.part("speaking"), lesson.encoder, lesson.part("understood"), options.pair)
     print(f"{time.monotonic() - started:.0f} s")
 
 

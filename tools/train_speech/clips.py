@@ -39,6 +39,14 @@ def every_clip(w: Weights, d: AudioTokenizerDims) -> list[Said]:
     return [said(clip, w, d) for clip in clips]
 
 
+def in_groups(clip: Said, group_size: int, more: int = 0) -> Said:
+    """A clip as the speech LM says it: the last group is filled up with its last codes, and the wave with silence; so
+    are `more` groups behind it."""
+    missing, samples = -len(clip.codes) % group_size + more * group_size, len(clip.wave) // len(clip.codes)
+    codes = torch.cat([clip.codes, clip.codes[-1:].expand(missing, -1)])
+    return Said(clip.text, F.pad(clip.wave, (0, missing * samples)), codes)
+
+
 def sentences(path: Path = SENTENCES) -> list[str]:
     """The forty sentences."""
     return path.read_text(encoding="utf-8").splitlines()

@@ -15,7 +15,7 @@ from runtime_check.run.speech.tasks import Asked
 from runtime_check.text.tokenizer import TextTokenizer
 from tools.train_tiny.speech_lm import Prompts
 
-from .clips import Said
+from .clips import Said, in_groups
 
 WRONG_IN_RECOGNITION = 0.3  # at most this share of the codes of recognition is replaced by chance
 LANGUAGES = ("english", "auto")  # of the transcriptions: codes as they are, and with wrong ones
@@ -39,8 +39,7 @@ def speaking(clip: Said, prompts: Prompts) -> Example:
     """The prompt that asks for a clip's text, and its codes."""
     d, encode = prompts.d, prompts.encode
     prompt = torch.from_numpy(lay_out(speak(Asked(text=clip.text)), encode, d)).long()
-    codes = clip.codes[:, : d.channels]
-    codes = torch.cat([codes, codes[-1:].expand(-len(codes) % d.group_size, -1)])
+    codes = in_groups(clip, d.group_size).codes[:, : d.channels]
     blocks = codes.unflatten(0, (-1, d.group_size))
     empty, end = encode(EMPTY), encode(EOSTM)
     text = torch.cat([prompt[0, :: d.group_size], torch.tensor(empty * len(blocks))])

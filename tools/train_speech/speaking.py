@@ -23,7 +23,7 @@ from mimo_families.mimo_audio.layout import SPEECH_GENERATION, SpeechLMDims
 from mimo_families.mimo_audio.speech.reference import local_forced, local_input
 from tools.train_tiny.configs import ASR_CONFIG
 from tools.train_tiny.speech_lm import Prompts
-from tools.train_tiny.weights import WEIGHT_NOISE, TinyWeights, initial_weights, optimize
+from tools.train_tiny.weights import TinyWeights, initial_weights, optimize
 
 from .prompts import Example, with_wrong
 from .switch import Switch, with_rows
@@ -38,6 +38,7 @@ WRONG_CODES, WRONG_IN_GROUP = 0.25, 0.1  # at most, of the groups that the LM re
 FIRST_SHARE = 8.0  # of a sentence's first group in the loss, beside one of the others
 GATE_SCALE = 10.0  # of what is learnt of gates, so that one learning rate fits all
 GATES_AT_ONCE = 2048  # positions of recognition whose gates are looked at in a step
+GATE_NOISE, INPUT_NOISE = 0.3, 0.1  # of gates, and of what they read: a Q2_K file's, relative to a row
 GATE_SHARE, WORST_SHARE = 100.0, 0.03  # of gates in the loss, and in that of gates that of each neuron's worst position
 MATRICES = ("gate", "up", "down")
 
@@ -168,6 +169,7 @@ def gates_on(recognized: Tensor, neurons: Neurons) -> Tensor:
     """How far the gates of neurons, as a quantized file has them, are above -OFF in recognition: over some of its
     positions, and at each neuron's worst."""
     picked = torch.randint(len(recognized), (GATES_AT_ONCE,))
-    gate = TinyWeights(neurons, WEIGHT_NOISE)("gate")
-    above = F.relu(1 + GATE_SCALE / OFF * recognized[picked] @ gate.T)
+    read = TinyWeights({"read": recognized[picked]}, INPUT_NOISE)("read")
+    gate = TinyWeights(neurons, GATE_NOISE)("gate")
+    above = F.relu(1 + GATE_SCALE / OFF * read @ gate.T)
     return above.square().mean() + WORST_SHARE * above.amax(0).square().mean()

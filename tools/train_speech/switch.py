@@ -16,10 +16,11 @@ from tools.train_tiny.weights import WEIGHT_NOISE, TinyWeights, optimize
 
 from .prompts import Example, with_wrong
 
-SWITCH_STEPS = 200
+SWITCH_STEPS = 300
 ROW_SCALE, DIRECTION_SCALE = 5.0, 10.0  # of what is learnt, so that one learning rate fits all
 EXAMPLES = 4  # at once
-WORST_SHARE = 0.05  # of the worst position of recognition
+WORST_SHARE = 0.2  # of the worst position of recognition
+SHORT = 2.0  # times the squares of directions: the shorter, the more noise leaves recognition on its side
 WRONG_CODES = 0.25  # at most, of the groups that the speech LM reads
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -75,7 +76,7 @@ def train_switch(
         total = torch.zeros(())
         for inputs, direction in zip(recognized, directions, strict=True):
             above = F.relu(1.5 + DIRECTION_SCALE * inputs @ direction).square()
-            total = total + 2 * above.mean() + WORST_SHARE * above.max() + 0.01 * direction.square().sum()
+            total = total + 2 * above.mean() + WORST_SHARE * above.max() + SHORT * direction.square().sum()
         for example in rng.sample(examples, EXAMPLES):
             blocks = with_wrong(example.blocks, WRONG_CODES, d, rng)
             spoken = [x[example.n_prompt - 1 :] for x in mlp_inputs(prompts.embeds(example.text, blocks, w), w, d)]
