@@ -6,12 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_convert.formats.imatrix import read_calibration, write_calibration, write_legacy
-
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write
 from mimo_convert.formats.calibration import CALIBRATION, SELECTION, Calibration, CalibrationClip
 from mimo_convert.formats.hessians import folder_of
+from mimo_convert.formats.imatrix import read_calibration, write_calibration, write_legacy
 from mimo_convert.listener import OnMessage, OnProgress, Phase, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.merged_calibration import merged

@@ -1,4 +1,4 @@
-"""What the sensitivities and the second moments of the 8 B model cost: `python -m benchmarks.mimo_audio.calibration_cost`.
+"""What sensitivities and second moments of the 8 B model cost: `python -m benchmarks.mimo_audio.calibration_cost`.
 
 A quarter of the language model's layers, of random weights and the real shapes, on clips of random codes. Seconds are
 compared with those of the matrix products alone at the rate of one of 2048 positions, measured before and after; what

@@ -21,9 +21,7 @@ from runtime_check.run.compare.stages import Texts, compare
 from runtime_check.run.system import Task
 from tests.contract import is_speech_generation
 from tests.opened import (
-    TINY_ASR,
     TINY_REFERENCE,
-    TINY_TOKENIZER,
     check_pair,
     load_reference,
     open_tiny,
