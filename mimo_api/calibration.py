@@ -1,7 +1,9 @@
 """Calibrate a checkpoint: what each of its matrices is multiplied with on clips."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +114,13 @@ def _calibrate(o: CalibrateOptions, claims: Claims) -> Calibration:
         opened = open_members(system, main, o.model, o.companions, checkpoints)
         for family in system.families:
             check_convertible(opened[family.role], family)
-        others = [Collecting(o, system, opened, sized).collected(claims), *others]
-    found = merged(others)
+        with Collecting(o, system, opened, sized, claims).working(others) as collected:
+            return written(o, merged([collected, *others]), sized)
+    return written(o, merged(others), sized)
+
+
+def written(o: CalibrateOptions, found: Calibration, sized: Sequence[Sized]) -> Calibration:
+    """A calibration as it was written, and shown."""
     if o.output:
         write_calibration(o.output, found)
         found = read_calibration(o.output)
@@ -156,25 +163,33 @@ class Collecting:
     """The collection of one run: the clips and their parts, what the model answers, and the sums."""
 
     def __init__(
-        self, o: CalibrateOptions, system: SystemType, checkpoints: Mapping[str, Checkpoint], sized: Sequence[Sized]
-    ) -> None:
+        self, o: CalibrateOptions, system: SystemType, checkpoints: Mapping[str, Checkpoint], sized: Sequence[Sized],
+        claims: Claims,
+    ) -> None:  # fmt: skip
         if not system.calibration:
             what = f"is of {system.family.architecture}, whose family does not say how it is calibrated"
             raise InputError(o.model, what, expected="a model of another family")
         check_language(o.language, system)
-        self.o, self.system, self.checkpoints, self.sized = o, system, checkpoints, sized
+        self.o, self.system, self.checkpoints, self.sized, self.claims = o, system, checkpoints, sized, claims
         self.main, self.opened = checkpoints[system.family.role], OpenFiles(families())
         self.is_spoken = bool(o.audio)
         usual = AUTO_LANGUAGE if self.is_spoken else synthetic.LANGUAGE
         self.task = Task(language=o.language or usual)
 
-    def collected(self, claims: Claims) -> Calibration:
-        """Collect over all clips for calibration. Work is kept in a folder beside the output, until it is written."""
+    @contextmanager
+    def working(self, others: Sequence[Calibration]) -> Iterator[Calibration]:
+        """The calibration over all clips for it, which can be merged with `others`. Work is kept in a folder beside the
+        output, until the block ends without an error."""
         from runtime_check.calibrate.work import WorkFolder  # late: torch is slow to load
 
-        assert self.o.output is not None
-        files = split.usable(self.files(claims))
+        files = split.usable(self.files())
         parts = split.split(files, self.o.seed)
+        clips = tuple(CalibrationClip(file.path.name, file.sha256, parts[file.sha256]) for file in files)
+        planned = Calibration(
+            self.output, "", self.system.family.architecture, {}, clips=clips, model=self.main.name,
+            is_synthetic=all(file.is_synthetic for file in files),
+        )  # fmt: skip
+        merged([planned, *others])  # before long work
         chosen = [file for file in files if parts[file.sha256] == CALIBRATION]
         selected = [file for file in files if parts[file.sha256] == SELECTION and self.o.hessian]
         if self.o.answers:
@@ -182,34 +197,41 @@ class Collecting:
         else:
             heard.check_answered([*chosen, *selected])
         split.tell_of_split(files, parts)
-        work = WorkFolder(beside(self.o.output, WORK), self.origin([*chosen, *selected], parts))
-        found = self.over(chosen, selected, work)
-        clips = (CalibrationClip(file.path.name, file.sha256, parts[file.sha256]) for file in files)
-        is_synthetic = all(file.is_synthetic for file in files)
-        if is_synthetic:
+        if planned.is_synthetic:
             warn("synthetic: no clip is a recording, and files calibrated with it gain less on real voices")
+        work = WorkFolder(beside(self.output, WORK), self.origin([*chosen, *selected], parts))
+        yield self.over(planned, chosen, selected, work)
         work.remove()
-        return replace(found, clips=tuple(clips), is_synthetic=is_synthetic)
 
-    def files(self, claims: Claims) -> list[AudioFile]:
+    @property
+    def output(self) -> Path:
+        """The calibration file."""
+        assert self.o.output is not None
+        return self.o.output
+
+    def files(self) -> list[AudioFile]:
         """The clips as the user names them, or synthetic ones, which are written beside the output."""
         if self.is_spoken:
-            return find_clips(self.o.audio)
-        assert self.o.output is not None
+            found = find_clips(self.o.audio)
+            for file in found:
+                self.claims.reads("--audio", file.path)
+            return found
         synthetic.check_can_speak(self.task.language)
-        folder = beside(self.o.output, SPEECH)
+        folder = beside(self.output, SPEECH)
         tell(f"no --audio: synthetic speech by espeak-ng, written to {quoted(folder)}")
         planned = synthetic.plan(self.task.language, self.o.minutes, self.o.seed)
         return find_clips([synthetic.write_clips(folder, planned, self.o.seed)])
 
     def origin(self, files: Sequence[AudioFile], parts: Mapping[str, str]) -> dict[str, Any]:
         """What decides every number of the run."""
-        every = {tensor.file: checkpoint for checkpoint in self.checkpoints.values()
-                 for tensor in checkpoint.tensors.values()}  # fmt: skip
+        checkpoints = self.checkpoints.values()
+        shards = {tensor.file: one.shards for one in checkpoints for tensor in one.tensors.values()}
         answers = self.o.answers.stat() if self.o.answers else None
         return {
             "version": f"mimo-convert {version('mimo-convert')}, torch {version('torch')}",
-            "model": sorted(repr(checkpoint.shards.identity(file)) for file, checkpoint in every.items()),
+            "model": sorted(of.identity(file) for file, of in shards.items()),
+            "config": [one.config.values for one in checkpoints],
+            "adapter": [dict(one.adapter.hashes) for one in checkpoints if one.adapter],
             "clips": [[file.sha256, parts[file.sha256], file.text or ""] for file in files],
             "answers": [str(self.o.answers), answers.st_size, answers.st_mtime_ns] if answers else [],
             "task": list(self.task),
@@ -217,8 +239,10 @@ class Collecting:
             "collected": {"sensitivity": self.o.sensitivity, "hessian": self.o.hessian},
         }
 
-    def over(self, files: Sequence[AudioFile], selected: Sequence[AudioFile], work: "WorkFolder") -> Calibration:
-        """The calibration over these clips; those that are selected are in no sum."""
+    def over(
+        self, planned: Calibration, files: Sequence[AudioFile], selected: Sequence[AudioFile], work: "WorkFolder"
+    ) -> Calibration:
+        """What was `planned`, with what these clips give; those that are selected are in no sum."""
         from runtime_check.calibrate.collect import Recorder, collect, using_threads
         from runtime_check.calibrate.hessians import MomentRecorder
 
@@ -243,23 +267,20 @@ class Collecting:
 
             collect(every, recorder, states, first, done, len(others))
             fisher = backward.run(model.weights) if backward else {}
-        assert self.o.output is not None
-        return Calibration(
-            self.o.output, "", self.system.family.architecture,
+        return replace(
+            planned,
             columns=by_tensor(self.sized, {name: of.columns for name, of in sums.items()}),
             fisher=rows_by_tensor(self.sized, fisher),
             tokens=sum(len(forward.response) for forward in forwards.values()),
             hessians=hessians.hashes if hessians else {},
-            model=self.main.name,
-        )  # fmt: skip
+        )
 
     def hessians(self, model: "Forwards", forward: "Forward", work: "WorkFolder") -> "HessianFolder":
         """Where second moments are written to. Raises InputError if the disk has not the room."""
         from runtime_check.calibrate.hessians import HessianFolder
         from runtime_check.calibrate.structure import inputs_of
 
-        assert self.o.output is not None
-        folder, names = folder_of(self.o.output), names_by_matrix(self.sized)
+        folder, names = folder_of(self.output), names_by_matrix(self.sized)
         steps = inputs_of(forward, model.checkpoint.tensors)
         found = HessianFolder(folder, steps, lambda matrix: names.get(matrix, ()), work.origin_sha256)
         tell(f"{quoted(folder)}: {size(found.check_room())} of second moments are to be written")
@@ -291,7 +312,7 @@ class Collecting:
         answer = heard.heard_by(open_system(self.system, paths, opened, compute, Work(seconds, len(files))), self.task)
         found = {}
         for piece in heard.pieces_of(files, self.system.cutting):
-            found[piece.name] = work.answer(piece.name, lambda piece=piece: answer(piece))
+            found[piece.name] = work.answer(piece.name, partial(answer, piece))
             running.advance(piece.clip.seconds, piece.file.path.name)
         running.end()
         return found
@@ -304,7 +325,7 @@ class Collecting:
         found: dict[str, Forward] = {}
         for piece in heard.pieces_of(files, self.system.cutting):
             if piece.name in responses:
-                features = work.features(piece.name, lambda piece=piece: model.features(piece.clip))
+                features = work.features(piece.name, partial(model.features, piece.clip))
                 found[piece.name] = model.forward_of(features, responses[piece.name])
             running.advance(piece.clip.seconds, piece.file.path.name)
         running.end()

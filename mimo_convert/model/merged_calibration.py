@@ -39,10 +39,11 @@ def merged(calibrations: Sequence[Calibration]) -> Calibration:
 
 def check_same_model(first: Calibration, other: Calibration) -> None:
     """Raise InputError unless two calibrations are of the same model, as far as they tell."""
-    for what, of in (("architecture", lambda one: one.architecture), ("model", lambda one: one.model)):
-        if of(first) != of(other):
-            expected = f"{of(first) or 'none'}, as of {quoted(first.where)}"
-            raise InputError(other.where, f"is of the {what} {of(other) or 'that no file names'}", expected=expected)
+    for what in ("architecture", "model"):
+        ours, theirs = getattr(first, what), getattr(other, what)
+        if ours != theirs:
+            expected = f"{ours or 'none'}, as of {quoted(first.where)}"
+            raise InputError(other.where, f"is of the {what} {theirs or 'that no file names'}", expected=expected)
     for name in first.columns.keys() & other.columns.keys():
         n, m = len(first.columns[name].squares), len(other.columns[name].squares)
         if n != m:

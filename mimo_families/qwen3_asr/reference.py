@@ -34,7 +34,7 @@ from runtime_check.text.tokenizer import TextTokenizer
 
 from .front_end import FRONT_ENDS, UPSTREAM, FrontEnd, n_frames, n_tokens
 from .layout import DECODER, EMBEDDING, ENCODER, FAMILY
-from .prompt import AUDIO, TAG, Ids, build_prompt
+from .prompt import AUDIO, TAG, Ids, build_prompt, parse
 from .sizes import Qwen3ASRDims, dimensions, halved
 from .stages import (
     AUDIO_EMBEDS,
@@ -52,7 +52,6 @@ from .stages import (
     encoder_layer,
     layer,
 )
-from .transcript import parse
 
 MOST_HEAD_TOKENS = 12  # of `language NAME<asr_text>`
 

@@ -41,7 +41,7 @@ from . import REPO
 from .front_end import FRONT_ENDS, LLAMA_CPP, n_frames, n_tokens, samples
 from .layout import FAMILY, MEGA_FOLDER
 from .pieces import CUTTING
-from .prompt import LANGUAGES, build_prompt, check_room
+from .prompt import LANGUAGES, Transcript, build_prompt, check_room, parse
 from .sizes import WINDOWED
 from .stages import (
     AUDIO_EMBEDS,
@@ -54,7 +54,6 @@ from .stages import (
     STAGES,
     reference_problems,
 )
-from .transcript import Transcript, parse
 
 if TYPE_CHECKING:
     from runtime_check.ggml.graph import Backend

@@ -1,21 +1,26 @@
-"""The prompt's ids at the published vocabulary's ids, and what is refused."""
+"""The prompt's ids at the published vocabulary's ids, and what is refused; responses parsed as the specification
+says."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 
 from mimo_convert.formats.config import Config
 from mimo_families.qwen3_asr.layout import FAMILY
-from mimo_families.qwen3_asr.prompt import LANGUAGES, build_prompt
+from mimo_families.qwen3_asr.prompt import LANGUAGES, build_prompt, collapse, parse
 from mimo_families.qwen3_asr.sizes import Qwen3ASRDims, dimensions
 from quantize.errors import InputError
 from runtime_check.run.system import Task
 from runtime_check.text.tokenizer import configure
 from tests.qwen3_checkpoint import ADDED_TOKENS, REAL_AUDIO, REAL_TEXT, config_values
+
+from . import plain
 
 D = dimensions(Config(Path("config.json"), config_values(REAL_TEXT, REAL_AUDIO)))
 WORDS = {"system": 8948, "Ċ": 198, "user": 872, "assistant": 77091, "language": 11528, "ĠEnglish": 6364}
@@ -72,3 +77,45 @@ def test_a_prompt_that_leaves_no_room_is_refused(encode: Callable[[str], list[in
     assert len(build_prompt(100, encode, small, Task())) == 115
     with pytest.raises(InputError, match="audio: needs a prompt of 116 positions; expected fewer than 116"):
         build_prompt(101, encode, small, Task())
+
+
+@pytest.mark.parametrize(
+    ("response", "language", "expected"),
+    [
+        ("language English<asr_text>And so, my fellow.", "auto", ("English", "And so, my fellow.")),
+        ("language German<asr_text> Guten Tag. \n", "auto", ("German", "Guten Tag.")),
+        ("language None<asr_text>", "auto", ("", "")),
+        ("LANGUAGE NONE<asr_text>hm", "auto", ("", "hm")),
+        ("  \n ", "auto", ("", "")),
+        ("", "german", ("", "")),
+        ("no tag at all", "auto", ("", "no tag at all")),
+        ("Guten Tag.", "german", ("German", "Guten Tag.")),
+        ("language English<asr_text>Hi", "german", ("German", "language English<asr_text>Hi")),
+        ("so:\nlanguage  cantonese \nlanguage Thai<asr_text>a<asr_text>b", "auto", ("Cantonese", "a<asr_text>b")),
+        ("a language English<asr_text>x", "auto", ("", "x")),
+        (f"language English<asr_text>{'ha ' * 30}", "auto", ("English", "ha ha")),
+    ],
+)
+def test_a_response_is_parsed(response: str, language: str, expected: tuple[str, str]) -> None:
+    assert parse(response, Task(language=language)) == expected
+
+
+def test_runs_and_copies_collapse_to_one() -> None:
+    assert collapse("a" * 20) == "a" * 20
+    assert collapse("a" * 21) == "a"
+    assert collapse("no" * 19) == "no" * 19
+    assert collapse("no" * 20 + "!") == "no!"
+    assert collapse("xy" + "abc " * 25 + "z" * 20 + "12" * 20) == "xyabc " + "z" + "12"
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("ab \n", min_size=1, max_size=21), st.sampled_from([1, 1, 2, 19, 20, 21, 40])), max_size=5
+    )
+)
+@example([("a", 20), ("b", 20)])
+@example([("b" * 19 + "a", 1), ("a", 19)])
+@example([("ab", 20), ("a", 20)])
+def test_collapsing_equals_the_specification(parts: list[tuple[str, int]]) -> None:
+    text = "".join(piece * n for piece, n in parts)
+    assert collapse(text) == plain.collapsed(text)

@@ -144,7 +144,7 @@ def test_a_transcript_says_which_language_was_heard(
 
 
 def _heard(system: Qwen3ASRSystem, ids: object, task: Task) -> Any:
-    from mimo_families.qwen3_asr.transcript import parse
+    from mimo_families.qwen3_asr.prompt import parse
 
     return parse("language English<asr_text>a word", Task())
 

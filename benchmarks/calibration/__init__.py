@@ -1,0 +1,1 @@
+"""What calibrating costs at the real size."""
