@@ -55,7 +55,7 @@ MINUTES = 15.0  # as mimo_api has it
 @click.option(
     "--hessian",
     is_flag=True,
-    help="Also write second moments of what each matrix is multiplied with, for --feedback: 12 GB of an 8 B model.",
+    help="Also write second moments of what each matrix is multiplied with, for --feedback: 14 GB of an 8 B model.",
 )
 @click.option(
     "--language",
