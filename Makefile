@@ -38,6 +38,7 @@ bench: .venv/extras
 	$(BIN)/python -m benchmarks.gates
 	$(BIN)/python -m benchmarks.types
 	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.feedback
 	$(BIN)/python -m benchmarks.products
 	$(BIN)/python -m benchmarks.harness.repacking
 	$(BIN)/python -m benchmarks.full_size
@@ -53,12 +54,13 @@ fuzz: .venv/extras
 
 # The kernels for ARM: cross-built, and run by an emulator. Debian: apt install g++-aarch64-linux-gnu qemu-user
 neon: .venv/extras
-	LANES_TARGET=aarch64 $(BIN)/pytest tests/quantize/test_lanes.py tests/runtime_check/products/test_driver.py
+	LANES_TARGET=aarch64 $(BIN)/pytest tests/quantize/test_lanes.py tests/quantize/feedback/test_driver.py \
+		tests/runtime_check/products/test_driver.py
 
 clean:
 	rm -rf .venv build demo
 
-.venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/* runtime_check/products/kernels/*)
+.venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/* quantize/feedback/* runtime_check/products/kernels/*)
 	@echo "installing into .venv, which takes a minute or two: ggml and our kernels are compiled"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --editable .

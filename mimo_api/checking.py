@@ -4,7 +4,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import repeat
+from itertools import product, repeat
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from quantize.quoting import quoted
 from runtime_check.audio.jfk import JFK
 from runtime_check.audio.manifests import AudioFile, find_clips
 from runtime_check.audio.write import write_wav
+from runtime_check.calibrate.held_out import check_calibrated_with, held_out_of
 from runtime_check.choices import AUTO
 from runtime_check.report.records import Report
 from runtime_check.report.results import NO_OUTPUTS, Outputs, Results
@@ -56,6 +57,9 @@ class CheckOptions:
     `checkpoint` is compared row by row, beside it; by its bytes also a file that was quantized with the importance
     matrix `imatrix`. `adapter` is the folder of a LoRA adapter for these checkpoints, or
     `none`. `wav` is a file for the wave that is computed of the only clip.
+
+    `others` are more files of the same model, which are checked beside `file` on the same clips. `calibration` is the
+    file that they were calibrated with: only clips that it holds out are run, if `audio` has any.
     """
 
     file: Path
@@ -82,9 +86,16 @@ class CheckOptions:
     dump: Path | None = None
     adapter: str | None = None
     wav: Path | None = None
+    others: Sequence[Path] = ()
+    calibration: Path | None = None
 
     def __post_init__(self) -> None:
         with_paths(self)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Every file that is checked, `file` first."""
+        return (self.file, *self.others)
 
 
 def check(
@@ -106,11 +117,12 @@ def _check(o: CheckOptions, claims: Claims) -> Report:
     check_can_write(o.wav)
     if o.wav and not compared.is_run:
         raise InputError("--wav", "nothing is run that would make a sound", todo="leave out --wav, or run the file")
+    check_alone(o)
     make_folder(o.dump)
     files, results = OpenFiles(families()), Results("mimo-check")
     checkpoints = OpenCheckpoints(adapter=adapter_for(o.file, files, o.adapter))
-    if compared.lint:
-        results.add(lint(o.file, files, o.threads, hashed=compared.is_run))
+    for file in o.files if compared.lint else ():
+        results.add(lint(file, files, o.threads, hashed=compared.is_run))
     with results.as_far_as_possible():
         compare(o, compared, files, checkpoints, results)
         if compared.is_run:
@@ -122,13 +134,13 @@ def compare(
     o: CheckOptions, compared: Comparison, files: OpenFiles, checkpoints: OpenCheckpoints, results: Results
 ) -> None:
     """Compare every row with checkpoints, and with another file. Raises InputError for an importance matrix that is of
-    none of these comparisons, or that the file was not made with."""
+    none of these comparisons, or that a file was not made with."""
     calibration = read_calibration(o.imatrix) if o.imatrix else None
     if calibration and all(source.kind is GGUF for source in compared.rows):
         raise InputError("--imatrix", "reproduces rows of a checkpoint", expected="--checkpoint CKPT beside it")
-    for source in compared.rows:
-        theirs = rows_of(source, files.family(o.file), files, checkpoints)
-        ours = model_of_file(o.file, files)
+    for source, file in product(compared.rows, o.files):
+        theirs = rows_of(source, files.family(file), files, checkpoints)
+        ours = model_of_file(file, files)
         check_same(ours, theirs)
         of_source = None if source.kind is GGUF else calibration
         results.add(compare_tensors(ours, theirs, o.threads, of_source))
@@ -145,14 +157,18 @@ def run_file(
     o: CheckOptions, compared: Comparison, files: OpenFiles, checkpoints: OpenCheckpoints, results: Results,
     claims: Claims,
 ) -> None:  # fmt: skip
-    """Run the file with its companions on every clip and compare it with the reference."""
-    system, paths = members(o.file, files, {role: path for role, path in o.companions.items() if path})
-    for role, path in paths.items():
-        if role != system.family.role:
-            claims.reads("--tokenizer", path)
+    """Run each file with its companions on every clip and compare it with the reference."""
+    given = {role: path for role, path in o.companions.items() if path}
+    run = [members(file, files, given) for file in o.files]
+    system = run[0][0]
+    for (other, paths), file in zip(run, o.files, strict=True):
+        if other is not system:
+            raise InputError(file, f"is of {other.family.architecture}", expected=f"{system.family.architecture}")
+        for role in paths.keys() - {system.family.role}:
+            claims.reads("--tokenizer", paths[role])
     check_language(o.language, system)
     check_task_options(system, o.language, context=o.context, attention=o.attention, runtime=o.runtime)
-    clips = find_clips(o.audio, o.text)
+    clips = clips_of(o, files, results)
     for clip in clips:
         claims.reads("--audio", clip.path)
     keep = o.dump is not None
@@ -169,17 +185,36 @@ def run_file(
         needs_wave=o.wav is not None,
     )
     if compared.stages:
-        inputs = with_reference(o, compared.stages, files, checkpoints, (system, paths), inputs)
+        inputs = with_reference(o, compared.stages, files, checkpoints, run, inputs)
     inputs.check_clips()
     check_wav(o, clips)
     folders = folders_of(clips, o.dump) if o.dump else repeat(None)
-    for checked, folder in zip(validate(inputs, [(system, paths)], files, o.threads), folders, strict=False):
+    for checked, folder in zip(validate(inputs, run, files, o.threads), folders, strict=False):
         results.add_check(checked)
         if o.wav and checked.wave:
             write_wav(o.wav, checked.wave.wave, checked.wave.rate)
         if folder:
             make_folder(folder)
             write_stages(folder, checked.stages, claims)
+
+
+def clips_of(o: CheckOptions, files: OpenFiles, results: Results) -> Sequence[AudioFile]:
+    """The clips to run: those that the calibration holds out, if there is one. Raises InputError for clips that it was
+    made with."""
+    clips = find_clips(o.audio, o.text)
+    if o.calibration is None:
+        return clips
+    calibration = read_calibration(o.calibration)
+    check_calibrated_with({file: files.header(file) for file in o.files}, calibration)
+    chosen, results.held_out = held_out_of(clips, calibration)
+    return chosen
+
+
+def check_alone(o: CheckOptions) -> None:
+    """Raise InputError for outputs of a single run, if there are several files."""
+    for name, value in (("--wav", o.wav), ("--dump", o.dump)):
+        if value and o.others:
+            raise InputError(name, f"is of one file, found {len(o.files)}", todo="run them one by one")
 
 
 def check_wav(o: CheckOptions, clips: Sequence[AudioFile]) -> None:
@@ -200,8 +235,8 @@ def members(file: Path, files: OpenFiles, given: Paths, option: str = TOKENIZER)
 
 
 def with_reference(
-    o: CheckOptions, source: ModelSource, files: OpenFiles, checkpoints: OpenCheckpoints, run: tuple[SystemType, Paths],
-    inputs: Inputs,
+    o: CheckOptions, source: ModelSource, files: OpenFiles, checkpoints: OpenCheckpoints,
+    run: Sequence[tuple[SystemType, Paths]], inputs: Inputs,
 ) -> Inputs:  # fmt: skip
     """The inputs with the reference `source` for the files that are run. Raises InputError for one of another model."""
     if source.kind is GGUF:
@@ -212,11 +247,12 @@ def with_reference(
             return open_system(other, paths, files, inputs.compute(o.threads), inputs.work)
 
         return replace(inputs, reference=file_reference(open_other))
-    system, hashes = run[0], [clip.sha256 for clip in inputs.clips]
+    system, hashes = run[0][0], [clip.sha256 for clip in inputs.clips]
     found = find_reference(
         source.value, o.reference_companions, hashes, system, o.reference_dtype, checkpoints, option=REFERENCE_TOKENIZER
     )
-    check_reference_model(system, models_of(run[1], files), found, source.value)
+    for _, paths in run:
+        check_reference_model(system, models_of(paths, files), found, source.value)
     return replace(inputs, reference=found)
 
 

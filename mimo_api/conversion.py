@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mimo_convert.budget.choose import Chosen, choose_for
 from mimo_convert.claims import Claims
 from mimo_convert.formats.calibration import Calibration
 from mimo_convert.formats.imatrix import read_calibration
@@ -13,12 +14,15 @@ from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file, unlike_copies
 from mimo_convert.plan.describe import describe, print_plans
+from mimo_convert.plan.feedback import open_feedback
+from mimo_convert.plan.mix import SizeRequest, Target, size_request
 from mimo_convert.plan.named_recipes import NamedRecipe, check_recipe, recipe_named
 from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_calibration_of, check_rules_of, make_request
 from mimo_convert.plan.variant import UNNAMED, Variant
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
+from mimo_convert.write.choices import summary, with_choices
 from mimo_convert.write.convert import InterruptedRunError, claim_files, replan, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
@@ -44,7 +48,7 @@ from runtime_check.run.validate import Inputs, validate
 from runtime_check.static.lint import lint
 from runtime_check.tensors.compare import compare_tensors
 
-from .cost import Cost, cost_of, is_worth_asking
+from .cost import Cost, ask, cost_of, is_worth_asking
 from .paths import with_paths
 from .recorded import accept_recorded
 
@@ -61,8 +65,10 @@ class ConvertOptions:
     by the system). `adapter` is the folder of a LoRA adapter for the main checkpoint, with the Hub id `adapter_model`,
     or `none` for the base of a repository that holds both. `runtime` is the one that loads the files, where a model has
     several layouts (empty: the first). `parts` are written also where the model's files lack them by default, `without`
-    are left out. `imatrix` is a calibration file, or another program's importance matrix. `variant` is in the names of
-    files that `rules` apply to. `checked`: the files are run and compared
+    are left out. `imatrix` is a calibration file, or another program's importance matrix; `feedback`: with error
+    feedback, by the second moments beside it. `size`, such as `4.6GB` or `4.5bpw`, takes the place of types: one is
+    chosen for each tensor, not below the `floors`, by what the `calibration` knows, which is the `imatrix`, too.
+    `variant` is in the names of files that `rules` apply to. `checked`: the files are run and compared
     with `reference` (None: the model itself).
     """
 
@@ -80,7 +86,11 @@ class ConvertOptions:
     without: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
     recipe: NamedRecipe | str | None = None
+    size: Target | str | None = None
+    calibration: Path | None = None
+    floors: tuple[Rule, ...] = ()
     imatrix: Path | None = None
+    feedback: bool = False
     variant: Variant = UNNAMED
     quantizer: str = AUTO
     out: Path | None = None
@@ -145,16 +155,16 @@ def convert(
 
 def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -> Converted:
     check_options(o)
-    opened = open_all(o, claims)
+    opened = open_all(o, agree, claims)
     if o.dry_run:
         return Converted(print_plans_of(o, opened))
     inputs = prepare(o, opened, claims)
     if is_worth_asking(opened.requests):
         write = what_is_to_do(opened.requests, opened.out, force=o.force).nbytes
-        cost = cost_of(opened.requests, write, opened.out, measured=True)
-        tell(str(cost))
-        if not agree(cost):
-            raise KeyboardInterrupt("nothing was downloaded")
+        ask(cost_of(opened.requests, write, opened.out, measured=True), agree)
+    opened = replace(opened, requests=[with_choices(request, o.threads) for request in opened.requests])
+    if chosen := summary(opened.requests):
+        show(f"matrices by how they are rounded: {chosen}")
     unrecorded: list[Path] = []
     accept = accept_recorded(opened.files, o.outputs.json, unrecorded)
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)
@@ -178,16 +188,24 @@ def check_options(o: ConvertOptions) -> None:
         raise InputError(
             "--stream", "the check would need the shards that it deletes", expected="--no-check or --reference FILE"
         )
+    if o.stream and o.feedback:
+        what = "deletes each shard once it is read, and --feedback reads rows before"
+        raise InputError("--stream", what, expected="one of them")
     check_recipe(o.recipe, o.types)
+    if asked_size(o) and o.stream:
+        what = "deletes each shard once it is read, and a choice of types reads them twice"
+        raise InputError("--stream", what, todo="leave it out")
     for part in sorted(o.parts & o.without):
         raise InputError(f"{WITH} {spelled(part)}", f"contradicts {WITHOUT} {spelled(part)}", expected="one of them")
     if o.destination and not o.checked:
         raise InputError("--publish", "is for files that were checked", todo="leave out --no-check")
 
 
-def open_all(o: ConvertOptions, claims: Claims) -> Opened:
-    """Open the checkpoints and plan the files. Raises InputError."""
-    calibration = read_calibration(o.imatrix) if o.imatrix else None
+def open_all(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -> Opened:
+    """Open the checkpoints and plan the files; for one of a given size, types are chosen first. Raises InputError."""
+    used = o.imatrix or o.calibration
+    calibration = read_calibration(used) if used else None
+    feedback = open_feedback(calibration, o.threads) if o.feedback else None
     opened = OpenCheckpoints(stream=o.stream and not o.dry_run, adapter=o.adapter)
     system, checkpoints = open_checkpoints(o, opened)
     check_parts(o.without, system.families)
@@ -198,17 +216,40 @@ def open_all(o: ConvertOptions, claims: Claims) -> Opened:
     for checkpoint in checkpoints.values():
         claims.reads("the checkpoint", checkpoint.folder)
     models = {family.role: model_of_checkpoint(checkpoints[family.role], family) for family in system.families}
-    requests = []
+    main = models[system.family.role]
+    out = o.out or Path(f"{main.name}-GGUF")
+    options = {}
     for role, model in models.items():
-        without = left_out(o, model, models[system.family.role])
+        without = left_out(o, model, main)
         check_written(o.parts, without, model, checkpoints[role].config)
-        options = options_of(o, system, role, without, calibration)
-        requests.append(make_request(model, types_of(o, system, role), options))
+        options[role] = replace(options_of(o, system, role, without, calibration), feedback=feedback)
+    asked = asked_size(o)
+
+    def before(request: Request) -> None:
+        """Refuse, or let agree to, a download of what the choice must read."""
+        if asked and o.dry_run and not request.is_here:
+            what = f"needs every weight of {request.model.name}, which is not all here"
+            raise InputError(asked.target.option, what, todo="leave out --dry-run, or download it first")
+        if asked and is_worth_asking([request]):
+            write = asked.target.most(0, request.plans[0].n_weights)
+            ask(cost_of([request], write, out, measured=True), agree)
+
+    of_main = options[system.family.role]
+    chosen = choose_for(main, of_main, asked, families(), o.threads, before) if asked else None
+    requests = [
+        chosen.request(main) if chosen and model is main
+        else make_request(model, types_of(o, system, role, chosen), options[role])
+        for role, model in models.items()
+    ]  # fmt: skip
     check_rules_of(requests)
     check_calibration_of(requests, families())
-    out = o.out or Path(f"{requests[0].model.name}-GGUF")
     claim_files(requests, out, claims, "--out")
     return Opened(system, checkpoints, opened, requests, out, OpenFiles(families()))
+
+
+def asked_size(o: ConvertOptions) -> SizeRequest | None:
+    """The size that the main file shall have; None if none is asked for. Raises InputError for contradictions."""
+    return size_request(o.size, o.calibration, o.floors, o.types, o.recipe, o.imatrix)
 
 
 def open_checkpoints(o: ConvertOptions, checkpoints: OpenCheckpoints) -> tuple[SystemType, Mapping[str, Checkpoint]]:
@@ -240,11 +281,12 @@ def check_companions(o: ConvertOptions, system: SystemType, checkpoints: OpenChe
                 refuse_companion(system, o.model, role, value, option, family)
 
 
-def types_of(o: ConvertOptions, system: SystemType, role: str) -> Sequence[Type]:
-    """The types of a role: all for the main model; for a companion, or a model without companions, the companion type;
-    for a companion else those that belong to the main model's, each once."""
+def types_of(o: ConvertOptions, system: SystemType, role: str, chosen: Chosen | None = None) -> Sequence[Type]:
+    """The types of a role: all for the main model, or what was `chosen`; for a companion, or a model without
+    companions, the companion type; for a companion else those that belong to the main model's, each once."""
     is_companion = role != system.family.role
     types = [recipe_named(o.recipe).base] if o.recipe else [type_named(one) for one in o.types or (F16,)]
+    types = [chosen.base] if chosen else types
     if not system.companions:
         check_recipe(o.recipe, [o.companion_type] if o.companion_type else [], "--tokenizer-outtype")
     if o.companion_type and (is_companion or not system.companions):
@@ -291,7 +333,8 @@ def with_promotions(requests: Sequence[Request], threads: int) -> list[Request]:
     if not all(here):
         absent = " and ".join(r.model.name for r, is_here in zip(requests, here, strict=True) if not is_here)
         tell(f"{absent}: not all files are local, so no weight was read: tensors to promote to f32 are not known yet")
-    return [replan(r, threads) if is_here else r for r, is_here in zip(requests, here, strict=True)]
+    unread = [is_here and not request.options.mix for request, is_here in zip(requests, here, strict=True)]
+    return [replan(r, threads) if is_unread else r for r, is_unread in zip(requests, unread, strict=True)]
 
 
 def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:

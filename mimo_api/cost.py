@@ -1,11 +1,12 @@
 """What a conversion costs before it begins: bytes to download and to write, and how long the download takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mimo_convert.numbers_text import about, size
 from mimo_convert.plan.request import Request, sources_of
+from mimo_convert.terminal import tell
 from quantize.quoting import quoted
 
 WORTH_ASKING = 100_000_000  # bytes of a download: fewer come while one reads the question
@@ -52,3 +53,10 @@ def cost_of(requests: Sequence[Request], write: int, out: Path, *, measured: boo
     downloads = tuple((name, nbytes) for name, _, nbytes in absent)
     rates = [shards.rate() for _, shards, nbytes in absent if nbytes and measured]
     return Cost(downloads, write, out, min(rates, default=None))
+
+
+def ask(cost: Cost, agree: Callable[[Cost], bool]) -> None:
+    """Tell a cost. Raises KeyboardInterrupt without an agreement to it."""
+    tell(str(cost))
+    if not agree(cost):
+        raise KeyboardInterrupt("nothing was downloaded")

@@ -74,6 +74,7 @@ main.add_command(transcribe)
 
 @main.command("file", short_help="Transcribe with a file; compare it with a reference.")
 @click.argument("file", type=READS, metavar="FILE.gguf")
+@click.argument("others", type=READS, metavar="[MORE.gguf ...]", nargs=-1)
 @tokenizer_option
 @click.option(
     "--reference",
@@ -126,6 +127,12 @@ main.add_command(transcribe)
     help='A sound file, a folder of them, or a manifest: lines of {"audio": FILE, "text": …}; may repeat.',
 )
 @click.option("--text", metavar="TEXT", help="What is said, for the word error rate; known for the JFK clip.")
+@click.option(
+    "--calibration",
+    type=READS,
+    metavar="FILE",
+    help="What the files were calibrated with: of --audio only clips are run that it holds out, if there are any.",
+)
 @language_option
 @context_option
 @attention_option
@@ -146,14 +153,15 @@ main.add_command(transcribe)
 @threads_option
 @handle_errors
 def check_file(
-    file: Path, tokenizer: Path | None, reference: str | None, compare: str | None, reference_tokenizer: str | None,
-    adapter: str | None, dtype: str, against: Path | None, static: bool, checkpoint: str | None, imatrix: Path | None,
-    audio: tuple[Path, ...], text: str | None, language: str | None, context: str, attention: str, runtime: str,
-    json_file: Path | None, junit_file: Path | None, html_file: Path | None, wav: Path | None, dump: Path | None,
-    max_new_tokens: int | None, speech: SpeechChoices, repack: str, products: str, threads: int,
+    file: Path, others: tuple[Path, ...], tokenizer: Path | None, reference: str | None, compare: str | None,
+    reference_tokenizer: str | None, adapter: str | None, dtype: str, against: Path | None, static: bool,
+    checkpoint: str | None, imatrix: Path | None, audio: tuple[Path, ...], text: str | None, calibration: Path | None,
+    language: str | None, context: str, attention: str, runtime: str, json_file: Path | None, junit_file: Path | None,
+    html_file: Path | None, wav: Path | None, dump: Path | None, max_new_tokens: int | None, speech: SpeechChoices,
+    repack: str, products: str, threads: int,
 ) -> None:  # fmt: skip
     """Transcribe with FILE.gguf and its audio tokenizer; with a reference, compare every stage. With another --task,
-    speak or converse.
+    speak or converse. More files of the same model are run on the same clips, and compared side by side.
 
     An audio tokenizer's file in the place of FILE.gguf is examined alone: it encodes the sound and, if it has a
     decoder, decodes the codes. With --static, or rows alone to compare, nothing is run.
@@ -189,6 +197,8 @@ def check_file(
         products=products,
         wav=wav,
         dump=dump,
+        others=others,
+        calibration=calibration,
     )
     sys.exit(exit_status([check(options, claims=current_claims()).passed]))
 

@@ -132,7 +132,7 @@ SAMPLING = (
 OF_COMPARISONS = frozenset(  # parameters that are about transcription compared with a reference
     {
         "reference_tokenizer", "compare", "against", "checkpoint", "imatrix", "static", "adapter", "context",
-        "attention", "runtime",
+        "attention", "runtime", "others", "calibration",
     }
 )  # fmt: skip
 ABOVE_0 = click.FloatRange(0, 100, min_open=True)

@@ -15,6 +15,7 @@ from mimo_convert.command.outcome import exit_with_status, want_debug
 from mimo_convert.files import MB, check_can_write, read_text, write_whole
 from mimo_convert.files import did_you_mean as did_you_mean_file
 from mimo_convert.listener import listening
+from mimo_convert.plan.mix import BITS, BITS_OPTION, SIZE_OPTION, Target, parse_target
 from mimo_convert.plan.named_recipes import NAMED, NamedRecipe, list_of_recipes
 from mimo_convert.plan.named_recipes import did_you_mean as did_you_mean_recipe
 from mimo_convert.threads import MAX_THREADS, default_threads
@@ -166,6 +167,44 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return of_one(of_file(command))
 
 
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--target-size`, `--target-bpw`, `--calibration` and `--floor`, for `read_target`."""
+    size = click.option(
+        "--target-size", metavar="SIZE",
+        help="Choose a type for each tensor such that the file is no larger: 4.6GB, 900MiB; GB is 10⁹ bytes.",
+    )  # fmt: skip
+    bits = click.option(
+        "--target-bpw", metavar="BITS", help="The same in bits per weight of the tensor data: 4.5.",
+    )  # fmt: skip
+    calibration = click.option(
+        "--calibration", type=READS, metavar="FILE",
+        help="What says how much the output depends on each tensor, of mimo-calibrate --sensitivity.",
+    )  # fmt: skip
+    floor = click.option(
+        "--floor", "floors", multiple=True, metavar="REGEX=TYPE",
+        help="The smallest type that may be chosen for the matrices in whose name REGEX is found; may repeat, the "
+        "first that matches wins.  [default: q8_0 for an audio tower]",
+    )  # fmt: skip
+    return size(bits(calibration(floor(command))))
+
+
+class Size(NamedTuple):
+    """What the options say about the size of the file."""
+
+    target: Target | None
+    floors: tuple[Rule, ...] = ()
+
+
+def read_target(target_size: str | None, target_bpw: str | None, floors: Iterable[str]) -> Size:
+    """The target of the command line. Raises InputError for one that is malformed, and for two."""
+    if target_size is not None and target_bpw is not None:
+        raise InputError(SIZE_OPTION, f"and {BITS_OPTION} both say how large the file may be", todo="give one of them")
+    rules = tuple(parse_rule(text, "--floor") for text in floors)
+    if target_bpw is not None:
+        return Size(parse_target(f"{target_bpw}{BITS}", BITS_OPTION), rules)
+    return Size(parse_target(target_size, SIZE_OPTION) if target_size is not None else None, rules)
+
+
 class TypeName(click.Choice[str]):
     """The name of a type."""
 
@@ -227,6 +266,12 @@ imatrix_option = click.option(
     type=READS,
     metavar="FILE",
     help="Round by what the matrices are multiplied with: a file of mimo-calibrate, llama-imatrix or CrispASR.",
+)
+
+feedback_option = click.option(
+    "--feedback",
+    is_flag=True,
+    help="Choose codes with error feedback, by the second moments beside --imatrix FILE (mimo-calibrate --hessian).",
 )
 
 threads_option = click.option(

@@ -16,13 +16,16 @@ from .console import (
     AUDIO_TOKENIZER,
     TYPE_NAME,
     agreed,
+    feedback_option,
     handle_errors,
     imatrix_option,
     parts_options,
     quantizer_option,
     read_rules,
+    read_target,
     rule_options,
     skipped_parts,
+    target_options,
     threads_option,
     with_option,
 )
@@ -60,6 +63,7 @@ from .publish import check_has_destination, publish_options
     help="Store Q, K and V of the language model's blocks as one tensor.",
 )
 @rule_options
+@target_options
 @click.option(
     "--name",
     metavar="NAME",
@@ -69,6 +73,7 @@ from .publish import check_has_destination, publish_options
 @with_option
 @parts_options
 @imatrix_option
+@feedback_option
 @quantizer_option
 @click.option(
     "--base-model",
@@ -121,8 +126,9 @@ from .publish import check_has_destination, publish_options
 @handle_errors
 def main(
     model: str, tokenizer: str | None, outtypes: tuple[str, ...], tokenizer_outtype: str | None, fuse_qkv: bool,
-    tensor_types: tuple[str, ...], recipe: Path | None, name: str | None, parts: frozenset[str],
-    without: frozenset[str], asr_only: bool, no_output_copy: bool, imatrix: Path | None, quantizer: str,
+    tensor_types: tuple[str, ...], recipe: Path | None, target_size: str | None, target_bpw: str | None,
+    calibration: Path | None, floors: tuple[str, ...], name: str | None, parts: frozenset[str],
+    without: frozenset[str], asr_only: bool, no_output_copy: bool, imatrix: Path | None, feedback: bool, quantizer: str,
     base_model: str | None, adapter: str | None, runtime: str, adapter_model: str | None,
     tokenizer_base_model: str | None, out: Path | None, threads: int, checked: bool, reference: str | None, audio: Path,
     repack: str, products: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None,
@@ -140,7 +146,7 @@ def main(
     from mimo_convert.command.outcome import exit_status
 
     check_has_destination(how, publish_to)
-    types = read_rules(tensor_types, recipe)
+    types, size = read_rules(tensor_types, recipe), read_target(target_size, target_bpw, floors)
     destination = Destination(publish_to, **how) if publish_to else None
     options = ConvertOptions(
         model,
@@ -160,8 +166,12 @@ def main(
         without=skipped_parts(without, asr_only, no_output_copy),
         rules=types.rules,
         recipe=types.recipe,
+        size=size.target,
+        calibration=calibration,
+        floors=size.floors,
         variant=variant_of(name, types.file),
         imatrix=imatrix,
+        feedback=feedback,
         quantizer=quantizer,
         out=out,
         checked=checked,

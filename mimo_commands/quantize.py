@@ -8,13 +8,16 @@ from quantize.types import TYPES
 
 from .console import (
     TYPE_NAME,
+    feedback_option,
     handle_errors,
     imatrix_option,
     parts_options,
     quantizer_option,
     read_rules,
+    read_target,
     rule_options,
     skipped_parts,
+    target_options,
     threads_option,
 )
 from .paths import FOLDER, READS, WRITES, current_claims
@@ -37,11 +40,13 @@ from .paths import FOLDER, READS, WRITES, current_claims
     help="Store Q, K and V of the language model's blocks as one tensor, or as three.  [default: as in IN.gguf]",
 )
 @rule_options
+@target_options
 @parts_options
 @click.option(
     "--allow-requantize", is_flag=True, help="Quantize anew what has fewer than 8 bits a weight: it gets worse."
 )
 @imatrix_option
+@feedback_option
 @quantizer_option
 @threads_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
@@ -50,8 +55,10 @@ from .paths import FOLDER, READS, WRITES, current_claims
 @handle_errors
 def main(
     source: Path, target: Path | None, output: Path | None, outtype: str | None, fuse_qkv: bool | None,
-    tensor_types: tuple[str, ...], recipe: Path | None, without: frozenset[str], asr_only: bool, no_output_copy: bool,
-    allow_requantize: bool, imatrix: Path | None, quantizer: str, threads: int, dry_run: bool, force: bool,
+    tensor_types: tuple[str, ...], recipe: Path | None, target_size: str | None, target_bpw: str | None,
+    calibration: Path | None, floors: tuple[str, ...], without: frozenset[str], asr_only: bool, no_output_copy: bool,
+    allow_requantize: bool, imatrix: Path | None, feedback: bool, quantizer: str, threads: int, dry_run: bool,
+    force: bool,
 ) -> None:  # fmt: skip
     """Make a GGUF file of another type or layout from one that mimo-convert wrote, or a tool like it.
 
@@ -66,7 +73,7 @@ def main(
         raise click.UsageError("Missing argument 'OUT.gguf'.")
     if len(named) > 1:
         raise click.UsageError("OUT.gguf and --output both name the file to write; give one of them.")
-    rules = read_rules(tensor_types, recipe)
+    rules, size = read_rules(tensor_types, recipe), read_target(target_size, target_bpw, floors)
     options = QuantizeOptions(
         source,
         named[0],
@@ -80,6 +87,10 @@ def main(
         dry_run,
         force,
         rules.recipe,
+        size.target,
+        calibration,
+        size.floors,
         imatrix,
+        feedback,
     )
     quantize(options, claims=current_claims())

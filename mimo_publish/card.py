@@ -22,7 +22,7 @@ from mimo_convert.installation import PROJECT, home_page, installation
 from mimo_convert.model.provenance import NO_PROVENANCE
 from quantize.errors import InputError
 from runtime_check.report.page.parts import compared_with, role_name, verdict_word
-from runtime_check.report.records import Report
+from runtime_check.report.records import Report, file_name
 from runtime_check.report.safe_text import safe
 from runtime_check.report.suites import LINT, TENSORS
 
@@ -31,7 +31,7 @@ from .card_parts import File, published_files
 from .from_hub import has_lost_adapter
 from .sections import metadata
 from .sections.choice import Choice, choices_of, columns_of, rule_of, shown
-from .sections.plots import layer_plots
+from .sections.plots import chosen_files, layer_plots
 from .sections.speech import utterances_of
 from .sections.stages import stage_tables
 from .sections.transcripts import transcripts_of
@@ -83,7 +83,9 @@ def _check_metadata(card: str, template: Path) -> None:
 def as_plots(report: Report) -> dict[str, str]:
     """The card's plots: file name → SVG."""
     told: Report = safe(report)
-    return {plot.file: plot.svg for plot in layer_plots(published_files(told))}
+    files = published_files(told)
+    plots = [*layer_plots(files), *(one.plot for one in chosen_files(files) if one.plot)]
+    return {plot.file: plot.svg for plot in plots}
 
 
 def own_text(card: str) -> str | None:
@@ -174,6 +176,7 @@ def _values(report: Report, own: str) -> dict[str, Any]:
         "clips": transcripts_of(files),
         "utterances": utterances_of(files),
         "tables": stage_tables(files),
+        "chosen_files": chosen_files(files),
         "plots": sorted(plots, key=lambda plot: plot.name != chosen.file.name),
         "made": made,
         "tool": PROJECT,
@@ -311,7 +314,7 @@ def _environment() -> SandboxedEnvironment:
     )  # fmt: skip
     environment.filters |= numbers_text.FILTERS | {
         "text": markdown.text, "code": markdown.code, "url": markdown.url, "block": markdown.block,
-        "verdict": verdict_word,
+        "verdict": verdict_word, "file_name": file_name,
     }  # fmt: skip
     environment.globals |= {"REASONS": REASONS, "TRANSCRIPTS": TRANSCRIPTS, "NBSP": "\N{NO-BREAK SPACE}"}
     return environment

@@ -106,25 +106,29 @@ class Between(NamedTuple):
     by_ggml: bool = False
     recipe: str = ""
     imatrix: str = ""
+    target: tuple[str, ...] = ()
 
     @property
     def types(self) -> list[str]:
         """The options that determine its type, where there are no rules."""
+        if self.target:
+            return list(self.target)
         return ["--recipe", self.recipe] if self.recipe else ["--outtype", self.type]
 
     @property
     def options(self) -> list[str]:
         """The options that determine its blocks otherwise."""
         rules = [word for rule in self.rules for word in ("--tensor-type", rule)]
-        imatrix = ["--imatrix", path(self.imatrix)] if self.imatrix else []
+        option = "--calibration" if self.target else "--imatrix"  # which is both
+        imatrix = [option, path(self.imatrix)] if self.imatrix else []
         return [*rules, *imatrix, *(["--quantizer", GGML] if self.by_ggml else [])]
 
 
 @dataclass(frozen=True)
 class Making:
-    """How a file was made, as recorded in it: by a named `recipe` and the `rules` besides; `through` are the
-    intermediate GGUF files, `adapter` one that is not in the repository of its base, `adapter_options` what the command
-    says of adapters, `imatrix` the importance matrix."""
+    """How a file was made, as recorded in it: by a named `recipe` and the `rules` besides, or for a given size, which
+    the options `target` ask for; `through` are the intermediate GGUF files, `adapter` one that is not in the repository
+    of its base, `adapter_options` what the command says of adapters, `imatrix` the importance matrix."""
 
     source: str
     version: str
@@ -138,6 +142,7 @@ class Making:
     stem: str = ""
     variant: str = ""
     recipe: str = ""
+    target: tuple[str, ...] = ()
     adapter: FromHub | None = None
     adapter_options: tuple[str, ...] = ()
     imatrix: UsedImatrix | None = None
@@ -146,12 +151,7 @@ class Making:
     def last(self) -> Between:
         """The file itself."""
         imatrix = self.imatrix.name if self.imatrix else ""
-        return Between(self.outtype, self.rules, self.by_ggml, self.recipe, imatrix)
-
-    @property
-    def options(self) -> list[str]:
-        """The options that determine its blocks."""
-        return self.last.options
+        return Between(self.outtype, self.rules, self.by_ggml, self.recipe, imatrix, self.target)
 
 
 @dataclass
@@ -250,13 +250,14 @@ def making_of(facts: FileFacts) -> Making:
         outtype=facts.outtype,
         fused=facts.layout == "fused",
         without=facts.without,
-        rules=facts.own_rules if facts.recipe_name else facts.recipe,
+        rules=facts.own_rules if facts.recipe_name or facts.chosen else facts.recipe,
         by_ggml=_by_ggml(facts.quantizer),
         through=tuple(_through(facts.provenance)),
         architecture=facts.architecture,
         stem=stem_of(facts),
         variant=facts.variant,
         recipe=facts.recipe_name,
+        target=facts.chosen.options if facts.chosen else (),
         adapter=adapter_of(facts.provenance),
         adapter_options=tuple(adapter_options(facts.provenance)),
         imatrix=used_imatrix(facts.provenance),
@@ -325,9 +326,9 @@ def _convert(making: Making, types: Sequence[str], tokenizer: Making | None, *, 
     beside += ["--runtime", runtime] if runtime else []
     return command(
         "mimo-convert", making.source, *beside, *making.adapter_options,
-        *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe).types),
+        *(word for ggml_type in types for word in Between(ggml_type, recipe=making.recipe, target=making.target).types),
         *(["--fuse-qkv"] if making.fused else []), *_parts(making, tokenizer),
-        *making.options, *(["--name", making.variant] if making.variant else []),
+        *making.last.options, *(["--name", making.variant] if making.variant else []),
         "--out", out, "--no-check", *(["--force"] if again else []),
     )  # fmt: skip
 
@@ -378,7 +379,7 @@ def _quantize(making: Making, tokenizer: Making | None, name: str, stem: str) ->
     first, *others = making.through
     of_first = replace(
         making, outtype=first.type, rules=first.rules, by_ggml=first.by_ggml, fused=False, variant="",
-        recipe="", imatrix=None,
+        recipe="", target=(), imatrix=None,
     )  # fmt: skip
     files = [f"{BETWEEN}/{_usual_name(of_first, stem)}"]
     files += [f"{BETWEEN}/{stem}-{number}-{between.type}.gguf" for number, between in enumerate(others, 2)]

@@ -3,6 +3,7 @@
 GGML, SIMD, AUTO = "ggml", "simd", "auto"
 CONTRACTED = "ggml-contracted"  # by a ggml that rounds a × b + c once, as on ARM: some blocks differ
 IMATRIX = "imatrix"  # beside a backend: with an importance matrix
+FEEDBACK = "feedback"  # beside these: codes with error feedback
 BACKENDS = (AUTO, GGML, SIMD)
 
 

@@ -136,11 +136,17 @@ def choose_type(
     least = requested if stored else at_least(requested, role)
     asked = F32 if requested is F32 else ROLE_TYPES[role] or least
     wanted = rule.ggml_type if rule else asked
-    chosen = wanted
-    while row % chosen.block:
-        chosen = TYPES[chosen.fallback]
+    chosen = fitting(wanted, row)
     note = "" if chosen is wanted else f"rows of {row} are not a multiple of {wanted.block}: {chosen.name}"
     return chosen, note
+
+
+def fitting(wanted: Type, row: int) -> Type:
+    """The type for rows of `row` weights where `wanted` is asked for: the first of its fallbacks whose block divides
+    them."""
+    while row % wanted.block:
+        wanted = TYPES[wanted.fallback]
+    return wanted
 
 
 def at_least(requested: Type, role: str) -> Type:

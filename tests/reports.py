@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from mimo_convert.model.provenance import Provenance
+from mimo_convert.plan.mix import ChosenTypes
 from mimo_families.mimo_audio.stages import FIRST_LOGITS, LAST_HIDDEN, PROMPT, ROLE, STAGES
 from mimo_families.mimo_tokenizer.stages import CODES
 from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER_ROLE
@@ -27,6 +28,7 @@ from runtime_check.gate import (
     within_factor,
 )
 from runtime_check.report.records import AllWords, Conversion, Publication, PublishedFile, Report
+from runtime_check.run.compare.fidelity import HeldOut, fidelity_of
 from runtime_check.run.compare.steps import step_gates
 from runtime_check.run.compare.thresholds import StepThreshold
 from runtime_check.run.records import (
@@ -42,6 +44,7 @@ from runtime_check.run.records import (
 from runtime_check.run.stages import stage_named
 from runtime_check.static.records import LintResult, RuleResult
 from runtime_check.tensors.records import TensorCheck, TensorResult, tensor_gates
+from runtime_check.text.loops import Loop
 from runtime_check.text.words import count_words
 
 TOKENIZER_STAGES = ("tok_mel", "tok_conv1", "tok_conv2", "tok_xfmr", "tok_pool")
@@ -364,3 +367,25 @@ def spoiled(value: Any, hostile: str) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(spoiled(entry, hostile) for entry in value)
     return value
+
+
+# ── files side by side ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def side_by_side() -> Report:
+    """Two files on two clips that a calibration holds out; the second predicted its KL divergence, and loops once."""
+    whole, names = check(), ("mimo-asr-q4_k.gguf", "mimo-asr-q4_k-mix.gguf")
+    checks = []
+    for name, factor in zip(names, (1.0, 0.5), strict=True):
+        for i, clip in enumerate(("one", "two")):
+            assert whole.steps is not None
+            kls = [(i + 1) * factor * number(one.kl) for one in whole.steps.steps]
+            every = tuple(replace(one, kl=kl) for one, kl in zip(whole.steps.steps, kls, strict=True))
+            facts = replace(file(name, 4_523_915_264), sha256=f"{len(name):064}")
+            predicted = replace(facts, chosen=ChosenTypes("4.5bpw", 0.00321) if factor < 1 else None)
+            found = with_steps(whole, replace(whole.steps, kl_mean=sum(kls) / len(kls), kl_max=max(kls), steps=every))
+            loop = Loop("and so", 12, 36) if factor < 1 and i else None
+            clip_facts = replace(whole.clip, file=f"/clips/{clip}.wav", sha256=clip)
+            checks.append(replace(found, files=(predicted, *whole.files[1:]), clip=clip_facts, loop=loop))
+    held_out = HeldOut("calibration.gguf", "ab" * 32, True, True)
+    return replace(report(), checks=tuple(checks), fidelity=fidelity_of(checks, held_out))

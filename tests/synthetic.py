@@ -93,8 +93,11 @@ class Random(NamedTuple):
     like: str = ""
 
 
-def write_speech_lm(folder: Path, *, seed: int = 0, n_shards: int = 2, dtype: str = "BF16", **config: Any) -> Path:
-    """A speech LM with random weights; `config` overrides ASR_CONFIG. The folder has every tokenizer file."""
+def write_speech_lm(
+    folder: Path, *, seed: int = 0, n_shards: int = 2, dtype: str = "BF16", sparse: bool = False, **config: Any
+) -> Path:
+    """A speech LM with random weights; `config` overrides ASR_CONFIG. The folder has every tokenizer file. Those that
+    are `sparse` are zeros that take no disk."""
     values = ASR_CONFIG | config
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(values))
@@ -105,7 +108,7 @@ def write_speech_lm(folder: Path, *, seed: int = 0, n_shards: int = 2, dtype: st
     for shard in range(n_shards):
         file = f"model-{shard + 1:05d}-of-{n_shards:05d}.safetensors"
         part = tensors[shard * len(tensors) // n_shards : (shard + 1) * len(tensors) // n_shards]
-        write_shard(folder / file, part, seed)
+        write_shard(folder / file, part, seed, sparse=sparse)
         weight_map |= dict.fromkeys((tensor.name for tensor in part), file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder
@@ -136,8 +139,8 @@ def random_tensors(tensors: Any, dtype: str) -> list[Random]:
     return [Random(source.name, tensor.role, source.shape, dtype) for tensor in tensors for source in tensor.sources]
 
 
-def write_shard(path: Path, tensors: Sequence[Random], seed: int) -> None:
-    """A safetensors file of random weights, made over all cores; the same for the same `seed`."""
+def write_shard(path: Path, tensors: Sequence[Random], seed: int, *, sparse: bool = False) -> None:
+    """A safetensors file of random weights, made over all cores; the same for the same `seed`; or a `sparse` one."""
     header, places, end = {}, {}, 0
     for tensor in tensors:
         places[tensor.name], end = end, end + prod(tensor.shape) * {"F32": 4, "F16": 2, "BF16": 2}[tensor.dtype]
@@ -155,7 +158,7 @@ def write_shard(path: Path, tensors: Sequence[Random], seed: int) -> None:
             data = random_weights(tensor, first, seed)
             os.pwrite(file.fileno(), data.tobytes(), 8 + len(raw) + places[tensor.name] + first * data.itemsize)
 
-        for tensor in tensors:
+        for tensor in () if sparse else tensors:
             starts = range(0, prod(tensor.shape), WEIGHTS_AT_ONCE)
             list(pool.map(write, [tensor] * len(starts), starts))
 

@@ -20,7 +20,7 @@ LAYERS = [  # from the bottom; each imports itself and what stands before it
 ]
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 FOLDERS = {  # inside a package, likewise
-    "mimo_convert": ["command", "sources", "formats", "model", "plan", "write"],
+    "mimo_convert": ["command", "sources", "formats", "model", "plan", "write", "budget"],
     "runtime_check": [
         "audio",
         "text",

@@ -14,7 +14,7 @@ from gguf import GGUFValueType, TokenType
 from mimo_convert.formats.gguf import GGUFFile, shown
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.formats.vocabulary import byte_findings, check_findings, merge_findings
-from quantize.backends import CONTRACTED, GGML, IMATRIX, SIMD
+from quantize.backends import CONTRACTED, FEEDBACK, GGML, IMATRIX, SIMD
 from quantize.errors import InputError
 from quantize.recipes import ROLE_TYPES, Rule, parse_recipe
 from quantize.types import BY_FILE_TYPE, F32, MIX_NUMBERS, Type
@@ -31,7 +31,7 @@ RECIPE_NAME = "mimo_convert.recipe_name"
 VARIANT = "mimo_convert.variant"
 UNKNOWN = "unknown"
 NO_TENSORS: Mapping[str, TensorSlice] = {}
-MAKERS = frozenset({SIMD, GGML, CONTRACTED, IMATRIX, UNKNOWN})
+MAKERS = frozenset({SIMD, GGML, CONTRACTED, IMATRIX, FEEDBACK, UNKNOWN})
 AGAIN = "convert the checkpoint again"
 
 
@@ -117,7 +117,11 @@ def parse_backends(text: str) -> frozenset[str]:
 
 def backends_text(names: Iterable[str]) -> str:
     """Write backends as a file records them: `simd`, `ggml`, `ggml + simd`, `simd + imatrix`; empty if only unknown."""
-    return " + ".join(sorted(names, key=lambda name: (name == IMATRIX, name))) if set(names) - {UNKNOWN} else ""
+    return (
+        " + ".join(sorted(names, key=lambda name: (name == FEEDBACK, name == IMATRIX, name)))
+        if set(names) - {UNKNOWN}
+        else ""
+    )
 
 
 def type_of_file(file: GGUFFile) -> Type | None:

@@ -23,6 +23,7 @@ ADAPTER_NAME = "mimo_convert.adapter.name"
 ADAPTER_MODEL = "mimo_convert.adapter.model"  # the Hub's id of its repository, if that is not its base's
 ADAPTER_OMITTED = "mimo_convert.adapter.omitted"  # the folder of one in the repository of the base, by --adapter none
 IMATRIX = "mimo_convert.imatrix"  # the sha256 of the importance matrix
+FEEDBACK = "mimo_convert.feedback"  # the method of each matrix: a line `name=method`
 IMATRIX_FILE = "quantize.imatrix.file"  # what it was called; llama.cpp's key
 QUANTIZED_FROM = "mimo_convert.quantized_from"
 HUB = "https://huggingface.co/"
@@ -55,7 +56,8 @@ class Provenance:
     `repo` is the base model's id on the Hub, `revision` its commit; `shards` the sha256 of each shard; `version` that
     of mimo-convert; `adapter` the sha256 of each file of the adapter, `adapter_name` and `adapter_model` (OWNER/NAME or
     OWNER/NAME@REVISION) what it is; `adapter_omitted` the adapter in the repository of the base that was not merged;
-    `imatrix` is the sha256 of the importance matrix, `imatrix_file` what its file was called;
+    `imatrix` is the sha256 of the importance matrix, `imatrix_file` what its file was called, `feedback` the methods of
+    matrices as text;
     `intermediates` the files in between, in order, as far as they may have changed a weight.
     """
 
@@ -71,6 +73,7 @@ class Provenance:
     adapter_omitted: str = ""
     imatrix: str = ""
     imatrix_file: str = ""
+    feedback: str = ""
 
     @property
     def quantized_from(self) -> tuple[str, ...]:
@@ -108,6 +111,7 @@ def provenance_of(file: GGUFFile) -> Provenance:
         adapter_omitted=text(ADAPTER_OMITTED),
         imatrix=imatrix if SHA256.fullmatch(imatrix := text(IMATRIX)) else "",
         imatrix_file=text(IMATRIX_FILE),
+        feedback=text(FEEDBACK),
         intermediates=tuple(_intermediates(text(QUANTIZED_FROM), text)),
     )
 

@@ -1,7 +1,7 @@
 """What a family's matrices are used for, by name, so that a recipe can speak of attention, MLP and layers."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +25,7 @@ LLAMA_CPP_NAMES = {
 }  # fmt: skip
 
 LAYER = "{layer}"  # stands for a layer's number in the pattern of a use
+STACK = re.compile(r"(?P<stack>.*?)\.?\{layer\}.*")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,37 @@ class Use:
         found = self._regex.fullmatch(name)
         return int(found.groupdict().get("layer", 0)) if found else None
 
+    @property
+    def stack(self) -> str:
+        """What the names of a stack's tensors begin with, before the layer's number; empty without layers."""
+        found = STACK.fullmatch(self.pattern.replace("\\", ""))
+        return found["stack"] if found else ""
+
     def pattern_of(self, layers: Sequence[int] | None = None) -> str:
         """The pattern of the tensors of some layers (None: all of them), in the syntax of a rule."""
         numbers = r"\d+" if layers is None else f"({'|'.join(map(str, layers))})"
         return f"^{self.pattern.replace(LAYER, numbers)}$"
+
+
+@dataclass(frozen=True)
+class UseTypes:
+    """The type of each tensor of a use, by layer in a `stack`, else (`stack` empty) in the file's order."""
+
+    use: str
+    stack: str
+    types: tuple[str, ...]
+
+
+def types_by_use(uses: Sequence[Use], types: Iterable[tuple[str, str]]) -> tuple[UseTypes, ...]:
+    """The types of a file's tensors, (name, type), by use; without uses that it has no tensor of."""
+    named = list(types)
+    found = []
+    for use in uses:
+        of_use = [(layer, one) for name, one in named if (layer := use.layer_of(name)) is not None]
+        if of_use:
+            in_order = sorted(of_use, key=lambda one: one[0]) if use.stack else of_use
+            found.append(UseTypes(use.use, use.stack, tuple(one for _, one in in_order)))
+    return tuple(found)
 
 
 def block_uses(prefix: str, names: Mapping[str, str]) -> tuple[Use, ...]:

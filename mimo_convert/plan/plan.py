@@ -17,6 +17,7 @@ from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.model.family import Family
 from mimo_convert.model.gguf_facts import QUANTIZER, RECIPE, RECIPE_NAME, UNKNOWN, VARIANT, backends_text
 from mimo_convert.model.imatrix_facts import imatrix_entries
+from mimo_convert.model.provenance import FEEDBACK as METHODS
 from mimo_convert.model.provenance import (
     NOT_READ,
     SHARDS,
@@ -28,8 +29,9 @@ from mimo_convert.model.provenance import (
 )
 from mimo_convert.model.source_model import SourceModel, metadata_in, metadata_of_type
 from quantize.backend_choice import choose_backend
-from quantize.backends import AUTO, IMATRIX
+from quantize.backends import AUTO, FEEDBACK, IMATRIX
 from quantize.errors import InputError
+from quantize.feedback.choice import PLAIN
 from quantize.importance import takes_importance
 from quantize.kernels import Floats, is_float
 from quantize.recipes import Rule, Typed, choose_type, mixed_types, recipe_text, rule_for, type_label
@@ -37,6 +39,8 @@ from quantize.types import F32, Type
 
 from .bind import bind, check_requantized, common_type, find_skipped
 from .calibrated import columns_of, importance_of
+from .feedback import Feedback, Rounding, feedback_text
+from .mix import NO_MIX, Mix
 from .named_recipes import NamedRecipe
 from .recipe_rules import rules_of_recipe
 from .variant import UNNAMED, Variant
@@ -47,8 +51,9 @@ PROMOTED_F32 = "holds weights that would become infinite: promoted to f32"
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a conversion that apply to all its files. `recipe` is of files of its base type; the `rules` come
-    before its own. `calibration` is the importance matrix."""
+    """Options of a conversion that apply to all its files. `recipe` is of files of its base type, `mix` was chosen for
+    one of a given size; the `rules` come before theirs. `calibration` is the importance matrix, `feedback` how matrices
+    are rounded with error feedback."""
 
     fuse_qkv: bool = False
     without: frozenset[str] = frozenset()
@@ -57,7 +62,9 @@ class Options:
     backend: str = AUTO
     variant: Variant = UNNAMED
     recipe: NamedRecipe | None = None
+    mix: Mix | None = None
     calibration: Calibration | None = None
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class PlannedTensor:
 
     `backends` are the quantization backends of its blocks, also of blocks that are copied; empty for floats. `note`
     says why its type is not the requested one, or why it is quantized without an importance matrix. `importance` is
-    that of the columns of each source, (columns,) float32 or None; empty where none counts.
+    that of the columns of each source, (columns,) float32 or None, `rounding` how its rows are rounded with error
+    feedback; both empty where none counts.
     """
 
     name: str
@@ -78,10 +86,15 @@ class PlannedTensor:
     note: str = ""
     backends: frozenset[str] = frozenset()
     importance: tuple[Floats | None, ...] = field(default=(), compare=False, repr=False)
+    rounding: tuple[Rounding | None, ...] = ()
 
     def importance_of(self, source: TensorSlice) -> Floats | None:
         """The importance of the columns of one of the sources; None to quantize it plain."""
         return self.importance[self.sources.index(source)] if self.importance else None
+
+    def rounding_of(self, source: TensorSlice) -> Rounding | None:
+        """How the rows of one of the sources are rounded with error feedback; None without."""
+        return self.rounding[self.sources.index(source)] if self.rounding else None
 
     @property
     def n_weights(self) -> int:
@@ -104,7 +117,7 @@ class Place(NamedTuple):
 @dataclass(frozen=True)
 class Plan:
     """One GGUF file to write; `skipped` maps checkpoint tensors that are not in it to the reason, `rules` are those
-    that it records, `recipe_name` the recipe that has one.
+    that it records, `recipe_name` the recipe that has one, `mix` what was chosen for a given size.
 
     `outtype` None: every tensor keeps the type it is stored in.
     """
@@ -118,6 +131,7 @@ class Plan:
     skipped: dict[str, str]
     rules: tuple[Rule, ...] = ()
     recipe_name: str = ""
+    mix: Mix | None = None
 
     @cached_property
     def _header(self) -> Header:
@@ -200,8 +214,11 @@ def make_plan(
     layout = family.layout_from(model.dims, model.tensors, asked)
     every = list(family.tensors(model.dims, layout))
     of_recipe = rules_of_recipe(options.recipe, model.family.uses, every) if options.recipe else []
+    of_recipe += options.mix.rules if options.mix else ()
     rules = [*options.rules, *of_recipe]
-    columns = columns_of(model, options.calibration)
+    columns, feedback = columns_of(model, options.calibration), options.feedback
+    moments = feedback.entries(model) if feedback else {}
+    methods: list[tuple[str, str]] = []
     for tensor in every:
         sources = tuple(bind(model, source.name, source.shape) for source in tensor.sources)
         used.update(source.name for source in tensor.sources)
@@ -217,26 +234,37 @@ def make_plan(
         if not is_float(ggml_type):
             backends = model.backends if copied else frozenset({choose_backend(ggml_type, options.backend)})
         weights: tuple[Floats | None, ...] = ()
+        rounding: tuple[Rounding | None, ...] = ()
         if columns and takes_importance(ggml_type) and not copied:
             known = [importance_of(columns.get(source.name)) for source in tensor.sources]
             reasons = [note, next(filter(None, (why for _, why in known)), "")]
             weights, note = tuple(found for found, _ in known), "; ".join(filter(None, reasons))
+            if feedback and feedback.methods:
+                chosen = [feedback.methods.get((source.name, ggml_type.name), "") for source in tensor.sources]
+                named = [
+                    (moments.get(source.name, ""), how) for source, how in zip(tensor.sources, chosen, strict=True)
+                ]
+                weights = tuple(None if how == PLAIN else one for how, one in zip(chosen, weights, strict=True))
+                rounding = tuple(feedback.rounding_of(name, how) for name, how in named)
+                methods += [(name, how) for name, how in named if how]
             backends |= {IMATRIX} if any(found is not None for found in weights) else set()
+            backends |= {FEEDBACK} if any(rounding) else set()
         elif not takes_importance(ggml_type):
-            backends -= {IMATRIX}  # of a file, others of whose blocks are copied
+            backends -= {IMATRIX, FEEDBACK}  # of a file, others of whose blocks are copied
         planned = PlannedTensor(
-            tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends, weights
+            tensor.name, tensor.role, tensor.shape, ggml_type, sources, offset, note, backends, weights, rounding
         )
         tensors.append(planned)
         offset = align(offset + planned.nbytes)
     recorded = _rules_of(tensors, model, outtype, rules)
     is_variant = options.variant.always or any(rule not in of_recipe for rule in recorded)
     variant = options.variant.name if is_variant else ""
-    told = _told(tensors, model, recorded, options.calibration)
+    told = _told(tensors, model, recorded, options.calibration) | {METHODS: feedback_text(methods)}
     if options.variant.recorded:
         told[VARIANT] = variant
     elif outtype or options.rules:
         told[VARIANT] = ""  # its source's
+    told |= options.mix.told if options.mix else NO_MIX
     declared = options.recipe or outtype
     if declared:
         told[RECIPE_NAME] = options.recipe.name if options.recipe else ""
@@ -250,6 +278,7 @@ def make_plan(
         skipped=find_skipped(model, used, layout),
         rules=tuple(recorded),
         recipe_name=options.recipe.name if options.recipe else "",
+        mix=options.mix,
     )
 
 

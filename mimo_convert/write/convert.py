@@ -16,6 +16,7 @@ from typing import NamedTuple
 from mimo_convert.claims import Claims
 from mimo_convert.disk import flush_folder, free_bytes, nearest
 from mimo_convert.listener import phase
+from mimo_convert.plan.feedback import Rounding
 from mimo_convert.plan.plan import Plan, PlannedTensor
 from mimo_convert.plan.request import Request, sources_of
 from mimo_convert.sources.shards import LocalShards
@@ -293,11 +294,12 @@ def nbytes_of(part: PartFile, chunk: Chunk) -> int:
 def write_chunk(parts: Sequence[PartFile], chunk: Chunk, rows: Bytes) -> int:
     """Convert the rows of a chunk once to each of the planned types, and write them to every place; returns the bytes
     written."""
-    places: dict[tuple[Type, frozenset[str], bytes], list[tuple[PartFile, PlannedTensor]]] = {}
+    places: dict[tuple[Type, frozenset[str], bytes, Rounding | None], list[tuple[PartFile, PlannedTensor]]] = {}
     for part in parts:
         for target in (part.plan.tensors[i] for i in chunk.tensors):
             weights = target.importance_of(chunk.source)
-            made = target.ggml_type, target.backends, b"" if weights is None else weights.tobytes()
+            by = b"" if weights is None else weights.tobytes()
+            made = target.ggml_type, target.backends, by, target.rounding_of(chunk.source)
             places.setdefault(made, []).append((part, target))
     converted = convert_rows(chunk, rows, [target for (_, target), *_ in places.values()])
     nbytes = 0

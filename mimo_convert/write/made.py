@@ -30,11 +30,13 @@ from mimo_convert.model.provenance import (
     ADAPTER_NAME,
     ADAPTER_OMITTED,
     BASE,
+    FEEDBACK,
     IMATRIX,
     SHARDS,
     VERSION,
     hashes_of_text,
 )
+from mimo_convert.plan.mix import TARGET
 from mimo_convert.plan.plan import Plan, PlannedTensor
 from mimo_convert.plan.request import Request
 from quantize.errors import InputError
@@ -57,8 +59,8 @@ TOLD = {
     ARCHITECTURE: "architecture", VERSION: "mimo-convert version", f"{BASE}.0.repo_url": "base model",
     f"{BASE}.0.name": "name", f"{BASE}.0.version": "revision", ADAPTER_NAME: "adapter",
     ADAPTER_MODEL: "adapter's model", ADAPTER: "adapter's files", ADAPTER_OMITTED: "omitted adapter", SHARDS: "shards",
-    FILE_TYPE: "type", RECIPE: "rules", RECIPE_NAME: "recipe", VARIANT: "variant",
-    IMATRIX: "imatrix", QUANTIZER: "quantizer",
+    FILE_TYPE: "type", TARGET: "target", RECIPE: "rules", RECIPE_NAME: "recipe", VARIANT: "variant",
+    IMATRIX: "imatrix", FEEDBACK: "error feedback", QUANTIZER: "quantizer",
 }  # fmt: skip
 
 

@@ -42,7 +42,13 @@ def convert_rows(chunk: Chunk, rows: Bytes, targets: Sequence[PlannedTensor]) ->
         if as_float32 is None and target.ggml_type is not stored and backend != SIMD:
             as_float32 = to_float32(floats, ggml_type, FLOATS)  # once, for all that need it
         weights = target.importance_of(chunk.source)
-        yield convert(rows, stored, target.ggml_type, backend, floats=as_float32, imatrix=weights, scratch=BLOCKS)
+        rounding = target.rounding_of(chunk.source)
+        if rounding and as_float32 is None:
+            as_float32 = to_float32(floats, ggml_type, FLOATS)
+        blocks = convert(rows, stored, target.ggml_type, backend, floats=as_float32, imatrix=weights, scratch=BLOCKS)
+        if rounding and as_float32 is not None:
+            blocks = rounding.apply(as_float32, blocks, target.ggml_type)
+        yield blocks
 
 
 def absmax_if_finite(chunk: Chunk, rows: Bytes) -> float:

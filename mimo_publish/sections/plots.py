@@ -1,4 +1,4 @@
-"""Plots of a model card: the cosine of each layer, an SVG file per text model."""
+"""Plots of a model card, an SVG file each: the cosine of each layer of text models, and types chosen for a size."""
 
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from mimo_convert.numbers_text import cosine, gate
 from runtime_check.gate import LAYER
+from runtime_check.report.page.chosen import ChosenView, chosen_view
 from runtime_check.report.page.page import PALETTE
 from runtime_check.report.page.parts import HIGHER, cosine_series
 from runtime_check.report.page.plots import COSINE, WIDTH, as_file, fitted, over_positions, text_width
+from runtime_check.report.page.type_plot import height_of
 from runtime_check.report.records import file_name
 from runtime_check.run.records import Check, StageResult
 
@@ -23,7 +25,7 @@ STYLE = (
 text { font: 10.5px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif;
   fill: var(--quiet); font-variant-numeric: tabular-nums; }
 .name, .legend { fill: var(--ink); } .end { text-anchor: end; } .middle { text-anchor: middle; }
-path { fill: none; } .grid { stroke: var(--hair); stroke-width: .8; }
+path { fill: none; } .cell { fill: var(--mean); } .grid { stroke: var(--hair); stroke-width: .8; }
 .join { stroke-width: 1.3; stroke-linejoin: round; }
 .join.mean, .gate.mean { stroke: var(--mean); } .join.worst, .gate.worst { stroke: var(--worst); }
 .gate { stroke-width: 1.4; stroke-dasharray: 4 2.5; } .gate.worst { stroke-dasharray: 1.6 1.8; }
@@ -32,10 +34,10 @@ path { fill: none; } .grid { stroke: var(--hair); stroke-width: .8; }
 """
 )
 
-TITLE = ": cosine of each layer"  # after the file's name
+TITLE, OF_TYPES = ": cosine of each layer", ": types of each layer"  # after the file's name
 
 
-class LayerPlot(NamedTuple):
+class Plot(NamedTuple):
     """`name` is the file that it is about, `file` its own beside the card, `alt` its alternative text."""
 
     name: str
@@ -44,7 +46,7 @@ class LayerPlot(NamedTuple):
     svg: str
 
 
-def layer_plots(files: Sequence[File]) -> list[LayerPlot]:
+def layer_plots(files: Sequence[File]) -> list[Plot]:
     """A plot per text model whose layers were compared."""
     plots = []
     for file in files:
@@ -55,9 +57,31 @@ def layer_plots(files: Sequence[File]) -> list[LayerPlot]:
             title = f"{fitted(stem, WIDTH - text_width(TITLE))}{TITLE}"
             svg = over_positions(title, HIGHER, "layer", COSINE, cosine_series(check, layers))
             plots.append(
-                LayerPlot(file.name, f"layers-{stem}.svg", _alt(file.name, check, layers), as_file(svg, title, STYLE))
+                Plot(file.name, f"layers-{stem}.svg", _alt(file.name, check, layers), as_file(svg, title, STYLE))
             )
     return plots
+
+
+class ChosenFile(NamedTuple):
+    """A file of a given size, `view`, and its plot; None without layers."""
+
+    view: ChosenView
+    plot: Plot | None
+
+
+def chosen_files(files: Sequence[File]) -> list[ChosenFile]:
+    """The files whose types were chosen for a given size."""
+    found = []
+    for file in files:
+        if file.facts and file.facts.chosen:
+            chosen = file.facts.chosen
+            view = chosen_view(file.name, chosen, file.checks)
+            stem = PurePath(file_name(file.name)).stem
+            title = f"{fitted(stem, WIDTH - text_width(OF_TYPES))}{OF_TYPES}"
+            svg = as_file(view.plot.svg, title, STYLE, height_of(chosen.uses)) if view.plot else ""
+            alt = f"Types of each layer of {file.name}: " + "; ".join(f"{row.name} {row.types}" for row in view.rows)
+            found.append(ChosenFile(view, Plot(file.name, f"types-{stem}.svg", alt, svg) if svg else None))
+    return found
 
 
 def _alt(name: str, check: Check, layers: Sequence[StageResult]) -> str:

@@ -17,13 +17,14 @@ MAX_TOKENS_PER_SECOND, LEAST_TOKENS = 8, 256  # a response that is longer does n
 @dataclass(frozen=True)
 class Clip:
     """A decoded audio file: `wave` is (samples,) float32 at `rate` Hz, `sha256` the hash of the file, `text` the
-    reference text or None."""
+    reference text or None; `source` the speaker or recording that it shares with other clips, empty if not known."""
 
     path: Path
     wave: Wave
     rate: int
     sha256: str
     text: str | None = None
+    source: str = ""
 
     @property
     def seconds(self) -> float:

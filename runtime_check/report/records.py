@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from mimo_convert.plan.mix import ChosenTypes
 from quantize.recipes import type_label
+from runtime_check.run.compare.fidelity import Fidelity
 from runtime_check.run.records import Check, FileFacts
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.records import TensorCheck
@@ -19,7 +21,7 @@ class Conversion:
 
     `fallbacks` are tensors of another type than requested, with the reason; `mixed` counts those of other types that
     rules chose, `recipe_name` is the named recipe's; `promoted_to_f32` are those with a weight beyond F16's range;
-    `skipped` checkpoint tensors that are not in it, with the reason.
+    `skipped` checkpoint tensors that are not in it, with the reason; `chosen` are the types of a file of a given size.
     """
 
     file: str
@@ -35,6 +37,7 @@ class Conversion:
     skipped: Mapping[str, str] = field(default_factory=dict)
     mixed: Mapping[str, int] = field(default_factory=dict)
     recipe_name: str = ""
+    chosen: ChosenTypes | None = None
 
     @property
     def label(self) -> str:
@@ -72,7 +75,7 @@ class Publication:
 @dataclass(frozen=True)
 class Report:
     """The results of a command. `passed` is False if a gate failed, None if not everything was compared; `memory` has
-    the process's peak RSS in bytes."""
+    the process's peak RSS in bytes, `fidelity` files side by side over several clips."""
 
     command: str
     passed: bool | None
@@ -84,6 +87,7 @@ class Report:
     words: AllWords | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
     publication: Publication | None = None
+    fidelity: Fidelity | None = None
     schema: str = SCHEMA
 
 

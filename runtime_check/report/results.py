@@ -12,12 +12,14 @@ from typing import Any
 
 from mimo_convert import __version__
 from mimo_convert.files import check_can_write, write_whole
+from mimo_convert.plan.describe import chosen_types
 from mimo_convert.plan.plan import PROMOTED_F32, Plan
 from mimo_convert.terminal import show, tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from runtime_check.audio.wave import Sound
 from runtime_check.run.check import Checked
+from runtime_check.run.compare.fidelity import Fidelity, HeldOut, fidelity_of
 from runtime_check.run.records import Check
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.records import TensorCheck
@@ -26,7 +28,7 @@ from runtime_check.text.words import NO_WORDS
 from .finite import finite
 from .json_report import json_text
 from .records import AllWords, Conversion, Report, file_name, files_run
-from .table import check_as_text, lint_as_text, tensors_as_text
+from .table import check_as_text, fidelity_as_text, lint_as_text, tensors_as_text
 
 PACKAGES = ("ggml-python", "gguf", "numpy", "tokenizers", "torch")
 MOST_FAILURES = 3  # that a line has room for
@@ -73,6 +75,7 @@ class Results:
     plans: Sequence[Plan] = ()
     parts: list[Part] = field(default_factory=list)
     sounds: dict[int, Sequence[Sound]] = field(default_factory=dict)  # of checks, by their number
+    held_out: HeldOut | None = None
 
     def add(self, part: Part) -> None:
         """Record and print a part."""
@@ -119,6 +122,11 @@ class Results:
         """Word errors over all clips with a reference text; None unless there are several."""
         return words_of(self.of(Check))
 
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """How far files are from the reference over all clips; None unless there are several."""
+        return fidelity_of(self.of(Check), self.held_out)
+
     def report(self) -> Report:
         """The report of all parts."""
         memory = {"peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
@@ -132,6 +140,7 @@ class Results:
             tuple(self.of(Check)),
             self.words,
             memory,
+            fidelity=self.fidelity,
         )
         found: Report = finite(whole)
         return found
@@ -143,6 +152,8 @@ class Results:
                 f"{total.clips} clips with a reference text, {total.words.words} words, "
                 f"{total.words.errors} errors: word error rate {total.words.rate or 0:.1%}"
             )
+        if measured := self.fidelity:
+            show(f"\n{fidelity_as_text(measured)}")
         failed = [part for part in self.parts if part.passed is False]
         if failed and self.parts[-1].passed is not False:
             show("\n".join(["", *map(brief, failed)]))
@@ -188,6 +199,7 @@ def only_files(report: Report, names: Collection[str]) -> Report:
     return replace(
         report, passed=passed_of([*lint, *tensors, *checks]), conversions=conversions, lint=lint, tensors=tensors,
         checks=checks, words=words_of(checks),
+        fidelity=fidelity_of(checks, report.fidelity.held_out if report.fidelity else None),
     )  # fmt: skip
 
 
@@ -218,4 +230,5 @@ def conversion(plan: Plan) -> Conversion:
         skipped=plan.skipped,
         mixed=plan.mixed,
         recipe_name=plan.recipe_name,
+        chosen=plan.mix.chosen(plan.family.uses, chosen_types(plan.tensors)) if plan.mix else None,
     )

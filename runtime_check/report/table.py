@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from mimo_convert.formats.tensor import shape_text
+from mimo_convert.numbers_text import brief, decimals, rate
 from mimo_convert.terminal import wrapped
 from quantize.quoting import quoted
 from runtime_check.choices import AUTO, SPEECH
 from runtime_check.gate import Gate, Subject
+from runtime_check.run.compare.fidelity import Fidelity
 from runtime_check.run.records import Check, FileFacts, StageResult, Steps
 from runtime_check.static.records import LintResult
 from runtime_check.tensors.records import TensorCheck
@@ -20,6 +22,10 @@ MOST_LINES = 10  # of tensors, or steps; the other reports have all
 LABEL = "{:<12}".format
 ROW = "{:<26} {:>9}  {:>9} {:>9} {:>9}  {:>13}  {}".format
 HEAD = ROW("stage", "shape", "cos mean", "cos min", "rel RMSE", "thresholds", "").rstrip()
+FIDELITY_ROW = "{:<32} {:>13} {:>5}  {:<27} {:>9} {:>9} {:>7}  {:<18} {:>9} {:>5}".format
+FIDELITY_HEAD = FIDELITY_ROW(
+    "file", "bytes", "bits", "KL mean (95 % of draws)", "median", "99 %", "top-1", "to the first", "predicted", "loops"
+)
 # Gates of no stage's cosines, by their metric: the word for it, if not the stage's name, and how numbers are written.
 WRITTEN = {
     "agreement": ("", "{:.2%}"),
@@ -57,6 +63,26 @@ def check_as_text(check: Check, *, with_files: bool = True) -> str:
     return "\n".join([*lines, *_pass_or_fail(check.passed, check.gates, "gates")])
 
 
+def fidelity_as_text(found: Fidelity) -> str:
+    """Files side by side over all clips, each value with its interval."""
+    lines = [f"{quoted(found.about)}: KL divergence from the reference in nats a token", FIDELITY_HEAD]
+    for file in found.files:
+        kl, ratio = file.kl_mean, file.of_first
+        cells = (
+            f"{file.bytes:,}",
+            decimals(file.bits_per_weight),
+            f"{brief(kl.value)} ({brief(kl.low)} … {brief(kl.high)})",
+            brief(file.kl_median.value),
+            brief(file.kl_p99.value),
+            rate(file.top1.value),
+            f"{decimals(ratio.value)} ({decimals(ratio.low)} … {decimals(ratio.high)})",
+            brief(file.predicted_kl),
+            f"{file.loops}" if file.loops else "",
+        )
+        lines.append(FIDELITY_ROW(quoted(file_name(file.file)), *cells).rstrip())
+    return "\n".join(lines)
+
+
 def _words(check: Check) -> Iterator[str]:
     """The transcript with the text that it is compared with; of speech, also what was written beside it."""
     if check.transcript is None:
@@ -68,6 +94,9 @@ def _words(check: Check) -> Iterator[str]:
     if check.words is not None:
         yield wrapped(LABEL(names.reference), check.clip.text or "")
         yield f"word error rate {check.words.rate or 0:.1%}"
+    if check.loop:
+        loop = check.loop
+        yield f"LOOP: {quoted(repr(loop.text), LONGEST_PIECE)} stands {loop.times} times in a row, {loop.tokens} tokens"
 
 
 def _task_text(check: Check) -> str:

@@ -8,6 +8,7 @@ from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.wave import Sound
 from runtime_check.gate import CODES, IDS, WAVE
+from runtime_check.text.loops import loop_of
 from runtime_check.text.words import count_words
 
 from .activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, Activations, Stages
@@ -77,14 +78,16 @@ def check(
 def facts_of(system: System, files: Sequence[FileFacts], clip: Clip, task: Task, run: Activations) -> Check:
     """The check of a run before it is compared."""
     transcript = run.transcript if system.text else None
+    ids = tuple(run.stages[GREEDY].tolist()) if GREEDY in run.stages else ()
     return Check(
         passed=None,
         files=tuple(files),
-        clip=ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text),
+        clip=ClipFacts(str(clip.path), clip.sha256, clip.seconds, clip.rate, clip.text, clip.source),
         task=TaskFacts(task.name, task.language, task.context, task.attention, task.runtime),
         transcript=transcript,
         language=run.language,
-        token_ids=tuple(run.stages[GREEDY].tolist()) if GREEDY in run.stages else (),
+        token_ids=ids,
+        loop=loop_of(ids, system.text.encode(clip.text or ""), system.text.decode) if system.text else None,
         words=None if clip.text is None or transcript is None else count_words(clip.text, transcript),
         timings=dict(run.timings),
         memory=run.memory,

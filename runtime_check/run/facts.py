@@ -18,10 +18,11 @@ from mimo_convert.model.gguf_facts import (
 )
 from mimo_convert.model.model_file import ModelFile, OpenFiles
 from mimo_convert.model.provenance import provenance_of
+from mimo_convert.plan.mix import OWN_RULES, TARGET, recorded_choice, recorded_lines
 from mimo_convert.plan.named_recipes import NAMED
 from mimo_convert.plan.recipe_rules import rules_of_recipe
 from mimo_convert.plan.variant import NAME
-from quantize.recipes import Rule, Typed, mixed_types
+from quantize.recipes import ROLE_TYPES, Rule, Typed, mixed_types
 from quantize.types import TYPES
 
 from .records import FileFacts
@@ -41,6 +42,7 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
     file = model.file
     tensors, outtype, provenance = file.tensors.values(), type_of_file(file), provenance_of(file)
     rules, recipe_name = recorded_rules(file)[0], recorded_recipe(file)
+    is_sized = bool(recorded_text(file, TARGET))
     matrices: dict[str, Counter[str]] = {tensor_role: Counter() for tensor_role in MULTIPLIED}
     typed = []
     expected = list(model.family.tensors(model.dims, model.layout))
@@ -69,14 +71,21 @@ def file_facts(role: str, model: ModelFile, files: OpenFiles) -> FileFacts:
         provenance=provenance,
         variant=recorded_text(file, VARIANT),
         recipe_name=recipe_name,
-        own_rules=own_rules(rules, recipe_name, model.family, expected),
-        gate_type=gate_type(recipe_name, together),
+        own_rules=recorded_lines(file.metadata, OWN_RULES)
+        if is_sized
+        else own_rules(rules, recipe_name, model.family, expected),
+        gate_type=gate_type(recipe_name, together, is_sized=is_sized),
         role_types={
-            name: gate_type(recipe_name, types) or types.most_common(1)[0][0]
+            name: gate_type(recipe_name, types, is_sized=is_sized) or types.most_common(1)[0][0]
             for name, types in matrices.items()
             if types
         },
         stem=model.family.stem(model.dims, provenance.adapter_name, model.family.edition_in(file.metadata)),
+        chosen=recorded_choice(
+            file.metadata,
+            model.family.uses,
+            ((one.name, one.ggml_type.name) for one in typed if ROLE_TYPES[one.role] is None),
+        ),
         about={name: texts_of(file.metadata.get(f"general.{name}")) for name in ABOUT},
     )
 
@@ -92,9 +101,11 @@ def recorded_recipe(file: GGUFFile) -> str:
     return name if NAME.fullmatch(name) else ""
 
 
-def gate_type(recipe: str, matrices: Mapping[str, int]) -> str:
-    """The type whose thresholds apply to a file of a named recipe, with the weights of its matrices by type: the one
-    with the fewest bits, however few weights have it, if any have; else empty, as without a recipe."""
+def gate_type(recipe: str, matrices: Mapping[str, int], *, is_sized: bool = False) -> str:
+    """The type whose thresholds apply to a file of a named recipe, or of a given size (`is_sized`), with the weights of
+    its matrices by type: the one with the fewest bits, however few weights have it, if any have; else empty."""
+    if is_sized:
+        return min(matrices, key=lambda name: TYPES[name].bits_per_weight, default="")
     least = NAMED[recipe].least.name if recipe in NAMED else ""
     return least if least in matrices else ""
 

@@ -5,22 +5,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mimo_convert.model.provenance import NO_PROVENANCE, Provenance
+from mimo_convert.plan.mix import ChosenTypes
 from quantize.recipes import type_label
 from runtime_check.choices import AUTO
 from runtime_check.gate import Gate
+from runtime_check.text.loops import Loop
 from runtime_check.text.words import WordErrors
 
 
 @dataclass(frozen=True)
 class FileFacts:
     """A GGUF file of a role; `type` is the type of most weights of its matrices, `mixed` the number of tensors of each
-    other type that rules chose. `gate_type` is the type whose thresholds apply to a named recipe, empty where `type`'s
-    do, `role_types` are those that apply to what tensors of one role compute.
+    other type that rules chose. `gate_type` is the type whose thresholds apply to a named recipe, or a file of a given
+    size, empty where `type`'s do, `role_types` are those that apply to what tensors of one role compute.
 
     As recorded in the file, empty if not: `outtype` and `recipe`, from which its types follow; `recipe_name`, of a
-    named recipe, and `own_rules`, those of `recipe` that are not its; `variant`, its name beside others of its type;
-    `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a model card repeats. `stem`
-    is what mimo-convert calls files of this model, before their type.
+    named recipe, and `own_rules`, those of `recipe` that are not its, nor chosen for a size; `variant`, its name beside
+    others of its type; `quantizer`, the backends of its blocks; `without`, the parts it lacks; `about`, what a model
+    card repeats. `stem` is what mimo-convert calls files of this model, before their type; `chosen` the types of a file
+    of a given size.
     """
 
     role: str
@@ -45,6 +48,12 @@ class FileFacts:
     own_rules: tuple[str, ...] = ()
     gate_type: str = ""
     stem: str = ""
+    chosen: ChosenTypes | None = None
+
+    @property
+    def predicted_kl(self) -> float | None:
+        """The KL divergence that the choice of the file's types predicted, in nats a token; None if it has none."""
+        return self.chosen.predicted_kl if self.chosen else None
 
     @property
     def judged_as(self) -> str:
@@ -59,13 +68,15 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """An audio clip: sha256 of the file, length in seconds, rate in Hz, and the reference text, if it is known."""
+    """An audio clip: sha256 of the file, length in seconds, rate in Hz, and the reference text, if it is known.
+    `source` is the speaker or recording that it shares with other clips, empty if that is not known."""
 
     file: str
     sha256: str
     seconds: float
     rate: int
     text: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,15 +187,12 @@ class SpeechFacts:
 
 @dataclass(frozen=True)
 class Check:
-    """The files of a system run on a clip. `passed` is None without a reference; `heads` are those of codes that the
-    model generated; `words` is None without a
-    reference text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own
-    kernels; `language` is the one that the response names, empty if it names none."""
-
     """The files of a system run on a clip. `passed` is None without a reference; `words` is None without a reference
     text; `products` are the types of weights that each code multiplied with: ggml, or a variant of the own kernels;
     `language` is the one that the response names, empty if it names none. `speech` is what was generated, None of a
-    transcription: where that is speech, `clip` is what was spoken, and `transcript` what the files hear in it."""
+    transcription: where that is speech, `clip` is what was spoken, and `transcript` what the files hear in it.
+    `heads` are those of codes that the model generated. `loop` is what the response says again and again, None if it
+    does not."""
 
     passed: bool | None
     files: tuple[FileFacts, ...]
@@ -204,6 +212,7 @@ class Check:
     heads: tuple[HeadResult, ...] = ()
     dropped_forbidden: int = 0
     speech: SpeechFacts | None = None
+    loop: Loop | None = None
 
     @property
     def main(self) -> FileFacts:

@@ -31,6 +31,7 @@ from mimo_convert.model.gguf_facts import (
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.provenance import IMATRIX
 from mimo_convert.model.source_model import QUANTIZATION_VERSION
+from mimo_convert.plan.mix import FLOORS, OWN_RULES, PREDICTED_KL, TARGET, parse_target
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from quantize.recipes import ROLE_TYPES, Rule, choose_type
@@ -58,6 +59,10 @@ COMMON_KEYS = {
     VERSION_KEY: (U32, False),
     QUANTIZER: (STRING, False),
     RECIPE: (STRING, False),
+    TARGET: (STRING, False),
+    PREDICTED_KL: (STRING, False),
+    OWN_RULES: (STRING, False),
+    FLOORS: (STRING, False),
     IMATRIX: (STRING, False),
     "tokenizer.ggml.model": (STRING, False),
     "tokenizer.ggml.pre": (STRING, False),
@@ -112,6 +117,8 @@ def _rules(
             ids = {key.key: family.text.ids[key.field] for key in family.keys if key.field in family.text.ids}
             of_vocabulary = findings(file, family.text, _vocab_size(file, family), ids)
             yield from (_result(*finding) for finding in of_vocabulary)
+    if TARGET in file.metadata:
+        yield _result("target", 1, _target(file))
     stats = scan_weights(file, files, threads, hashed) if weights else None
     rules = _recipe(file)
     if expected and rules is not None:
@@ -148,6 +155,19 @@ def _structure(file: GGUFFile) -> Iterator[str]:
         yield f"{file.size - end:,} bytes follow the last tensor; expected {end:,} bytes in all, found {file.size:,}"
     elif file.size < end:
         yield f"{end - file.size} bytes of padding are missing behind the last tensor; expected {end:,} bytes in all"
+
+
+def _target(file: GGUFFile) -> Iterator[str]:
+    """Find that a file is larger than it was made to be."""
+    try:
+        target = parse_target(str(file.metadata[TARGET]), f"key {TARGET}")
+    except InputError as error:
+        yield str(error)
+        return
+    begin = min((tensor.begin for tensor in file.tensors.values()), default=file.size)
+    most = target.most(begin, sum(math.prod(tensor.shape) for tensor in file.tensors.values()))
+    if file.size - begin > most:
+        yield f"key {TARGET} is {target}; expected at most {begin + most:,} bytes, found {file.size:,}"
 
 
 def _unknown(file: GGUFFile, families: Iterable[Family]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from mimo_convert.plan.calibrated import columns_of, importance_of
 from mimo_convert.plan.plan import Options, make_plan
 from mimo_convert.write.chunks import Chunk, by_place, chunks
 from mimo_convert.write.one_pass import FORGET_BYTES, one_pass
-from quantize.backends import CONTRACTED, GGML, IMATRIX, SIMD
+from quantize.backends import CONTRACTED, FEEDBACK, GGML, IMATRIX, SIMD
 from quantize.errors import InputError
 from quantize.importance import takes_importance
 from quantize.kernels import Bytes, Floats, is_float
@@ -30,6 +30,7 @@ from quantize.types import F32, Type
 
 from .conversion_paths import DIRECT, ConversionPath, conversion_paths, has_good_kernel
 from .metadata import metadata_problems
+from .recorded_methods import WEIGHTED, feedback_given, recorded_methods
 from .records import TensorCheck, TensorResult, tensor_gates
 from .rows import (
     OF_GGML,
@@ -87,14 +88,17 @@ def compare_tensors(
         for i, (tensor, planned) in enumerate(zip(tensors, plan.tensors, strict=True))
         if (found := ours.tensors.get(tensor.sources[0].name)) and found.shape == tensor.sources[0].shape
     }
-    rule, why = choose_rule(ours, source.is_checkpoint, calibration)
-    weights = importances(ours, source, calibration)
-    paths = {
-        i: conversion_paths(ours.provenance, tensors[i], pair.ours.ggml_type, ours.backends, weights(tensors[i], pair))
-        if source.is_checkpoint
-        else [DIRECT]
-        for i, pair in pairs.items()
-    }
+    feedback = feedback_given(ours, calibration, threads)
+    given = {IMATRIX} if calibration else set[str]()
+    rule, why = choose_rule(ours, source.is_checkpoint, given | ({FEEDBACK} if feedback else set()))
+    weights, methods = importances(ours, source, calibration), recorded_methods(ours, source, feedback)
+
+    def paths_of(tensor: Tensor, pair: Pair) -> list[ConversionPath]:
+        method = methods.get(tensor.sources[0].name, WEIGHTED)
+        by = weights(tensor, pair) if method.is_weighted else None
+        return conversion_paths(ours.provenance, tensor, pair.ours.ggml_type, ours.backends, by, method.rounding)
+
+    paths = {i: paths_of(tensors[i], pair) if source.is_checkpoint else [DIRECT] for i, pair in pairs.items()}
     every = (chunk._replace(tensor=i, also=()) for chunk in chunks(plan.tensors) for i in chunk.tensors)
     todo = by_place(chunk for chunk in every if chunk.tensor in pairs)
     tallies = compare_rows(pairs, todo, source, rule, {i: first for i, [first, *_] in paths.items()}, threads)
@@ -151,24 +155,24 @@ def importances(
     return of
 
 
-def choose_rule(ours: SourceModel, is_exact: bool, calibration: Calibration | None = None) -> tuple[Rule, str]:
+def choose_rule(ours: SourceModel, is_exact: bool, given: Set[str] = frozenset()) -> tuple[Rule, str]:
     """Choose how rows are compared; returns also why blocks are compared by error rather than by bytes, empty if by
     bytes.
 
     Blocks of SIMD kernels or ggml are reproducible to the byte from the checkpoint's values on every machine; those of
-    an importance matrix given that.
+    an importance matrix or error feedback given what these were made with, which `given` names.
     """
     types = {tensor.ggml_type for tensor in ours.tensors.values() if not is_float(tensor.ggml_type)}
     between = {
         name for file in ours.provenance.intermediates if file.quantizer for name in parse_backends(file.quantizer)
     }
-    makers = between | ((ours.backends - {IMATRIX} if calibration else ours.backends) if types else set())
+    makers = between | (ours.backends - given if types else set())
     floats = is_exact and between <= SAME_BYTES
     rule = Rule(
         exact=is_exact,
         floats=floats,
         blocks=floats and makers <= SAME_BYTES,
-        limits=OF_IMATRIX if IMATRIX in makers else OF_OTHERS if UNKNOWN in makers else OF_GGML,
+        limits=OF_IMATRIX if {IMATRIX, FEEDBACK} & makers else OF_OTHERS if UNKNOWN in makers else OF_GGML,
     )
     return rule, "" if rule.blocks and all(map(has_good_kernel, types)) else why_by_error(is_exact, makers, types)
 
@@ -181,6 +185,8 @@ def why_by_error(is_exact: bool, makers: Set[str], types: Iterable[Type]) -> str
         return "the file does not record its quantization backend, which may have used an imatrix"
     if IMATRIX in makers:
         return "it was quantized with an imatrix, and --imatrix does not give that"
+    if FEEDBACK in makers:
+        return "it was quantized with error feedback, and the second moments are not beside the imatrix"
     if CONTRACTED in makers:
         return "it was quantized by a ggml that contracts a × b + c, whose blocks differ by a rounding"
     names = ", ".join(sorted(ggml_type.name for ggml_type in types if not has_good_kernel(ggml_type)))

@@ -13,6 +13,7 @@ import numpy as np
 
 from mimo_convert.model.family import Tensor
 from mimo_convert.model.provenance import Intermediate, Provenance
+from mimo_convert.plan.feedback import Rounding
 from quantize.backend_choice import choose_backend
 from quantize.backends import AUTO, GGML, SIMD
 from quantize.kernels import Bytes, Floats, is_float, to_float32
@@ -26,12 +27,13 @@ Types = tuple[Type, ...]
 
 
 class ConversionPath(NamedTuple):
-    """The types of a tensor between source and file, in order, the requested backend, and the importance of columns,
-    (columns,) float32, by which it was quantized last."""
+    """The types of a tensor between source and file, in order, the requested backend, and how it was quantized last: by
+    the importance of columns, (columns,) float32, and with which error feedback."""
 
     between: Types = ()
     backend: str = AUTO
     importance: Floats | None = None
+    rounding: Rounding | None = None
 
     @property
     def is_direct(self) -> bool:
@@ -49,23 +51,33 @@ class ConversionPath(NamedTuple):
             if np.isfinite(y).all():
                 rows, stored, x = there, between, y
         backend = backend_of(ggml_type, self.backend)
-        return convert(rows, stored, ggml_type, backend, floats=x, imatrix=self.importance)
+        return self.round(x, convert(rows, stored, ggml_type, backend, floats=x, imatrix=self.importance), ggml_type)
+
+    def round(self, x: Floats, blocks: Bytes, ggml_type: Type) -> Bytes:
+        """The blocks of the search for `x`, rounded with error feedback if there was any."""
+        return self.rounding.apply(x, blocks, ggml_type) if self.rounding else blocks
 
     @property
     def text(self) -> str:
         """The intermediate types and the imatrix for a message; empty if there are none."""
         between = f" by way of {', '.join(ggml_type.name for ggml_type in self.between)}" if self.between else ""
-        return between if self.importance is None else f"{between} with the imatrix"
+        with_feedback = " and error feedback" if self.rounding else ""
+        return between if self.importance is None else f"{between} with the imatrix{with_feedback}"
 
 
 DIRECT = ConversionPath()
 
 
 def conversion_paths(
-    told: Provenance, tensor: Tensor, ggml_type: Type, makers: frozenset[str], weights: Floats | None = None
+    told: Provenance,
+    tensor: Tensor,
+    ggml_type: Type,
+    makers: frozenset[str],
+    weights: Floats | None = None,
+    rounding: Rounding | None = None,
 ) -> list[ConversionPath]:
     """Every path by which a tensor may have become `ggml_type`, the recorded one first; `tensor` has Q, K and V
-    separate, `weights` is the importance of its columns.
+    separate, `weights` is the importance of its columns, `rounding` its error feedback.
 
     With an importance matrix, a tensor may still be a copy of one that was quantized without. If ggml made blocks, its
     own are accepted where they differ from the kernels'.
@@ -76,7 +88,9 @@ def conversion_paths(
     backends = [AUTO, GGML] if GGML in makers else [AUTO]
     short = dict.fromkeys(shortened(chain, ggml_type) for chain in chains)
     plain = [ConversionPath(chain, backend) for backend in backends for chain in short]
-    return plain if weights is None else [*(path._replace(importance=weights) for path in plain), *plain]
+    if weights is None:
+        return plain
+    return [*(path._replace(importance=weights, rounding=rounding) for path in plain), *plain]
 
 
 def type_between(between: Intermediate, tensor: Tensor) -> Type:

@@ -12,6 +12,7 @@ from mimo_commands.convert import main as mimo_convert
 from mimo_commands.quantize import main as mimo_quantize
 from mimo_families.mimo_audio import reference
 from mimo_families.mimo_audio.stages import ROLE, STAGES
+from mimo_families.mimo_audio.system import TINY
 from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
 from quantize.types import TYPES
 from runtime_check.audio.clips import Clip

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from mimo_commands.check import main as mimo_check
 from mimo_convert.model.provenance import Intermediate
+from mimo_convert.plan.mix import ChosenTypes
 from mimo_publish.reproduction import Reproduction, make_reference, reproduction
 from mimo_publish.shell import command, path
 from runtime_check.report.json_report import report_of
 from runtime_check.run.records import FileFacts
 from tests import reports
+from tests.mimo_convert.budget.made_up import written_calibration
 from tests.opened import NO_SPEECH, TINY_ASR, TINY_TOKENIZER
 
 LM, TOKENIZER = "mimo-asr-q4_k.gguf", "mimo-tokenizer-q4_k.gguf"
@@ -130,6 +132,16 @@ def test_a_named_recipe_is_named_with_the_rules_beside_it_alone() -> None:
     named = [("mimo-asr-q4_k_m.gguf", lm(recipe_name="q4_k_m", recipe=("^llm=q6_k",)), TOKENIZER)]
     [line] = lines(reproduction(named, {TOKENIZER: tokenizer()}))
     assert "--recipe q4_k_m --fuse-qkv --out . --no-check" in line, "one command, and nothing is renamed"
+
+
+def test_a_file_of_a_size_is_asked_for_by_its_size() -> None:
+    chosen = ChosenTypes("4.5bpw", 0.02, floors=("embed=q6_k",))
+    rules = ("lm_head=f16", r"^model\.layers\.\d+\.attn\.v\.weight$=q6_k")
+    facts = lm(chosen=chosen, recipe=rules, own_rules=rules[:1], variant="4.5bpw")
+    assert of(facts)[0] == (
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --target-bpw 4.5 --calibration calibration.gguf --floor embed=q6_k "
+        "--fuse-qkv --tensor-type lm_head=f16 --name 4.5bpw --out . --no-check"
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,6 +279,11 @@ TINY = command("mimo-convert", str(TINY_ASR), "--tokenizer", str(TINY_TOKENIZER)
         ([f"{TINY} --outtype q4_k", f"mv {LM} 'my own.gguf'"], ["my own.gguf"]),
         ([f"{TINY} --recipe q4_k_m"], ["mimo-asr-q4_k_m.gguf"]),
         (
+            [f"{TINY} --target-size 2.5MB --calibration calibration.gguf --tensor-type codebook_head.0=f16 "
+             "--floor lm_head=q6_k"],
+            ["mimo-asr-q8_0-2.5MB.gguf"],
+        ),
+        (
             [f"{TINY} --outtype f16 --tokenizer-outtype q8_0",
              "mimo-quantize mimo-asr-f16.gguf 'my own.gguf' --recipe q5_k_m --tensor-type lm_head=q8_0"],
             ["my own.gguf"],
@@ -286,8 +303,10 @@ TINY = command("mimo-convert", str(TINY_ASR), "--tokenizer", str(TINY_TOKENIZER)
 )  # fmt: skip
 def test_the_commands_make_the_same_files_again(tmp_path: Path, made_by: list[str], names: list[str]) -> None:
     ours, again = tmp_path / "ours", tmp_path / "again"
-    ours.mkdir()
-    again.mkdir()
+    for folder in (ours, again):
+        folder.mkdir()
+        if "--calibration" in made_by[0]:
+            written_calibration("tiny", folder / "calibration.gguf")
     shell(made_by, ours)
     beside = sorted(file.name for file in ours.glob("mimo-tokenizer-*.gguf"))[-1]
     facts = [facts_of(ours, name, beside) for name in names]

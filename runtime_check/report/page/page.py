@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import jinja2
 
-from mimo_convert.numbers_text import FILTERS, cosine, count, rate, size, small
+from mimo_convert.numbers_text import FILTERS, brief, cosine, count, decimals, rate, size, small
 from runtime_check.audio.wave import Sound
 from runtime_check.report.records import Conversion, Report, file_name, files_run
 from runtime_check.report.safe_text import safe
 from runtime_check.report.suites import LINT, TENSORS, Suite, suites_of
+from runtime_check.run.compare.fidelity import DRAWS
 
+from .chosen import chosen_of
 from .parts import CheckView, TensorsView, verdict_word
 from .sounds import MOST_BYTES, SoundView, views
 
@@ -68,10 +70,15 @@ def as_html(report: Report, sounds: Mapping[int, Sequence[Sound]] = NO_SOUNDS) -
         figures=figures_of(told, suites, files),
         sections=sections_of(told, checks),
         files=files,
+        chosen=chosen_of(told),
         checks=checks,
         tensors=list(map(TensorsView, told.tensors)),
         KINDS=KINDS,
         REASONS=REASONS,
+        DRAWS=DRAWS,
+        brief=brief,
+        rate=rate,
+        decimals=decimals,
     )
 
 
@@ -174,6 +181,7 @@ def sections_of(report: Report, checks: list[CheckView]) -> list[Section]:
     )
     return [
         Section("files", "Files"),
+        *([Section("fidelity", "Fidelity")] if report.fidelity else []),
         *(several or [Section(check.anchor, check.name) for check in checks]),
         *(Section(part, title) for part, title, found in parts if found),
         Section("made", "How this was made"),

@@ -13,8 +13,7 @@ from markupsafe import Markup
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 46, 6, 30, 34  # units; what is left and right, above and below the marks
 HEIGHT = 216  # of plots over positions
-FILE_BOX = (-6, -24, WIDTH + 12, HEIGHT + 32)  # of a file of its own: x, y, width, height, with room for its title
-FILE_SCALE = 1.2  # its pixels by its units
+FILE_SCALE = 1.2  # pixels of a file of its own by its units
 ROW = 34  # of plots in rows: a name, and its marks closer to it than to the next
 DECADES = 9  # a scale shows no more; what is smaller lies on its end
 FONT_SIZE, LINE, GAP = 10.5, 12, 6  # units: of all texts, from one to the next below it, and beside it
@@ -90,10 +89,10 @@ def over_positions(
     for tick, y in heights.items():
         parts.append(_line("grid", Point(left, y), Point(WIDTH - RIGHT, y)))
         if tick in labelled:
-            parts.append(_text("tick end", Point(left - 5, y + 3.5), scale.label(tick)))
+            parts.append(label("tick end", Point(left - 5, y + 3.5), scale.label(tick)))
     for position in _whole_ticks(count):
-        parts.append(_text("tick middle", Point(at(position, 0).x, bottom + 14), str(position)))
-    parts.append(_text("axis middle", Point((left + WIDTH - RIGHT) / 2, HEIGHT - 4), across))
+        parts.append(label("tick middle", Point(at(position, 0).x, bottom + 14), str(position)))
+    parts.append(label("axis middle", Point((left + WIDTH - RIGHT) / 2, HEIGHT - 4), across))
 
     for one in series:
         gates = [(i, gate) for i, gate in enumerate(one.gates) if gate is not None]
@@ -105,7 +104,7 @@ def over_positions(
                 [None if value is None else at(i, value) for i, value in enumerate(one.values)]
             )))  # fmt: skip
     parts += _marks(series, at)
-    return _svg(HEIGHT, title, description, parts)
+    return drawing(HEIGHT, title, description, parts)
 
 
 def in_rows(title: str, description: str, names: Sequence[str], measure: Measure, series: Sequence[Series]) -> Markup:
@@ -119,13 +118,13 @@ def in_rows(title: str, description: str, names: Sequence[str], measure: Measure
 
     parts = [_legend(series)]
     labels = {tick: _Label(scale.label(tick), left + scale.place(tick) * (right - left)) for tick in scale.ticks}
-    labelled = _apart([(tick, label.begin - GAP / 2, label.end + GAP / 2) for tick, label in labels.items()])
-    for tick, label in labels.items():
-        parts.append(_line("grid", Point(label.x, TOP), Point(label.x, bottom)))
+    labelled = _apart([(tick, of_tick.begin - GAP / 2, of_tick.end + GAP / 2) for tick, of_tick in labels.items()])
+    for tick, of_tick in labels.items():
+        parts.append(_line("grid", Point(of_tick.x, TOP), Point(of_tick.x, bottom)))
         if tick in labelled:
-            parts.append(_text(f"tick {label.anchor}", Point(label.x, bottom + 13), label.text))
+            parts.append(label(f"tick {of_tick.anchor}", Point(of_tick.x, bottom + 13), of_tick.text))
     for position, name in enumerate(names):
-        parts.append(_text("name", Point(left, TOP + ROW * position + 10), name))
+        parts.append(label("name", Point(left, TOP + ROW * position + 10), name))
         reached = [at(position, one.values[position] or 0.0) for one in series if one.values[position] is not None]
         if reached:
             parts.append(_line("span", min(reached), max(reached)))
@@ -133,18 +132,19 @@ def in_rows(title: str, description: str, names: Sequence[str], measure: Measure
         gates = [at(i, gate) for i, gate in enumerate(one.gates) if gate is not None]
         parts.append(_path(f"gate {one.style}", "".join(f"M{x:.1f} {y - 6:.1f}v12" for x, y in gates)))
     parts += _marks(series, at)
-    return _svg(bottom + 20, title, description, parts)
+    return drawing(bottom + 20, title, description, parts)
 
 
-def as_file(svg: Markup, title: str, style: str) -> str:
-    """A plot over positions as an SVG file with a `title`; `style` is its CSS."""
+def as_file(svg: Markup, title: str, style: str, height: float = HEIGHT) -> str:
+    """A plot of that height as an SVG file with a `title`; `style` is its CSS."""
     _, _, inside = svg.partition(">")
+    box = (-6, -24, WIDTH + 12, round(height) + 32)  # x, y, width, height, with room for the title
     return Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{}" height="{}" viewBox="{} {} {} {}">\n'
         '<style>{}</style>\n<rect class="ground" x="{}" y="{}" width="{}" height="{}" rx="6"/>\n{}\n{}\n'
     ).format(
-        *(round(length * FILE_SCALE) for length in FILE_BOX[2:]), *FILE_BOX, Markup(style), *FILE_BOX,
-        _text("name", Point(4, -8), title), Markup(inside),
+        *(round(length * FILE_SCALE) for length in box[2:]), *box, Markup(style), *box,
+        label("name", Point(4, -8), title), Markup(inside),
     )  # fmt: skip
 
 
@@ -281,7 +281,8 @@ COSINE = Measure(lambda cosine: 1 - cosine, cosine_label, 1e-7, "1", rising=True
 # ── markup; Markup.format escapes what it is given ───────────────────────────────────────────────────────────────
 
 
-def _svg(height: float, title: str, description: str, parts: Sequence[Markup]) -> Markup:
+def drawing(height: float, title: str, description: str, parts: Sequence[Markup]) -> Markup:
+    """An SVG of that height, in units."""
     return Markup('<svg role="img" viewBox="0 0 {} {}"><title>{}</title><desc>{}</desc>\n{}</svg>').format(
         WIDTH, f"{height:.0f}", title, description, Markup("\n").join(part for part in parts if part)
     )
@@ -295,8 +296,15 @@ def _path(style: str, data: str) -> Markup:
     return Markup('<path class="{}" d="{}"/>').format(style, data) if data else Markup()
 
 
-def _text(style: str, at: Point, text: str) -> Markup:
+def label(style: str, at: Point, text: str) -> Markup:
+    """A text that begins, ends or has its middle at a point."""
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(style, f"{at.x:.1f}", f"{at.y:.1f}", text)
+
+
+def cell(at: Point, width: float, height: float, opacity: float, note: str) -> Markup:
+    """A rectangle with its upper left corner at a point, and a tooltip."""
+    shape = '<rect class="cell" x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"><title>{}</title></rect>'
+    return Markup(shape).format(f"{at.x:.1f}", f"{at.y:.1f}", f"{width:.1f}", f"{height:.1f}", f"{opacity:.2f}", note)
 
 
 def _joined(points: Sequence[Point | None]) -> str:
@@ -336,7 +344,7 @@ def _legend(series: Sequence[Series]) -> Markup:
 
     def entry(name: str, *paths: Markup) -> None:
         nonlocal x
-        parts.extend([*paths, _text("legend", Point(x + 11, 15.5), name)])
+        parts.extend([*paths, label("legend", Point(x + 11, 15.5), name)])
         x += 28 + text_width(name)
 
     for one in series:

@@ -49,6 +49,8 @@ METADATA = [
         static="types: tensor llm.embed.weight is q4_k"),
     Defect("a recipe that lies", Q4, put("mimo_convert.recipe", "lm_head=q6_k", V.STRING),
         static="types: tensor llm.lm_head.weight is q4_k"),
+    Defect("a recipe that exceeds the size it was chosen for", Q4, put("mimo_convert.target", "1MB", V.STRING),
+        static="target: key mimo_convert.target is 1MB; expected at most 1,000,000 bytes"),
     Defect("skip connection at the wrong layer", TOK, put("mimo_tok.skip_layer_id", 2),
         checkpoint="key mimo_tok.skip_layer_id is 2, the source's is 3", run="tok_xfmr: cos_",
         against="key mimo_tok.skip_layer_id is 2, the source's is 3"),

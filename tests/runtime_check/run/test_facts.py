@@ -12,6 +12,7 @@ from mimo_families.registry import families
 from runtime_check.run.facts import file_facts
 from runtime_check.run.records import FileFacts
 from tests.gguf_edit import Key, rewrite
+from tests.mimo_convert.budget.made_up import written_calibration
 
 
 def facts_of(path: Path) -> FileFacts:
@@ -52,6 +53,20 @@ def test_a_named_recipe_is_judged_as_its_type_of_fewest_bits(tmp_path: Path, rec
     CliRunner().invoke(mimo_convert, ["tiny", "--recipe", recipe, "--no-check", "--out", str(tmp_path)])
     facts = facts_of(tmp_path / f"mimo-asr-{recipe}.gguf")
     assert (facts.type, facts.judged_as) == ("q8_0", judged_as)
+
+
+def test_a_file_of_a_given_size_is_judged_as_its_type_of_fewest_bits(tmp_path: Path) -> None:
+    calibration = written_calibration("tiny", tmp_path / "c.gguf")
+    size = ["--target-size", "2.4MB", "--calibration", str(calibration), "--tensor-type", "codebook_head.0=f16"]
+    done = CliRunner().invoke(mimo_convert, ["tiny", *size, "--no-check", "--out", str(tmp_path)])
+    assert done.exit_code == 0
+    facts = facts_of(tmp_path / "mimo-asr-q8_0-2.4MB.gguf")
+    assert facts.chosen is not None
+    assert (facts.chosen.target, facts.own_rules, facts.variant) == ("2.4MB", ("codebook_head.0=f16",), "2.4MB")
+    assert (facts.type, facts.judged_as) == ("q8_0", "q3_k")
+    by_use = {(use.stack, use.use): use.types for use in facts.chosen.uses}
+    assert by_use["", "head"][1] == "f16"
+    assert "q3_k" in by_use["model.layers", "mlp_gate"]
 
 
 def test_without_a_named_recipe_a_file_is_judged_as_most_of_its_weights(mixed: Path) -> None:

@@ -80,6 +80,20 @@ def test_it_shows_every_part_of_the_report(browser: Browser, passed: Path) -> No
         assert shown in text, shown
 
 
+def test_files_stand_side_by_side_with_every_clip(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written(tmp_path, reports.side_by_side()))
+    browser.run(OPEN_ALL)
+    tables = browser.run("""return [...document.querySelectorAll('#fidelity ~ * table')].slice(0, 2).map(table =>
+        [...table.rows].map(row => [...row.cells].map(cell => cell.innerText.split('\\n'))))""")
+    files, clips = tables
+    assert [row[0] for row in files[1:]] == [["mimo-asr-q4_k.gguf", "q4_k"], ["mimo-asr-q4_k-mix.gguf", "q4_k"]]
+    assert files[2][6:] == [["0.50", "0.50 … 0.50"], ["0.0032"], ["1"]]
+    assert [row[0] for row in clips[1:]] == [["one.wav"], ["two.wav"]]
+    text = browser.run("return document.body.innerText")
+    assert "2 clips, 54 tokens, held out by calibration.gguf, which was made with synthetic speech" in text
+    assert "Loop: “and so” stands 12 times in a row, 36 tokens." in text
+
+
 def test_plots_have_a_mark_for_every_stage_layer_step_and_tensor(browser: Browser, passed: Path) -> None:
     browser.open(passed)
     plots = browser.run("""return Object.fromEntries([...document.querySelectorAll('svg[role=img]')].map(svg => [
