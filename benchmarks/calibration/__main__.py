@@ -1,9 +1,10 @@
 """What collecting costs at the real size: `python -m benchmarks.calibration`.
 
 Some layers of the 8 B language model, of random weights and the real shapes, on clips of random codes; what is kept
-between steps is written as `mimo-calibrate` does. Processor time is compared with that of the matrix products alone,
-at the rate of one of 2048 positions before and after: so it counts no time that other processes took. Figures of all
-layers are scaled from those that ran. The table goes into docs/calibrate.md.
+between steps is written as `mimo-calibrate` does. Processor time is compared with that of the matrix products alone, at
+the mean rate of one of 2048 positions behind each step: so it counts no time that other processes took, and the same
+of what they take from the caches. Figures of all layers are scaled from those that ran. The table goes into
+docs/calibrate.md.
 """
 
 import resource
@@ -51,17 +52,6 @@ def forwards_of(folder: Path, minutes: float, layers: int) -> tuple[list[Forward
     return found, CheckpointWeights(checkpoint, torch.float32), d
 
 
-def rate() -> float:
-    """Floating-point operations a second of processor time of a product with 2048 positions."""
-    x, w = torch.randn(RATE_POSITIONS, 4096), torch.randn(11008, 4096)
-    seconds = []
-    for _ in range(4):
-        begin = time.process_time()
-        torch.nn.functional.linear(x, w)
-        seconds.append(time.process_time() - begin)
-    return 2 * x.shape[0] * w.numel() / min(seconds)
-
-
 def flops_of(sums: AllSums, weights: CheckpointWeights) -> float:
     """Floating-point operations of the products that these sums are of, but the head's."""
     names = (name for name in sums if name != "lm_head.weight")
@@ -69,14 +59,30 @@ def flops_of(sums: AllSums, weights: CheckpointWeights) -> float:
 
 
 class Clock:
-    """Processor time at the end of each step, beside what is kept."""
+    """Processor time of each step, with what is kept of it, and of a product of 2048 positions behind it."""
 
     def __init__(self, work: WorkFolder, sums: AllSums) -> None:
-        self.work, self.sums, self.times = work, sums, [time.process_time()]
+        self.work, self.sums, self.steps, self.products = work, sums, list[float](), list[float]()
+        self.x, self.w = torch.randn(RATE_POSITIONS, 4096), torch.randn(11008, 4096)
+        torch.nn.functional.linear(self.x, self.w)  # the first is slower
+        self.begin = time.process_time()
 
     def done(self, number: int, states: Sequence[Tensor]) -> None:
         self.work.keep(number, states, self.sums)
-        self.times.append(time.process_time())
+        self.tick()
+
+    def tick(self) -> None:
+        """A step is done."""
+        self.steps.append(time.process_time() - self.begin)
+        begin = time.process_time()
+        torch.nn.functional.linear(self.x, self.w)
+        self.begin = time.process_time()
+        self.products.append(self.begin - begin)
+
+    @property
+    def rate(self) -> float:
+        """Floating-point operations a second of processor time."""
+        return 2 * len(self.x) * self.w.numel() / float(np.mean(self.products))
 
 
 @click.command()
@@ -94,26 +100,23 @@ def main(checkpoint: Path | None, folder: Path | None, minutes: float, layers: i
         where = folder or Path(temporary)
         model = checkpoint or generate(where, "quarter")[0]
         forwards, weights, d = forwards_of(model, minutes, layers)
-        before, sums, begin = rate(), AllSums(), time.perf_counter()
+        sums = AllSums()
         clock = Clock(WorkFolder(where / "calibration.gguf.part", {}), sums)
         collect(forwards, Recorder(weights, sums), [forward.start for forward in forwards], 0, clock.done)
-        seconds, spent = time.perf_counter() - begin, time.process_time() - clock.times[0]
         clock.work.remove()
-    fastest = max(before, rate())
-    times = np.diff(clock.times)
-    layer = float(times[2 + d.input_layers :].mean())
+    spent, layer = sum(clock.steps), float(np.mean(clock.steps[2 + d.input_layers :]))
     whole = spent + (LAYERS - layers) * layer
     positions = sums["model.layers.0.self_attn.q_proj.weight"].count
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    ratio = spent / (flops_of(sums, weights) / fastest)
+    ratio = spent / (flops_of(sums, weights) / clock.rate)
     lines = [
         "| audio | positions | layers run | processor time | of the products | most memory | all 36 layers, scaled |",
         "| --- | --- | --- | --- | --- | --- | --- |",
-        f"| {minutes:.0f} min | {positions:,} | {layers} | {spent:.0f} s (elapsed {seconds:.0f} s) | {ratio:.2f} × "
+        f"| {minutes:.0f} min | {positions:,} | {layers} | {spent:.0f} s | {ratio:.2f} × "
         f"| {peak / 1e9:.2f} GB | {whole / 60:.0f} min of processor time |",
         "",
-        f"`python -m benchmarks.calibration --minutes {minutes:g} --layers {layers}`, products at {fastest / 1e9:.0f} "
-        f"GFlop a second of a core; {machine()}",
+        f"`python -m benchmarks.calibration --minutes {minutes:g} --layers {layers}`; products at "
+        f"{clock.rate / 1e9:.0f} GFlop a second of a core. {machine()}",
     ]
     print("\n".join(lines))
     DOCUMENT.write_text(insert(DOCUMENT.read_text(encoding="utf-8"), "calibration", lines), encoding="utf-8")

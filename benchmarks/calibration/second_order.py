@@ -8,23 +8,24 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import torch
+from torch import Tensor
 
-from benchmarks.calibration.__main__ import CLIP_SECONDS, DOCUMENT, LAYERS, forwards_of, rate
+from benchmarks.calibration.__main__ import CLIP_SECONDS, DOCUMENT, LAYERS, Clock, forwards_of
 from benchmarks.document import insert
 from benchmarks.generate import generate
 from benchmarks.machine import machine
 from runtime_check.calibrate.collect import AllSums, Recorder, collect
 from runtime_check.calibrate.forward import Forward
 from runtime_check.calibrate.hessians import HessianFolder, MomentRecorder
-from runtime_check.calibrate.sensitivity.back import DRAWS
+from runtime_check.calibrate.sensitivity.back import DRAWS, Back
 from runtime_check.calibrate.sensitivity.kept import Backward
 from runtime_check.calibrate.structure import inputs_of
+from runtime_check.calibrate.work import WorkFolder
 from runtime_check.pytorch.weights import CheckpointWeights
 
 FORWARD, BACK, MOMENTS = "sums, with states kept", "sensitivities", "sums and second moments"
@@ -43,25 +44,40 @@ def flops_of(forwards: Sequence[Forward], weights: CheckpointWeights) -> list[fl
     ]
 
 
-def collected(forwards: list[Forward], weights: CheckpointWeights, folder: Path, flops: list[float]) -> float:
+class TimedBackward(Backward):
+    """A walk back whose steps are timed."""
+
+    clock: Clock
+
+    def _keep_gradients(self, back: Back) -> None:
+        super()._keep_gradients(back)
+        self.clock.tick()
+
+
+def collected(forwards: list[Forward], weights: CheckpointWeights, clock: Clock, flops: list[float]) -> float:
     """Collect sums, and keep states for the way back; the operations of its products."""
-    backward = backward_of(forwards, weights, folder)
-    collect(forwards, Recorder(weights, AllSums()), [forward.start for forward in forwards], 0, backward.keep)
+    backward = backward_of(forwards, weights, clock)
+
+    def done(step: int, states: Sequence[Tensor]) -> None:
+        backward.keep(step, states)
+        clock.done(step, states)
+
+    collect(forwards, Recorder(weights, clock.sums), [forward.start for forward in forwards], 0, done)
     return sum(flops[:-1])
 
 
-def sensitivities(forwards: list[Forward], weights: CheckpointWeights, folder: Path, flops: list[float]) -> float:
+def sensitivities(forwards: list[Forward], weights: CheckpointWeights, clock: Clock, flops: list[float]) -> float:
     """Walk back over the states that were kept."""
-    backward_of(forwards, weights, folder).run(weights)
+    backward_of(forwards, weights, clock).run(weights)
     return sum(flops[:-1]) * (1 + DRAWS) + 2 * flops[-1]
 
 
-def second_moments(forwards: list[Forward], weights: CheckpointWeights, folder: Path, flops: list[float]) -> float:
+def second_moments(forwards: list[Forward], weights: CheckpointWeights, clock: Clock, flops: list[float]) -> float:
     """Collect sums and second moments; of the products x xᵀ one half is needed."""
     steps = inputs_of(forwards[0], weights.tensors)
-    made = HessianFolder(folder / "c.hessian", steps, lambda name: (name,), "0" * 64)
-    recorder = MomentRecorder(weights, AllSums(), made)
-    collect(forwards, recorder, [forward.start for forward in forwards], 0, lambda step, states: None)
+    made = HessianFolder(clock.work.folder / "c.hessian", steps, lambda name: (name,), "0" * 64)
+    recorder = MomentRecorder(weights, clock.sums, made)
+    collect(forwards, recorder, [forward.start for forward in forwards], 0, clock.done)
     squares = (one.positions * one.columns**2 for inputs in steps for one in inputs)
     return sum(flops[:-1]) + len(forwards) * float(sum(squares))
 
@@ -69,23 +85,25 @@ def second_moments(forwards: list[Forward], weights: CheckpointWeights, folder: 
 PARTS = {FORWARD: collected, BACK: sensitivities, MOMENTS: second_moments}
 
 
-def backward_of(forwards: list[Forward], weights: CheckpointWeights, folder: Path) -> Backward:
+def backward_of(forwards: list[Forward], weights: CheckpointWeights, clock: Clock) -> TimedBackward:
     """The walk back of all clips."""
-    return Backward(folder, {str(i): forward for i, forward in enumerate(forwards)}, 0, weights.tensors)
+    named = {str(i): forward for i, forward in enumerate(forwards)}
+    backward = TimedBackward(clock.work.folder, named, 0, weights.tensors)
+    backward.clock = clock
+    return backward
 
 
 def row_of(part: str, checkpoint: Path, folder: Path, clips: int, layers: int) -> str:
     """Measure a part in this process: a row of the table."""
     forwards, weights, d = forwards_of(checkpoint, clips * CLIP_SECONDS / 60, layers)
-    flops, before, begin = flops_of(forwards, weights), rate(), time.process_time()
-    products = PARTS[part](forwards, weights, folder, flops)
-    spent = time.process_time() - begin
-    ratio = spent / (products / max(before, rate()))
+    flops, clock = flops_of(forwards, weights), Clock(WorkFolder(folder / "work", {}), AllSums())
+    products = PARTS[part](forwards, weights, clock, flops)
+    spent = sum(clock.steps)
     local = sum(flops[: 2 + d.input_layers])
     scaled = spent * (1 + (LAYERS / layers - 1) * (sum(flops[:-1]) - local) / sum(flops[:-1]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return (
-        f"| {part} | {clips} | {layers} | {spent:.0f} s | {ratio:.2f} × | {peak / 1e9:.2f} GB "
+        f"| {part} | {clips} | {layers} | {spent:.0f} s | {spent * clock.rate / products:.2f} × | {peak / 1e9:.2f} GB "
         f"| {scaled / 60:.0f} min of processor time |"
     )
 

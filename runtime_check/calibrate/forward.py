@@ -17,7 +17,7 @@ from runtime_check.run.system import Task
 
 from .together import Ask, groups_of, together
 
-POSITIONS = 1024  # of clips that go through a step together
+POSITIONS = 768  # of clips that go through a step together
 
 Step = Callable[[Tensor, Weights], Tensor]  # the state of one clip → its next state
 

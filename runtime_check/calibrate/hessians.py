@@ -22,7 +22,7 @@ from .collect import AllSums, Recorder
 from .structure import Input
 
 BLOCK = 1024  # rows of a triangle that are summed at once
-POSITIONS = 2048  # whose products are in float32, before they are added to the sums
+POSITIONS = 1024  # whose products are in float32, before they are added to the sums
 
 Names = Callable[[str], tuple[str, ...]]  # of a checkpoint's matrix in GGUF files, separate and fused
 

@@ -9,12 +9,13 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from mimo_convert.files import input_errors
@@ -24,27 +25,29 @@ from quantize.quoting import quoted
 
 from .collect import AllSums, Sums
 
-ORIGIN, ANSWERS, FEATURES, STEP = "origin", "answers", "features", "step-"
+ORIGIN, ANSWERS, FEATURES, STEP = "origin.npz", "answers", "features", "step-"
 SQUARES, SUMS, COUNT, STATE = "squares ", "sums ", "count ", "state "
-SUFFIX, HASH_BYTES = ".safetensors", 32
+VALUES, SUFFIX = "values", ".npz"
+
+Array = npt.NDArray[Any]
 
 
 class WorkFolder:
     """A folder of intermediate results of the run whose `origin` is given."""
 
     def __init__(self, folder: Path, origin: Mapping[str, Any]) -> None:
-        self.folder = folder
-        self.origin_sha256 = sha256(json.dumps(origin).encode()).hexdigest()
+        text = json.dumps(origin, sort_keys=True)
+        self.folder, self.origin_sha256 = folder, sha256(text.encode()).hexdigest()
         with input_errors(folder, "cannot be written"):
             if not (is_free(folder) or (folder / ORIGIN).is_file()) or folder.is_symlink():
                 raise InputError(folder, "is in the way", expected="nothing, or the folder of an interrupted run")
-            if not is_free(folder) and get_json(folder / ORIGIN) != json.loads(json.dumps(origin)):
+            if not is_free(folder) and get_text(folder / ORIGIN) != text:
                 tell(f"{quoted(folder)}: of another run; begun anew")
                 shutil.rmtree(folder)
             elif not is_free(folder):
                 tell(f"{quoted(folder)}: resumed")
             folder.mkdir(exist_ok=True)
-        put(folder / ORIGIN, json.dumps(origin).encode())
+        put(folder / ORIGIN, {VALUES: np.array(text)})
 
     def remove(self) -> None:
         """Delete the folder."""
@@ -54,21 +57,20 @@ class WorkFolder:
 
     def answer(self, name: str, make: Callable[[], list[int]]) -> list[int]:
         """The token ids of the piece called so, as they were kept, or as they are made now."""
-        path = self.folder / f"{ANSWERS}-{name}.json"
-        found: list[int] | None = get_json(path)
-        if found is None:
-            found = make()
-            put(path, json.dumps(found).encode())
-        return found
+        return [int(token) for token in self._kept(f"{ANSWERS}-{name}", lambda: np.array(make(), np.int64))]
 
     def features(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """The features of the piece called so, likewise."""
-        path = self.folder / f"{FEATURES}-{name}{SUFFIX}"
-        data = get(path)
-        if data is None:
-            data = save({FEATURES: make().contiguous()})
-            put(path, data)
-        return load(data)[FEATURES]
+        return torch.from_numpy(self._kept(f"{FEATURES}-{name}", lambda: make().numpy()))
+
+    def _kept(self, name: str, make: Callable[[], Array]) -> Array:
+        """The array in the file called so, or the one that is made now."""
+        path = self.folder / f"{name}{SUFFIX}"
+        found = get(path)
+        if found is None:
+            found = {VALUES: make()}
+            put(path, found)
+        return found[VALUES]
 
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -78,35 +80,35 @@ class WorkFolder:
 
     def keep(self, number: int, states: Sequence[Tensor], sums: AllSums) -> None:
         """Keep the states before step `number`, and the sums of the steps before it, in the place of earlier ones."""
-        tensors = {f"{STATE}{i}": state.contiguous() for i, state in enumerate(states)}
+        arrays: dict[str, Array] = {f"{STATE}{i}": state.numpy() for i, state in enumerate(states)}
         for name, of in sums.items():
-            tensors |= {f"{SQUARES}{name}": of.squares, f"{SUMS}{name}": of.sums}
-            tensors[f"{COUNT}{name}"] = torch.tensor(of.count)
-        put(self.step(number), save(tensors))
+            arrays |= {f"{SQUARES}{name}": of.squares.numpy(), f"{SUMS}{name}": of.sums.numpy()}
+            arrays[f"{COUNT}{name}"] = np.array(of.count)
+        put(self.step(number), arrays)
         self.step(number - 1).unlink(missing_ok=True)
 
     def resume(self, n_steps: int) -> tuple[int, list[Tensor], AllSums]:
         """The last step whose states were kept, these states, and the sums of the steps before it; 0 and nothing if
         there is none."""
         for number in reversed(range(1, n_steps)):
-            data = get(self.step(number))
-            if data is not None:
-                found = load(data)
+            found = get(self.step(number))
+            if found is not None:
                 return number, states_in(found), sums_in(found)
         return 0, [], {}
 
 
-def states_in(found: Mapping[str, Tensor]) -> list[Tensor]:
+def states_in(found: Mapping[str, Array]) -> list[Tensor]:
     """The states of all clips in a step's file."""
     n = sum(name.startswith(STATE) for name in found)
-    return [found[f"{STATE}{i}"] for i in range(n)]
+    return [torch.from_numpy(found[f"{STATE}{i}"]) for i in range(n)]
 
 
-def sums_in(found: Mapping[str, Tensor]) -> AllSums:
+def sums_in(found: Mapping[str, Array]) -> AllSums:
     """The sums in a step's file."""
-    names = [name.removeprefix(COUNT) for name in found if name.startswith(COUNT)]
+    counts = {name.removeprefix(COUNT): int(n) for name, n in found.items() if name.startswith(COUNT)}
     return {
-        name: Sums(found[f"{SQUARES}{name}"], found[f"{SUMS}{name}"], int(found[f"{COUNT}{name}"])) for name in names
+        name: Sums(torch.from_numpy(found[f"{SQUARES}{name}"]), torch.from_numpy(found[f"{SUMS}{name}"]), n)
+        for name, n in counts.items()
     }
 
 
@@ -118,27 +120,24 @@ def is_free(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
-def put(path: Path, data: bytes) -> None:
-    """Write a file whole, with its hash at its end. It is not flushed to the disk: what a power loss leaves of it is
-    found out by the hash, and made again. Raises InputError if it cannot be written."""
+def put(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays to a file whole, with a checksum each. It is not flushed to the disk: what a power loss leaves of it
+    is found out by the checksums, and made again. Raises InputError if it cannot be written."""
     new = path.with_name(f"{path.name}.new")
     with input_errors(path, "cannot be written"):
         with open(new, "wb") as file:
-            file.write(data)
-            file.write(sha256(data).digest())
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         os.replace(new, path)
 
 
-def get(path: Path) -> bytes | None:
+def get(path: Path) -> dict[str, Array] | None:
     """What `put` wrote; None if there is no such file, or it is damaged."""
-    with suppress(OSError):
-        data = path.read_bytes()
-        content = data[:-HASH_BYTES]
-        return content if sha256(content).digest() == data[-HASH_BYTES:] else None
+    with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile), np.load(path, allow_pickle=False) as found:
+        return dict(found)
     return None
 
 
-def get_json(path: Path) -> Any:
-    """The value in a JSON file of the folder; None if there is none."""
-    data = get(path)
-    return None if data is None else json.loads(data)
+def get_text(path: Path) -> str:
+    """The text in a file of the folder; empty if there is none."""
+    found = get(path)
+    return "" if found is None else str(found[VALUES])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,7 +61,8 @@ class _Products(StepWeights):
         name, bias, is_back = key
         x = torch.cat([x.flatten(0, -2) for x in xs])
         if is_back:
-            self.squares.add(name, x.square().sum(0, dtype=torch.float64), len(x))
+            squares = np.einsum("ij,ij->j", x.numpy(), x.numpy(), dtype=np.float64)  # a tenth of PyTorch's time
+            self.squares.add(name, torch.from_numpy(squares), len(x))
             y = x @ self(name)
         else:
             y = F.linear(x, self(name), None if bias is None else self(bias))

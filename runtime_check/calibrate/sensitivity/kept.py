@@ -6,13 +6,14 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.listener import phase
 from mimo_convert.terminal import warn
+from quantize.errors import InputError
 from quantize.kernels import Floats
 from runtime_check.pytorch.weights import Weights
 
@@ -21,7 +22,7 @@ from ..structure import inputs_of
 from ..work import get, put
 from .back import DRAWS, Back, Squares, walk_back
 
-STATES, GRADIENTS = "sensitivity-{:03d}.safetensors", "sensitivity-back.safetensors"
+STATES, GRADIENTS = "sensitivity-{:03d}.npz", "sensitivity-back.npz"
 MOST_CLIPS = 12  # of which fewer give sums that depend on which clips they are
 SQUARES, POSITIONS, STEP = "squares ", "positions ", "step"
 
@@ -49,8 +50,7 @@ class Backward:
 
     def keep(self, step: int, states: Sequence[Tensor]) -> None:
         """Keep the states of the chosen clips before a step, of those of all clips."""
-        tensors = {str(i): states[clip].contiguous() for i, clip in enumerate(self.chosen)}
-        put(self.folder / STATES.format(step), save(tensors))
+        put(self.folder / STATES.format(step), {str(i): states[clip].numpy() for i, clip in enumerate(self.chosen)})
 
     def run(self, weights: Weights) -> dict[str, Floats]:
         """The Fisher information of every matrix, by its name in the checkpoint, (rows,) float32. All states but those
@@ -70,25 +70,28 @@ class Backward:
         return sum(self.tensors[name].nbytes for inputs in left for one in inputs for name in one.matrices)
 
     def _states(self, step: int) -> list[Tensor]:
-        data = get(self.folder / STATES.format(step)) if step else None
-        if data is None:
+        """The states of the chosen clips before a step."""
+        if step == 0:
             return [forward.start for forward in self.forwards]
-        found = load(data)
-        return [found[str(i)] for i in range(len(found))]
+        found = get(self.folder / STATES.format(step))
+        if found is None:
+            raise InputError(self.folder, f"holds no states before step {step}", todo="delete it, and begin anew")
+        return [torch.from_numpy(found[str(i)]) for i in range(len(found))]
 
     def _keep_gradients(self, back: Back) -> None:
-        tensors = {str(i): x.contiguous() for i, x in enumerate(back.gradients)}
-        tensors |= {f"{SQUARES}{name}": total for name, total in back.squares.sums.items()}
-        tensors |= {f"{POSITIONS}{name}": torch.tensor(n) for name, n in back.squares.positions.items()}
-        put(self.folder / GRADIENTS, save(tensors | {STEP: torch.tensor(back.step)}))
+        """Keep how far the walk is, in the place of what was kept before."""
+        arrays = {str(i): x.numpy() for i, x in enumerate(back.gradients)}
+        arrays |= {f"{SQUARES}{name}": total.numpy() for name, total in back.squares.sums.items()}
+        arrays |= {f"{POSITIONS}{name}": np.array(n) for name, n in back.squares.positions.items()}
+        put(self.folder / GRADIENTS, arrays | {STEP: np.array(back.step)})
 
     def _begun(self) -> Back | None:
         """Where an interrupted walk was; None if there was none."""
-        data = get(self.folder / GRADIENTS)
-        if data is None:
+        found = get(self.folder / GRADIENTS)
+        if found is None:
             return None
-        found = load(data)
-        gradients = [found[str(i)] for i in range(sum(name.isdecimal() for name in found))]
-        names = [name.removeprefix(SQUARES) for name in found if name.startswith(SQUARES)]
-        sums = {name: found[f"{SQUARES}{name}"] for name in names}
-        return Back(int(found[STEP]), gradients, Squares(sums, {n: int(found[f"{POSITIONS}{n}"]) for n in names}))
+        arrays = {name: torch.from_numpy(array) for name, array in found.items()}
+        gradients = [arrays[str(i)] for i in range(sum(name.isdecimal() for name in arrays))]
+        names = [name.removeprefix(SQUARES) for name in arrays if name.startswith(SQUARES)]
+        sums = {name: arrays[f"{SQUARES}{name}"] for name in names}
+        return Back(int(arrays[STEP]), gradients, Squares(sums, {n: int(arrays[f"{POSITIONS}{n}"]) for n in names}))

@@ -12,12 +12,12 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 from gguf import GGUFReader
-from mimo_convert.formats.imatrix import read_calibration
 
 from mimo_api import CalibrateOptions, Progress, calibrate
 from mimo_commands.calibrate import main
 from mimo_commands.quantize import main as mimo_quantize
 from mimo_convert.formats.calibration import CALIBRATION, HOLD_OUT, SELECTION, Calibration
+from mimo_convert.formats.imatrix import read_calibration
 from mimo_families.qwen3_asr.system import TINY
 from runtime_check.audio.jfk import JFK
 
@@ -99,7 +99,7 @@ def test_an_interrupted_calibration_is_resumed(calibrated: Path, manifest: Path,
     with pytest.raises(KeyboardInterrupt):
         calibrate(options, progress=interrupted_at(step))
     assert [path.name for path in tmp_path.iterdir()] == ["c.gguf.part"]
-    assert [path.name for path in tmp_path.glob("*/step-*")] == [f"step-{step:03d}.safetensors"]
+    assert [path.name for path in tmp_path.glob("*/step-*")] == [f"step-{step:03d}.npz"]
     steps, said = list[float](), list[str]()
 
     def progress(now: Progress) -> None:
@@ -207,3 +207,12 @@ def test_the_interface_gives_the_record(calibrated: Path, manifest: Path) -> Non
     found = calibrate(CalibrateOptions(MODEL, others=[calibrated]))
     assert isinstance(found, Calibration)
     assert found.columns.keys() == read_calibration(calibrated).columns.keys()
+
+
+def test_every_matrix_is_quantized_with_it(calibrated: Path, tmp_path: Path) -> None:
+    """The file says which calibration, and no matrix was named that no clip reached."""
+    out = converted(tmp_path / "out", "--outtype", "q4_k", "--imatrix", str(calibrated))
+    [file] = out.glob("*.gguf")
+    metadata = GGUFReader(file).fields
+    assert metadata["mimo_convert.imatrix"].contents() == read_calibration(calibrated).sha256
+    assert metadata["mimo_convert.quantizer"].contents() == "simd + imatrix"
