@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write
-from mimo_convert.formats.calibration import CALIBRATION, Calibration, CalibrationClip, ColumnSums
+from mimo_convert.formats.calibration import CALIBRATION, SELECTION, Calibration, CalibrationClip
+from mimo_convert.formats.hessians import folder_of
 from mimo_convert.formats.imatrix import read_calibration, write_calibration, write_legacy
 from mimo_convert.listener import OnMessage, OnProgress, Phase, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.merged_calibration import merged
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import model_of_checkpoint, model_of_file
+from mimo_convert.numbers_text import size
 from mimo_convert.plan.describe_calibration import describe_calibration
 from mimo_convert.terminal import show, tell, warn
 from mimo_convert.threads import default_threads
@@ -28,7 +30,7 @@ from quantize.quoting import quoted
 from quantize.types import TYPES
 from runtime_check.audio.manifests import AudioFile, find_clips
 from runtime_check.calibrate import heard, split, synthetic
-from runtime_check.calibrate.tensors import Sized, by_tensor, check_known, matrices_of
+from runtime_check.calibrate.tensors import Sized, by_tensor, check_known, matrices_of, names_by_matrix, rows_by_tensor
 from runtime_check.choices import AUTO, OFF
 from runtime_check.run.members import open_system
 from runtime_check.run.references.sources import check_convertible, import_reference, need_pytorch
@@ -40,6 +42,8 @@ from .paths import with_paths
 
 if TYPE_CHECKING:
     from runtime_check.calibrate.forward import Forward, Forwards
+    from runtime_check.calibrate.hessians import HessianFolder
+    from runtime_check.calibrate.sensitivity.kept import Backward
     from runtime_check.calibrate.work import WorkFolder
 
 LEAST_ANSWERING = TYPES["q8_0"]  # of a file whose answers are taken for the model's own
@@ -54,7 +58,8 @@ class CalibrateOptions:
     `output` is the calibration file, `legacy` the same importance matrix as ik_llama.cpp reads it. `companions` are the
     checkpoints of the other roles; `answers` is a GGUF file of the model, which hears clips without a text. `language`
     is that of the prompt; `seed` decides which clips are held out, and what synthetic ones say. With `show`, a table of
-    what was collected is a result.
+    what was collected is a result. `sensitivity` collects the Fisher information of what each matrix gives, too;
+    `hessian` second moments of what it is multiplied with, in a folder beside the output.
     """
 
     model: str
@@ -70,6 +75,8 @@ class CalibrateOptions:
     seed: int = 0
     minutes: float = synthetic.MINUTES
     adapter: str | None = None
+    sensitivity: bool = False
+    hessian: bool = False
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -184,16 +191,16 @@ class Collecting:
         )  # fmt: skip
         merged([planned, *others])  # before long work
         chosen = [file for file in files if parts[file.sha256] == CALIBRATION]
+        selected = [file for file in files if parts[file.sha256] == SELECTION and self.o.hessian]
         if self.o.answers:
             check_answering(self.o.answers, self.system, self.main, self.opened)
         else:
-            heard.check_answered(chosen)
+            heard.check_answered([*chosen, *selected])
         split.tell_of_split(files, parts)
         if planned.is_synthetic:
             warn("synthetic: no clip is a recording, and files calibrated with it gain less on real voices")
-        work = WorkFolder(beside(self.output, WORK), self.origin(chosen, parts))
-        columns, tokens = self.sums(chosen, work)
-        yield replace(planned, columns=columns, tokens=tokens)
+        work = WorkFolder(beside(self.output, WORK), self.origin([*chosen, *selected], parts))
+        yield self.over(planned, chosen, selected, work)
         work.remove()
 
     @property
@@ -228,22 +235,64 @@ class Collecting:
             "clips": [[file.sha256, parts[file.sha256], file.text or ""] for file in files],
             "answers": [str(self.o.answers), answers.st_size, answers.st_mtime_ns] if answers else [],
             "task": list(self.task),
+            "seed": self.o.seed,
+            "collected": {"sensitivity": self.o.sensitivity, "hessian": self.o.hessian},
         }
 
-    def sums(self, files: Sequence[AudioFile], work: "WorkFolder") -> tuple[dict[str, ColumnSums], int]:
-        """The sums over these clips by tensor, and how many tokens are predicted."""
-        from runtime_check.calibrate.collect import collect, using_threads
+    def over(
+        self, planned: Calibration, files: Sequence[AudioFile], selected: Sequence[AudioFile], work: "WorkFolder"
+    ) -> Calibration:
+        """What was `planned`, with what these clips give; those that are selected are in no sum."""
+        from runtime_check.calibrate.collect import Recorder, collect, using_threads
+        from runtime_check.calibrate.hessians import MomentRecorder
 
         open_forwards = import_reference(self.o.model, self.system.calibration, "open_forwards")
         model: Forwards = open_forwards(self.checkpoints, self.task)
-        responses = self.responses(files, model, work)
+        responses = self.responses([*files, *selected], model, work)
         with using_threads(self.o.threads):
             forwards = self.forwards(files, model, responses, work)
-            first, states, sums = work.resume(len(forwards[0].steps))
-            states = states or [forward.start for forward in forwards]
-            found = collect(forwards, model.weights, states, sums, first, work.keep)
-        columns = by_tensor(self.sized, {name: of.columns for name, of in found.items()})
-        return columns, sum(len(forward.response) for forward in forwards)
+            others = self.forwards(selected, model, responses, work) if selected else {}
+            every = [*forwards.values(), *others.values()]
+            hessians = self.hessians(model, every[0], work) if self.o.hessian else None
+            first, states, sums = work.resume(len(every[0].steps))
+            if first == 0 or (hessians and min(hessians.missing, default=first) < first):
+                first, states, sums = 0, [forward.start for forward in every], {}
+            recorder = MomentRecorder(model.weights, sums, hessians) if hessians else Recorder(model.weights, sums)
+            backward = self.backward(model, forwards, work) if self.o.sensitivity else None
+
+            def done(step: int, states: Sequence[Any]) -> None:
+                if backward:
+                    backward.keep(step, states)
+                work.keep(step, states, sums)
+
+            collect(every, recorder, states, first, done, len(others))
+            fisher = backward.run(model.weights) if backward else {}
+        return replace(
+            planned,
+            columns=by_tensor(self.sized, {name: of.columns for name, of in sums.items()}),
+            fisher=rows_by_tensor(self.sized, fisher),
+            tokens=sum(len(forward.response) for forward in forwards.values()),
+            hessians=hessians.hashes if hessians else {},
+        )
+
+    def hessians(self, model: "Forwards", forward: "Forward", work: "WorkFolder") -> "HessianFolder":
+        """Where second moments are written to. Raises InputError if the disk has not the room."""
+        from runtime_check.calibrate.hessians import HessianFolder
+        from runtime_check.calibrate.structure import inputs_of
+
+        folder, names = folder_of(self.output), names_by_matrix(self.sized)
+        steps = inputs_of(forward, model.checkpoint.tensors)
+        found = HessianFolder(folder, steps, lambda matrix: names.get(matrix, ()), work.origin_sha256)
+        tell(f"{quoted(folder)}: {size(found.check_room())} of second moments are to be written")
+        return found
+
+    def backward(self, model: "Forwards", forwards: "Mapping[str, Forward]", work: "WorkFolder") -> "Backward":
+        """The walk back that gives sensitivities; told if the clips are few."""
+        from runtime_check.calibrate.sensitivity.kept import Backward
+
+        found = Backward(work.folder, forwards, self.o.seed, model.checkpoint.tensors)
+        found.warn_if_few()
+        return found
 
     def responses(self, files: Sequence[AudioFile], model: "Forwards", work: "WorkFolder") -> dict[str, list[int]]:
         """The model's response to each piece of the clips, by its name: the known text, else what is heard; without
@@ -270,13 +319,14 @@ class Collecting:
 
     def forwards(
         self, files: Sequence[AudioFile], model: "Forwards", responses: Mapping[str, list[int]], work: "WorkFolder"
-    ) -> "list[Forward]":
-        """The forward of each piece with its response."""
-        running, found = Phase("audio features", sum(file.seconds for file in files), "s"), []
+    ) -> "dict[str, Forward]":
+        """The forward of each piece with its response, by the piece's name."""
+        running = Phase("audio features", sum(file.seconds for file in files), "s")
+        found: dict[str, Forward] = {}
         for piece in heard.pieces_of(files, self.system.cutting):
             if piece.name in responses:
                 features = work.features(piece.name, partial(model.features, piece.clip))
-                found.append(model.forward_of(features, responses[piece.name]))
+                found[piece.name] = model.forward_of(features, responses[piece.name])
             running.advance(piece.clip.seconds, piece.file.path.name)
         running.end()
         if not found:

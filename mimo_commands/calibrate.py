@@ -48,6 +48,16 @@ MINUTES = 15.0  # as mimo_api has it
 )
 @click.option("--show", is_flag=True, help="Print a table of what was collected, tensor by tensor.")
 @click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Also collect how much the output depends on what each matrix gives, for --target-size and --target-bpw.",
+)
+@click.option(
+    "--hessian",
+    is_flag=True,
+    help="Also write second moments of what each matrix is multiplied with, for --feedback: 14 GB of an 8 B model.",
+)
+@click.option(
     "--language",
     metavar="NAME",
     callback=lambda ctx, param, value: value and value.lower(),
@@ -71,8 +81,8 @@ MINUTES = 15.0  # as mimo_api has it
 @handle_errors
 def main(
     model: str, tokenizer: str | None, audio: tuple[Path, ...], output: Path | None, answers: Path | None,
-    dat: Path | None, others: tuple[Path, ...], show: bool, language: str | None, seed: int, minutes: float,
-    adapter: str | None, threads: int,
+    dat: Path | None, others: tuple[Path, ...], show: bool, sensitivity: bool, hessian: bool,
+    language: str | None, seed: int, minutes: float, adapter: str | None, threads: int,
 ) -> None:  # fmt: skip
     """Collect what each matrix of a model is multiplied with on speech, for mimo-convert --imatrix.
 
@@ -97,6 +107,8 @@ def main(
         seed=seed,
         minutes=minutes,
         adapter=adapter,
+        sensitivity=sensitivity,
+        hessian=hessian,
     )
     calibrate(options, claims=current_claims())
 

@@ -26,7 +26,7 @@ from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_families.mimo_audio.calibration import forward_of
 from mimo_families.mimo_audio.layout import FAMILY, SpeechLMDims, dimensions
 from mimo_families.mimo_audio.prompt import build_prompt
-from runtime_check.calibrate.collect import AllSums, collect
+from runtime_check.calibrate.collect import AllSums, Recorder, collect
 from runtime_check.calibrate.forward import Forward
 from runtime_check.calibrate.work import WorkFolder
 from runtime_check.pytorch.weights import CheckpointWeights
@@ -61,14 +61,18 @@ def flops_of(sums: AllSums, weights: CheckpointWeights) -> float:
 class Clock:
     """Processor time of each step, with what is kept of it, and of a product of 2048 positions behind it."""
 
-    def __init__(self, work: WorkFolder) -> None:
-        self.work, self.steps, self.products = work, list[float](), list[float]()
+    def __init__(self, work: WorkFolder, sums: AllSums) -> None:
+        self.work, self.sums, self.steps, self.products = work, sums, list[float](), list[float]()
         self.x, self.w = torch.randn(RATE_POSITIONS, 4096), torch.randn(11008, 4096)
         torch.nn.functional.linear(self.x, self.w)  # the first is slower
         self.begin = time.process_time()
 
-    def done(self, number: int, states: Sequence[Tensor], sums: AllSums) -> None:
-        self.work.keep(number, states, sums)
+    def done(self, number: int, states: Sequence[Tensor]) -> None:
+        self.work.keep(number, states, self.sums)
+        self.tick()
+
+    def tick(self) -> None:
+        """A step is done."""
         self.steps.append(time.process_time() - self.begin)
         begin = time.process_time()
         torch.nn.functional.linear(self.x, self.w)
@@ -96,8 +100,9 @@ def main(checkpoint: Path | None, folder: Path | None, minutes: float, layers: i
         where = folder or Path(temporary)
         model = checkpoint or generate(where, "quarter")[0]
         forwards, weights, d = forwards_of(model, minutes, layers)
-        sums, clock = AllSums(), Clock(WorkFolder(where / "calibration.gguf.part", {}))
-        collect(forwards, weights, [forward.start for forward in forwards], sums, 0, clock.done)
+        sums = AllSums()
+        clock = Clock(WorkFolder(where / "calibration.gguf.part", {}), sums)
+        collect(forwards, Recorder(weights, sums), [forward.start for forward in forwards], 0, clock.done)
         clock.work.remove()
     spent, layer = sum(clock.steps), float(np.mean(clock.steps[2 + d.input_layers :]))
     whole = spent + (LAYERS - layers) * layer

@@ -3,9 +3,9 @@ file, with one safetensors file for each step of the model.
 
 A file holds for each input of matrices, under the name of the first GGUF tensor that is multiplied with it, F32:
 `<weight>`, (n (n + 1) / 2,): the lower triangle, row by row, of H = Σ x xᵀ / count over the positions of the
-calibration clips; `<weight>.inputs`, (≤ 256, n): positions of the selection clips, which are in no H. Header entries:
-`format`; `tensors`, the GGUF tensors that share each input, JSON; `counts`, the positions of each, JSON; `origin`, what
-it was made of.
+calibration clips; `<weight>.inputs`, (≤ 256, n): positions of the selection clips, which are in no H. The header entry
+`second_moments` is JSON: `format`; `tensors`, the GGUF tensors that share each input; `counts`, the positions of each;
+`origin`, what the file was made of. It is one entry, since the library writes several in any order.
 """
 
 import json
@@ -28,10 +28,10 @@ from quantize.quoting import quoted
 from quantize.types import F32
 
 from .json_file import parse_json
-from .safetensors import SafetensorsHeader, read_header
+from .safetensors import read_header
 from .tensor import TensorSlice, shape_text
 
-FORMAT = "mimo-convert second moments 1"
+FORMAT, ENTRY = "mimo-convert second moments 1", "second_moments"
 FOLDER, INPUTS, FILE = ".hessian", ".inputs", ".safetensors"
 MOST_INPUTS = 256  # sampled positions of the selection clips, for each input
 BAND, TILE = 1 << 22, 256  # values of a triangle that are read at once; rows and columns that are mirrored at once
@@ -71,15 +71,16 @@ def write_layer(path: Path, moments: Iterable[SecondMoment], origin: str) -> str
         first = one.tensors[0]
         arrays |= {first: one.packed, first + INPUTS: np.ascontiguousarray(one.inputs)}
         tensors[first], counts[first] = one.tensors, one.positions
-    about = {"format": FORMAT, "tensors": json.dumps(tensors), "counts": json.dumps(counts), "origin": origin}
-    data = save(arrays, about)
+    about = {"format": FORMAT, "origin": origin, "tensors": tensors, "counts": counts}
+    data = save(arrays, {ENTRY: json.dumps(about)})
     write_whole(path, data)
     return sha256(data).hexdigest()
 
 
 def origin_of(path: Path) -> str:
     """What the second moments of a complete file were made of. Raises InputError for a damaged or foreign file."""
-    return _open(path)[0].metadata.get("origin", "")
+    origin = _open(path)[0].get("origin")
+    return origin if isinstance(origin, str) else ""
 
 
 class _Input(NamedTuple):
@@ -184,24 +185,23 @@ def open_hessians(folder: Path, hashes: Mapping[str, str] | None = None) -> Hess
     return Hessians(folder, inputs, hashes or {})
 
 
-def _open(path: Path) -> tuple[SafetensorsHeader, tuple[_Input, ...]]:
-    """The header of a file, validated, and its inputs."""
+def _open(path: Path) -> tuple[Mapping[str, Any], tuple[_Input, ...]]:
+    """The header entry of a file, validated, and its inputs."""
     with open_regular(path, expected=EXPECTED) as file, input_errors(path, "cannot be read"):
         header = read_header(path, os.fstat(file.fileno()).st_size, file)
-    if header.metadata.get("format") != FORMAT:
-        raise InputError(path, "holds no second moments", expected=EXPECTED)
+    about = _entry(path, header.metadata)
     stored = {tensor.name: tensor for tensor in header.tensors}
-    tensors, counts = (_entry(path, header.metadata, key) for key in ("tensors", "counts"))
+    tensors, counts = (_object(path, about, key) for key in ("tensors", "counts"))
     if stored.keys() != {*tensors, *(name + INPUTS for name in tensors)} or counts.keys() != tensors.keys():
         raise InputError(path, "its list of tensors differs from its tensors", expected=EXPECTED, todo=AGAIN)
     inputs = (_input(path, stored[name], stored[name + INPUTS], tensors[name], counts[name]) for name in tensors)
-    return header, tuple(inputs)
+    return about, tuple(inputs)
 
 
 def _input(path: Path, packed: TensorSlice, inputs: TensorSlice, names: Any, count: Any) -> _Input:
     """One input of a file, validated."""
     if not _are_names(names, packed.name) or type(count) is not int or count < 1:
-        raise InputError(path, f"header entries of {quoted(packed.name)} are malformed", expected=EXPECTED, todo=AGAIN)
+        raise InputError(path, f"{ENTRY} of {quoted(packed.name)} is malformed", expected=EXPECTED, todo=AGAIN)
     for tensor in (packed, inputs):
         if tensor.ggml_type is not F32:
             what = f"tensor {quoted(tensor.name)} has dtype {tensor.ggml_type.name.upper()}"
@@ -222,14 +222,23 @@ def _are_names(names: Any, first: str) -> bool:
     return is_list and names[:1] == [first] and len(set(names)) == len(names)
 
 
-def _entry(path: Path, metadata: Mapping[str, str], key: str) -> Mapping[str, Any]:
-    """A header entry, a JSON object."""
+def _entry(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    """The header entry that says what a file holds. Raises InputError for a file of another kind."""
     try:
-        value = parse_json(metadata[key].encode())
-        if not isinstance(value, dict):
-            raise ValueError("it is not an object")
-    except (KeyError, ValueError) as error:
-        raise InputError(path, f"header entry {key} is missing or malformed", expected=EXPECTED, todo=AGAIN) from error
+        about = parse_json(metadata[ENTRY].encode())
+        if about["format"] != FORMAT:
+            raise ValueError(f"its format is {about['format']}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(path, "holds no second moments", expected=EXPECTED) from error
+    found: Mapping[str, Any] = about
+    return found
+
+
+def _object(path: Path, about: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object in the header entry."""
+    value = about.get(key)
+    if not isinstance(value, dict):
+        raise InputError(path, f"{ENTRY}.{key} is missing or malformed", expected=EXPECTED, todo=AGAIN)
     return value
 
 

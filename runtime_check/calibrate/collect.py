@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mimo_convert.formats.calibration import ColumnSums
+from mimo_convert.formats.calibration import CALIBRATION, SELECTION, ColumnSums
 from mimo_convert.listener import Phase
 from runtime_check.pytorch.weights import Weights
 
-from .forward import Forward, StepWeights, walk
+from .forward import Forward, StepWeights, through
 
 
 @dataclass
@@ -50,28 +50,38 @@ def sums_of(x: Tensor) -> Sums:
 
 
 class Recorder(StepWeights):
-    """Weights that add up in `sums` what their matrices are multiplied with; `multiplies` is false in the last step."""
+    """Weights that add up in `sums` what their matrices are multiplied with, on clips of the `part` for calibration."""
 
     def __init__(self, weights: Weights, sums: AllSums) -> None:
         super().__init__(weights)
-        self.sums, self.multiplies = sums, True
+        self.sums, self.part, self.multiplies = sums, CALIBRATION, True
         self._x: Tensor | None = None  # that `_sums` are of: matrices one after the other share their input
         self._sums: Sums | None = None
 
+    def begin(self, step: int, *, is_last: bool) -> None:
+        """All clips go through a step now; the product of the last one is not computed."""
+        self.multiplies = not is_last
+
+    def end(self, step: int) -> None:
+        """All clips are behind a step: drop what was read, and the input."""
+        self.forget()
+        self._x = self._sums = None
+
     def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
         """As of any weights, and x recorded; of the last step x itself."""
+        self.record(name, x)
+        return super().linear(name, x, bias) if self.multiplies else x
+
+    def record(self, name: str, x: Tensor) -> None:
+        """Record an input, (…, columns), of a matrix."""
+        if self.part != CALIBRATION:
+            return
         if self._sums is None or self._x is not x:
             self._x, self._sums = x, sums_of(x)
         if name in self.sums:
             self.sums[name].add(self._sums)
         else:
             self.sums[name] = Sums(self._sums.squares.clone(), self._sums.sums.clone(), self._sums.count)
-        return super().linear(name, x, bias) if self.multiplies else x
-
-    def forget(self) -> None:
-        """Drop what was read, and the input."""
-        super().forget()
-        self._x = self._sums = None
 
 
 @contextmanager
@@ -85,22 +95,23 @@ def using_threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-Done = Callable[[int, Sequence[Tensor], AllSums], object]  # steps that are done, the states behind them, sums so far
+Done = Callable[[int, Sequence[Tensor]], object]  # steps that are done, and the states behind them
 
 
 def collect(
-    forwards: Sequence[Forward], weights: Weights, states: list[Tensor], sums: AllSums, first: int, done: Done
-) -> AllSums:
-    """The sums of every matrix that the forwards multiply, from `states` before step `first` and the `sums` of the
-    steps before it on. `done` is told after each step but the last."""
-    recorder, n_steps = Recorder(weights, sums), len(forwards[0].steps)
-    recorder.multiplies = first < n_steps - 1
+    forwards: Sequence[Forward], recorder: Recorder, states: list[Tensor], first: int, done: Done, n_selected: int = 0
+) -> None:
+    """Record what every matrix is multiplied with, from `states` before step `first` on. `done` is told after each step
+    but the last. The last `n_selected` forwards are of the part for selection."""
+    n_steps, n = len(forwards[0].steps), len(forwards) - n_selected
     running = Phase("calibrating", n_steps, "steps", first)
     with torch.no_grad():
-        for i in walk(forwards, recorder, states, first):
-            recorder.multiplies = i + 1 < n_steps - 1
+        for i in range(first, n_steps):
+            recorder.begin(i, is_last=i == n_steps - 1)
+            for recorder.part, clips in ((CALIBRATION, slice(0, n)), (SELECTION, slice(n, None))):
+                states[clips] = through(i, forwards[clips], recorder, states[clips])
+            recorder.end(i)
             if i + 1 < n_steps:
-                done(i + 1, states, sums)
+                done(i + 1, states)
             running.reach(i + 1)
     running.end()
-    return sums

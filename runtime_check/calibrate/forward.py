@@ -3,14 +3,21 @@ once."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from threading import Lock
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from mimo_convert.model.checkpoint import Checkpoint
 from runtime_check.audio.clips import Clip
 from runtime_check.pytorch.weights import Weights
 from runtime_check.run.system import Task
+
+from .together import Ask, groups_of, together
+
+POSITIONS = 768  # of clips that go through a step together
 
 Step = Callable[[Tensor, Weights], Tensor]  # the state of one clip → its next state
 
@@ -54,15 +61,16 @@ OpenForwards = Callable[[Mapping[str, Checkpoint], Task], Forwards]  # of checkp
 
 
 class StepWeights(Weights):
-    """Weights that are read once until `forget` is called; `clip` is the number of the forward that reads them."""
+    """Weights that are read once until `forget` is called."""
 
     def __init__(self, weights: Weights) -> None:
-        self.weights, self.kept, self.clip = weights, dict[str, Tensor](), 0
+        self.weights, self.kept, self.reading = weights, dict[str, Tensor](), Lock()
 
     def __call__(self, name: str) -> Tensor:
-        if name not in self.kept:
-            self.kept[name] = self.weights(name)
-        return self.kept[name]
+        with self.reading:
+            if name not in self.kept:
+                self.kept[name] = self.weights(name)
+            return self.kept[name]
 
     def rows(self, name: str, ids: Tensor) -> Tensor:
         """Rows `ids` (any shape) of a matrix: (*ids.shape, columns)."""
@@ -77,7 +85,57 @@ def walk(forwards: Sequence[Forward], weights: StepWeights, states: list[Tensor]
     """Take `states`, one a forward, from before step `first` to behind the last, in place; yields the number of each
     step that all are behind of."""
     for i in range(first, len(forwards[0].steps)):
-        for weights.clip, forward in enumerate(forwards):
-            states[weights.clip] = forward.steps[i](states[weights.clip], weights)
+        states[:] = through(i, forwards, weights, states)
         weights.forget()
         yield i
+
+
+def through(i: int, forwards: Sequence[Forward], weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
+    """The states behind step `i`, of those before it, one a forward. `weights.linear` gets the positions of several
+    clips at once, one behind the other, in the order of the forwards."""
+    products, found = _Products(weights), list[Tensor]()
+    for some in groups_of(states, POSITIONS):
+        jobs = [partial(_of_clip, forwards[j].steps[i], states[j], weights) for j in some]
+        found += together(jobs, products.compute)
+    return found
+
+
+def _of_clip(step: Step, state: Tensor, weights: Weights, ask: Ask) -> Tensor:
+    return step(state, OfClip(weights, ask))
+
+
+@dataclass
+class OfClip(Weights):
+    """Weights as one clip sees them: its products are computed with those of other clips."""
+
+    weights: Weights
+    ask: Ask
+
+    def __call__(self, name: str) -> Tensor:
+        return self.weights(name)
+
+    def rows(self, name: str, ids: Tensor) -> Tensor:
+        """As of any weights."""
+        return self.weights.rows(name, ids)
+
+    def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
+        """As of any weights."""
+        return self.ask((name, bias), x)
+
+
+class _Products:
+    """Products of several clips at once."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.xs: list[Tensor] = []  # the last inputs, and these together
+        self.x = torch.empty(0)
+
+    def compute(self, key: Any, xs: list[Tensor]) -> list[Tensor]:
+        """Products with a matrix, (…, columns) → (…, rows) each. Inputs that several matrices share stay one tensor."""
+        name, bias = key
+        if len(xs) != len(self.xs) or any(x is not old for x, old in zip(xs, self.xs, strict=True)):
+            self.xs, self.x = xs, torch.cat([x.flatten(0, -2) for x in xs])
+        y = self.weights.linear(name, self.x, bias)
+        parts = y.split([x.numel() // x.shape[-1] for x in xs])
+        return [part.unflatten(0, x.shape[:-1]) for part, x in zip(parts, xs, strict=True)]

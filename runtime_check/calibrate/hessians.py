@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from mimo_convert.disk import free_bytes, sha256_of
+from mimo_convert.formats.calibration import CALIBRATION
 from mimo_convert.formats.hessians import MOST_INPUTS, SecondMoment, file_of, origin_of, packed_bytes, write_layer
 from mimo_convert.numbers_text import size
 from quantize.errors import InputError
 from quantize.kernels import Floats
+from runtime_check.pytorch.weights import Weights
 
+from .collect import AllSums, Recorder
 from .structure import Input
 
 BLOCK = 1024  # rows of a triangle that are summed at once
-POSITIONS = 2048  # whose products are in float32, before they are added to the sums
+POSITIONS = 1024  # whose products are in float32, before they are added to the sums
 
 Names = Callable[[str], tuple[str, ...]]  # of a checkpoint's matrix in GGUF files, separate and fused
 
@@ -64,14 +67,15 @@ class InputSums:
 
 
 class Sample:
-    """At most MOST_INPUTS positions of clips: the same ones whatever the clips' order, by the clips' seeds."""
+    """At most MOST_INPUTS of all positions, each as likely as the others; the same ones for the same `seed`."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
         self.ranks, self.rows = np.empty(0), np.empty((0, n), np.float32)
 
-    def add(self, x: Tensor, seed: int) -> None:
-        """Consider positions of a clip, (positions, n) float32."""
-        ranks = np.concatenate([self.ranks, np.random.default_rng(seed).random(len(x))])
+    def add(self, x: Tensor) -> None:
+        """Consider positions, (positions, n) float32."""
+        ranks = np.concatenate([self.ranks, self.random.random(len(x))])
         kept = np.argsort(ranks, kind="stable")[:MOST_INPUTS]
         self.ranks, self.rows = ranks[kept], np.concatenate([self.rows, x.numpy()])[kept]
 
@@ -79,20 +83,20 @@ class Sample:
 class StepMoments:
     """The second moments of one step, and samples of its inputs."""
 
-    def __init__(self, inputs: Sequence[Input]) -> None:
+    def __init__(self, inputs: Sequence[Input], seed: int) -> None:
         self.inputs = {one.matrices[0]: one for one in inputs}
         self.sums = {name: InputSums(one.columns) for name, one in self.inputs.items()}
-        self.samples = {name: Sample(one.columns) for name, one in self.inputs.items()}
+        self.samples = {name: Sample(one.columns, seed) for name, one in self.inputs.items()}
 
     def add(self, name: str, x: Tensor) -> None:
         """Add an input of a calibration clip, (…, columns), of a matrix; of those that share it the first counts."""
         if name in self.sums:
             self.sums[name].add(x.reshape(-1, x.shape[-1]))
 
-    def sample(self, name: str, x: Tensor, seed: int) -> None:
-        """Sample an input of a selection clip, likewise; `seed` is the clip's."""
+    def sample(self, name: str, x: Tensor) -> None:
+        """Sample an input of a selection clip, likewise."""
         if name in self.samples:
-            self.samples[name].add(x.reshape(-1, x.shape[-1]), seed)
+            self.samples[name].add(x.reshape(-1, x.shape[-1]))
 
     def taken(self, names: Names) -> Iterator[SecondMoment]:
         """The results, one after the other; the sums are given up for them."""
@@ -104,11 +108,18 @@ class StepMoments:
 
 
 class HessianFolder:
-    """The files of a model's second moments in `folder`, of which those that have the same `origin` are complete."""
+    """The files of a model's second moments in `folder`, of which those that have the same `origin`, a hash, are
+    complete."""
 
     def __init__(self, folder: Path, steps: Sequence[Sequence[Input]], names: Names, origin: str) -> None:
         self.folder, self.steps, self.names, self.origin = folder, steps, names, origin
-        self.hashes: dict[str, str] = {}
+        self._hashes: dict[str, str] = {}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The sha256 of every file, by its name."""
+        paths = [file_of(self.folder, i) for i, inputs in enumerate(self.steps) if inputs]
+        return {path.name: self._hashes.get(path.name) or sha256_of(path) for path in paths}
 
     @property
     def missing(self) -> list[int]:
@@ -126,19 +137,15 @@ class HessianFolder:
 
     def begin(self, step: int) -> StepMoments | None:
         """What is to be summed at a step; None if its file is complete, or it multiplies nothing."""
-        if not self.steps[step]:
+        if not self.steps[step] or self._is_complete(step):
             return None
-        if self._is_complete(step):
-            path = file_of(self.folder, step)
-            self.hashes[path.name] = sha256_of(path)
-            return None
-        return StepMoments(self.steps[step])
+        return StepMoments(self.steps[step], int(self.origin[:16], 16))
 
     def finish(self, step: int, moments: StepMoments) -> None:
         """Write the file of a step. Raises InputError if it cannot be written."""
         self.folder.mkdir(exist_ok=True)
         path = file_of(self.folder, step)
-        self.hashes[path.name] = write_layer(path, moments.taken(self.names), self.origin)
+        self._hashes[path.name] = write_layer(path, moments.taken(self.names), self.origin)
 
     def _is_complete(self, step: int) -> bool:
         path = file_of(self.folder, step)
@@ -146,3 +153,32 @@ class HessianFolder:
             return path.exists() and origin_of(path) == self.origin
         except InputError:
             return False
+
+
+class MomentRecorder(Recorder):
+    """A recorder that also sums up second moments, and samples the clips for selection."""
+
+    def __init__(self, weights: Weights, sums: AllSums, folder: HessianFolder) -> None:
+        super().__init__(weights, sums)
+        self.folder = folder
+        self.moments: StepMoments | None = None
+
+    def begin(self, step: int, *, is_last: bool) -> None:
+        """All clips go through a step now."""
+        super().begin(step, is_last=is_last)
+        self.moments = self.folder.begin(step)
+
+    def end(self, step: int) -> None:
+        """All clips are behind a step, whose file is written."""
+        super().end(step)
+        if self.moments:
+            self.folder.finish(step, self.moments)
+        self.moments = None
+
+    def record(self, name: str, x: Tensor) -> None:
+        """Record an input, (…, columns), of a matrix."""
+        super().record(name, x)
+        if self.moments and self.part == CALIBRATION:
+            self.moments.add(name, x)
+        elif self.moments:
+            self.moments.sample(name, x)

@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from mimo_convert.model.family import Family, Tensor
 from quantize.errors import InputError
+from quantize.kernels import Floats
 
 T = TypeVar("T")
 
@@ -38,6 +41,24 @@ def by_tensor(models: Iterable[Sized], found: Mapping[str, T]) -> dict[str, T]:
     """What was `found` of the checkpoint's matrices, by the names of the tensors that hold them; a fused one has what
     its first source has, since all are multiplied with the same."""
     return {tensor.name: found[sources[0]] for tensor, sources in tensors_of(models) if sources[0] in found}
+
+
+def rows_by_tensor(models: Iterable[Sized], found: Mapping[str, Floats]) -> dict[str, Floats]:
+    """What was `found` of the rows of the checkpoint's matrices, by the names of the tensors that hold them; a fused
+    one has those of all its sources, one behind the other."""
+    return {
+        tensor.name: np.concatenate([found[source] for source in sources])
+        for tensor, sources in tensors_of(models) if all(source in found for source in sources)
+    }  # fmt: skip
+
+
+def names_by_matrix(models: Iterable[Sized]) -> dict[str, tuple[str, ...]]:
+    """The names of the tensors that hold a checkpoint's matrix, or some of whose rows it has, by its name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for tensor, sources in tensors_of(models):
+        for source in sources:
+            found[source] = (*found.get(source, ()), tensor.name)
+    return found
 
 
 def check_known(names: Iterable[str], models: Iterable[Sized], where: Any) -> None:

@@ -30,7 +30,8 @@ def groups_of(states: Sequence[Tensor], most: int) -> Iterator[list[int]]:
             some, n = [], 0
         some.append(i)
         n += positions
-    yield some
+    if some:
+        yield some
 
 
 class _Stopped(BaseException):
@@ -96,6 +97,7 @@ def _answer(waiting: dict[int, tuple[Hashable, Tensor]], compute: Compute, answe
     """Answer the first job that waits, and all that ask for the same."""
     key = waiting[min(waiting)][0]
     same = [i for i in sorted(waiting) if waiting[i][0] == key]
-    found = compute(key, [waiting.pop(i)[1] for i in same])
+    found = compute(key, [waiting[i][1] for i in same])
     for i, answer in zip(same, found, strict=True):
+        del waiting[i]
         answers[i].put(answer)

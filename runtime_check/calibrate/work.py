@@ -36,8 +36,8 @@ class WorkFolder:
     """A folder of intermediate results of the run whose `origin` is given."""
 
     def __init__(self, folder: Path, origin: Mapping[str, Any]) -> None:
-        self.folder, self.keeps_every_step = folder, False
         text = json.dumps(origin, sort_keys=True)
+        self.folder, self.origin_sha256 = folder, sha256(text.encode()).hexdigest()
         with input_errors(folder, "cannot be written"):
             if not (is_free(folder) or (folder / ORIGIN).is_file()) or folder.is_symlink():
                 raise InputError(folder, "is in the way", expected="nothing, or the folder of an interrupted run")
@@ -85,13 +85,7 @@ class WorkFolder:
             arrays |= {f"{SQUARES}{name}": of.squares.numpy(), f"{SUMS}{name}": of.sums.numpy()}
             arrays[f"{COUNT}{name}"] = np.array(of.count)
         put(self.step(number), arrays)
-        if not self.keeps_every_step:
-            self.step(number - 1).unlink(missing_ok=True)
-
-    def states(self, number: int) -> list[Tensor] | None:
-        """The states before step `number`; None if they were not kept."""
-        found = get(self.step(number))
-        return None if found is None else states_in(found)
+        self.step(number - 1).unlink(missing_ok=True)
 
     def resume(self, n_steps: int) -> tuple[int, list[Tensor], AllSums]:
         """The last step whose states were kept, these states, and the sums of the steps before it; 0 and nothing if

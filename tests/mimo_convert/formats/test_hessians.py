@@ -64,7 +64,7 @@ def test_the_safetensors_library_reads_the_lower_triangle_and_the_counts(folder:
     np.testing.assert_array_equal(theirs[QKV[0]], whole[np.tril_indices(5)])
     np.testing.assert_array_equal(theirs[QKV[0] + ".inputs"], one.inputs)
     with safe_open(file_of(folder, 0), "numpy") as file:
-        assert json.loads(file.metadata()["counts"]) == {QKV[0]: 40, DOWN[0]: 30}
+        assert json.loads(file.metadata()["second_moments"])["counts"] == {QKV[0]: 40, DOWN[0]: 30}
 
 
 def test_it_lies_beside_the_calibration_file() -> None:
@@ -82,11 +82,16 @@ def test_files_of_a_calibration_are_compared_with_their_hashes(folder: Path) -> 
         open_hessians(folder, {path.name: sha256, "layer_01.safetensors": sha256})
 
 
-def rewrite(path: Path, arrays: dict[str, Any], metadata: dict[str, str]) -> None:
-    """Write the file again, with other tensors or header entries."""
+def rewrite(path: Path, arrays: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Write the file again, with other tensors, or with other values in the header entry."""
     with safe_open(path, "numpy") as file:
-        about = dict(file.metadata())
-    save_file({**load_file(path), **arrays}, path, about | metadata)
+        about = json.loads(file.metadata()["second_moments"])
+    save_file({**load_file(path), **arrays}, path, {"second_moments": json.dumps(about | metadata)})
+
+
+def test_the_same_moments_are_the_same_bytes(tmp_path: Path) -> None:
+    moments = [moment(QKV, 5, 40)[0], moment(DOWN, 7, 30)[0]]
+    assert len({write_layer(tmp_path / f"{i}", moments, "x") for i in range(8)}) == 1
 
 
 NAN, BELOW = np.full(15, np.nan, np.float32), -np.ones(15, np.float32)
@@ -96,13 +101,13 @@ NAN, BELOW = np.full(15, np.nan, np.float32), -np.ones(15, np.float32)
     ("tensors", "metadata", "says"),
     [
         ({}, {"format": "mimo-check reference 1"}, "holds no second moments; expected a file that `mimo-calibrate"),
-        ({}, {"counts": "[]"}, "header entry counts is missing or malformed"),
-        ({}, {"tensors": "{"}, "header entry tensors is missing or malformed"),
-        ({}, {"counts": '{"blk.0.attn.q.weight": 40}'}, "its list of tensors differs from its tensors"),
+        ({}, {"counts": []}, "second_moments.counts is missing or malformed"),
+        ({}, {"tensors": None}, "second_moments.tensors is missing or malformed"),
+        ({}, {"counts": {QKV[0]: 40}}, "its list of tensors differs from its tensors"),
         ({"other": BELOW}, {}, "its list of tensors differs from its tensors"),
-        ({}, {"counts": json.dumps({QKV[0]: 0, DOWN[0]: 1})}, f"header entries of {QKV[0]} are malformed"),
-        ({}, {"tensors": json.dumps({QKV[0]: DOWN, DOWN[0]: DOWN})}, f"header entries of {QKV[0]} are malformed"),
-        ({}, {"tensors": json.dumps({QKV[0]: [*QKV, *DOWN], DOWN[0]: DOWN})}, f"the input of {DOWN[0]}, as layer_00"),
+        ({}, {"counts": {QKV[0]: 0, DOWN[0]: 1}}, f"second_moments of {QKV[0]} is malformed"),
+        ({}, {"tensors": {QKV[0]: DOWN, DOWN[0]: DOWN}}, f"second_moments of {QKV[0]} is malformed"),
+        ({}, {"tensors": {QKV[0]: [*QKV, *DOWN], DOWN[0]: DOWN}}, f"the input of {DOWN[0]}, as layer_00"),
         ({QKV[0]: BELOW[:14]}, {}, f"tensor {QKV[0]} has shape 14; expected n (n + 1) / 2 values"),
         ({QKV[0]: BELOW.astype(np.float64)}, {}, f"tensor {QKV[0]} has dtype F64; expected F32"),
         ({QKV[0] + ".inputs": np.ones((2, 4), np.float32)}, {}, "inputs has shape 2×4; expected at most 256×5"),

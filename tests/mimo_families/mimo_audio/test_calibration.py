@@ -14,7 +14,7 @@ from mimo_families.mimo_tokenizer.stages import CODES
 from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
 from runtime_check.audio.clips import read_clip
 from runtime_check.audio.jfk import JFK, JFK_TEXT
-from runtime_check.calibrate.collect import collect
+from runtime_check.calibrate.collect import Recorder, collect
 from runtime_check.calibrate.forward import StepWeights, walk
 from runtime_check.calibrate.tensors import Sized, by_tensor, matrices_of
 from runtime_check.pytorch.weights import CheckpointWeights
@@ -78,7 +78,9 @@ def test_sums_are_those_of_float64(small: Checkpoint) -> None:
             )
         plain.rms(x[len(own) - 1 :], weights["model.norm.weight"]) @ weights["lm_head.weight"].T
     states = [forward.start for forward in forwards]
-    found = collect(forwards, CheckpointWeights(small, torch.float32), states, {}, 0, lambda *_: None)
+    recorder = Recorder(CheckpointWeights(small, torch.float32), {})
+    collect(forwards, recorder, states, 0, lambda *_: None)
+    found = recorder.sums
     assert found.keys() == weights.seen.keys()
     for name, seen in weights.seen.items():
         assert found[name].count == seen.count, name
@@ -100,7 +102,9 @@ def test_sums_agree_with_what_an_f16_file_computes(
     ours = open_pair(lm, tokenizer).run(read_clip(JFK), ENGLISH._replace(max_new_tokens=1), keep_stages=True)
     stages = ours.stages
     forward = model.forward_of(torch.from_numpy(stages[CODES]), stages[GREEDY].tolist())
-    found = collect([forward], model.weights, [forward.start], {}, 0, lambda *_: None)
+    recorder = Recorder(model.weights, {})
+    collect([forward], recorder, [forward.start], 0, lambda *_: None)
+    found = recorder.sums
     inputs = [stages[INPUTS_EMBEDS], *(stages[layer(i)] for i in range(model.d.num_layers - 1))]
     for i, x in enumerate(inputs):
         norm = model.weights(f"model.layers.{i}.input_layernorm.weight").numpy()

@@ -15,7 +15,7 @@ from mimo_families.qwen3_asr.system import TINY
 from quantize.errors import InputError
 from runtime_check.audio.clips import read_clip
 from runtime_check.audio.jfk import JFK, JFK_TEXT
-from runtime_check.calibrate.collect import collect
+from runtime_check.calibrate.collect import Recorder, collect
 from runtime_check.calibrate.forward import StepWeights, walk
 from runtime_check.calibrate.tensors import Sized, by_tensor, matrices_of
 from runtime_check.run.activations import RESPONSE, RESPONSE_LOGITS
@@ -61,7 +61,9 @@ def test_sums_are_those_of_float64(qwen3_asr: Checkpoint) -> None:
     rows = np.concatenate(heads)
     weights.seen["model.embed_tokens.weight"] = Seen(len(rows), (rows**2).sum(0), rows.sum(0))  # not of every position
     states = [forward.start for forward in forwards]
-    found = collect(forwards, model.weights, states, {}, 0, lambda *_: None)
+    recorder = Recorder(model.weights, {})
+    collect(forwards, recorder, states, 0, lambda *_: None)
+    found = recorder.sums
     assert found.keys() == {f"thinker.{name}" for name in weights.seen}
     for name, seen in weights.seen.items():
         of = found[f"thinker.{name}"]

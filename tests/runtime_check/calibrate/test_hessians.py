@@ -1,5 +1,6 @@
 """Second moments against numpy in float64, whatever the clips' order and lengths."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def named(matrix: str) -> tuple[str, ...]:
 
 
 def folder_in(path: Path, origin: str = "these clips") -> HessianFolder:
-    return HessianFolder(path / "c.hessian", STEPS, named, origin)
+    return HessianFolder(path / "c.hessian", STEPS, named, sha256(origin.encode()).hexdigest())
 
 
 def inputs(seed: int, n: int, positions: int = 30) -> torch.Tensor:
@@ -44,17 +45,18 @@ def test_sums_are_those_of_numpy_in_float64(n: int, lengths: list[int], block: i
     np.testing.assert_allclose(packed, (x.T @ x / len(x))[np.tril_indices(n)], rtol=2e-6, atol=2e-6)
 
 
-def test_sampled_positions_are_the_same_whatever_the_order_of_the_clips() -> None:
-    clips = {seed: inputs(seed, 5, 150) for seed in range(4)}
-    forward, backward, few = Sample(5), Sample(5), Sample(5)
-    for seed in clips:
-        forward.add(clips[seed], seed)
-        backward.add(clips[3 - seed], 3 - seed)
-    assert forward.rows.shape == (MOST_INPUTS, 5)
-    assert sorted(map(tuple, forward.rows)) == sorted(map(tuple, backward.rows))
-    assert all((forward.rows == row).all(-1).any() for row in backward.rows)
-    few.add(clips[0], 0)
-    assert sorted(map(tuple, few.rows)) == sorted(map(tuple, clips[0].numpy()))
+def test_positions_are_sampled_from_all_of_them_and_the_same_ones_each_time() -> None:
+    rows = torch.arange(2000.0)[:, None].repeat(1, 2)
+    once, again, few = Sample(2, 3), Sample(2, 3), Sample(2, 3)
+    for part in rows.split(150):
+        once.add(part)
+        again.add(part)
+    few.add(rows[:7])
+    np.testing.assert_array_equal(once.rows, again.rows)
+    found = sorted(once.rows[:, 0])
+    assert len(set(found)) == MOST_INPUTS
+    assert 850 < np.mean(found) < 1150  # as many early as late ones
+    assert sorted(few.rows[:, 0]) == list(range(7))
 
 
 def fill(folder: HessianFolder) -> list[int]:
@@ -66,7 +68,7 @@ def fill(folder: HessianFolder) -> list[int]:
             for one in of_step:
                 for name in one.matrices:  # each is multiplied; the input counts once
                     moments.add(name, inputs(1, one.columns))
-                    moments.sample(name, inputs(2, one.columns), 2)
+                    moments.sample(name, inputs(2, one.columns))
             folder.finish(i, moments)
     return summed
 

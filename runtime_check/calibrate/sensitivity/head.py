@@ -14,8 +14,8 @@ from torch import Tensor
 
 from runtime_check.pytorch.weights import Weights
 
-from .forward import Forward, Step, StepWeights
-from .together import groups_of
+from ..forward import Forward, Step, StepWeights
+from ..together import groups_of
 
 POSITIONS = 512  # whose probabilities are in memory together, 0.6 MB each with 151,680 tokens
 

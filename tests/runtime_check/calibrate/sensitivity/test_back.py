@@ -17,9 +17,9 @@ from mimo_families.qwen3_asr.stages import ROLE as QWEN3
 from mimo_families.qwen3_asr.system import TINY
 from runtime_check.audio.clips import read_clip
 from runtime_check.audio.jfk import JFK, JFK_TEXT
-from runtime_check.calibrate import head
 from runtime_check.calibrate.forward import Forward, Forwards, StepWeights, walk
-from runtime_check.calibrate.sensitivity import walk_back
+from runtime_check.calibrate.sensitivity import head
+from runtime_check.calibrate.sensitivity.back import walk_back
 from runtime_check.pytorch.weights import Weights
 from runtime_check.run.system import Task
 from tests.opened import open_tiny, open_tiny_tokenizer

@@ -1,0 +1,1 @@
+"""How much a model's output depends on what each of its matrices gives."""
