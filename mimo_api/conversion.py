@@ -23,7 +23,7 @@ from mimo_convert.plan.variant import UNNAMED, Variant
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
 from mimo_convert.write.choices import summary, with_choices
-from mimo_convert.write.convert import InterruptedRunError, claim_files, what_is_to_do
+from mimo_convert.write.convert import InterruptedRunError, claim_files, replan_local, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_main, open_members
