@@ -23,7 +23,7 @@ from tools.train_tiny.weights import WEIGHT_NOISE, TinyWeights, optimize
 from .clips import Said, in_groups
 from .sound import HEARD_SHARE, WAVE_NOISE, Ear, difference, mel_of, pool_of, wave_of
 
-UNDERSTANDING_STEPS = 800
+ROUNDS = ((800, 3e-4), (200, 1e-4))  # steps, and the peak of the learning rate
 UNDERSTOOD_SHARE = 1.0  # of the transcript in the loss
 WORST = 2  # clips of each step: those that were understood worst
 MOST_SILENCE = 2  # groups that the speech LM may say behind a sentence
@@ -100,6 +100,7 @@ def train_understood(
         return torch.stack([loss_of(i) for i in {*chosen, rng.randrange(len(clips))}]).mean()
 
     trained = [tensor for name, tensor in tensors.items() if name != WINDOW]
-    optimize(trained, UNDERSTANDING_STEPS, 3e-4, loss, "understanding")
+    for steps, peak_rate in ROUNDS:
+        optimize(trained, steps, peak_rate, loss, "understanding")
     print("worst cross-entropies:", sorted((round(x, 2) for x in worst), reverse=True)[:8], flush=True)
     return tensors
