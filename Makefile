@@ -38,7 +38,7 @@ bench: .venv/extras
 	$(BIN)/python -m benchmarks.gates
 	$(BIN)/python -m benchmarks.types
 	$(BIN)/python -m benchmarks.kernels
-	$(BIN)/python -m benchmarks.feedback
+	$(BIN)/python -m benchmarks.calibration.feedback
 	$(BIN)/python -m benchmarks.products
 	$(BIN)/python -m benchmarks.harness.repacking
 	$(BIN)/python -m benchmarks.full_size

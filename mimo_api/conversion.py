@@ -23,7 +23,7 @@ from mimo_convert.plan.variant import UNNAMED, Variant
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
 from mimo_convert.write.choices import summary, with_choices
-from mimo_convert.write.convert import InterruptedRunError, claim_files, replan, what_is_to_do
+from mimo_convert.write.convert import InterruptedRunError, claim_files, replan_local, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, family_in, find_reference, open_main, open_members
@@ -314,7 +314,7 @@ def options_of(
 
 def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:
     """Print what a conversion would write; returns it as a report."""
-    requests = with_promotions(opened.requests, o.threads)
+    requests = replan_local(opened.requests, o.threads)
     plans = [plan for request in requests for plan in request.plans]
     left = what_is_to_do(requests, opened.out, force=o.force)
     cost = cost_of(requests, left.nbytes, opened.out, measured=False)
@@ -322,19 +322,6 @@ def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:
         show(str(cost))
     print_plans(plans, opened.out, *left)
     return Results("mimo-convert", plans).write(o.outputs)
-
-
-def with_promotions(requests: Sequence[Request], threads: int) -> list[Request]:
-    """The requests with tensors promoted to F32 as a conversion would: reads every weight.
-
-    Nothing is downloaded; models that are not local are unchanged, with a message.
-    """
-    here = [request.is_here for request in requests]
-    if not all(here):
-        absent = " and ".join(r.model.name for r, is_here in zip(requests, here, strict=True) if not is_here)
-        tell(f"{absent}: not all files are local, so no weight was read: tensors to promote to f32 are not known yet")
-    unread = [is_here and not request.options.mix for request, is_here in zip(requests, here, strict=True)]
-    return [replan(r, threads) if is_unread else r for r, is_unread in zip(requests, unread, strict=True)]
 
 
 def prepare(o: ConvertOptions, opened: Opened, claims: Claims) -> Inputs | None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mimo_convert.formats.calibration import Calibration
-from quantize.importance import importance
 from quantize.kernels import Floats
+from quantize.rows import importance
 
 
 class Sensitivity(NamedTuple):

@@ -22,9 +22,8 @@ from mimo_convert.write.origin import WRITER
 from mimo_convert.write.rows import absmax_of_floats_if_finite, as_floats
 from quantize.backend_choice import choose_backend
 from quantize.backends import GGML, SIMD
-from quantize.importance import takes_importance
 from quantize.kernels import Bytes, Floats, Scratch, is_float, to_float32
-from quantize.rows import convert
+from quantize.rows import convert, takes_importance
 from quantize.types import F16, F32, Type
 
 from .divergence import Sensitivity

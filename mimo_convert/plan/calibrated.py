@@ -9,9 +9,9 @@ from mimo_convert.model.family import Family, Layout, Tensor
 from mimo_convert.model.source_model import SourceModel
 from mimo_convert.model.uses import HEAD, LLAMA_CPP_NAMES, Use
 from quantize.errors import InputError
-from quantize.importance import importance
 from quantize.kernels import Floats
 from quantize.quoting import quoted
+from quantize.rows import importance
 
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 NO_ENTRY = "no entry in the imatrix: quantized plain"

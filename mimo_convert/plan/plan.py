@@ -32,9 +32,9 @@ from quantize.backend_choice import choose_backend
 from quantize.backends import AUTO, FEEDBACK, IMATRIX
 from quantize.errors import InputError
 from quantize.feedback.choice import PLAIN
-from quantize.importance import takes_importance
 from quantize.kernels import Floats, is_float
 from quantize.recipes import Rule, Typed, choose_type, mixed_types, recipe_text, rule_for, type_label
+from quantize.rows import takes_importance
 from quantize.types import F32, Type
 
 from .bind import bind, check_requantized, common_type, find_skipped

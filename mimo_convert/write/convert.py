@@ -20,6 +20,7 @@ from mimo_convert.plan.feedback import Rounding
 from mimo_convert.plan.plan import Plan, PlannedTensor
 from mimo_convert.plan.request import Request, sources_of
 from mimo_convert.sources.shards import LocalShards
+from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from quantize.kernels import Bytes
 from quantize.types import F16, Type
@@ -125,6 +126,19 @@ def resume(request: Request, out: Path, *, force: bool) -> tuple[Request, list[P
 def replan(request: Request, threads: int) -> Request:
     """Promote tensors with a weight that overflows its type to F32; reads all weights."""
     return replace(request, absmax=find_absmax(request, threads))
+
+
+def replan_local(requests: Sequence[Request], threads: int) -> list[Request]:
+    """The requests with tensors promoted to F32 as a conversion would: reads every weight.
+
+    Nothing is downloaded; models that are not local are unchanged, with a message.
+    """
+    here = [request.is_here for request in requests]
+    if not all(here):
+        absent = " and ".join(r.model.name for r, is_here in zip(requests, here, strict=True) if not is_here)
+        tell(f"{absent}: not all files are local, so no weight was read: tensors to promote to f32 are not known yet")
+    unread = [is_here and not request.options.mix for request, is_here in zip(requests, here, strict=True)]
+    return [replan(r, threads) if is_unread else r for r, is_unread in zip(requests, unread, strict=True)]
 
 
 def find_absmax(request: Request, threads: int) -> dict[str, float]:

@@ -24,8 +24,8 @@ from mimo_convert.write.chunks import Chunk, by_place, chunks
 from mimo_convert.write.one_pass import FORGET_BYTES, one_pass
 from quantize.backends import CONTRACTED, FEEDBACK, GGML, IMATRIX, SIMD
 from quantize.errors import InputError
-from quantize.importance import takes_importance
 from quantize.kernels import Bytes, Floats, is_float
+from quantize.rows import takes_importance
 from quantize.types import F32, Type
 
 from .conversion_paths import DIRECT, ConversionPath, conversion_paths, has_good_kernel

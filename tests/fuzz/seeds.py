@@ -20,13 +20,13 @@ from mimo_nightly.notify.outbox import Change, Outbox
 from runtime_check.audio.clips import read_clip
 from runtime_check.run.activations import GREEDY, RESPONSE, Activations
 from runtime_check.run.system import Task
-from tests.calibrations import write_imatrix
 from tests.fuzz.case import Case, Folders
 from tests.fuzz.forked import Ended, Forks, Order
 from tests.hub_server import Hub
 from tests.mimo_convert.write.resume.killed import Fault, Runs
 from tests.opened import open_pair
 from tests.synthetic import write_audio_tokenizer, write_speech_lm
+from tests.system.calibrations import write_imatrix
 
 T = TypeVar("T")
 LM = {

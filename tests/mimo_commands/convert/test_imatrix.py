@@ -13,9 +13,9 @@ from mimo_convert.formats.calibration import ColumnSums
 from mimo_convert.formats.imatrix import read_calibration
 from quantize.kernels import quantize_rows
 from quantize.types import TYPES
-from tests.calibrations import COUNT, Columns, write_imatrix
 from tests.opened import lint
 from tests.readers import checkpoint_tensors, ggml_tensors, gguf_metadata
+from tests.system.calibrations import COUNT, Columns, write_imatrix
 
 from ..invoked import check_one_line, invoke, names
 

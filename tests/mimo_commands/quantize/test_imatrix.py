@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from mimo_convert.formats.imatrix import read_calibration
-from tests.calibrations import write_imatrix
 from tests.mimo_commands.invoked import check_one_line
 from tests.readers import ggml_tensors, gguf_metadata
+from tests.system.calibrations import write_imatrix
 
 from .quantized import FROM, QUANTIZER, Files, done, quantize
 

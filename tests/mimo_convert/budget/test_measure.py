@@ -14,8 +14,8 @@ from mimo_convert.listener import Callbacks, Progress, listening
 from mimo_convert.model.source_model import SourceModel
 from mimo_convert.plan.plan import Options, PlannedTensor, make_plan
 from quantize.backends import AUTO
-from quantize.importance import importance
 from quantize.kernels import quantize_rows, to_float32
+from quantize.rows import importance
 from quantize.types import F16, TYPES, Type
 
 from .made_up import POSITIONS, TOKENS, calibration_of, model_of

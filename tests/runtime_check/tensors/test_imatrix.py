@@ -17,9 +17,9 @@ from quantize.errors import InputError
 from quantize.recipes import parse_rule
 from quantize.types import TYPES
 from runtime_check.tensors.compare import compare_tensors
-from tests.calibrations import Columns, write_imatrix
 from tests.gguf_edit import Key, rewrite
 from tests.opened import model_of_file, options_of
+from tests.system.calibrations import Columns, write_imatrix
 
 from .compared import DOWN, flip, model, put, reasons
 

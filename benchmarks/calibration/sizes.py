@@ -1,5 +1,5 @@
-"""`python -m benchmarks.sizes`: files of a given size at the real shapes: how long the choice of types takes, how near
-the target it comes, and how long the measurement before it does.
+"""`python -m benchmarks.calibration.sizes`: files of a given size at the real shapes: how long the choice of types
+takes, how near the target it comes, and how long the measurement before it does.
 
 The choice is that of the whole model, whose weights are a hole in its files, with made-up divergences; the measurement
 is that of one layer of random weights and what stands around them, scaled to all weights. The table goes into

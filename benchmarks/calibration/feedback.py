@@ -1,6 +1,6 @@
 """Error feedback: what it takes of a structured random matrix's error, and what it costs at the real size.
 
-`python -m benchmarks.feedback`; the tables go into docs/benchmarks.md.
+`python -m benchmarks.calibration.feedback`; the tables go into docs/benchmarks.md.
 """
 
 import resource
