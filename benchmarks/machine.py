@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import resource
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,11 @@ def machine() -> str:
     date = datetime.datetime.now(datetime.timezone.utc).date()
     system = f"{platform.system()} {platform.release().split('-')[0]}"
     return f"{cpu}, {default_threads()} cores, {memory:.0f} GB, {system}; {date}; commit {commit}."
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has had, pages of mapped files included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def bandwidth(nbytes: int, threads: int) -> float:

@@ -163,7 +163,7 @@ def run_file(
     system = run[0][0]
     for (other, paths), file in zip(run, o.files, strict=True):
         if other is not system:
-            raise InputError(file, f"is of {other.family.architecture}", expected=f"{system.family.architecture}")
+            raise InputError(file, f"is of {other.family.architecture}", expected=system.family.architecture)
         for role in paths.keys() - {system.family.role}:
             claims.reads("--tokenizer", paths[role])
     check_language(o.language, system)

@@ -14,7 +14,7 @@ from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, model_of_file, unlike_copies
 from mimo_convert.plan.describe import describe, print_plans
-from mimo_convert.plan.feedback import open_feedback
+from mimo_convert.plan.feedback import Feedback, open_feedback
 from mimo_convert.plan.mix import SizeRequest, Target, size_request
 from mimo_convert.plan.named_recipes import NamedRecipe, check_recipe, recipe_named
 from mimo_convert.plan.plan import Options, Plan
@@ -22,7 +22,7 @@ from mimo_convert.plan.request import Request, check_calibration_of, check_rules
 from mimo_convert.plan.variant import UNNAMED, Variant
 from mimo_convert.terminal import show, tell
 from mimo_convert.threads import default_threads
-from mimo_convert.write.choices import summary, with_choices
+from mimo_convert.write.choices import choose_rounding
 from mimo_convert.write.convert import InterruptedRunError, claim_files, replan_local, what_is_to_do
 from mimo_convert.write.convert import convert as write_files
 from mimo_families.companions import refuse_companion
@@ -162,9 +162,7 @@ def _convert(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
     if is_worth_asking(opened.requests):
         write = what_is_to_do(opened.requests, opened.out, force=o.force).nbytes
         ask(cost_of(opened.requests, write, opened.out, measured=True), agree)
-    opened = replace(opened, requests=[with_choices(request, o.threads) for request in opened.requests])
-    if counts := summary(opened.requests):
-        show(f"matrices by how they are rounded: {counts}")
+    opened = replace(opened, requests=choose_rounding(opened.requests, o.threads))
     unrecorded: list[Path] = []
     accept = accept_recorded(opened.files, o.outputs.json, unrecorded)
     plans = write_files(opened.requests, opened.out, threads=o.threads, force=o.force, tell=tell, accept=accept)
@@ -222,7 +220,7 @@ def open_all(o: ConvertOptions, agree: Callable[[Cost], bool], claims: Claims) -
     for role, model in models.items():
         without = left_out(o, model, main)
         check_written(o.parts, without, model, checkpoints[role].config)
-        options[role] = replace(options_of(o, system, role, without, calibration), feedback=feedback)
+        options[role] = options_of(o, system, role, without, calibration, feedback)
     asked = asked_size(o)
 
     def before(request: Request) -> None:
@@ -301,15 +299,17 @@ def left_out(o: ConvertOptions, model: SourceModel, main: SourceModel) -> frozen
 
 
 def options_of(
-    o: ConvertOptions, system: SystemType, role: str, without: frozenset[str], calibration: Calibration | None
-) -> Options:
+    o: ConvertOptions, system: SystemType, role: str, without: frozenset[str], calibration: Calibration | None,
+    feedback: Feedback | None,
+) -> Options:  # fmt: skip
     """The options of a role; only files of the main model are variants without a rule, and by a named recipe."""
     is_main = role == system.family.role
     variant = o.variant._replace(always=o.variant.always and is_main)
     recipe = recipe_named(o.recipe) if o.recipe and is_main else None
     return Options(
-        o.fuse_qkv, without, o.rules, backend=o.quantizer, variant=variant, recipe=recipe, calibration=calibration
-    )
+        o.fuse_qkv, without, o.rules, backend=o.quantizer, variant=variant, recipe=recipe, calibration=calibration,
+        feedback=feedback,
+    )  # fmt: skip
 
 
 def print_plans_of(o: ConvertOptions, opened: Opened) -> Report:

@@ -17,8 +17,8 @@ from mimo_convert.plan.plan import Options, Plan
 from mimo_convert.plan.request import Request, check_calibration_of, check_rules_of
 from mimo_convert.terminal import show, tell, warn
 from mimo_convert.threads import default_threads
-from mimo_convert.write.choices import summary, with_choices
-from mimo_convert.write.convert import claim_files, convert, replan, what_is_to_do
+from mimo_convert.write.choices import choose_rounding
+from mimo_convert.write.convert import claim_files, convert, replan_local, what_is_to_do
 from mimo_families.parts import check_parts
 from mimo_families.registry import families
 from quantize.backends import AUTO
@@ -108,12 +108,10 @@ def _quantize(o: QuantizeOptions, claims: Claims) -> Plan:
     check_rules_of([request])
     check_calibration_of([request], families())
     if o.dry_run:
-        planned = request if size else replan(request, o.threads)
+        [planned] = replan_local([request], o.threads)
         print_plans(planned.plans, o.target.parent, *what_is_to_do([planned], o.target.parent, force=o.force))
         return planned.plans[0]
-    request = with_choices(request, o.threads)
-    if counts := summary([request]):
-        show(f"matrices by how they are rounded: {counts}")
+    [request] = choose_rounding([request], o.threads)
     claim_files([request], o.target.parent, claims, "OUT.gguf")
     accept = accept_recorded(OpenFiles(families()))
     [plan] = convert([request], o.target.parent, threads=o.threads, force=o.force, tell=tell, accept=accept)

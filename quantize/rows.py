@@ -33,7 +33,7 @@ def convert(
     if ggml_type is stored:
         return rows
     by_simd = backend == SIMD and not is_float(ggml_type)
-    if by_simd and not simd.takes_imatrix(ggml_type):
+    if not takes_importance(ggml_type):
         imatrix = None
     if by_simd and is_float(stored):
         return simd.quantize_rows(rows, stored, ggml_type, scratch, imatrix=imatrix)

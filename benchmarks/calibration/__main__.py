@@ -7,7 +7,6 @@ of what they take from the caches. Figures of all layers are scaled from those t
 docs/calibrate.md.
 """
 
-import resource
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.document import insert
+from benchmarks.document import insert_lines
 from benchmarks.generate import generate
-from benchmarks.machine import machine
+from benchmarks.machine import machine, peak_memory
 from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_families.mimo_audio.calibration import forward_of
 from mimo_families.mimo_audio.layout import FAMILY, SpeechLMDims, dimensions
@@ -107,7 +106,7 @@ def main(checkpoint: Path | None, folder: Path | None, minutes: float, layers: i
     spent, layer = sum(clock.steps), float(np.mean(clock.steps[2 + d.input_layers :]))
     whole = spent + (LAYERS - layers) * layer
     positions = sums["model.layers.0.self_attn.q_proj.weight"].count
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     ratio = spent / (flops_of(sums, weights) / clock.rate)
     lines = [
         "| audio | positions | layers run | processor time | of the products | most memory | all 36 layers, scaled |",
@@ -118,8 +117,7 @@ def main(checkpoint: Path | None, folder: Path | None, minutes: float, layers: i
         f"`python -m benchmarks.calibration --minutes {minutes:g} --layers {layers}`; products at "
         f"{clock.rate / 1e9:.0f} GFlop a second of a core. {machine()}",
     ]
-    print("\n".join(lines))
-    DOCUMENT.write_text(insert(DOCUMENT.read_text(encoding="utf-8"), "calibration", lines), encoding="utf-8")
+    insert_lines("calibration", lines, DOCUMENT)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 `python -m benchmarks.calibration.feedback`; the tables go into docs/benchmarks.md.
 """
 
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.document import insert_lines
-from benchmarks.machine import machine
+from benchmarks.machine import machine, peak_memory
 from mimo_convert.write.chunks import CHUNK_WEIGHTS
 from quantize.backends import SIMD
 from quantize.feedback.choice import ALPHAS, MOST_ROWS
@@ -132,7 +131,7 @@ def cost() -> list[str]:
             f"{1e3 * of_row:.2f} ms, {gflops[1]:.0f} GFlop/s | {factors + rounding:.1f} s |"
         )
         print(table[-1], flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = peak_memory() / 1e9
     how = (
         f"{BLOCKS} times the sum, with {len(ALPHAS)} factors an input and {MOST_ROWS} rows a matrix for each to "
         "choose, and one factor to convert"

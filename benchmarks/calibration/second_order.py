@@ -4,7 +4,6 @@ As `benchmarks.calibration`: some layers of the 8 B language model, processor ti
 products alone. Each part is a process of its own, so that its memory is known. The table goes into docs/calibrate.md.
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.calibration.__main__ import CLIP_SECONDS, DOCUMENT, LAYERS, Clock, forwards_of
-from benchmarks.document import insert
+from benchmarks.document import insert_lines
 from benchmarks.generate import generate
-from benchmarks.machine import machine
+from benchmarks.machine import machine, peak_memory
 from runtime_check.calibrate.collect import AllSums, Recorder, collect
 from runtime_check.calibrate.forward import Forward
 from runtime_check.calibrate.hessians import HessianFolder, MomentRecorder
@@ -101,7 +100,7 @@ def row_of(part: str, checkpoint: Path, folder: Path, clips: int, layers: int) -
     spent = sum(clock.steps)
     local = sum(flops[: 2 + d.input_layers])
     scaled = spent * (1 + (LAYERS / layers - 1) * (sum(flops[:-1]) - local) / sum(flops[:-1]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     return (
         f"| {part} | {clips} | {layers} | {spent:.0f} s | {spent * clock.rate / products:.2f} × | {peak / 1e9:.2f} GB "
         f"| {scaled / 60:.0f} min of processor time |"
@@ -134,8 +133,7 @@ def main(checkpoint: Path | None, folder: Path | None, clips: int, layers: int, 
         ]
     named = f"`python -m benchmarks.calibration.second_order --clips {clips} --layers {layers}`"
     lines = [*HEAD, *rows, "", f"{named}, on clips of {CLIP_SECONDS} s; {machine()}"]
-    print("\n".join(lines))
-    DOCUMENT.write_text(insert(DOCUMENT.read_text(encoding="utf-8"), "second-order", lines), encoding="utf-8")
+    insert_lines("second-order", lines, DOCUMENT)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,16 @@ from torch import Tensor
 from mimo_convert.budget.divergence import Sensitivity, sensitivity_of
 from mimo_convert.formats.calibration import Calibration, ColumnSums
 from quantize.kernels import Floats
-from runtime_check.calibrate.collect import collect
+from runtime_check.calibrate.collect import AllSums, Recorder, collect
 from runtime_check.calibrate.forward import Forward, StepWeights, walk
 from runtime_check.calibrate.hessians import InputSums, Sample
-from runtime_check.calibrate.sensitivity import walk_back
+from runtime_check.calibrate.sensitivity.back import walk_back
 
 from .package import Whisper, matrices, padded
 from .whisper import TensorWeights
 
 WALKED_BACK = 12  # clips that the Fisher information is of
+SEED = 0  # of the inputs that are sampled
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,20 @@ class Known:
 
 
 class Inputs(StepWeights):
-    """Weights that add up second moments of what the `names` are multiplied with, or sample it with seeds."""
+    """Weights that add up second moments of what the `names` are multiplied with, or sample it."""
 
     def __init__(self, model: Whisper, names: Sequence[str]) -> None:
         super().__init__(TensorWeights(model.weights))
         columns = {name: model.weights[name].shape[1] for name in names}
         self.sums = {name: InputSums(n) for name, n in columns.items()}
-        self.samples = {name: Sample(n) for name, n in columns.items()}
-        self.samples_only, self.taken = False, 0
+        self.samples = {name: Sample(n, SEED) for name, n in columns.items()}
+        self.samples_only = False
 
     def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
         """As of any weights, and x recorded."""
         if name in self.sums:
             if self.samples_only:
-                self.taken += 1
-                self.samples[name].add(x, self.taken)
+                self.samples[name].add(x)
             else:
                 self.sums[name].add(x)
         return super().linear(name, x, bias)
@@ -74,7 +74,8 @@ def calibration_of(model: Whisper, clips: Sequence[Forward]) -> Calibration:
     """The sums of columns and the Fisher information, as mimo-calibrate collects them; of columns as padded."""
     weights = TensorWeights(model.weights)
     states: list[list[Tensor]] = [[clip.start for clip in clips]]
-    sums = collect(clips, weights, list(states[0]), {}, 0, lambda _, after, __: states.append(list(after)))
+    sums = AllSums()
+    collect(clips, Recorder(weights, sums), list(states[0]), 0, lambda _, after: states.append(list(after)))
     some = slice(WALKED_BACK)
     before = [lambda i=i: states[i][some] for i in range(len(states))]
     *_, back = walk_back(clips[some], range(WALKED_BACK), before, weights)

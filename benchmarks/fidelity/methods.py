@@ -11,8 +11,10 @@ from torch import Tensor
 from quantize.backends import SIMD
 from quantize.budget.allocate import allocate
 from quantize.budget.items import Candidate, Item
+from quantize.feedback import rounding
+from quantize.feedback.choice import ALPHAS, error
 from quantize.feedback.factor import factor
-from quantize.feedback.rounding import quantize_rows
+from quantize.feedback.library import takes
 from quantize.kernels import Bytes, Floats, to_float32
 from quantize.rows import convert
 from quantize.types import F32, TYPES, Type
@@ -21,7 +23,6 @@ from .calibrated import Known
 from .package import padded
 
 CANDIDATES = ("q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k", "q8_0")  # of a mix
-ALPHAS = (0.1, 0.3, 0.6)  # of error feedback, among which the inputs of selection clips choose
 
 
 class Stored(NamedTuple):
@@ -50,24 +51,17 @@ def plain(rows: Floats, type: Type) -> Bytes:
 
 def weighted(rows: Floats, type: Type, known: Known) -> Bytes:
     """Rows by the search with the importance of columns."""
-    imatrix = known.sensitivity.importance if type.block > 32 else None
-    return convert(padded(rows).view(np.uint8), F32, type, SIMD, imatrix=imatrix)
+    return convert(padded(rows).view(np.uint8), F32, type, SIMD, imatrix=known.sensitivity.importance)
 
 
 def with_feedback(rows: Floats, type: Type, known: Known) -> Bytes:
     """Rows with error feedback, the best of α and of none, on inputs of clips that it was not made with."""
     whole = padded(rows)
     found = [weighted(rows, type, known), plain(rows, type)]
-    if type.name != "q8_0":
-        for alpha in ALPHAS:
-            made = factor(known.moments, alpha)
-            found.append(quantize_rows(whole, type, made, known.sensitivity.importance, SIMD))
-    return min(found, key=lambda blocks: output_error(to_float32(blocks, type) - whole, known.inputs))
-
-
-def output_error(error: Floats, inputs: Floats) -> float:
-    """‖ΔW x‖² over inputs."""
-    return float(np.square(error @ inputs.T).sum())
+    if takes(type):
+        factors = (factor(known.moments, alpha) for alpha in ALPHAS)
+        found += [rounding.with_feedback(whole, found[0], type, one) for one in factors]
+    return min(found, key=lambda blocks: error(whole, blocks, type, known.inputs))
 
 
 def predicted(rows: Floats, type: Type, blocks: Bytes, known: Known) -> float:

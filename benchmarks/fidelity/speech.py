@@ -50,9 +50,8 @@ VERSIONS = (
 
 
 class Spoken(NamedTuple):
-    """A clip: its name, its text, and its waveform at 16 kHz."""
+    """A clip: its text, and its waveform at 16 kHz."""
 
-    name: str
     text: str
     wave: Wave
 
@@ -80,14 +79,14 @@ def said(text: str, voice: Voice) -> Spoken:
     wav = subprocess.run(command, check=True, capture_output=True).stdout
     samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
     wave = resample(samples, rate, SAMPLE_RATE)
-    return Spoken(f"{voice.name}: {text}", text, recorded(np.pad(wave, SILENCE), voice.speed, voice.noise, voice.echo))
+    return Spoken(text, recorded(np.pad(wave, SILENCE), voice.speed, voice.noise, voice.echo))
 
 
 def versions_of_jfk() -> Iterator[Spoken]:
     """The JFK clip as it is, and with noise, echo and other speeds."""
     wave = read_clip(JFK).wave
     for version in VERSIONS:
-        yield Spoken(f"JFK {version}", JFK_TEXT, recorded(wave, *version))
+        yield Spoken(JFK_TEXT, recorded(wave, *version))
 
 
 def recorded(wave: Wave, speed: int, noise: float | None, echo: bool) -> Wave:

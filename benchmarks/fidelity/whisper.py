@@ -4,7 +4,7 @@ The state of a clip is the encoder's positions, then the decoder's: (AUDIO_POSIT
 padded to 12 s, where Whisper has 30 s: most of those would be silence here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,7 +25,6 @@ AUDIO_POSITIONS = 600  # of 20 ms
 START, NO_TIMESTAMPS, END = 50257, 50362, 50256
 PROMPT = (START, NO_TIMESTAMPS)
 FIRST_OF_DECODER = LAYERS + 2  # the step of its first block
-LONGEST = 120  # tokens of a response that ends
 
 
 class FrontEnd(NamedTuple):
@@ -59,10 +58,6 @@ class TensorWeights(Weights):
     def rows(self, name: str, ids: Tensor) -> Tensor:
         """Rows `ids` (any shape) of a matrix: (*ids.shape, columns)."""
         return self.weights[name][ids]
-
-    def row_blocks(self, name: str) -> Iterator[Tensor]:
-        """The rows of a matrix, which is in memory."""
-        yield self.weights[name]
 
 
 def forward_of(mel: Tensor, response: Sequence[int]) -> Forward:
@@ -159,17 +154,3 @@ def feed_forward(x: Tensor, w: Weights, name: str) -> Tensor:
     """Pre-norm GELU network, with the residual."""
     h = F.gelu(linear(layer_norm(x, w, f"{name}.layer_norm"), w, f"{name}.linear_0"))
     return x + linear(h, w, f"{name}.linear_1")
-
-
-def transcribe(mel: Tensor, w: Weights) -> list[int]:
-    """The greedy response to features, END included if it ends."""
-    state = mel
-    for step in forward_of(mel, [END]).steps[:FIRST_OF_DECODER]:
-        state = step(state, w)
-    response: list[int] = []
-    while len(response) < LONGEST and END not in response:
-        y = torch.cat([parts(state)[0], embedded(torch.tensor([*PROMPT, *response]), w)])
-        for i in range(LAYERS):
-            y = decoder_block(y, w, f"decoder.layer_{i}")
-        response.append(int(head(y, w)[-1].argmax()))
-    return response

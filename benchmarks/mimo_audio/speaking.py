@@ -4,7 +4,6 @@ A group is a step of the LM and, for its codes, eleven steps of the patch decode
 of the real size, each beside what reading its weights would take at the memory's own bandwidth.
 """
 
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.document import insert_lines
-from benchmarks.machine import bandwidth, machine
+from benchmarks.machine import bandwidth, machine, peak_memory
 from mimo_convert.threads import default_threads
 from mimo_families.mimo_audio.harness import SpeechLM
 from mimo_families.mimo_audio.segments import Ids
@@ -61,7 +60,7 @@ def main(path: Path) -> None:
         of_bound = [f"{nbytes / 1e9:.2f} GB", f"{bound * 1e3:.0f} ms", f"{seconds / bound:.2f}"] if nbytes else [""] * 3
         cells = [name, f"{seconds * 1e3:.1f} ms", f"{seconds * groups_per_second:.2f} s", *of_bound]
         lines.append(f"| {' | '.join(cells)} |")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     total = sum(seconds for seconds, _ in rows.values()) * groups_per_second
     lines += [
         "",

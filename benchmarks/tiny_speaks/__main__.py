@@ -1,5 +1,4 @@
-"""How many of its forty sentences the tiny pair says, by its own ears: `python -m benchmarks.tiny_speaks` →
-docs/benchmarks.md.
+"""How many of its forty sentences the tiny pair says, by its own ears: `python -m benchmarks.tiny_speaks`.
 
 Each sentence is asked for by its text, spoken greedily, and recognised by the same files. The JFK clip goes through the
 audio tokenizer and back, and is recognised behind it.
@@ -10,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.document import insert_lines
 from benchmarks.machine import machine
 from mimo_api import ConvertOptions, convert
 from mimo_families.mimo_audio.system import MimoAudioSystem
@@ -42,7 +40,7 @@ class Heard(NamedTuple):
 
 
 def main() -> None:
-    """Measure, print, and put the table into docs/benchmarks.md."""
+    """Measure, and print the table."""
     with tempfile.TemporaryDirectory() as folder:
         rows = list(measured(Path(folder)))
     lines = [
@@ -56,7 +54,7 @@ def main() -> None:
             for row in rows
         ),
     ]
-    insert_lines("tiny speaks", lines)
+    print("\n".join(lines))
 
 
 def measured(folder: Path) -> Iterator[Heard]:

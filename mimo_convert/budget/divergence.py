@@ -36,7 +36,7 @@ class Sensitivity(NamedTuple):
 def sensitivity_of(calibration: Calibration, name: str) -> Sensitivity | None:
     """What is known of a tensor; None where no position reached it, or its Fisher information is not known."""
     columns, fisher = calibration.columns.get(name), calibration.fisher.get(name)
-    if columns is None or fisher is None or not columns.count or not calibration.tokens or not columns.squares.any():
+    if columns is None or fisher is None or not columns.is_reached or not calibration.tokens:
         return None
     return Sensitivity(
         importance(columns.squares, columns.count),

@@ -23,7 +23,7 @@ from mimo_convert.write.rows import absmax_of_floats_if_finite, as_floats
 from quantize.backend_choice import choose_backend
 from quantize.backends import GGML, SIMD
 from quantize.kernels import Bytes, Floats, Scratch, is_float, to_float32
-from quantize.rows import convert, takes_importance
+from quantize.rows import convert
 from quantize.types import F16, F32, Type
 
 from .divergence import Sensitivity
@@ -152,7 +152,7 @@ def measured(
     for ggml_type in types:
         blocks = convert(
             rows, stored, ggml_type, backends[ggml_type.name], floats=exact,
-            imatrix=sensitivity.importance if takes_importance(ggml_type) else None, scratch=BLOCKS,
+            imatrix=sensitivity.importance, scratch=BLOCKS,
         )  # fmt: skip
         found[ggml_type.name] = sensitivity.divergence(difference(blocks, ggml_type, exact), first)
     return Measured(absmax, found)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from quantize.kernels import Floats
 
-CALIBRATION, SELECTION, HOLD_OUT = "calibration", "selection", "hold-out"  # the parts that clips are split into
+CALIBRATION, SELECTION, HOLD_OUT = "calibration", "selection", "hold-out"
+PARTS = (CALIBRATION, SELECTION, HOLD_OUT)  # that clips are split into
 
 
 @dataclass(frozen=True, eq=False)

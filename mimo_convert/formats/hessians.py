@@ -124,7 +124,6 @@ class Hessians:
         """
         packed = self._verify(self.inputs[name].packed)
         n = size_of(packed.n_rows)
-        n = size_of(packed.n_rows)
         matrix, begin = np.empty((n, n), np.float32), 0
         while begin < n:
             end = min(n, max(begin + 1, isqrt(begin * begin + 2 * BAND)))

@@ -4,9 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from mimo_convert.formats.calibration import Calibration, ColumnSums
+from mimo_convert.formats.calibration import PARTS, Calibration, ColumnSums
 
-PARTS = ("calibration", "selection", "hold-out")
 LEAST_POSITIONS = 100  # fewer say little of a matrix
 HEAD = ("tensor", "columns", "positions", "rms", "peak/rms", "zeros", "")
 

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mimo_convert.formats.calibration import Calibration
 from mimo_convert.formats.hessians import Hessians, folder_of, open_hessians
@@ -88,7 +87,7 @@ def open_feedback(calibration: Calibration | None, threads: int) -> Feedback:
     if calibration is None:
         raise InputError("--feedback", "needs a calibration", todo="give one: --imatrix FILE")
     folder = folder_of(calibration.where)
-    if not calibration.hessians and not Path(folder).is_dir():
+    if not calibration.hessians and not folder.is_dir():
         what = "has no second moments of inputs, which --feedback needs"
         raise InputError(calibration.where, what, expected=folder.name, todo="make them: mimo-calibrate --hessian")
     return Feedback(Factors(open_hessians(folder, calibration.hessians), threads))

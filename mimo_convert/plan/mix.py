@@ -70,10 +70,9 @@ def parse_target(text: str, where: str) -> Target:
 
 
 class SizeRequest(NamedTuple):
-    """A file of a given size: its target, the calibration file by which types are chosen, and rules of the smallest."""
+    """A file of a given size: its target, and rules of the smallest types."""
 
     target: Target
-    calibration: Path
     floors: tuple[Rule, ...] = ()
 
 
@@ -100,7 +99,7 @@ def size_request(
         given = "--recipe" if recipe else "--outtype"
         what = f"is given beside {option}, which decides over every type"
         raise InputError(given, what, todo="leave one of them out")
-    return SizeRequest(target, calibration, tuple(floors))
+    return SizeRequest(target, tuple(floors))
 
 
 @dataclass(frozen=True)

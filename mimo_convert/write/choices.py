@@ -15,10 +15,12 @@ import numpy as np
 
 from mimo_convert import __version__
 from mimo_convert.files import read_bytes, write_whole
+from mimo_convert.formats.json_file import parse_json
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.listener import phase
 from mimo_convert.plan.feedback import Feedback
 from mimo_convert.plan.request import Request
+from mimo_convert.terminal import show
 from quantize.backends import GGML, SIMD
 from quantize.errors import InputError
 from quantize.feedback.choice import METHODS, Choice, Sampled, choose, spread
@@ -39,6 +41,14 @@ class Matrix(NamedTuple):
     backend: str
     importance: Floats
     name: str
+
+
+def choose_rounding(requests: Iterable[Request], threads: int) -> list[Request]:
+    """The requests with the method of every matrix chosen, and a line that counts them. Raises as `with_choices`."""
+    chosen = [with_choices(request, threads) for request in requests]
+    if counts := summary(chosen):
+        show(f"matrices by how they are rounded: {counts}")
+    return chosen
 
 
 def with_choices(request: Request, threads: int) -> Request:
@@ -139,6 +149,6 @@ def save(path: Path, kept: Kept) -> None:
 def read_kept(path: Path) -> Kept:
     """What was chosen before, by key; empty if there is none that can be read."""
     with suppress(InputError, OSError, ValueError, AttributeError, TypeError, KeyError):
-        found = json.loads(read_bytes(path, MOST_KEPT))
+        found = parse_json(read_bytes(path, MOST_KEPT))
         return {key: one for key, one in found.items() if one["method"] in METHODS}
     return {}

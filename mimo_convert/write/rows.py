@@ -39,12 +39,9 @@ def convert_rows(chunk: Chunk, rows: Bytes, targets: Sequence[PlannedTensor]) ->
         if target.ggml_type is not stored and absmax >= target.ggml_type.overflow:
             what = f"tensor {target.name} holds a weight that would become infinite in {target.ggml_type.name}"
             raise OverflowingWeightError(what)
-        if as_float32 is None and target.ggml_type is not stored and backend != SIMD:
+        weights, rounding = target.importance_of(chunk.source), target.rounding_of(chunk.source)
+        if as_float32 is None and (rounding or (target.ggml_type is not stored and backend != SIMD)):
             as_float32 = to_float32(floats, ggml_type, FLOATS)  # once, for all that need it
-        weights = target.importance_of(chunk.source)
-        rounding = target.rounding_of(chunk.source)
-        if rounding and as_float32 is None:
-            as_float32 = to_float32(floats, ggml_type, FLOATS)
         blocks = convert(rows, stored, target.ggml_type, backend, floats=as_float32, imatrix=weights, scratch=BLOCKS)
         if rounding and as_float32 is not None:
             blocks = rounding.apply(as_float32, blocks, target.ggml_type)

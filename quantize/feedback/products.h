@@ -14,14 +14,6 @@ constexpr int WIDE = 3;              // its vectors
 constexpr int STRIP = WIDE * WIDTH;  // columns of a strip
 constexpr int DEPTH = 256;           // columns that are handled together, as many as a super-block has
 
-inline Floats load(const float* x) {
-    Floats some;
-    memcpy(&some, x, sizeof some);
-    return some;
-}
-
-inline void store(float* x, Floats some) { memcpy(x, &some, sizeof some); }
-
 // Factors on the left: element (m, k) lies at first + m × by_m + k × by_k.
 struct Left {
     const float* first;

@@ -5,8 +5,7 @@ import ctypes
 import numpy as np
 
 from quantize.kernels import Bytes, Floats, Scratch
-from quantize.rows import convert
-from quantize.types import F32, Type
+from quantize.types import Type
 
 from .factor import Factor
 from .library import CRounding, library, takes
@@ -15,21 +14,13 @@ SWEEPS = 1  # of refinement
 WORK = Scratch()
 
 
-def quantize_rows(
-    rows: Floats, ggml_type: Type, factor: Factor, importance: Floats, backend: str, sweeps: int = SWEEPS
-) -> Bytes:
+def with_feedback(rows: Floats, blocks: Bytes, ggml_type: Type, factor: Factor, sweeps: int = SWEEPS) -> Bytes:
     """Quantize (n, columns) float32 to (n, row bytes) uint8 of `ggml_type`, a k-quant or IQ4_XS.
 
-    Scales and minima are those that the search of `backend` finds with `importance`, (columns,) float32; codes are
-    chosen column by column in the order of the factor, each making up for the errors of those before, and then moved
-    to their optimum given all others, `sweeps` times. Rows are independent of one another.
+    Scales and minima are those of `blocks`, (n, row bytes) uint8, whose codes are not looked at; codes are chosen
+    column by column in the order of the factor, each making up for the errors of those before, and then moved to their
+    optimum given all others, `sweeps` times. Rows are independent of one another.
     """
-    blocks = convert(rows.view(np.uint8), F32, ggml_type, backend, floats=rows, imatrix=importance)
-    return with_feedback(rows, blocks, ggml_type, factor, sweeps)
-
-
-def with_feedback(rows: Floats, blocks: Bytes, ggml_type: Type, factor: Factor, sweeps: int = SWEEPS) -> Bytes:
-    """The same with the scales of `blocks`, (n, row bytes) uint8, whose codes are not looked at."""
     assert takes(ggml_type), f"no error feedback for {ggml_type.name}"
     n, columns = rows.shape
     assert columns == len(factor.a), f"a factor of {len(factor.a)} columns for rows of {columns}"

@@ -30,6 +30,14 @@ typedef int32_t Ints __attribute__((vector_size(4 * WIDTH)));
 typedef uint8_t Bytes __attribute__((vector_size(WIDTH)));
 typedef Ints Mask;  // -1 where true, 0 where false
 
+inline Floats load(const float* x) {
+    Floats some;
+    memcpy(&some, x, sizeof some);
+    return some;
+}
+
+inline void store(float* x, Floats some) { memcpy(x, &some, sizeof some); }
+
 inline Floats broadcast(float value) { return value - Floats{}; }  // "+" would lose the sign of -0
 
 inline Ints broadcast(int32_t value) { return value - Ints{}; }

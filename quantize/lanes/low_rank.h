@@ -8,14 +8,6 @@ namespace {
 
 constexpr int TILE_ROWS = 4, TILE_COLUMNS = 2 * WIDTH;
 
-inline Floats load(const float* x) {
-    Floats some;
-    memcpy(&some, x, sizeof some);
-    return some;
-}
-
-inline void store(float* x, Floats some) { memcpy(x, &some, sizeof some); }
-
 // The products of N rows with TILE_COLUMNS columns, in registers; each sum in the order of k.
 template <int N>
 inline void add_tile(float* y, const float* b, const float* a, int64_t rank, int64_t row) {

@@ -1,5 +1,6 @@
 // The types of blocks of 32 with one scale, as types.h has those of super-blocks. Without an imatrix, all but IQ4_NL take
-// their scale from the extremes; with one, they search it, and all but IQ4_NL keep the levels of the search.
+// their scale from the extremes; with one, which Q8_0 does not take, they search it, and all but IQ4_NL keep the levels of
+// the search.
 
 #pragma once
 

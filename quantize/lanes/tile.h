@@ -89,14 +89,14 @@ struct Tile {
         memcpy(sum_w + first, &sum, sizeof sum);
     }
 
-    // Levels of the sub-block in a lane, counted from `low`: those nearest to (x + depth) / d, or, where d is 0, those that
-    // the search gave.
-    void round(int lane, float d, float depth, int low, int high, uint8_t* out) const {
+    // Levels of the sub-block in a lane, counted from `low`: those nearest to x / d, or, where d is 0, those that the
+    // search gave.
+    void round(int lane, float d, int low, int high, uint8_t* out) const {
         if (d == 0)
             for (int i = 0; i < SUB; ++i) out[i] = (uint8_t)levels[lane / WIDTH][i][lane % WIDTH];
         else
             each_level<SUB>(
-                x + lane * SUB, [=](Floats x) { return nearest_int((x + depth) / d, low, high) - low; }, out);
+                x + lane * SUB, [=](Floats x) { return nearest_int(x / d, low, high) - low; }, out);
     }
 };
 

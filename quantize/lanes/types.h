@@ -1,5 +1,5 @@
-// Quantize a tile of super-blocks of each type: `search` finds the scales of their sub-blocks, one sub-block per lane; then, block
-// by block, `write` rounds the scales to their stored precision and the weights to levels, and packs both.
+// Quantize a tile of super-blocks of each type: `search` finds the scales of their sub-blocks, one sub-block per lane;
+// then, block by block, `write` rounds the scales to their stored precision and the weights to levels, and packs both.
 
 #pragma once
 
@@ -219,7 +219,7 @@ struct Q6_K {
         for (int i = 0; i < 16; ++i) {
             const int scale = nearest_int(inverse * tile.scale[first + i]);
             block.scales[i] = (int8_t)(scale > 127 ? 127 : scale);
-            tile.round(first + i, from_half(block.d) * block.scales[i], 0, -32, 31, levels + i * 16);
+            tile.round(first + i, from_half(block.d) * block.scales[i], -32, 31, levels + i * 16);
         }
         put_nibbles<SUPER>(levels, 64, block.nibbles);
         put_pairs(levels, 4, block.pairs);
@@ -268,7 +268,7 @@ struct Q3_K {
         } else
             block.d = round_scales(tile.scale + first, scales);
         for (int i = 0; i < 16; ++i)
-            tile.round(first + i, from_half(block.d) * (scales[i] - 32), 0, -4, 3, levels + i * 16);
+            tile.round(first + i, from_half(block.d) * (scales[i] - 32), -4, 3, levels + i * 16);
         put_scales(scales, block.scales);
         put_pairs(levels, 0, block.pairs);
         put_bits(levels, 2, block.third_bits);

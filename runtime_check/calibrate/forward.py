@@ -81,10 +81,10 @@ class StepWeights(Weights):
         self.kept.clear()
 
 
-def walk(forwards: Sequence[Forward], weights: StepWeights, states: list[Tensor], first: int = 0) -> Iterator[int]:
-    """Take `states`, one a forward, from before step `first` to behind the last, in place; yields the number of each
+def walk(forwards: Sequence[Forward], weights: StepWeights, states: list[Tensor]) -> Iterator[int]:
+    """Take `states`, one a forward, from before the first step to behind the last, in place; yields the number of each
     step that all are behind of."""
-    for i in range(first, len(forwards[0].steps)):
+    for i in range(len(forwards[0].steps)):
         states[:] = through(i, forwards, weights, states)
         weights.forget()
         yield i

@@ -29,7 +29,7 @@ from mimo_convert.model.gguf_facts import (
     type_of_file,
 )
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.model.provenance import IMATRIX
+from mimo_convert.model.provenance import FEEDBACK, IMATRIX
 from mimo_convert.model.source_model import QUANTIZATION_VERSION
 from mimo_convert.plan.mix import FLOORS, OWN_RULES, PREDICTED_KL, TARGET, parse_target
 from quantize.errors import InputError
@@ -64,6 +64,7 @@ COMMON_KEYS = {
     OWN_RULES: (STRING, False),
     FLOORS: (STRING, False),
     IMATRIX: (STRING, False),
+    FEEDBACK: (STRING, False),
     "tokenizer.ggml.model": (STRING, False),
     "tokenizer.ggml.pre": (STRING, False),
     "tokenizer.ggml.tokens": (STRING, True),

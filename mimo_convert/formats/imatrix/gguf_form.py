@@ -17,8 +17,7 @@ from gguf import GGUFValueType
 from mimo_convert.files import write_whole
 from mimo_convert.formats.calibration import (
     CALIBRATION,
-    HOLD_OUT,
-    SELECTION,
+    PARTS,
     Calibration,
     CalibrationClip,
     ColumnSums,
@@ -45,7 +44,6 @@ MODEL, OF_ARCHITECTURE, TOKENS, SYNTHETIC = (
     f"{OWN}{name}" for name in ("model", "architecture", "tokens", "synthetic")
 )
 CLIPS, HESSIANS = f"{OWN}clips", f"{OWN}hessians"
-PARTS = (CALIBRATION, SELECTION, HOLD_OUT)
 
 STRING, U32, U64, BOOL = GGUFValueType.STRING, GGUFValueType.UINT32, GGUFValueType.UINT64, GGUFValueType.BOOL
 

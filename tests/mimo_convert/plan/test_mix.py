@@ -58,7 +58,7 @@ def test_a_file_says_what_was_asked_for(amount: Decimal, unit: str) -> None:
 
 def test_a_size_needs_a_calibration_and_excludes_types() -> None:
     asked = size_request("4.5bpw", CALIBRATION, [], [], None)
-    assert asked == SizeRequest(Target(Decimal("4.5"), "bpw"), CALIBRATION)
+    assert asked == SizeRequest(Target(Decimal("4.5"), "bpw"))
     assert size_request(None, None, [], ["q4_k"], None) is None
     with pytest.raises(InputError, match=r"--target-bpw 4\.5: .*mimo-calibrate --sensitivity"):
         size_request("4.5bpw", None, [], [], None)

@@ -13,18 +13,18 @@ from mimo_families.mimo_audio.stages import INPUTS_EMBEDS, LAST_HIDDEN, ROLE, la
 from mimo_families.mimo_tokenizer.stages import CODES
 from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER
 from runtime_check.audio.clips import read_clip
-from runtime_check.audio.jfk import JFK, JFK_TEXT
+from runtime_check.audio.jfk import JFK
 from runtime_check.calibrate.collect import Recorder, collect
-from runtime_check.calibrate.forward import StepWeights, walk
 from runtime_check.calibrate.tensors import Sized, by_tensor, matrices_of
 from runtime_check.pytorch.weights import CheckpointWeights
-from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS
+from runtime_check.run.activations import GREEDY
 from runtime_check.run.system import Task
 from runtime_check.text.tokenizer import TextTokenizer
 from tests.mimo_families.mimo_audio.speech import plain
 from tests.mimo_families.mimo_audio.speech.speaking import write_speaking_lm
 from tests.opened import open_pair, open_tiny, open_tiny_tokenizer
 from tests.runtime_check.calibrate.plain import Watched
+from tests.runtime_check.calibrate.steps import check_last_step
 from tests.runtime_check.conftest import Converter
 from tests.system.once import once
 
@@ -34,16 +34,7 @@ ENGLISH = Task(language="english")
 def test_the_last_step_gives_the_logits_of_the_reference() -> None:
     checkpoints, clip = {ROLE: open_tiny(), TOKENIZER: open_tiny_tokenizer()}, read_clip(JFK)
     expected = run(checkpoints, clip, ENGLISH, None, "f32").stages
-    model = open_forwards(checkpoints, ENGLISH)
-    response = model.response(JFK_TEXT)
-    assert response == expected[RESPONSE].tolist()
-    forwards = [model.forward(clip, response), model.forward(clip, response[:5])]
-    states = [forward.start for forward in forwards]
-    with torch.no_grad():
-        assert list(walk(forwards, StepWeights(model.weights), states)) == list(range(len(forwards[0].steps)))
-    whole, begin = (state.numpy() for state in states)
-    np.testing.assert_allclose(whole, expected[RESPONSE_LOGITS], atol=1e-4, rtol=1e-5)
-    np.testing.assert_allclose(begin, expected[RESPONSE_LOGITS][:5], atol=1e-4, rtol=1e-5)
+    check_last_step(open_forwards(checkpoints, ENGLISH), clip, expected)
 
 
 @pytest.fixture(scope="module")

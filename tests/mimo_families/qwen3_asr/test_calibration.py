@@ -14,15 +14,14 @@ from mimo_families.qwen3_asr.stages import ROLE
 from mimo_families.qwen3_asr.system import TINY
 from quantize.errors import InputError
 from runtime_check.audio.clips import read_clip
-from runtime_check.audio.jfk import JFK, JFK_TEXT
+from runtime_check.audio.jfk import JFK
 from runtime_check.calibrate.collect import Recorder, collect
-from runtime_check.calibrate.forward import StepWeights, walk
 from runtime_check.calibrate.tensors import Sized, by_tensor, matrices_of
-from runtime_check.run.activations import RESPONSE, RESPONSE_LOGITS
 from runtime_check.run.system import Task
 from tests.qwen3_checkpoint import AUDIO as AUDIO_CONFIG
 from tests.qwen3_checkpoint import TEXT as TEXT_CONFIG
 from tests.runtime_check.calibrate.plain import Seen, Watched
+from tests.runtime_check.calibrate.steps import check_last_step
 
 from . import plain
 from .test_harness import frames
@@ -33,16 +32,7 @@ ENGLISH = Task(language="english")
 def test_the_last_step_gives_the_logits_of_the_reference() -> None:
     checkpoints, clip = {ROLE: open_checkpoint(TINY / "model")}, read_clip(JFK)
     expected = run(checkpoints, clip, ENGLISH, None, "f32").stages
-    model = open_forwards(checkpoints, ENGLISH)
-    response = model.response(JFK_TEXT)
-    assert response == expected[RESPONSE].tolist()
-    forwards = [model.forward(clip, response), model.forward(clip, response[:5])]
-    states = [forward.start for forward in forwards]
-    with torch.no_grad():
-        assert list(walk(forwards, StepWeights(model.weights), states)) == list(range(len(forwards[0].steps)))
-    whole, begin = (state.numpy() for state in states)
-    np.testing.assert_allclose(whole, expected[RESPONSE_LOGITS], atol=1e-4, rtol=1e-5)
-    np.testing.assert_allclose(begin, expected[RESPONSE_LOGITS][:5], atol=1e-4, rtol=1e-5)
+    check_last_step(open_forwards(checkpoints, ENGLISH), clip, expected)
 
 
 def test_sums_are_those_of_float64(qwen3_asr: Checkpoint) -> None:
