@@ -59,7 +59,7 @@ neon: .venv/extras
 clean:
 	rm -rf .venv build demo
 
-.venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/* quantize/feedback/* runtime_check/products/kernels/*)
+.venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/* quantize/feedback/kernels/* runtime_check/products/kernels/*)
 	@echo "installing into .venv, which takes a minute or two: ggml and our kernels are compiled"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --editable .

@@ -12,7 +12,7 @@ from quantize.errors import InputError
 from quantize.libraries import load_library, variant_names
 from quantize.types import Type
 
-LIBRARY = "feedback/feedback.so"
+LIBRARY = "feedback/kernels/feedback.so"
 BLOCK = 256  # columns that are handled together: the rows must be a multiple, as they are of a super-block
 
 CFloats = ctypes.c_void_p

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "quantize/feedback/variant.h"
+#include "quantize/feedback/kernels/variant.h"
 
 extern "C" {
 const char* feedback_variant(int i);
