@@ -14,6 +14,7 @@ LAYERS = [  # from the bottom; each imports itself and what stands before it
     ["mimo_convert"],
     ["runtime_check"],
     ["mimo_families"],
+    ["mimo_agreement"],
     ["mimo_publish", "mimo_nightly"],
     ["mimo_api"],
     ["mimo_commands"],

@@ -1,0 +1,1 @@
+"""Agreement: which of several files is good enough, on hours of clean and degraded speech, on one machine or many."""
