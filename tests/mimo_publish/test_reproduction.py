@@ -280,9 +280,9 @@ TINY = command("mimo-convert", str(TINY_ASR), "--tokenizer", str(TINY_TOKENIZER)
         ([f"{TINY} --outtype q4_k", f"mv {LM} 'my own.gguf'"], ["my own.gguf"]),
         ([f"{TINY} --recipe q4_k_m"], ["mimo-asr-q4_k_m.gguf"]),
         (
-            [f"{TINY} --target-size 2.5MB --calibration calibration.gguf --tensor-type codebook_head.0=f16 "
+            [f"{TINY} --target-size 3.8MB --calibration calibration.gguf --tensor-type codebook_head.0=f16 "
              "--floor lm_head=q6_k"],
-            ["mimo-asr-q8_0-2.5MB.gguf"],
+            ["mimo-asr-q3_k-3.8MB.gguf"],
         ),
         (
             [f"{TINY} --outtype f16 --tokenizer-outtype q8_0",

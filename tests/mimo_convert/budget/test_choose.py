@@ -19,7 +19,7 @@ from quantize.types import TYPES
 
 from .made_up import calibration_of, model_of
 
-SIZES = ["6.4bpw", "2.5MB", "2400KiB", "3.3MB", "9bpw"]
+SIZES = ["6.4bpw", "3.8MB", "3600KiB", "4.9MB", "9bpw"]
 NO_RULES: tuple[Rule, ...] = ()
 
 
@@ -91,15 +91,15 @@ def test_a_larger_file_is_predicted_to_be_nearer(model: SourceModel, calibration
 def test_is_the_same_every_time_and_reads_no_weight_again(
     model: SourceModel, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = chosen_for(model, calibration, "2.5MB")[1]
+    first = chosen_for(model, calibration, "3.8MB")[1]
     monkeypatch.setattr("mimo_convert.write.one_pass.read", None)
-    again = chosen_for(model, calibration, "2.5MB")[1]
+    again = chosen_for(model, calibration, "3.8MB")[1]
     assert again.header == first.header
-    assert types_of(chosen_for(model, calibration, "2.6MB")[1]) != types_of(first)
+    assert types_of(chosen_for(model, calibration, "4MB")[1]) != types_of(first)
 
 
 def test_the_recipe_makes_the_same_types_without_a_target(model: SourceModel, calibration: Calibration) -> None:
-    found, plan = chosen_for(model, calibration, "2.5MB")
+    found, plan = chosen_for(model, calibration, "3.8MB")
     assert found.options.mix is not None
     options = replace(found.options, mix=None, rules=found.options.mix.rules)
     [by_rules] = replace(found, options=options).request(model).plans
@@ -155,25 +155,25 @@ def test_a_size_that_cannot_be_met_is_told_with_the_least(model: SourceModel, ca
 def test_a_calibration_without_fisher_information_is_refused(model: SourceModel, calibration: Calibration) -> None:
     for lacking in (replace(calibration, fisher={}), replace(calibration, tokens=0)):
         with pytest.raises(InputError, match=r"c\.gguf: holds no Fisher information.*mimo-calibrate --sensitivity"):
-            chosen_for(model, lacking, "2.5MB")
+            chosen_for(model, lacking, "3.8MB")
 
 
 def test_a_calibration_of_another_model_is_refused(model: SourceModel, calibration: Calibration) -> None:
     other = calibration_of(model_of("tiny-qwen3"), calibration.where)
     with pytest.raises(InputError, match="knows the sensitivity of no tensor"):
-        chosen_for(model, other, "2.5MB")
+        chosen_for(model, other, "3.8MB")
     name = "model.layers.0.ffn.down.weight"
     ones = np.ones(8, np.float32)
     smaller = replace(calibration, columns={**calibration.columns, name: ColumnSums(ones, ones, 8)})
-    with pytest.raises(InputError, match=f"tensor {name} has 256 rows and 8 columns; expected 256 and 256"):
-        chosen_for(model, smaller, "2.5MB")
+    with pytest.raises(InputError, match=f"tensor {name} has 256 rows and 8 columns; expected 256 and 512"):
+        chosen_for(model, smaller, "3.8MB")
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_weights_are_read(
     model: SourceModel, calibration: Calibration
 ) -> None:
     with pytest.raises(InputError, match=r"c\.errors\.json: cannot be written"):
-        chosen_for(model, replace(calibration, where=Path("/nowhere/c.gguf")), "2.5MB")
+        chosen_for(model, replace(calibration, where=Path("/nowhere/c.gguf")), "3.8MB")
 
 
 def test_every_family_has_files_of_a_size(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_tensor_of_another_type_than_the_files_is_found_unless_a_rule_says_so(
     assert [line.split(" is ")[0] for line in lines] == [
         f"tensor model.layers.1.ffn.{n}.weight" for n in ("gate", "down")
     ]
-    assert lines[0].endswith(r" is q8_0; expected f32 (rule 1\.ffn=f32)")
+    assert lines[0].endswith(r" is q8_0; expected f32 (rule layers\.1\.ffn=f32)")
 
 
 def test_of_another_tools_file_only_types_that_a_role_decides_are_judged(lm: Path, tmp_path: Path) -> None:
