@@ -34,6 +34,7 @@ OF_AGREEMENT: dict[str, Callable[[Agreement, Row], Cell]] = {
     "unit": lambda agreement, row: agreement.unit,
 }
 PARTS = ("words", "substitutions", "deletions", "insertions")
+ESTIMATES, FLAGS = ("wer", "disagreement", "difference", "kl"), ("is_worse", "is_better")
 ENDS = {"": "value", "_low": "low", "_high": "high"}
 OF_ROW: dict[str, str] = {  # name of a column → where in a row its value is
     "condition": "condition",
@@ -41,8 +42,8 @@ OF_ROW: dict[str, str] = {  # name of a column → where in a row its value is
     "seconds": "seconds",
     **{part: f"errors.{part}" for part in PARTS},
     **{f"baseline_{part}": f"beside_baseline.{part}" for part in PARTS},
-    **{f"{name}{end}": f"{name}.{at}" for name in ("wer", "disagreement", "difference", "kl") for end, at in ENDS.items()},
-    **{name: name for name in ("is_worse", "is_better", "loops", "empty", "over_long", "real_time", "peak_memory")},
+    **{f"{name}{end}": f"{name}.{at}" for name in ESTIMATES for end, at in ENDS.items()},
+    **{name: name for name in (*FLAGS, "loops", "empty", "over_long", "real_time", "peak_memory")},
 }  # fmt: skip
 COLUMNS = (*OF_FILE, *OF_AGREEMENT, *OF_ROW)
 

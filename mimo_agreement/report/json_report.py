@@ -75,7 +75,7 @@ def _check_rows(agreement: Agreement, where: object) -> None:
     expected = {
         (file.sha256, condition): 1 for file in agreement.files for condition in (ALL_CONDITIONS, *agreement.conditions)
     }
-    for key in (found | Counter(expected)).keys():
+    for key in found | Counter(expected):
         if found[key] != expected.get(key, 0):
             what = f"{WHAT}: {found[key]} rows of the file {shown(key[0])} in {shown(key[1])}"
             raise InputError(where, what, expected=f"{expected.get(key, 0)}", todo=MAKE_AGAIN)

@@ -6,7 +6,7 @@ from mimo_convert.numbers_text import NOTHING, decimals, percent, size
 from quantize.quoting import quoted
 
 from ..records import Agreement, Row
-from .views import Column, about, columns_of, conditions_of, files_of, names_of, rate_name, rate_of
+from .views import Column, about, columns_of, conditions_of, files_of, machine_columns_of, names_of, rate_name, rate_of
 
 FRONT = "*"  # before a file that is on the front of error rates
 MOST_NAMED = 10  # pairs without an answer; the other reports have all
@@ -23,7 +23,7 @@ def agreement_as_text(agreement: Agreement) -> str:
 
 def _overall(agreement: Agreement) -> Iterator[str]:
     """A line a file, with the columns that there are numbers for."""
-    columns = columns_of(agreement)
+    columns = [*columns_of(agreement), *machine_columns_of(agreement)]
     head = ["", "file", "size", "bits", *(column.name for column in columns)]
     rows = [
         [

@@ -110,13 +110,18 @@ def columns_of(agreement: Agreement) -> list[Column]:
             ),
             beside,
         ]
-    rows = agreement.rows
-    if any(row.kl for row in rows):
+    if any(row.kl for row in agreement.rows):
         columns.append(Column("KL", lambda row: brief(row.kl.value if row.kl else None), _kl_interval))
     columns.append(Column("loops / empty / cut", lambda row: f"{row.loops} / {row.empty} / {row.over_long}"))
-    if any(row.real_time is not None for row in rows):
+    return columns
+
+
+def machine_columns_of(agreement: Agreement) -> list[Column]:
+    """The columns of what runs took, which depends on the machine."""
+    columns = []
+    if any(row.real_time is not None for row in agreement.rows):
         columns.append(Column("real time", lambda row: times(row.real_time)))
-    if any(row.peak_memory for row in rows):
+    if any(row.peak_memory for row in agreement.rows):
         columns.append(Column("memory", lambda row: size(row.peak_memory or None)))
     return columns
 

@@ -4,21 +4,19 @@ clips where they are given.
 The page is agreement.html.j2 within base.html.j2 of runtime_check/report/page.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 
-from mimo_convert.numbers_text import NOTHING, brief, percent, size
+from mimo_convert.numbers_text import percent
 from runtime_check.audio.wave import Sound
 from runtime_check.report.page.page import environment
-from runtime_check.report.page.parts import Plot
-from runtime_check.report.page.plots import ERROR
 from runtime_check.report.page.sounds import MOST_BYTES, SoundView, views
 from runtime_check.report.safe_text import safe
-from runtime_check.run.compare.fidelity import DRAWS, Estimate
+from runtime_check.run.compare.fidelity import DRAWS
 from runtime_check.text.words import EQUAL, Span, WordErrors
 
 from ...records import Agreement, WorstClip
@@ -27,17 +25,15 @@ from ..outputs import NO_SOUNDS, Heard
 from ..views import (
     FileView,
     about,
-    between,
     columns_of,
-    companions_text,
     conditions_of,
     errors_of,
     files_of,
+    machine_columns_of,
     rate_name,
     rate_of,
-    short_names,
 )
-from .pareto import SHARE, Dot, pareto
+from .plots import plots_of
 
 LONGEST = 3000  # characters of a text that is aligned; loops are cut
 SMALLER = "Further left is smaller, further down nearer to {}; both scales are logarithmic."
@@ -69,7 +65,7 @@ def as_html(agreement: Agreement, sounds: Mapping[Heard, Sound] = NO_SOUNDS) -> 
         agreement=told,
         about=about(told),
         files=files,
-        columns=columns_of(told),
+        columns=[*columns_of(told), *machine_columns_of(told)],
         conditions=conditions_of(told),
         n_words=errors_of(told, files[0].overall).words,
         rate_name=rate_name(told),
@@ -87,42 +83,6 @@ def as_html(agreement: Agreement, sounds: Mapping[Heard, Sound] = NO_SOUNDS) -> 
 def template() -> jinja2.Template:
     """The page's template."""
     return environment(Path(__file__).parent).get_template("agreement.html.j2")
-
-
-# ── plots ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plots_of(agreement: Agreement, files: Sequence[FileView]) -> list[Plot]:
-    """Size against the error rate, and against KL divergence if it is known; none of a single file."""
-    name = rate_name(agreement)
-    across = companions_text(agreement)
-    beside = "the texts" if agreement.has_texts else "the baseline"
-    rates = dots_of(files, [rate_of(agreement, file.overall) for file in files], agreement.front_wer, percent)
-    kls = dots_of(files, [file.overall.kl for file in files], agreement.front_kl, brief)
-    found = [
-        (f"Size and {name if agreement.has_texts else f'{name} to the baseline'}", beside, SHARE, rates),
-        ("Size and KL divergence", "the reference", ERROR, kls),
-    ]
-    return [
-        Plot(title, SMALLER.format(nearer), pareto(title, SMALLER.format(nearer), across, measure, dots))
-        for title, nearer, measure, dots in found
-        if len(dots) > 1
-    ]
-
-
-def dots_of(
-    files: Sequence[FileView], found: Sequence[Estimate | None], front: Sequence[str], write: Callable[[Any], str]
-) -> list[Dot]:
-    """The files whose error is known, with notes for their marks."""
-    return [
-        Dot(
-            short, file.data.all_bytes, one,
-            f"{file.title}, {size(file.data.all_bytes)}: {write(one.value)} ({between(one, write) or NOTHING})",
-            file.data.sha256 in front, file.is_baseline,
-        )
-        for short, file, one in zip(short_names(files), files, found, strict=True)
-        if one is not None and one.value is not None
-    ]  # fmt: skip
 
 
 # ── worst clips ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -96,20 +96,20 @@ def pareto(title: str, description: str, across: str, measure: Measure, dots: Se
         x = left + sizes.place(max(dot.bytes, 1)) * (WIDTH - RIGHT - left)
         return Point(x, bottom - up.share(value or 0.0) * (bottom - TOP))
 
-    marks = {dot: at(dot, dot.found.value) for dot in known}
+    marks = [at(dot, dot.found.value) for dot in known]
     bars = [
         (at(dot, dot.found.high), at(dot, dot.found.low))
         for dot in known
         if dot.found.low is not None and dot.found.high is not None
     ]
     parts = [_legend(known), *_grid(sizes, up, frame, across)]
-    stairs = stairs_of([marks[dot] for dot in known if dot.on_front])
+    stairs = stairs_of([point for dot, point in zip(known, marks, strict=True) if dot.on_front])
     parts += [line("join mean", *one) for one in stairs]
     parts += [line("span", *bar) for bar in bars]
-    named = [(fitted(dot.name, MOST_NAME), point) for dot, point in marks.items()]
+    named = [(fitted(dot.name, MOST_NAME), point) for dot, point in zip(known, marks, strict=True)]
     names = placed(named, [*bars, *stairs], frame)
     parts += [line("leader", one.leader, _nearest(one.box, one.leader)) for one in names if one.leader]
-    parts += [_mark(dot, point) for dot, point in marks.items()]
+    parts += map(_mark, known, marks)
     parts += [label("name", Point(one.box.left, one.box.bottom - 2.5), one.text) for one in names]
     return drawing(height_of(dots), title, description, parts)
 
