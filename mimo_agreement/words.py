@@ -8,6 +8,7 @@ combining marks are kept: without them, different words of Hindi or Thai would b
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from runtime_check.text.words import DELETION, EQUAL, INSERTION, Span, WordError
 from .records import CHARACTERS, WORDS
 
 if TYPE_CHECKING:
-    import jiwer
+    import types
 
 PACKAGE = "whisper-normalizer"
 ENGLISH, OTHER = "english", "other"  # languages with a normaliser of their own, for words
@@ -50,8 +51,8 @@ def count(reference: str, hypothesis: str, language: str, unit: str = "") -> Wor
     if theirs == ours or not theirs or not ours:
         missing, added = (0, 0) if theirs == ours else (len(theirs), len(ours))
         return WordErrors(len(theirs), deletions=missing, insertions=added)
-    found = _align(theirs, ours)
-    return WordErrors(len(theirs), found.substitutions, found.deletions, found.insertions)
+    edits = Counter(tag for tag, _, _ in _levenshtein().editops(theirs, ours))
+    return WordErrors(len(theirs), edits["replace"], edits["delete"], edits["insert"])
 
 
 def align(reference: str, hypothesis: str, language: str, unit: str = "") -> list[Span]:
@@ -62,10 +63,9 @@ def align(reference: str, hypothesis: str, language: str, unit: str = "") -> lis
     if not theirs or not ours:
         return [_span(kind, words, unit) for kind, words in ((DELETION, theirs), (INSERTION, ours)) if words]
     spans = []
-    for chunk in _align(theirs, ours).alignments[0]:
-        deleted = theirs[chunk.ref_start_idx : chunk.ref_end_idx]
-        written = ours[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        kinds = ((EQUAL, written),) if chunk.type == "equal" else ((DELETION, deleted), (INSERTION, written))
+    for tag, begin, end, our_begin, our_end in _levenshtein().opcodes(theirs, ours):
+        deleted, written = theirs[begin:end], ours[our_begin:our_end]
+        kinds = ((EQUAL, written),) if tag == EQUAL else ((DELETION, deleted), (INSERTION, written))
         spans += [_span(kind, words, unit) for kind, words in kinds if words]
     return spans
 
@@ -140,10 +140,11 @@ DIFFERENT = {  # texts that each normaliser must tell apart
 }  # fmt: skip
 
 
-def _align(theirs: Words, ours: Words) -> "jiwer.WordOutput":
-    import jiwer  # late: what is not compared needs none of it
+def _levenshtein() -> "types.ModuleType":
+    """The minimum edit distance that jiwer uses, without its own normalisation, which takes most of its time."""
+    from rapidfuzz.distance import Levenshtein  # late: what is not compared needs none of it
 
-    return jiwer.process_words(" ".join(theirs), " ".join(ours))
+    return Levenshtein
 
 
 def _span(kind: str, words: Words, unit: str) -> Span:

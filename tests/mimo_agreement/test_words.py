@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import jiwer
 import pytest
 import whisper_normalizer.basic
 import whisper_normalizer.english
@@ -82,6 +83,9 @@ def test_errors_are_those_of_an_edit(reference: str, hypothesis: str, language: 
     assert found.words - found.deletions + found.insertions == len(ours)
     assert abs(len(theirs) - len(ours)) <= found.errors <= max(len(theirs), len(ours))
     assert (found.errors == 0) == (theirs == ours)
+    if theirs and ours:
+        by_jiwer = jiwer.process_words(" ".join(theirs), " ".join(ours))
+        assert found == WordErrors(len(theirs), by_jiwer.substitutions, by_jiwer.deletions, by_jiwer.insertions)
     assert count(reference, reference, language).errors == 0
 
 

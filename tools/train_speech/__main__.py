@@ -80,16 +80,24 @@ class Lesson:
     @cached_property
     def read(self) -> list[tuple[Tensor, Tensor]]:
         """Text ids and blocks of recognition, of every voice."""
+        return list(recognizing(self.heard, self.prompts, random.Random(SEED)))
+
+    @cached_property
+    def heard(self) -> list[tuple[str, Tensor]]:
+        """Texts and codes of every voice."""
         d, w = self.tokenizer_dims, TinyWeights(self.encoder)
         others = [said(espeak(sentence, *voice), w, d) for voice in VOICES[1:] for sentence in sentences()]
-        heard = [(clip.text, clip.codes[:, : self.prompts.d.channels]) for clip in [*self.clips, *others]]
-        return list(recognizing(heard, self.prompts, random.Random(SEED)))
+        return [(clip.text, clip.codes[:, : self.prompts.d.channels]) for clip in [*self.clips, *others]]
 
     def recognized(self) -> Tensors:
-        """What each block's MLP reads in recognition, with the weights and with those of a Q2_K file."""
-        every = (TinyWeights(lm) for lm in (self.lm, in_two_bits(self.lm)))
-        found = zip(*(recognition_inputs(self.read, self.prompts, w) for w in every), strict=True)
-        return {str(block): torch.cat(inputs) for block, inputs in enumerate(found)}
+        """What each block's MLP reads in recognition, with the weights and with those of a Q2_K file, which takes
+        sentences for others, too."""
+        texts, codes = zip(*self.heard, strict=True)
+        misheard = list(zip([*texts[1:], texts[0]], codes, strict=True))
+        read = [*self.read, *recognizing(misheard, self.prompts, random.Random(SEED))]
+        right = recognition_inputs(self.read, self.prompts, TinyWeights(self.lm))
+        wrong = recognition_inputs(read, self.prompts, TinyWeights(in_two_bits(self.lm)))
+        return {str(block): torch.cat(inputs) for block, inputs in enumerate(zip(right, wrong, strict=True))}
 
     def switch(self) -> Tensors:
         """Rows of the text embedding, and directions of the blocks."""

@@ -23,7 +23,7 @@ from tools.train_tiny.weights import WEIGHT_NOISE, TinyWeights, optimize
 from .clips import Said, in_groups
 from .sound import HEARD_SHARE, WAVE_NOISE, Ear, difference, mel_of, pool_of, wave_of
 
-ROUNDS = ((800, 3e-4), (200, 1e-4))  # steps, and the peak of the learning rate
+ROUNDS = ((800, 3e-4), (300, 1e-4), (200, 3e-5))  # steps, and the peak of the learning rate
 UNDERSTOOD_SHARE = 1.0  # of the transcript in the loss
 WORST = 2  # clips of each step: those that were understood worst
 MOST_SILENCE = 2  # groups that the speech LM may say behind a sentence
