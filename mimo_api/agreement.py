@@ -282,8 +282,8 @@ def answers(o: AgreementOptions, asked: Asked, places: LocalPlaces, queue: Queue
         from mimo_agreement.run.here import answer_here
 
         return answer_here(queue, Answerer(asked.models, places, o.threads))
-    from mimo_agreement.run.worker import Setup
-    from mimo_agreement.run.workers import answer_in_processes
+    from mimo_agreement.run.processes.messages import Setup
+    from mimo_agreement.run.processes.workers import answer_in_processes
 
     setup = Setup(asked.models, places, max(1, o.threads // o.workers))
     mapped = max(model.facts.all_bytes for model in asked.models)

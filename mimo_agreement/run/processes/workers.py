@@ -18,10 +18,10 @@ from quantize.errors import InputError
 from quantize.quoting import quoted
 from runtime_check.ggml.repack import available_memory
 
+from ..jobs import TRIES, Done, Failed, Job, Outcome
+from ..queue import Queue
 from .fitting import fitting, tell_of_fewer
-from .jobs import TRIES, Done, Failed, Job, Outcome
-from .queue import Queue
-from .worker import READY, Message, Refused, Said, Setup
+from .messages import READY, Message, Refused, Said, Setup
 
 OPTION = "--workers"
 MOST_WORKERS = 128
@@ -74,7 +74,7 @@ def start(setup: Setup) -> Process:
     stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mimo_agreement.run.worker", str(theirs.fileno())],
+            [sys.executable, "-m", "mimo_agreement.run.processes.worker", str(theirs.fileno())],
             stdin=subprocess.PIPE, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno()],
             cwd="/",  # where nothing can be imported by mistake
             start_new_session=True,  # Ctrl-C is ours

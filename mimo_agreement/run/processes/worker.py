@@ -4,10 +4,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import NamedTuple
 
 from mimo_convert.command.child import be_first_out_of_memory, end_with_parent
 from mimo_convert.command.crash import without_secrets
@@ -15,41 +12,7 @@ from mimo_convert.command.outcome import INTERNAL_ERROR
 from mimo_convert.listener import Listener, listening
 from quantize.errors import InputError
 
-from .jobs import Model, Outcome
-from .places import Places
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a process needs beside jobs: the models, where files are, and its number of threads."""
-
-    models: Sequence[Model]
-    places: Places
-    threads: int
-
-
-class Said(NamedTuple):
-    """A message about the work at hand."""
-
-    line: str
-
-
-class Refused(NamedTuple):
-    """The parts of an InputError, which ends the command."""
-
-    where: str
-    what: str
-    expected: str
-    todo: str
-
-    @property
-    def error(self) -> InputError:
-        """The error."""
-        return InputError(self.where, self.what, expected=self.expected, todo=self.todo)
-
-
-READY = "ready"
-Message = Outcome | Said | Refused | str
+from .messages import READY, Message, Refused, Said, Setup
 
 
 class Parent(Listener):
@@ -88,7 +51,7 @@ def main() -> None:
 
 def answer_jobs(connection: "Connection[Message, object]") -> None:
     """Answer the jobs that come by the connection, to its end."""
-    from .answering import Answerer  # late: it imports ggml
+    from ..answering import Answerer  # late: it imports ggml
 
     setup = connection.recv()
     assert isinstance(setup, Setup)
