@@ -63,7 +63,7 @@ class Answerer:
         runs = self._run(opened, job, parts)
         answer = answer_of(opened.system, clip, runs, cutting)
         if job.settings.reference and len(parts) == 1:
-            reference = stored(self.places.path(job.settings.reference), opened.kind)
+            reference = stored(self.places.path(job.settings.reference), opened.kind.name)
             kl, n = divergence(opened.system, runs[0], reference, job.settings.task(opened.system.task))
             answer = replace(answer, kl=kl, kl_tokens=n)
         self._check_unchanged(opened.model)

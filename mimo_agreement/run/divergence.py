@@ -3,11 +3,12 @@
 from functools import lru_cache
 from pathlib import Path
 
+from mimo_families.registry import systems
 from runtime_check.run.activations import RESPONSE_LOGITS, Activations
 from runtime_check.run.check import check_reference
 from runtime_check.run.compare.measures import kl_divergence, log_softmax
 from runtime_check.run.references.stored import load_reference
-from runtime_check.run.system import System, SystemType, Task
+from runtime_check.run.system import System, Task
 
 
 def divergence(system: System, run: Activations, reference: Activations, task: Task) -> tuple[float, int]:
@@ -22,7 +23,7 @@ def divergence(system: System, run: Activations, reference: Activations, task: T
     return sum(steps), len(steps)
 
 
-@lru_cache(1)  # files of one clip follow each other, at least in several conditions
-def stored(path: Path, system: SystemType) -> Activations:
-    """The stored reference in a file. Raises InputError for another file."""
-    return load_reference(path, [system])
+@lru_cache(1)  # a clip's may be read for several files, and takes much memory
+def stored(path: Path, system: str) -> Activations:
+    """The reference in a file, stored for the system of that name. Raises InputError for another file."""
+    return load_reference(path, [one for one in systems() if one.name == system])

@@ -36,7 +36,7 @@ def main() -> None:
     exit status is 3 after an unexpected exception, which is shown on stderr."""
     end_with_parent()
     be_first_out_of_memory()
-    connection: Connection[Message, object] = Connection(int(sys.argv[1]))
+    connection: Connection[Message, object] = Connection(int(sys.argv[-1]))
     warnings.showwarning = lambda message, *where: connection.send(Said(f"warning: {message}"))
     try:
         with listening(Parent(connection)):

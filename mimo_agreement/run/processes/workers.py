@@ -23,8 +23,8 @@ from ..queue import Queue
 from .fitting import fitting, tell_of_fewer
 from .messages import READY, Message, Refused, Said, Setup
 
+COMMAND = (sys.executable, "-m", "mimo_agreement.run.processes.worker")
 OPTION = "--workers"
-MOST_WORKERS = 128
 STDERR_BYTES = 4000  # of the end of what a process wrote, in which the last line is looked for
 LONGEST_REASON = 300
 MEMORY = ", perhaps because the memory was full"
@@ -62,10 +62,10 @@ class Process:
         """Why it has died: the signal or exit status, and the last line that it wrote."""
         status = self.process.wait()
         memory = MEMORY if status == -signal.SIGKILL else ""
-        how = f"killed by {signal_name(-status)}{memory}" if status < 0 else f"ended with exit status {status}"
+        how = f"was killed by {signal_name(-status)}{memory}" if status < 0 else f"ended with exit status {status}"
         self.stderr.seek(max(0, self.stderr.seek(0, os.SEEK_END) - STDERR_BYTES))
         lines = [line for line in self.stderr.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return f"its process was {how}" + (f": {quoted(lines[-1], LONGEST_REASON)}" if lines else "")
+        return f"its process {how}" + (f": {quoted(lines[-1], LONGEST_REASON)}" if lines else "")
 
 
 def start(setup: Setup) -> Process:
@@ -74,7 +74,7 @@ def start(setup: Setup) -> Process:
     stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mimo_agreement.run.processes.worker", str(theirs.fileno())],
+            [*COMMAND, str(theirs.fileno())],
             stdin=subprocess.PIPE, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno()],
             cwd="/",  # where nothing can be imported by mistake
             start_new_session=True,  # Ctrl-C is ours
