@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def answers_in(store: Path) -> int:
-    with sqlite3.connect(f"file:{store}/agreement.sqlite?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(store / "agreement.sqlite")) as connection:
         return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
 
 
