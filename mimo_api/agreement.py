@@ -4,9 +4,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
+from mimo_agreement.cluster.address import checked_address
 from mimo_agreement.conditions.condition import CLEAN, Condition, parse_condition
 from mimo_agreement.records import Agreement, ModelFiles, SpokenClip
 from mimo_agreement.report.outputs import NO_OUTPUTS, Outputs
@@ -21,6 +23,7 @@ from mimo_agreement.run.references import Found, references_of
 from mimo_agreement.statistics.agreement import agreement_of
 from mimo_agreement.store.store import Store
 from mimo_convert.claims import Claims
+from mimo_convert.installation import installation
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.terminal import show, tell
@@ -53,8 +56,9 @@ class AgreementOptions:
     of clips for babble (None: the set's own). `baseline` is the file that others are compared with (None: the one with
     the most bits per weight); `companions` are files of the other roles (None: those beside each file). `store` is a
     folder in which answers are kept (None: nowhere); `references` are files that `mimo-check reference` wrote, or
-    folders of them. `workers` is the number of processes, which share the `threads` (None: this process). `keep_clips`
-    is a folder for degraded clips; with `include_audio` the page has players of the worst.
+    folders of them. `workers` is the number of processes, which share the `threads` (None: this process); `cluster` the
+    address of a Dask scheduler, whose workers run in their place, `insecure_cluster` whether it may be one elsewhere
+    without TLS. `keep_clips` is a folder for degraded clips; with `include_audio` the page has players of the worst.
     """
 
     files: Sequence[Path]
@@ -69,6 +73,8 @@ class AgreementOptions:
     store: Path | None = None
     references: Sequence[Path] = ()
     workers: int | None = None
+    cluster: str = ""
+    insecure_cluster: bool = False
     keep_clips: Path | None = None
     include_audio: bool = False
     language: str | None = None
@@ -111,6 +117,7 @@ def measure_agreement(
 
 def _measure(o: AgreementOptions, claims: Claims) -> Agreement:
     o.outputs.check()
+    check_cluster(o)
     conditions = once("--condition", [parse_condition(text) for text in o.conditions], str)
     files = OpenFiles(families())
     material = material_of(o, files, claims)
@@ -275,8 +282,24 @@ def answered(
         raise KeyboardInterrupt(f"interrupted; {kept if o.store else lost}") from None
 
 
+def check_cluster(o: AgreementOptions) -> None:
+    """Raise InputError, before anything is opened, for a cluster that cannot be used as options say."""
+    if o.insecure_cluster and not o.cluster:
+        raise InputError("--insecure-cluster", "there is no --cluster", todo="leave it out")
+    if o.cluster and o.workers is not None:
+        raise InputError("--cluster", "and --workers both say where to run", todo="give one of them")
+    if o.cluster:
+        checked_address(o.cluster, insecure=o.insecure_cluster)
+        if find_spec("distributed") is None:
+            raise InputError("--cluster", "takes Dask, which is not installed", todo=installation("cluster").phrase)
+
+
 def answers(o: AgreementOptions, asked: Asked, places: LocalPlaces, queue: Queue) -> Iterator[Outcome]:
     """Answer the jobs of a queue, in this process or in others."""
+    if o.cluster:
+        from mimo_agreement.cluster.client import answer_on_cluster
+
+        return answer_on_cluster(queue, asked.models, places, o.cluster, insecure=o.insecure_cluster)
     if o.workers is None:
         from mimo_agreement.run.answering import Answerer  # late, as below: they import ggml
         from mimo_agreement.run.here import answer_here

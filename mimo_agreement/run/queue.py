@@ -20,6 +20,11 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio of the jobs that wait."""
+        return sum(job.seconds for job in self._waiting)
+
     def take(self) -> Job | None:
         """The next job, with what its companion has heard; None if none can begin before another one ends."""
         for i, job in enumerate(self._waiting):
@@ -41,10 +46,15 @@ class Queue:
 
     def put_back(self, job: Job, reason: str) -> Failed | None:
         """Put a job back whose process ended on it, for this `reason`; after TRIES it has failed."""
-        self.ended(job)
         job = replace(job, heard=None)
         self._tries[job] += 1
         if self._tries[job] >= TRIES:
+            self.ended(job)
             return Failed(job, TRIES, reason)
-        self._waiting.appendleft(job)
+        self.give_back(job)
         return None
+
+    def give_back(self, job: Job) -> None:
+        """Put a job back that was not tried."""
+        self.ended(job)
+        self._waiting.appendleft(replace(job, heard=None))

@@ -79,6 +79,14 @@ MOST_WORKERS = 128
     type=click.IntRange(1, MOST_WORKERS),
     help="Run in so many processes, as far as they fit into memory, which share the --threads.  [default: in this one]",
 )
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    default="",
+    show_default="none",
+    help="Run on the workers of a Dask scheduler: tls://HOST:PORT, or tcp://127.0.0.1:PORT on this machine.",
+)
+@click.option("--insecure-cluster", is_flag=True, help="Let --cluster be a plain tcp:// address elsewhere.")
 @click.option("--keep-clips", type=FOLDER, metavar="DIR", help="Write the degraded clips into DIR, as WAV files.")
 @language_option
 @context_option
@@ -102,9 +110,10 @@ MOST_WORKERS = 128
 def agreement(
     files: tuple[Path, ...], tokenizer: Path | None, audio: tuple[Path, ...], conditions: tuple[str, ...],
     baseline: Path | None, noise: Path | None, seed: int, references: tuple[Path, ...], store: Path | None,
-    workers: int | None, keep_clips: Path | None, language: str | None, context: str, attention: str, runtime: str,
-    max_new_tokens: int | None, repack: str, products: str, threads: int, json_file: Path | None,
-    junit_file: Path | None, html_file: Path | None, csv_file: Path | None, include_audio: bool,
+    workers: int | None, cluster: str, insecure_cluster: bool, keep_clips: Path | None, language: str | None,
+    context: str, attention: str, runtime: str, max_new_tokens: int | None, repack: str, products: str, threads: int,
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, csv_file: Path | None,
+    include_audio: bool,
 ) -> None:  # fmt: skip
     """Run files of a model on clips, clean and degraded, and say how many words each gets wrong, with intervals, and
     which is the smallest that is good enough.
@@ -131,6 +140,8 @@ def agreement(
         store=store,
         references=references,
         workers=workers,
+        cluster=cluster,
+        insecure_cluster=insecure_cluster,
         keep_clips=keep_clips,
         include_audio=include_audio,
         language=language,

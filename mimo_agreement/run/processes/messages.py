@@ -12,11 +12,13 @@ from ..places import Places
 
 @dataclass(frozen=True)
 class Setup:
-    """What a process needs beside jobs: the models, where files are, and its number of threads."""
+    """What a process needs beside jobs: the models, where files are, its number of threads, and for how many seconds
+    it waits for a job before it ends (None: for ever)."""
 
     models: Sequence[Model]
     places: Places
     threads: int
+    idle: float | None = None
 
 
 class Said(NamedTuple):

@@ -32,8 +32,8 @@ class Parent(Listener):
 
 
 def main() -> None:
-    """Answer jobs until the parent sends None, or ends. The argument is the number of the connection's descriptor; the
-    exit status is 3 after an unexpected exception, which is shown on stderr."""
+    """Answer jobs until the parent sends None, or nothing for too long, or ends. The last argument is the number of the
+    connection's descriptor; the exit status is 3 after an unexpected exception, which is shown on stderr."""
     end_with_parent()
     be_first_out_of_memory()
     connection: Connection[Message, object] = Connection(int(sys.argv[-1]))
@@ -57,7 +57,7 @@ def answer_jobs(connection: "Connection[Message, object]") -> None:
     assert isinstance(setup, Setup)
     answerer = Answerer(setup.models, setup.places, setup.threads)
     connection.send(READY)
-    while job := connection.recv():
+    while connection.poll(setup.idle) and (job := connection.recv()):
         try:
             connection.send(answerer.answer(job))  # type: ignore[arg-type]
         except InputError as error:
