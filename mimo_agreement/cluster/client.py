@@ -169,21 +169,21 @@ class Running:
 
     def _came(self, client: Client, future: Future) -> Iterator[Outcome]:
         """Yield what a batch has answered, unless a copy of it came before; send what it lacks."""
+        if future.status not in ("finished", "error"):
+            raise LostError(future.status)
         batch = self.sent.pop(future, None)
         if batch is None or batch.ended:
             return
         if future.status == "error":
             yield from self._erred(batch, future.exception())
             return
-        if future.status != "finished":
-            raise LostError(future.status)
         match future.result():
             case Refused() as refused:
                 raise refused.error
             case Lacking(worker, hashes):
-                self._supply(client, worker, hashes)
                 batch.worker = worker
                 self.again.appendleft(batch)
+                self._supply(client, worker, hashes)
             case Answered(outcomes, said):
                 batch.ended = True
                 self.rates.append((time.monotonic() - batch.begun) / max(batch.seconds, 1e-3))
