@@ -35,14 +35,14 @@ OPTIONS = {  # field of a Destination → its option; the repository is each com
 class Destination:
     """A repository of the Hub, and what is to happen there.
 
-    `even_if_failed`: files that failed are published, too; `template` is the card's, None for the default; `agreement`
-    is the JSON of a `mimo-check agreement` on the files, for the card; `base_model` is for files that do not record
-    theirs. `revision` is the branch, made if it is missing, or an open pull request, `refs/pr/N`; `create_pr`: a new
-    pull request gets the commit. `message` is the commit's, None for the default, and `tag` a new name for it.
-    `collection` is the slug or title of the collection that gets the repository.
+    `even_if_failed`: files that failed are published, too; `template` is the card's, None for the default; `base_model`
+    is for files that do not record theirs. `revision` is the branch, made if it is missing, or an open pull request,
+    `refs/pr/N`; `create_pr`: a new pull request gets the commit. `message` is the commit's, None for the default, and
+    `tag` a new name for it. `collection` is the slug or title of the collection that gets the repository.
 
     `delete` are patterns of files to delete in the same commit, `delete_confirmed` is the number of them that the
     publisher has agreed to. `card_only`: the card and what else is made from the report, for files that are published.
+    `agreement` is the JSON of a `mimo-check agreement` on the files, for the card.
     """
 
     repo: str
@@ -50,7 +50,6 @@ class Destination:
     yes: bool = False
     even_if_failed: bool = False
     template: Path | None = None
-    agreement: Path | None = None
     base_model: str | None = None
     revision: str = MAIN
     create_pr: bool = False
@@ -60,6 +59,7 @@ class Destination:
     delete: tuple[str, ...] = ()
     delete_confirmed: int | None = None
     card_only: bool = False
+    agreement: Path | None = None
 
     def check(self) -> None:
         """Raise InputError for values that no repository could take, and for options that contradict each other."""

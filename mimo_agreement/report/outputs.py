@@ -8,9 +8,7 @@ from mimo_convert.files import check_can_write, write_whole
 from runtime_check.audio.wave import Sound
 
 from ..records import Agreement
-
-Heard = tuple[str, str]  # the SHA-256 of a clip, and a condition
-NO_SOUNDS: Mapping[Heard, Sound] = {}
+from .heard import NO_SOUNDS, Heard
 
 
 @dataclass(frozen=True)

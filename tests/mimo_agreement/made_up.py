@@ -1,5 +1,6 @@
 """Agreement as a real model's would be: made up, for the tests of its reports."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mimo_agreement.records import (
@@ -12,6 +13,7 @@ from mimo_agreement.records import (
     SpokenClip,
     WorstClip,
 )
+from runtime_check.report.safe_text import with_texts
 from runtime_check.run.compare.fidelity import Estimate
 from runtime_check.text.words import WordErrors
 
@@ -129,3 +131,11 @@ def of_one_condition() -> Agreement:
     found = agreement()
     rows = tuple(row for row in found.rows if row.condition in ("clean", ALL_CONDITIONS))
     return replace(found, conditions=("clean",), rows=rows, worst=())
+
+
+def of_files(files: Mapping[str, tuple[str, str]], companion: str = TOKENIZER) -> Agreement:
+    """The same, with the names and SHA-256 of other files in the place of some types, and of their companion."""
+    hashes = {sha(label): sha256 for label, (_, sha256) in files.items()} | {TOKENIZER: companion}
+    names = {f"/models/mimo-asr-{label}.gguf": f"/models/{name}" for label, (name, _) in files.items()}
+    found: Agreement = with_texts(agreement(), lambda text: {**hashes, **names}.get(text, text))
+    return found

@@ -21,7 +21,7 @@ from runtime_check.text.words import EQUAL, Span, WordErrors
 
 from ...records import Agreement, WorstClip
 from ...words import align
-from ..outputs import NO_SOUNDS, Heard
+from ..heard import NO_SOUNDS, Heard
 from ..views import (
     FileView,
     about,

@@ -206,7 +206,7 @@ def _grid(sizes: Scale, up: Scale, frame: Box, across: str) -> Iterator[Markup]:
             yield label("tick end", Point(frame.left - 5, y + 3.5), up.label(tick))
     places = {tick: frame.left + sizes.place(tick) * (frame.right - frame.left) for tick in sizes.ticks}
     widths = {tick: text_width(sizes.label(tick)) for tick in places}
-    ends = {tick: min(x + widths[tick] / 2, WIDTH) for tick, x in places.items()}
+    ends = {tick: min(max(x, frame.left + widths[tick] / 2) + widths[tick] / 2, WIDTH) for tick, x in places.items()}
     shown = apart([(tick, end - widths[tick] - GAP, end) for tick, end in ends.items()])
     for tick, x in places.items():
         yield line("grid", Point(x, frame.top), Point(x, frame.bottom))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mimo_agreement.records import ALL_CONDITIONS, CHARACTERS, Agreement
-from mimo_agreement.report.outputs import NO_SOUNDS, Heard
+from mimo_agreement.report.heard import NO_SOUNDS, Heard
 from mimo_agreement.report.page.page import LONGEST, as_html, spans_of
 from runtime_check.audio.wave import Sound
 from tests import reports
