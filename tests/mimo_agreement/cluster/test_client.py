@@ -24,6 +24,8 @@ from tests.mimo_agreement.spoken import BETTER, SMALLER
 
 pytest.importorskip("distributed")
 
+import dask
+
 from mimo_agreement.cluster import client, station
 from mimo_agreement.cluster.client import answer_on_cluster
 
@@ -33,21 +35,24 @@ WAIT = 60.0
 
 
 class Cluster:
-    """A scheduler and workers as processes; `options` are those of workers."""
+    """A scheduler and workers as processes, with the certificate `tls` (None: without encryption)."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, 0
+    def __init__(self, folder: Path, tls: Path | None = None) -> None:
+        self.folder, self.port, self.protocol = folder, 0, "tls" if tls else "tcp"
+        self.tls = [x for name in ("ca-file", "cert", "key") for x in (f"--tls-{name}", tls)] if tls else []
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
 
     @property
     def address(self) -> str:
-        return f"tcp://127.0.0.1:{self.port}"
+        return f"{self.protocol}://127.0.0.1:{self.port}"
 
     def start_scheduler(self) -> None:
         log = self.folder / f"scheduler-{time.monotonic_ns()}.log"
-        self.scheduler = self._start(log, "scheduler", "--host", "127.0.0.1", "--port", self.port)
-        self.port = int(self._wait(log, rb"Scheduler at: +tcp://127.0.0.1:([0-9]+)")[1])
+        self.scheduler = self._start(
+            log, "scheduler", "--protocol", self.protocol, "--host", "127.0.0.1", "--port", self.port
+        )
+        self.port = int(self._wait(log, rb"Scheduler at: +t..://127.0.0.1:([0-9]+)")[1])
 
     def start_worker(self, *options: object, preload: object = PRELOAD) -> Path:
         """Start a worker; returns its cache."""
@@ -58,7 +63,7 @@ class Cluster:
             log, "worker", self.address, "--nthreads", 1, "--no-nanny", "--local-directory", self.folder / name,
             "--preload", preload, *options, *cache,
         ))  # fmt: skip
-        self._wait(log, rb"Registered to: +tcp")
+        self._wait(log, rb"Registered to: +t..:")
         return self.folder / name / "cache"
 
     def stop_scheduler(self) -> None:
@@ -72,7 +77,7 @@ class Cluster:
             one.wait()
 
     def _start(self, log: Path, *arguments: object) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "dask", *map(str, arguments), "--no-dashboard"]
+        command = [sys.executable, "-m", "dask", *map(str, [*arguments, *self.tls]), "--no-dashboard"]
         with log.open("wb") as output:
             return subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder)
 
@@ -85,8 +90,8 @@ class Cluster:
 
 
 @contextmanager
-def cluster_in(folder: Path) -> Iterator[Cluster]:
-    cluster = Cluster(folder)
+def cluster_in(folder: Path, tls: Path | None = None) -> Iterator[Cluster]:
+    cluster = Cluster(folder, tls)
     try:
         cluster.start_scheduler()
         yield cluster
@@ -221,6 +226,34 @@ def test_tls_needs_certificates(asked: Asked, places: LocalPlaces) -> None:
     says = "tls://127.0.0.1:9 takes certificates, and Dask's configuration names none; set DASK_DISTRIBUTED__COMM__TLS"
     with pytest.raises(InputError, match=says):
         found_by(asked, lambda queue: answer_on_cluster(queue, asked.models, places, "tls://127.0.0.1:9"))
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes certificates")
+def test_encrypted_with_certificates(places: LocalPlaces, tmp_path: Path, tiny: Path, clips: Path) -> None:
+    pem = tmp_path / "both.pem"
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+    ]
+    subprocess.run([*make, pem, "-out", tmp_path / "cert.pem"], check=True, capture_output=True)
+    pem.write_bytes(pem.read_bytes() + (tmp_path / "cert.pem").read_bytes())
+    settings = {"ca-file": str(pem), "client.cert": str(pem), "client.key": str(pem)}
+    asked = asked_of(tiny, [SMALLER], clips, n=2)
+    with cluster_in(tmp_path, pem) as cluster:
+        cluster.start_worker("--root", tiny, "--root", clips.parent)
+        with dask.config.set({f"distributed.comm.tls.{name}": value for name, value in settings.items()}):
+            found, failed = found_by(asked, on(cluster, asked, places))
+    assert len(found) == 2
+    assert not failed
 
 
 def test_workers_that_die_on_a_batch_leave_its_other_jobs_alone() -> None:
