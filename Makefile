@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test lint format docs bench fuzz neon clean
 
 demo: .venv/package
-	$(BIN)/mimo-convert tiny --fuse-qkv --outtype q4_k --out demo --force
+	$(BIN)/mimo-convert tiny --with decoder --fuse-qkv --outtype q4_k --out demo --force
 
 test: .venv/extras lint
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
@@ -43,6 +43,7 @@ bench: .venv/extras
 	$(BIN)/python -m benchmarks.harness.repacking
 	$(BIN)/python -m benchmarks.full_size
 	$(BIN)/python -m benchmarks.validation
+	$(BIN)/python -m benchmarks.tiny_speaks
 	$(BIN)/python -m benchmarks.nightly
 	$(BIN)/python -m benchmarks.faults
 

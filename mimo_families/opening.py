@@ -12,6 +12,7 @@ from runtime_check.run.references.sources import (
     Reference,
     check_convertible,
     checkpoint_reference,
+    has_pytorch,
     import_reference,
     need_pytorch,
     pytorch_reference,
@@ -182,23 +183,27 @@ def find_reference(
     """
     known = [system, *(other for other in systems() if other is not system)]
     named = resolve(source, REFERENCE)
-    _, bundled = find_bundled(named)
+    whole, bundled = find_bundled(named)
     alone = all(name in (None, source) for name in given.values())
-    if bundled and bundled.reference and alone and set(clips) == {JFK_SHA256} and dtype == "f32":
+    is_companion = whole is not None and system.family in whole.companions  # which may do more by itself
+    suits = alone and set(clips) == {JFK_SHA256} and dtype == "f32" and not (is_companion and has_pytorch())
+    if bundled and bundled.reference and suits:
         return stored_reference(bundled.reference, known)
     if named.kind is STORED:
         return stored_reference(Path(named.value), known)
     if members:
         return checkpoint_reference(pytorch_reference(source, system), members, dtype)
     runtime = system.runtime if system.layout_of else ""
-    return open_reference(source, given, dtype, checkpoints or OpenCheckpoints(), option, runtime)[1]
+    return open_reference(source, given, dtype, checkpoints or OpenCheckpoints(), option, runtime, system)[1]
 
 
 def open_reference(
-    source: str, given: Sources, dtype: str, checkpoints: OpenCheckpoints, option: str = TOKENIZER, runtime: str = ""
-) -> tuple[SystemType, Reference]:
+    source: str, given: Sources, dtype: str, checkpoints: OpenCheckpoints, option: str = TOKENIZER, runtime: str = "",
+    companion: SystemType | None = None,
+) -> tuple[SystemType, Reference]:  # fmt: skip
     """Open the checkpoint `source` and its companions, as `given` by `option`, as a PyTorch reference, with their
-    system: that of the files that `runtime` loads, if they can be of this checkpoint.
+    system: that of the files that `runtime` loads, if they can be of this checkpoint; `companion`, if that is one of
+    theirs by itself.
 
     Raises InputError if PyTorch is missing, before anything is downloaded, or if a checkpoint could not be converted.
     """
@@ -210,8 +215,10 @@ def open_reference(
     system, main = open_main(source, checkpoints)
     if any(other.layout_of == system.name and other.runtime == runtime for other in systems()):
         system = in_layout(system, runtime)
-    run = pytorch_reference(source, system)
     members = open_members(system, main, source, given, checkpoints, option)
+    if companion and companion.family in system.companions:
+        system, members = companion, {companion.family.role: members[companion.family.role]}
+    run = pytorch_reference(source, system)
     for family in system.families:
         check_convertible(members[family.role], family)
     return system, checkpoint_reference(run, members, dtype)

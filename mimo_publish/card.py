@@ -34,7 +34,7 @@ from .sections import metadata
 from .sections.agreement import AgreementView, view_of
 from .sections.choice import Choice, choices_of, columns_of, rule_of, shown
 from .sections.plots import chosen_files, layer_plots
-from .sections.speech import utterances_of
+from .sections.speech import heads_of, utterances_of
 from .sections.stages import stage_tables
 from .sections.transcripts import transcripts_of
 from .shell import command
@@ -183,6 +183,7 @@ def _values(report: Report, own: str) -> dict[str, Any]:
         "examined": _alike((file.name, _examined(file)) for file in files if file.suites),
         "clips": transcripts_of(files),
         "utterances": utterances_of(files),
+        "heads": heads_of(files),
         "tables": stage_tables(files),
         "chosen_files": chosen_files(files),
         "plots": sorted(plots, key=lambda plot: plot.name != chosen.file.name),

@@ -26,7 +26,7 @@ from runtime_check.audio.clips import Clip, read_clip
 from runtime_check.audio.jfk import JFK
 from runtime_check.run.activations import Activations
 from runtime_check.run.check import check
-from runtime_check.run.compare.thresholds import DECODER, VOCODER, CosineThreshold
+from runtime_check.run.compare.thresholds import DECODER, SPECTRUM, VOCODER, CosineThreshold
 from runtime_check.run.facts import file_facts
 from runtime_check.run.records import Check, StageResult
 from runtime_check.run.stages import stage_named
@@ -36,8 +36,10 @@ from tests.synthetic import DECODER_CONFIG, REAL_DECODER_CONFIG, REAL_TOKENIZER_
 
 LAYERS = "encoder_layers", "decoder_layers", "vocoder_num_layers"
 DEPTH = {name: (REAL_TOKENIZER_CONFIG | REAL_DECODER_CONFIG)[name] for name in LAYERS}
+COLUMNS = (DECODER, VOCODER, SPECTRUM)
 UNRELATED = 0.45  # log-mel difference; of unrelated codes it is 0.56, which no type may come near
 LEAST_SHARE = 0.7  # of the wave's codes: with less it tells nothing, either
+LEAST_COSINE = 0.3  # of a frame of a spectrum: below, phases are by chance, and the mean alone tells something
 LEAST_SNR = 30.0  # dB: with more noise the ratio tells nothing that the log-mel does not
 
 
@@ -93,11 +95,12 @@ def worst(result: Check, column: str) -> CosineThreshold:
 def row(outtype: str, results: list[Check]) -> str:
     """A row of `thresholds.SPEECH`: twice the worst noise, and codes that differ twice as often."""
     cells = []
-    for column in (DECODER, VOCODER):
+    for column in COLUMNS:
         for part in (0, 1):
-            power = max(noise(worst(result, column)[part]) for result in results)
+            cosines = [worst(result, column)[part] or 0.0 for result in results]
+            power = max(map(noise, cosines))
             bound = 0.999 if outtype in EXACT else min(HIGHEST, (1 + 2 * power) ** -0.5)
-            cells.append(down(bound))
+            cells.append(down(bound) if min(cosines) > LEAST_COSINE else "-1")
     snr = min(stage_of(result, WAVE).snr_db or 0 for result in results) - 3
     log_mel = min(UNRELATED, 2 * max(stage_of(result, WAVE_MEL).log_mel or 0 for result in results))
     codes = min(stage_of(result, WAVE_CODES).agreement or 0 for result in results)
@@ -109,10 +112,10 @@ def row(outtype: str, results: list[Check]) -> str:
 
 def table(checks: Mapping[str, Check]) -> list[str]:
     """A line of Markdown for each type."""
-    heads = ("type", "decoder", "vocoder", "SNR of the wave, dB", "log-mel difference", "codes of the wave")
+    heads = ("type", *COLUMNS, "SNR of the wave, dB", "log-mel difference", "codes of the wave")
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for outtype, result in checks.items():
-        columns = worst(result, DECODER), worst(result, VOCODER)
+        columns = (worst(result, column) for column in COLUMNS)
         cells = [f"{cosines.cos_mean:.5f} / {cosines.cos_min:.5f}" for cosines in columns]
         cells.append(f"{stage_of(result, WAVE).snr_db or 0:.1f}")
         cells.append(f"{stage_of(result, WAVE_MEL).log_mel or 0:.2g}")

@@ -92,13 +92,19 @@ def check_rules_of(requests: Iterable[Request]) -> None:
 
 
 def check_calibration_of(requests: Iterable[Request], families: Iterable[Family]) -> None:
-    """Raise InputError for a calibration of another model than these, among the known `families`; warn of matrices that
-    it knows nothing of, embeddings, which nothing is multiplied with, apart."""
+    """Raise InputError for a calibration of another model than these, among the known `families`; warn of one that
+    was collected from a model of another name, and of matrices that it knows nothing of, embeddings, which nothing is
+    multiplied with, apart."""
     requests = list(requests)
     calibration = requests[0].options.calibration
     if calibration is None:
         return
-    check_calibration((request.model for request in requests), calibration, families)
+    models = [request.model for request in requests]
+    check_calibration(models, calibration, families)
+    names = [model.name for model in models if model.family.architecture == calibration.architecture]
+    if calibration.model and names and calibration.model not in names:
+        told = f"was collected from {quoted(calibration.model)}, and this is {quoted(names[0])}"
+        warn(f"{quoted(calibration.where)} {told}: of another model it makes files worse")
     tensors = [tensor for request in requests for plan in request.plans for tensor in plan.tensors]
     for why in (NO_ENTRY, UNREACHED):
         names = list(dict.fromkeys(t.name for t in tensors if why in t.note and t.role != "embedding"))

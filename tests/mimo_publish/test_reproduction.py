@@ -137,10 +137,11 @@ def test_a_named_recipe_is_named_with_the_rules_beside_it_alone() -> None:
 def test_a_file_of_a_size_is_asked_for_by_its_size() -> None:
     chosen = ChosenTypes("4.5bpw", 0.02, floors=("embed=q6_k",))
     rules = ("lm_head=f16", r"^model\.layers\.\d+\.attn\.v\.weight$=q6_k")
-    facts = lm(chosen=chosen, recipe=rules, own_rules=rules[:1], variant="4.5bpw")
-    assert of(facts)[0] == (
-        "mimo-convert O/LM@c0 --tokenizer O/TOK --target-bpw 4.5 --calibration calibration.gguf --floor embed=q6_k "
-        "--fuse-qkv --tensor-type lm_head=f16 --name 4.5bpw --out . --no-check"
+    told = {"imatrix": "a" * 64, "imatrix_file": "calibration.gguf"}
+    made: dict[str, Any] = {"recipe": rules, "own_rules": rules[:1], "quantizer": "simd + imatrix"}
+    assert of(lm(told, chosen=chosen, variant="4.5bpw", **made))[1] == (
+        "mimo-convert O/LM@c0 --tokenizer O/TOK --target-bpw 4.5 --floor embed=q6_k --fuse-qkv "
+        "--tensor-type lm_head=f16 --calibration calibration.gguf --name 4.5bpw --out . --no-check"
     )
 
 

@@ -27,6 +27,7 @@ from tools.train_tiny.weights import TinyWeights, initial_weights, optimize
 
 from .prompts import Example, with_wrong
 from .switch import Switch, with_rows
+from .two_bits import quantized
 
 SPEAKING_STEPS = 1600
 NOISE = 0.06  # of matrices, relative to a row
@@ -38,7 +39,7 @@ WRONG_CODES, WRONG_IN_GROUP = 0.25, 0.1  # at most, of the groups that the LM re
 FIRST_SHARE = 8.0  # of a sentence's first group in the loss, beside one of the others
 GATE_SCALE = 10.0  # of what is learnt of gates, so that one learning rate fits all
 GATES_AT_ONCE = 2048  # positions of recognition whose gates are looked at in a step
-GATE_NOISE, INPUT_NOISE = 0.3, 0.1  # of gates, and of what they read: a Q2_K file's, relative to a row
+GATE_NOISE, INPUT_NOISE = 0.3, 0.1  # of gates, and of what they read, relative to a row
 GATE_SHARE, WORST_SHARE = 100.0, 0.03  # of gates in the loss, and in that of gates that of each neuron's worst position
 MATRICES = ("gate", "up", "down")
 
@@ -77,11 +78,11 @@ def initial_speech(switch: Switch, d: SpeechLMDims, seed: int) -> Speech:
 
 
 def train_speaking(
-    examples: Sequence[Example], recognized: Tensor, frozen: dict[str, Tensor], speech: Speech,
+    examples: Sequence[Example], silent: Tensor, frozen: dict[str, Tensor], speech: Speech,
     prompts: Prompts, seed: int,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Train `speech`, and give every tensor of the speech LM that speaks. `recognized`: what the last block's MLP
-    reads in recognition, (positions, hidden_size).
+    """Train `speech`, and give every tensor of the speech LM that speaks. `silent`: what the last block's MLP reads in
+    recognition, and before speech begins, (positions, hidden_size).
 
     Beside what is said, a layer that is thrown away learns from the LM's hidden states which group of which sentence
     comes next: the patch decoder has nothing else to tell it.
@@ -109,7 +110,7 @@ def train_speaking(
         of_groups = torch.cat([first_counts(len(states) - 1) for states in hidden])
         said = (codes.mean((0, 2)) * of_groups).sum() / of_groups.sum()
         told = (place * weights).sum() / weights.sum()
-        return text + said + told + GATE_SHARE * gates_on(recognized, speech.neurons)
+        return text + said + told + GATE_SHARE * gates_on(silent, speech.neurons)
 
     optimize([*speech.tensors, *which_group.parameters()], SPEAKING_STEPS, 3e-3, loss, "speaking")
     return speech.with_all(frozen)
@@ -165,11 +166,15 @@ def with_neurons(weights: dict[str, Tensor], neurons: Neurons) -> dict[str, Tens
     return weights | added
 
 
-def gates_on(recognized: Tensor, neurons: Neurons) -> Tensor:
-    """How far the gates of neurons, as a quantized file has them, are above -OFF in recognition: over some of its
-    positions, and at each neuron's worst."""
-    picked = torch.randint(len(recognized), (GATES_AT_ONCE,))
-    read = TinyWeights({"read": recognized[picked]}, INPUT_NOISE)("read")
-    gate = TinyWeights(neurons, GATE_NOISE)("gate")
-    above = F.relu(1 + GATE_SCALE / OFF * read @ gate.T)
-    return above.square().mean() + WORST_SHARE * above.amax(0).square().mean()
+def gates_on(silent: Tensor, neurons: Neurons) -> Tensor:
+    """How far the gates of neurons are above -OFF where they are to be silent, over some positions, and at each
+    neuron's worst: with noise, as a quantized file has them, and as a Q2_K file has them (straight-through, Bengio et
+    al. 2013)."""
+    read, gate = silent[torch.randint(len(silent), (GATES_AT_ONCE,))], neurons["gate"]
+    two_bits = gate + (quantized(GATE_SCALE * gate) / GATE_SCALE - gate).detach()
+    noisy = TinyWeights({"read": read}, INPUT_NOISE)("read"), TinyWeights({"gate": gate}, GATE_NOISE)("gate")
+    total = torch.zeros(())
+    for inputs, gates in (noisy, (read, two_bits)):
+        above = F.relu(1 + GATE_SCALE / OFF * inputs @ gates.T)
+        total = total + above.square().mean() + WORST_SHARE * above.amax(0).square().mean()
+    return total

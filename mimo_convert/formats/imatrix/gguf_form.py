@@ -43,7 +43,7 @@ OWN = "mimo_convert.calibration."
 MODEL, OF_ARCHITECTURE, TOKENS, SYNTHETIC = (
     f"{OWN}{name}" for name in ("model", "architecture", "tokens", "synthetic")
 )
-CLIPS, HESSIANS = f"{OWN}clips", f"{OWN}hessians"
+CLIPS, HESSIANS, DIGEST = f"{OWN}clips", f"{OWN}hessians", f"{OWN}sha256"
 
 STRING, U32, U64, BOOL = GGUFValueType.STRING, GGUFValueType.UINT32, GGUFValueType.UINT64, GGUFValueType.BOOL
 
@@ -58,7 +58,8 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     """
     tensors = dict(sorted(_tensors_of(calibration)))
     rows = [(name, data.shape, F32) for name, data in tensors.items()]
-    header = make_header(ARCHITECTURE, list(_entries_of(calibration)), rows).data
+    entries = [*_entries_of(calibration), Entry(DIGEST, digest(tensors), STRING)]
+    header = make_header(ARCHITECTURE, entries, rows).data
     data = (values.tobytes().ljust(align(values.nbytes), b"\0") for values in tensors.values())
     write_whole(path, header + b"".join(data))
 
@@ -93,6 +94,14 @@ def _entries_of(calibration: Calibration) -> Iterator[Entry]:
         yield Entry(f"{COUNT}{name}", of.count, U64)
 
 
+def digest(tensors: Mapping[str, Floats]) -> str:
+    """A hash over every tensor with its name: sums that were put under another name are another file's."""
+    found = sha256()
+    for name, values in sorted(tensors.items()):
+        found.update(f"{name}\0{values.size}\0".encode() + values.tobytes())
+    return found.hexdigest()
+
+
 def datasets_of(calibration: Calibration) -> list[str]:
     """What a calibration was collected from: the clips of its calibration part, or another program's datasets."""
     clips = [f"{clip.sha256}  {clip.name}" for clip in calibration.clips if clip.part == CALIBRATION]
@@ -113,6 +122,9 @@ def parse(path: Path, data: bytes, expected: str) -> Calibration:
     file = parse_header(path, data, len(data))
     meta = file.metadata
     tensors = dict(_numbers(file, data))
+    if (made := _text(file, DIGEST)) and made != digest(tensors):
+        what = "its tensors are not those that mimo-calibrate wrote: some were altered, or exchanged"
+        raise InputError(path, what, todo="copy it again, or calibrate anew")
     columns = dict(_columns(file, tensors))
     fisher = {
         name.removesuffix(FISHER): checked_numbers(path, name, values, least=0)

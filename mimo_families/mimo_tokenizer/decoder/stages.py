@@ -2,7 +2,7 @@
 
 from runtime_check.gate import CODES, HIDDEN, LAYER, LOG_MEL
 from runtime_check.gate import WAVE as WAVE_KIND
-from runtime_check.run.compare.thresholds import DECODER, OF_WAVE, VOCODER
+from runtime_check.run.compare.thresholds import DECODER, OF_WAVE, SPECTRUM, VOCODER
 from runtime_check.run.stages import Stage
 
 from ..layout import FAMILY
@@ -23,7 +23,7 @@ STAGES = (
     Stage(VOC_EMBED, ROLE, HIDDEN, ("vocoder frames", "vocoder width"), VOCODER),
     Stage(VOC_LAYER, ROLE, LAYER, ("vocoder frames", "vocoder width"), VOCODER, numbered=True),
     Stage(VOC_NORM, ROLE, HIDDEN, ("vocoder frames", "vocoder width"), VOCODER),
-    Stage(VOC_SPEC, ROLE, HIDDEN, ("vocoder frames", "magnitudes and phases"), VOCODER),
+    Stage(VOC_SPEC, ROLE, HIDDEN, ("vocoder frames", "magnitudes and phases"), SPECTRUM),
     Stage(WAVE, ROLE, WAVE_KIND, ("samples",), VOCODER),
     Stage(WAVE_MEL, ROLE, LOG_MEL, ("mel frames of the wave", "mel bins"), VOCODER),
     Stage(WAVE_CODES, ROLE, CODES, ("code frames of the wave", "codebooks"), OF_WAVE),

@@ -68,9 +68,14 @@ def checkpoint_reference(run: ReferenceRun, checkpoints: Mapping[str, Checkpoint
     return Reference(activations, checkpoints=checkpoints)
 
 
+def has_pytorch() -> bool:
+    """Whether PyTorch is installed."""
+    return find_spec("torch") is not None
+
+
 def need_pytorch(source: str) -> None:
     """Raise NoPyTorchError, about the checkpoint `source`, if PyTorch is not installed."""
-    if find_spec("torch") is None:
+    if not has_pytorch():
         todo = f"{installation('reference').phrase}, {OTHERWISE}"
         raise NoPyTorchError(source, f"{TAKES_PYTORCH} is not installed", todo=todo)
 

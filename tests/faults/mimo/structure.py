@@ -65,8 +65,8 @@ def split_bias(file: File, layer: str) -> None:
 
 STRUCTURE = [
     Defect("file cut by one byte", LM, lambda path: cut(path, -1),
-        static="structure: truncated in tensor llm.codebook_head.7.weight: 5770303 bytes",
-        opening="truncated in tensor llm.codebook_head.7.weight: 5770303 bytes"),
+        static="structure: truncated in tensor llm.codebook_head.7.weight: 9768447 bytes",
+        opening="truncated in tensor llm.codebook_head.7.weight: 9768447 bytes"),
     Defect("file cut by one byte of padding", "tiny lm q4_k", lambda path: cut(path, -1),
         static="structure: 1 bytes of padding are missing behind the last tensor"),
     Defect("a byte too many", LM, lambda path: path.write_bytes(path.read_bytes() + b"\0"),
@@ -78,8 +78,8 @@ STRUCTURE = [
         opening="tensor llm.lm_head.weight lies at offset 525316"),
     Defect("offsets of two tensors swapped", LM,
         in_bytes(lambda data: swap_offsets(data, L0 + "ffn.up.weight", L1 + "ffn.up.weight")),
-        static="structure: tensor model.layers.0.ffn.up.weight lies at offset 2368512",
-        opening="tensor model.layers.0.ffn.up.weight lies at offset 2368512"),
+        static="structure: tensor model.layers.0.ffn.up.weight lies at offset 2892800",
+        opening="tensor model.layers.0.ffn.up.weight lies at offset 2892800"),
     Defect("duplicate tensor", LM, in_bytes(lambda data: rename(data, "audio.emb.7.weight", "audio.emb.6.weight")),
         static="structure: duplicate tensor audio.emb.6.weight", opening="duplicate tensor audio.emb.6.weight"),
     Defect("duplicate key", LM,

@@ -1,7 +1,9 @@
 """mimo-convert --feedback: files of error feedback, what they record, and second moments that are refused."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from mimo_api.quantization import QuantizeOptions, quantize
 from mimo_convert.formats.hessians import folder_of, open_hessians
+from mimo_convert.write import choices
 from quantize.feedback.choice import METHODS, PLAIN, alpha_of
 from quantize.feedback.library import variants
 from tests.mimo_convert.formats.moments import write_calibrated
@@ -101,6 +104,37 @@ def test_what_was_chosen_is_not_chosen_again(lm: Path, tokenizer: Path, calibrat
     assert set(methods_of(convert(lm, tokenizer, tmp_path / "second", *options)).values()) == {"imatrix"}
     kept.write_text("{")  # damaged: everything is chosen again
     assert methods_of(convert(lm, tokenizer, tmp_path / "third", *options)) == first
+
+
+def test_an_interrupted_run_goes_on_with_what_was_chosen(
+    lm: Path, tokenizer: Path, calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--imatrix", calibrated, "--feedback")
+    chosen, choose_of = list[str](), choices.choose_of
+
+    def choose_or_end(group: Sequence[choices.Matrix], *about: Any) -> Any:
+        if len(chosen) == 3:
+            raise KeyboardInterrupt
+        return choose(group, *about)
+
+    def choose(group: Sequence[choices.Matrix], *about: Any) -> Any:
+        chosen.append(group[0].name)
+        return choose_of(group, *about)
+
+    monkeypatch.setattr(choices, "SAVED_EVERY", 0.0)
+    monkeypatch.setattr(choices, "choose_of", choose_or_end)
+    arguments = (lm, "--tokenizer", tokenizer, "--outtype", "q4_k", "--out", tmp_path / "again", *options)
+    assert invoke(*arguments).exit_code == 130
+    before, chosen = chosen, []
+    monkeypatch.setattr(choices, "choose_of", choose)
+    told = convert(lm, tokenizer, tmp_path / "again", *options)
+    assert len(before) == 3
+    assert not set(before) & set(chosen)
+    monkeypatch.setattr(choices, "choose_of", choose_of)
+    (folder_of(calibrated) / "choices.json").unlink()
+    assert convert(lm, tokenizer, tmp_path / "whole", *options) == told
+    files = [(tmp_path / out / "mimo-asr-q4_k.gguf").read_bytes() for out in ("again", "whole")]
+    assert files[0] == files[1]
 
 
 def test_a_corpus_of_noise_leaves_every_matrix_plain(lm: Path, tokenizer: Path, tmp_path: Path) -> None:

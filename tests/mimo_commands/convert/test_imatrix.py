@@ -150,6 +150,16 @@ def test_matrices_without_sums_are_quantized_plain_and_named(lm: Path, tokenizer
     assert found[DOWN].data == quantize_rows(rows, TYPES["q4_k"]).tobytes()
 
 
+@pytest.mark.parametrize("is_of_another", [True, False])
+def test_an_imatrix_of_a_model_of_another_name_is_told(
+    lm: Path, tokenizer: Path, tmp_path: Path, is_of_another: bool
+) -> None:
+    imatrix = write_imatrix(lm, tmp_path / "imatrix.gguf", name="MiMo-Audio-7B-Base" if is_of_another else lm.name)
+    result = invoke(lm, "--tokenizer", tokenizer, "--outtype", "q4_k", "--imatrix", imatrix, "--dry-run")
+    what = f"was collected from MiMo-Audio-7B-Base, and this is {lm.name}: of another model it makes files worse"
+    assert warnings(result) == ([f"warning: {imatrix} {what}"] if is_of_another else [])
+
+
 def rename(old: str, new: str) -> Callable[[Columns], Any]:
     return lambda columns: columns.update({name.replace(old, new): columns.pop(name) for name in list(columns)})
 

@@ -23,7 +23,7 @@ N, ALPHA = 512, 0.1
 
 
 def build(folder: Path) -> None:
-    sanitized = ("-DLANES_SANITIZE=ON", "-DCMAKE_CXX_FLAGS=-O1")
+    sanitized = ("-DLANES_SANITIZE=ON", "-DCMAKE_CXX_FLAGS=-O0")
     for command in (
         (*CMAKE, "-S", ROOT, "-B", folder, "-DLANES_DRIVER=ON", *sanitized, *FOR_TARGET[TARGET]),
         (*CMAKE, "--build", folder, "--parallel", "2", "--target", "feedback_driver"),

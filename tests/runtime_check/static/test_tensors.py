@@ -50,7 +50,7 @@ def test_each_tensor_that_is_missing_or_extra_is_named(lm: Path, tmp_path: Path)
     found = problems(path)
     assert found["tensors"] == (
         f"missing tensor {NORM}; expected shape 256",
-        f"missing tensor {UP}; expected shape 256×256",
+        f"missing tensor {UP}; expected shape 512×256",
         "extra tensor llm.extra.weight; expected none of that name in a mimo_asr file of these sizes",
     )
     assert list(found) == ["tensors", "constant tensors"], "the extra one is zero"
@@ -156,9 +156,9 @@ def test_a_tensor_of_another_type_than_the_files_is_found_unless_a_rule_says_so(
     line = only(path, "types")
     assert line.startswith(f"tensor {UP} is f32 without a weight beyond 0.")
     assert line.endswith("; expected q8_0 (general.file_type 7)")
-    said = Key("mimo_convert.recipe", r"1\.ffn\.up=f32", V.STRING)
+    said = Key("mimo_convert.recipe", r"layers\.1\.ffn\.up=f32", V.STRING)
     assert problems(rewrite(path, tmp_path / "y.gguf", add=[said])) == {}
-    wrong = Key("mimo_convert.recipe", r"1\.ffn=f32", V.STRING)
+    wrong = Key("mimo_convert.recipe", r"layers\.1\.ffn=f32", V.STRING)
     lines = problems(rewrite(path, tmp_path / "z.gguf", add=[wrong]))["types"]
     assert [line.split(" is ")[0] for line in lines] == [
         f"tensor model.layers.1.ffn.{n}.weight" for n in ("gate", "down")

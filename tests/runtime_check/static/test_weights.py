@@ -52,8 +52,8 @@ def test_what_is_no_number_is_found_in_every_type(tiny: Callable[[bool], Path], 
         (NORM, np.zeros(256, np.float32), "each of its 256 weights is 0; expected different ones"),
         (NORM, np.full(256, 0.5, np.float32), "each of its 256 weights is 0.5; expected different ones"),
         ("model.layers.0.attn.q.bias", np.zeros(256, np.float32), "each of its 256 weights is 0; expected"),
-        (UP, np.zeros(256 * 272, np.uint8), "each of its 65,536 weights is 0; expected different ones"),
-        (UP, np.full(256 * 272, 1, np.uint8), "each of its 65,536 weights is 1.53"),
+        (UP, np.zeros(512 * 272, np.uint8), "each of its 131,072 weights is 0; expected different ones"),
+        (UP, np.full(512 * 272, 1, np.uint8), "each of its 131,072 weights is 1.53"),
     ],
 )
 def test_a_tensor_that_says_nothing_is_found(

@@ -229,6 +229,20 @@ def test_bad_metadata_is_one_clear_error(tmp_path: Path, keys: dict[str, Any], s
     assert str(caught.value).startswith(f"{path}: {says}")
 
 
+def test_sums_of_two_layers_that_were_exchanged_are_noticed(tmp_path: Path) -> None:
+    alike = {name: sums(32, 70, seed) for seed, name in enumerate(("blk.0.attn_q.weight", "blk.1.attn_q.weight"))}
+    path = tmp_path / "calibration.gguf"
+    write_calibration(path, calibration(columns=alike, fisher={}))
+    data = path.read_bytes()
+    names = [name.encode() for name in alike]
+    exchanged = data.replace(names[0], b"?" * len(names[0])).replace(names[1], names[0])
+    path.write_bytes(exchanged.replace(b"?" * len(names[0]), names[1]))
+    with pytest.raises(InputError) as caught:
+        read_calibration(path)
+    says = "its tensors are not those that mimo-calibrate wrote: some were altered, or exchanged"
+    assert str(caught.value).startswith(f"{path}: {says}")
+
+
 def test_a_model_is_not_an_importance_matrix(tmp_path: Path) -> None:
     path = write(tmp_path / "x.gguf", {"output.weight": SQUARES}, "qwen3asr")
     with pytest.raises(InputError, match="is a GGUF file of qwen3asr; expected an importance matrix: of"):
