@@ -81,7 +81,8 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class Row:
-    """A file in a condition, or over ALL_CONDITIONS, on `clips` clips with a text and answers of all files.
+    """A file, by its SHA-256, in a condition or over ALL_CONDITIONS, on `clips` clips with answers of all files, and
+    with a text if any has one. They have `seconds` of audio in all, as it was heard.
 
     `errors` are those of its transcripts beside the texts, micro-averaged in `wer` (a share, with its interval);
     `beside_baseline` and `disagreement` likewise beside the transcripts of the baseline, which has no model error in
@@ -111,7 +112,8 @@ class Row:
 
 @dataclass(frozen=True)
 class WorstClip:
-    """An answer with the most errors of a file: clip, condition, errors, and both texts as they were written."""
+    """An answer with the most errors of a file, by its SHA-256: the clip's name and SHA-256, condition, errors, and
+    both texts as they were written."""
 
     file: str
     clip: str
@@ -124,7 +126,8 @@ class WorstClip:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A pair that has no answer: a process ended on it as often as it was tried, with this reason."""
+    """A pair of a file, by its SHA-256, that has no answer: a process ended on it as often as it was tried, with this
+    reason."""
 
     file: str
     clip: str
@@ -139,7 +142,8 @@ class Agreement:
     error rates count (WORDS or CHARACTERS; of clips in languages of both kinds, each counts its own and `unit` is
     WORDS). `front_wer` and `front_kl` are the SHA-256 of files of which none is both smaller and better, by size.
     `smallest` is the SHA-256 of the smallest file within a point of the baseline, None: none, or not enough words;
-    `verdict` says so in a sentence. Without texts (`has_texts`), error rates are beside the baseline alone."""
+    `verdict` says so in a sentence. Without texts (`has_texts`), error rates are beside the baseline alone. `notes` are
+    sentences on what does not count, and on what raises doubts about the input."""
 
     baseline: str
     unit: str
@@ -156,4 +160,5 @@ class Agreement:
     verdict: str
     quarantined: tuple[Quarantined, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     schema: str = SCHEMA

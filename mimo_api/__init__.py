@@ -23,24 +23,26 @@ if TYPE_CHECKING:
     from runtime_check.run.speech.tasks import Sampling
     from runtime_check.run.transcribe import Piece, Transcript
 
-    from .asked import SpeechOptions
+    from .agreement import AgreementOptions, measure_agreement
     from .calibration import CalibrateOptions, calibrate
     from .checking import CheckOptions, ReferenceOptions, check, make_reference
     from .conversion import Converted, ConvertOptions, convert
     from .cost import Cost
     from .publication import PublishOptions, publish
     from .quantization import QuantizeOptions, quantize
-    from .speech import prompt_ids, speak
+    from .speaking.asked import SpeechOptions
+    from .speaking.speech import prompt_ids, speak
     from .transcription import TranscribeOptions, transcribe
 
 HOMES = {
+    "mimo_api.agreement": ("AgreementOptions", "measure_agreement"),
     "mimo_api.conversion": ("ConvertOptions", "Converted", "convert"),
     "mimo_api.cost": ("Cost",),
     "mimo_api.quantization": ("QuantizeOptions", "quantize"),
     "mimo_api.calibration": ("CalibrateOptions", "calibrate"),
     "mimo_api.checking": ("CheckOptions", "ReferenceOptions", "check", "make_reference"),
-    "mimo_api.asked": ("SpeechOptions",),
-    "mimo_api.speech": ("prompt_ids", "speak"),
+    "mimo_api.speaking.asked": ("SpeechOptions",),
+    "mimo_api.speaking.speech": ("prompt_ids", "speak"),
     "mimo_api.transcription": ("TranscribeOptions", "transcribe"),
     "mimo_api.publication": ("PublishOptions", "publish"),
     "mimo_convert.formats.calibration": ("Calibration",),
@@ -56,10 +58,11 @@ HOMES = {
 HOME = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [
-    "CalibrateOptions", "Calibration", "CheckOptions", "ConvertOptions", "Converted", "Cost", "Destination",
+    "AgreementOptions", "CalibrateOptions", "Calibration", "CheckOptions", "ConvertOptions", "Converted", "Cost",
+    "Destination",
     "InputError", "Outputs", "Piece", "Progress", "PublishOptions", "PublishResult", "QuantizeOptions",
     "ReferenceOptions", "Report", "Sampling", "SpeechOptions", "TranscribeOptions", "Transcript", "calibrate", "check",
-    "convert", "make_reference", "prompt_ids", "publish", "quantize", "speak", "transcribe",
+    "convert", "make_reference", "measure_agreement", "prompt_ids", "publish", "quantize", "speak", "transcribe",
 ]  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from jinja2 import TemplateError
 
+from mimo_agreement.records import Agreement
+from mimo_agreement.report.json_report import read_agreement
 from mimo_convert.claims import Claims
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
@@ -23,6 +25,7 @@ from mimo_publish.card import SUMS, as_card
 from mimo_publish.destination import Destination
 from mimo_publish.publication import PublishResult, check_beforehand, check_card_covers, checked_files, publication
 from mimo_publish.publication import publish as publish_files
+from mimo_publish.sections.agreement import check_agreement
 from mimo_publish.upload.changes import LocalFile
 from mimo_publish.upload.remote import Remote
 from quantize.errors import InputError
@@ -85,6 +88,7 @@ def _publish(o: PublishOptions, claims: Claims) -> PublishResult:
     for path in paths:
         claims.reads("DIR", path)
     earlier = read_earlier(o.report) if o.report else None
+    agreement = read_agreement(to.agreement) if to.agreement else None
     names = [path.name for path in paths]
     if to.card_only and earlier and o.report:
         with as_a_report_should_be(o.report):
@@ -93,18 +97,21 @@ def _publish(o: PublishOptions, claims: Claims) -> PublishResult:
     if to.card_only:
         names = published(names, remote)
         paths = [path for path in paths if path.name in names]
+    if agreement and not earlier:
+        check_agreement(agreement, to.agreement, local_files(paths, files))
     if o.dry_run and not o.report:
         return preview_check(o, paths, files)
     if not earlier and not to.yes and not sys.stdin.isatty():  # a report that is made now is always something new
         raise InputError("--yes", "there is no terminal to ask at", todo="give --yes to upload without being asked")
     if earlier and o.report:
-        report = earlier_report(o, o.report, earlier, names, paths, remote, files)
+        report = earlier_report(o, o.report, earlier, names, paths, remote, files, agreement)
     else:
         if to.card_only:
             check_card_covers(remote, to, local_files(paths, files))
         report = check_files(o, paths, files)
         o.outputs.write(report)
-    return publish_files(report, o.folder, to, files, claims, tell, preview_of=o.report if o.dry_run else None)
+    preview_of = o.report if o.dry_run else None
+    return publish_files(report, o.folder, to, files, claims, tell, preview_of=preview_of, agreement=agreement)
 
 
 def preview_check(o: PublishOptions, paths: Sequence[Path], files: OpenFiles) -> PublishResult:
@@ -238,12 +245,12 @@ def read_earlier(path: Path) -> Report:
 
 def earlier_report(
     o: PublishOptions, path: Path, whole: Report, names: Sequence[str], paths: Sequence[Path], remote: Remote,
-    files: OpenFiles,
+    files: OpenFiles, agreement: Agreement | None,
 ) -> Report:  # fmt: skip
     """What the report of an earlier `--json`, in the file `path`, says of the files of these names, unchanged, with
     their publication. Of a card alone, they are those on the Hub, otherwise those at `paths`.
 
-    Raises InputError if the report does not cover a file, or nothing can be made of it.
+    Raises InputError if the report, or the agreement, does not cover a file, or nothing can be made of it.
     """
     with as_a_report_should_be(path):
         report = only_files(whole, set(names))
@@ -251,6 +258,10 @@ def earlier_report(
         check_card_covers(remote, o.destination, checked_files(report, Path()))
     else:
         check_hashes(report, path, paths, files)
+    if agreement:
+        with as_a_report_should_be(path):
+            checked = checked_files(report, o.folder)
+        check_agreement(agreement, o.destination.agreement, checked)
     with as_a_report_should_be(path):
         report = replace(report, publication=publication(report, o.destination))
         as_card(report, o.destination.template)

@@ -33,9 +33,10 @@ from .check_options import (
     speech_options,
     tokenizer_option,
 )
+from .checks.agreement import agreement
+from .checks.transcribe import transcribe
 from .console import AUDIO_TOKENIZER, handle_errors, results_option, threads_option
 from .paths import FOLDER, READS, SOURCE, WRITES, current_claims, label
-from .transcribe import transcribe
 
 
 class FileByDefault(click.Group):
@@ -69,6 +70,7 @@ def main() -> None:
     """
 
 
+main.add_command(agreement)
 main.add_command(transcribe)
 
 

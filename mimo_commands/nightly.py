@@ -13,6 +13,7 @@ from mimo_convert.claims import Claims
 from mimo_convert.command.outcome import BAD_INPUT, GATE_FAILED, PASSED
 from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
 from mimo_convert.numbers_text import size
+from mimo_convert.sqlite_file import SQLITE
 from mimo_convert.terminal import show, show_whole, tell
 from mimo_families.sources import find_source
 from mimo_nightly.config import Config, read_config
@@ -29,7 +30,6 @@ from mimo_nightly.show.figures import counted, duration, printable_line, state_w
 from mimo_nightly.show.junit import as_junit
 from mimo_nightly.show.not_sent import not_sent
 from mimo_nightly.show.summary import as_markdown
-from mimo_nightly.tables import SQLITE
 from quantize.errors import InputError
 from quantize.quoting import quoted
 

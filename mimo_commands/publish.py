@@ -89,6 +89,12 @@ def check_has_destination(how: Mapping[str, Any], repo: str | None) -> None:
     metavar="FILE",
     help="What an earlier --json said of these very files, by their hashes: they are not checked again.",
 )
+@click.option(
+    "--agreement",
+    type=READS,
+    metavar="FILE",
+    help="What mimo-check agreement --json said of these very files, by their hashes: a section of the card.",
+)
 @adapter_option
 @click.option(
     "--card-only",
@@ -110,8 +116,9 @@ def check_has_destination(how: Mapping[str, Any], repo: str | None) -> None:
 @handle_errors
 def main(
     folder: Path, repo: str, how: dict[str, Any], reference: str | None, reference_tokenizer: str | None, audio: Path,
-    adapter: str | None, report_file: Path | None, card_only: bool, base_model: str | None, repack: str, products: str,
-    json_file: Path | None, junit_file: Path | None, html_file: Path | None, threads: int, dry_run: bool,
+    adapter: str | None, report_file: Path | None, agreement: Path | None, card_only: bool, base_model: str | None,
+    repack: str, products: str, json_file: Path | None, junit_file: Path | None, html_file: Path | None, threads: int,
+    dry_run: bool,
 ) -> None:  # fmt: skip
     """Check every GGUF file of the folder DIR, and publish them with a model card, checksums and the report.
 
@@ -125,7 +132,7 @@ def main(
 
     options = PublishOptions(
         folder,
-        Destination(repo, base_model=base_model, card_only=card_only, **how),
+        Destination(repo, base_model=base_model, card_only=card_only, agreement=agreement, **how),
         audio,
         Outputs(json_file, junit_file, html_file),
         threads,

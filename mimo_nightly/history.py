@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mimo_convert.fields import Fields, shown
+from mimo_convert.sqlite_file import TODO, check_file, places, plain, sqlite_errors, transaction
 from quantize.errors import InputError
 
-from .migration import copy_database, prepare, transaction
-from .tables import MOST_RUNS, TIME, TIMES, TODO, check_file, places, plain
+from .migration import copy_database, prepare
+from .tables import MOST_RUNS, TIME, TIMES
 
 PASSED, FAILED, UNCHECKED = "passed", "failed", "unchecked"  # states of a target
 WHOLE, HEADER = "whole", "header"  # scopes: the file was run, or only the header was checked
@@ -23,6 +24,7 @@ STATES, SCOPES = (PASSED, FAILED, UNCHECKED), (WHOLE, HEADER)
 METRIC_FIELDS = ("cos_mean", "cos_min", "rel_rmse", "agreement", "kl_mean", "error_rate")
 
 LONGEST_SECONDS = 1e9  # of a target
+WHAT = "a history"
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class History:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        check_file(path)
+        check_file(path, WHAT)
         with self._sqlite_errors():
             self.connection = sqlite3.connect(":memory:" if read_only else path, isolation_level=None)
         try:
@@ -282,12 +284,8 @@ class History:
 
     @contextmanager
     def _sqlite_errors(self) -> Iterator[None]:
-        try:
+        with sqlite_errors(self.path, WHAT):
             yield
-        except sqlite3.Error as error:
-            full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or "disk is full" in str(error)
-            what = "cannot be written" if full else "cannot be used as a history"
-            raise InputError(self.path, f"{what}: {error}", todo="make room" if full else TODO) from error
 
 
 COLUMNS = (

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from mimo_convert.sqlite_file import TODO, distrust, names_in, normalized, schema_of, transaction, version_of
 from mimo_families.registry import subject_of_earlier
 from quantize.errors import InputError, reason_of
 from quantize.quoting import quoted
 
-from .tables import FORMAT, INDEX, NOTIFICATIONS, RUNS, STAGES, TABLES, TARGETS, TODO, normalized_sql
+from .tables import FORMAT, INDEX, NOTIFICATIONS, RUNS, STAGES, TABLES, TARGETS
 
-LIMIT_LENGTH = 0  # SQLITE_LIMIT_LENGTH (https://sqlite.org/c3ref/c_limit_attached.html)
-MOST_BYTES = 1 << 26  # of one value
 STAGES_1 = """CREATE TABLE stages (
     run INTEGER NOT NULL, target TEXT NOT NULL, file TEXT NOT NULL, sound TEXT NOT NULL, stage TEXT NOT NULL,
     cos_mean REAL, cos_min REAL, rel_rmse REAL, agreement REAL, kl_mean REAL, error_rate REAL, passed INTEGER NOT NULL,
@@ -27,26 +26,12 @@ EARLIER = {1: (RUNS, TARGETS, STAGES_1), 2: (RUNS, TARGETS, STAGES)}  # format �
 METRICS = "cos_mean, cos_min, rel_rmse, agreement, kl_mean, error_rate, passed"
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Execute the block in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
 def prepare(path: Path, connection: sqlite3.Connection, *, with_copy: bool) -> None:
     """Create the tables of a new history, or migrate an earlier format, after a copy of the file if `with_copy`.
 
     Raises InputError for another database.
     """
-    if hasattr(connection, "setlimit"):  # from Python 3.11
-        connection.setlimit(LIMIT_LENGTH, MOST_BYTES)
-    connection.execute("PRAGMA trusted_schema = OFF")
+    distrust(connection)
     version, tables = version_of(connection), schema_of(connection)
     if version in EARLIER and tables == normalized(EARLIER[version]):
         migrate(path, connection, with_copy=with_copy)
@@ -59,29 +44,10 @@ def prepare(path: Path, connection: sqlite3.Connection, *, with_copy: bool) -> N
                 for statement in (*TABLES, INDEX, f"PRAGMA user_version = {FORMAT}"):
                     connection.execute(statement)
     elif tables != normalized(TABLES):
-        names = ", ".join(sorted(name for [name] in connection.execute("SELECT name FROM sqlite_master")))
         raise InputError(
-            path, f"is a database of another kind, with {quoted(ascii(names)[1:-1]) or 'no tables'}",
+            path, f"is a database of another kind, with {quoted(names_in(connection)) or 'no tables'}",
             expected="the tables runs, targets, stages and notifications of a history", todo=TODO,
         )  # fmt: skip
-
-
-def version_of(connection: sqlite3.Connection) -> int:
-    """The format that the database says it has; 0 if none."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def schema_of(connection: sqlite3.Connection) -> set[str]:
-    """The SQL of the tables, and of anything else except indexes and SQLite's own tables."""
-    rows = connection.execute("SELECT name, type, sql FROM sqlite_master").fetchall()
-    return {
-        normalized_sql(str(sql)) for name, kind, sql in rows if kind != "index" and not str(name).startswith("sqlite_")
-    }
-
-
-def normalized(tables: tuple[str, ...]) -> set[str]:
-    """The SQL of tables, for comparison with a schema."""
-    return set(map(normalized_sql, tables))
 
 
 # ── migration ────────────────────────────────────────────────────────────────────────────────────────────────────

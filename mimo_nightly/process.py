@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mimo_convert.command.child import signal_name
 from mimo_convert.command.outcome import INTERNAL_ERROR
 from mimo_convert.fields import Fields
 from mimo_convert.own_files import create_own, open_own, read_own
@@ -104,14 +105,6 @@ def parsed(result: Path) -> Found:
         fields.one_of("state", STATES), fields.one_of("scope", SCOPES), fields.texts("problems"), file_rows(fields),
         fields.flag("report"),
     )  # fmt: skip
-
-
-def signal_name(number: int) -> str:
-    """A signal's name, such as SIGKILL, or its number."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mimo_convert.sqlite_file import plain
 from runtime_check.gate import CACHED, LOGITS, STEPS, TEXT, TRANSCRIPT, Subject
 from runtime_check.report.records import Report, file_name
 from runtime_check.run.records import Check
 
 from .history import FAILED, PASSED, History, Problem, StageRow, TargetResult
 from .show.changes import changes
-from .tables import plain
 
 Gates = Mapping[str, Mapping[str, float]]  # stage → metric → the least, or most, that passes
 

@@ -5,10 +5,7 @@ the harness cannot open mean that it failed.
 """
 
 import json
-import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +13,7 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path, PurePath
 
+from mimo_convert.command.child import be_first_out_of_memory, end_with_parent
 from mimo_convert.command.crash import without_secrets
 from mimo_convert.command.outcome import BAD_INPUT, INTERNAL_ERROR
 from mimo_convert.files import write_whole
@@ -64,22 +62,6 @@ def do_job() -> None:
     be_first_out_of_memory()
     result = beside(Path(job.folder), job.target.name, "found")
     write_whole(result, json.dumps(asdict(check_target(job))).encode())
-
-
-def end_with_parent() -> None:
-    """Exit when stdin ends, which the parent holds open: no worker outlives its run."""
-
-    def kill_at_the_end_of_input() -> None:
-        os.read(0, 1)
-        os.killpg(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=kill_at_the_end_of_input, daemon=True).start()
-
-
-def be_first_out_of_memory() -> None:
-    """Let the kernel kill this process rather than its parent if memory runs out."""
-    with suppress(OSError):  # a system without this file
-        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def check_target(job: Job) -> Found:

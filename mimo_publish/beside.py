@@ -1,10 +1,13 @@
-"""What is published with the GGUF files: card with the publisher's own text, plots, checksums, report."""
+"""What is published with the GGUF files: card with the publisher's own text, plots, checksums, report, agreement."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path, PurePath
+from typing import Any
 
+from mimo_agreement.records import Agreement
+from mimo_agreement.report.json_report import json_text as agreement_text
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write, write_whole
 from mimo_convert.model.checkpoint import REPO
@@ -14,18 +17,21 @@ from runtime_check.report.safe_text import with_texts
 
 from .card import BEGIN, END, SUMS, as_card, as_plots, own_text
 from .destination import Destination
+from .sections.agreement import NAMES as AGREEMENT_PLOTS
+from .sections.agreement import only_published
 from .upload.changes import LocalFile
 from .upload.refs import Tell
 from .upload.remote import Remote, read_small
 
-CARD, REPORT = "README.md", "mimo-check.json"
+CARD, REPORT, AGREEMENT = "README.md", "mimo-check.json", "mimo-agreement.json"
 PUBLISHED = "what is published"  # in the place of an option that says what is written
 SUM = re.compile(r"[0-9a-f]{64} [ *](.+)")  # a line of sha256sum(1)
 
 
-def names_beside(names: Collection[str]) -> set[str]:
-    """The names of GGUF files, and of what is made from their report."""
-    return {CARD, REPORT, SUMS, *names, *(f"layers-{PurePath(name).stem}.svg" for name in names)}
+def names_beside(names: Collection[str], to: Destination) -> set[str]:
+    """The names of GGUF files, and of what is made from their report, and agreement."""
+    agreement = {AGREEMENT, *AGREEMENT_PLOTS} if to.agreement else set()
+    return {CARD, REPORT, SUMS, *names, *agreement, *(f"layers-{PurePath(name).stem}.svg" for name in names)}
 
 
 def described_in(remote: Remote) -> list[str]:
@@ -36,12 +42,16 @@ def described_in(remote: Remote) -> list[str]:
 
 
 def texts_beside(
-    report: Report, folder: Path, files: Sequence[LocalFile], to: Destination, remote: Remote, tell: Tell
-) -> dict[str, str]:
-    """The card, its plots and the checksums of `files`, by name."""
+    report: Report, folder: Path, files: Sequence[LocalFile], to: Destination, remote: Remote, tell: Tell,
+    agreement: Agreement | None = None,
+) -> dict[str, str]:  # fmt: skip
+    """The card, its plots, the checksums of `files`, and what of the agreement is about them, by name."""
     own = own_paragraphs(folder, remote, tell)
     sums = "".join(f"{file.sha256}  {file.name}\n" for file in files)
-    return {CARD: as_card(report, to.template, own), **as_plots(report), SUMS: sums}
+    about = only_published(agreement, {file.sha256 for file in files}) if agreement else None
+    shown = shortened(about, set(paths_of(about))) if about else None
+    texts = {CARD: as_card(report, to.template, own, shown), **as_plots(report, shown), SUMS: sums}
+    return {**texts, AGREEMENT: agreement_text(shown)} if shown else texts
 
 
 def write_beside(folder: Path, texts: Mapping[str, str], claims: Claims) -> list[LocalFile]:
@@ -61,17 +71,21 @@ def write(path: Path, text: str) -> LocalFile:
 
 def without_folders(report: Report) -> Report:
     """Replace paths in the report by file names: the publisher's folders are private."""
-    paths = set(paths_in(report))
+    found: Report = shortened(report, set(paths_in(report)))
+    return found
+
+
+def shortened(record: Any, paths: Collection[str]) -> Any:
+    """Replace these paths, and the folders of absolute ones, in every text of a record."""
     shorter = {path: name for path in paths if (name := file_name(path))}
     # What lies beside them, too; but a folder as short as `o` is the end of many a name on the Hub.
     absolute = {str(PurePath(path).parent) for path in paths if path.startswith("/")} - {"/"}
     shorter |= {f"{folder}/": "" for folder in absolute}
     if not shorter:
-        return report
+        return record
     known = "|".join(map(re.escape, sorted(shorter, key=len, reverse=True)))
     pattern = re.compile(rf"(?<![\w./-])(?:{known})")
-    cleaned: Report = with_texts(report, lambda text: pattern.sub(lambda found: shorter[found[0]], text))
-    return cleaned
+    return with_texts(record, lambda text: pattern.sub(lambda found: shorter[found[0]], text))
 
 
 def paths_in(report: Report) -> Iterator[str]:
@@ -86,6 +100,13 @@ def paths_in(report: Report) -> Iterator[str]:
         if check.reference:
             yield from (source for source in check.reference.checkpoints if not is_of_the_hub(source))
     yield from (file.file for file in (report.publication.files if report.publication else ()))
+
+
+def paths_of(agreement: Agreement) -> Iterator[str]:
+    """Every path in an agreement."""
+    for file in agreement.files:
+        yield from filter(None, (file.file, file.companion))
+    yield from (clip.name for clip in agreement.clips)
 
 
 def is_of_the_hub(source: str) -> bool:

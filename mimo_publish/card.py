@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard, ModelCardData, constants
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from jinja2.sandbox import SandboxedEnvironment
 
+from mimo_agreement.records import Agreement
 from mimo_convert import numbers_text
 from mimo_convert.installation import PROJECT, home_page, installation
 from mimo_convert.model.provenance import NO_PROVENANCE
@@ -30,6 +31,7 @@ from . import markdown, reproduction
 from .card_parts import File, published_files
 from .from_hub import has_lost_adapter
 from .sections import metadata
+from .sections.agreement import AgreementView, view_of
 from .sections.choice import Choice, choices_of, columns_of, rule_of, shown
 from .sections.plots import chosen_files, layer_plots
 from .sections.speech import heads_of, utterances_of
@@ -51,8 +53,8 @@ Key = TypeVar("Key", bound=Hashable)
 CLIP, REFERENCE, SUMS = "clip.wav", "jfk-reference.safetensors", "SHA256SUMS"  # in commands
 
 
-def as_card(report: Report, template: Path | None = None, own: str = "") -> str:
-    """Render README.md, with the publisher's `own` paragraphs in their place.
+def as_card(report: Report, template: Path | None = None, own: str = "", agreement: Agreement | None = None) -> str:
+    """Render README.md, with the publisher's `own` paragraphs in their place, and an `agreement` of published files.
 
     Raises InputError if the files do not record their base model, for an invalid template, and for own text that
     contains a marker.
@@ -61,7 +63,7 @@ def as_card(report: Report, template: Path | None = None, own: str = "") -> str:
         raise InputError("your own text", f"has a line that is {BEGIN} or {END}", todo="take that line out of it")
     template = template or TEMPLATE
     told: Report = safe(report)
-    card = _render(template, _values(told, own))
+    card = _render(template, {**_values(told, own), "agreement": _agreement_view(agreement)})
     _check_metadata(card, template)
     with suppress(InputError):
         if own_text(card) == own:
@@ -80,12 +82,18 @@ def _check_metadata(card: str, template: Path) -> None:
         raise InputError(template, f"what is between its --- lines is no metadata: {error}", todo=todo) from error
 
 
-def as_plots(report: Report) -> dict[str, str]:
+def as_plots(report: Report, agreement: Agreement | None = None) -> dict[str, str]:
     """The card's plots: file name → SVG."""
     told: Report = safe(report)
     files = published_files(told)
-    plots = [*layer_plots(files), *(one.plot for one in chosen_files(files) if one.plot)]
+    view = _agreement_view(agreement)
+    of_agreement = view.plots if view else ()
+    plots = [*layer_plots(files), *(one.plot for one in chosen_files(files) if one.plot), *of_agreement]
     return {plot.file: plot.svg for plot in plots}
+
+
+def _agreement_view(agreement: Agreement | None) -> AgreementView | None:
+    return view_of(safe(agreement)) if agreement else None
 
 
 def own_text(card: str) -> str | None:

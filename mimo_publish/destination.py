@@ -20,6 +20,7 @@ OPTIONS = {  # field of a Destination → its option; the repository is each com
     "card_only": "--card-only",
     "create_pr": "--create-pr",
     "template": "--card-template",
+    "agreement": "--agreement",
     "base_model": "--base-model",
     "revision": "--revision",
     "message": "--commit-message",
@@ -41,6 +42,7 @@ class Destination:
 
     `delete` are patterns of files to delete in the same commit, `delete_confirmed` is the number of them that the
     publisher has agreed to. `card_only`: the card and what else is made from the report, for files that are published.
+    `agreement` is the JSON of a `mimo-check agreement` on the files, for the card.
     """
 
     repo: str
@@ -57,6 +59,7 @@ class Destination:
     delete: tuple[str, ...] = ()
     delete_confirmed: int | None = None
     card_only: bool = False
+    agreement: Path | None = None
 
     def check(self) -> None:
         """Raise InputError for values that no repository could take, and for options that contradict each other."""

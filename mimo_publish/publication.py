@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import constants
 
+from mimo_agreement.records import Agreement
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write
 from mimo_convert.model.checkpoint import REPO
@@ -23,6 +24,7 @@ from runtime_check.report.records import Publication, PublishedFile, Report, fil
 from runtime_check.report.suites import suites_of
 
 from .beside import (
+    AGREEMENT,
     CARD,
     PUBLISHED,
     REPORT,
@@ -79,11 +81,13 @@ def check_beforehand(
     """
     for name in (CARD, REPORT, SUMS):
         claims.writes(PUBLISHED, folder / name, rereads=["--report"])
+    if to.agreement:
+        claims.writes(PUBLISHED, folder / AGREEMENT, rereads=["--agreement"])
     if folder.is_dir():
         check_can_write(folder / CARD)
     remote = open_remote(to, dry_run=dry_run)
     own_paragraphs(folder, remote, lambda line: None)
-    deletions = find_deletions(remote, to.delete, names_beside(names))
+    deletions = find_deletions(remote, to.delete, names_beside(names, to))
     if deletions.files and not dry_run:
         check_agreed(deletions, remote, to)
     return remote
@@ -109,7 +113,7 @@ def check_card_covers(remote: Remote, to: Destination, described: Sequence[Local
         raise InputError("--card-only", f"no file that was checked is in {remote.repo}", expected=expected)
     check_published(remote, described)
     names = {file.name for file in described}
-    gone = {file.name for file in find_deletions(remote, to.delete, names_beside(names)).files}
+    gone = {file.name for file in find_deletions(remote, to.delete, names_beside(names, to)).files}
     if missing := [name for name in on_card if name not in names | gone]:
         raise InputError(
             f"{remote.repo}/{missing[0]}", "is on the published card, and would not be on the new one",
@@ -189,7 +193,7 @@ class PublishResult:
 
 def publish(
     report: Report, folder: Path, to: Destination, opened: OpenFiles, claims: Claims, tell: Tell, *,
-    preview_of: Path | None = None,
+    preview_of: Path | None = None, agreement: Agreement | None = None,
 ) -> PublishResult:  # fmt: skip
     """Publish the files of `folder` that the report is about, or their card alone.
 
@@ -200,14 +204,14 @@ def publish(
     """
     if preview_of:
         with TemporaryDirectory() as scratch:
-            return preview(report, preview_of, folder, Path(scratch), to, opened, tell)
+            return preview(report, preview_of, folder, Path(scratch), to, opened, tell, agreement)
     kept = write(folder / REPORT, json_text(without_folders(report)))
     if not may_be_published(report, to, tell):
         tell(f"the report is kept: {kept.path}")
         offer("to publish nevertheless:", folder, kept.path, replace(to, even_if_failed=True), tell)
         return PublishResult(report)
     with resume_hint(folder, to, tell):
-        new = prepare(report, folder, folder, to, opened, kept, claims, tell)
+        new = prepare(report, folder, folder, to, opened, kept, claims, tell, agreement)
         show_plan(new, report, to, tell)
         agree(new.changes, new.deletions, new.remote, to)
         made = upload(new.remote, to, new.changes, new.deletions.files, message_of(new, to), tell)
@@ -218,12 +222,13 @@ def publish(
 
 
 def preview(
-    report: Report, given: Path, folder: Path, scratch: Path, to: Destination, opened: OpenFiles, tell: Tell
-) -> PublishResult:
+    report: Report, given: Path, folder: Path, scratch: Path, to: Destination, opened: OpenFiles, tell: Tell,
+    agreement: Agreement | None,
+) -> PublishResult:  # fmt: skip
     """Print what the report in the file `given` would publish, with the card where details are wanted."""
     if may_be_published(report, to, tell):
         kept = write(scratch / REPORT, json_text(without_folders(report)))
-        new = prepare(report, folder, scratch, to, opened, kept, Claims(), tell, dry_run=True)
+        new = prepare(report, folder, scratch, to, opened, kept, Claims(), tell, agreement, dry_run=True)
         show_plan(new, report, to, tell)
         if wants_details():
             show_whole(f"\n{(scratch / CARD).read_text(encoding='utf-8')}")
@@ -235,13 +240,13 @@ def preview(
 
 def prepare(
     report: Report, folder: Path, place: Path, to: Destination, opened: OpenFiles, kept: LocalFile, claims: Claims,
-    tell: Tell, *, dry_run: bool = False,
+    tell: Tell, agreement: Agreement | None, *, dry_run: bool = False,
 ) -> Prepared:  # fmt: skip
     """Ask for the repository's state, write what goes beside the files into the folder `place`, and find out what
     changes."""
     described = checked_files(report, folder)
     remote = open_remote(to, dry_run=dry_run)
-    texts = texts_beside(without_folders(report), folder, described, to, remote, tell)
+    texts = texts_beside(without_folders(report), folder, described, to, remote, tell, agreement)
     deletions = find_deletions(remote, to.delete, {kept.name, *texts, *(file.name for file in described)})
     if to.card_only:
         check_card_covers(remote, to, described)

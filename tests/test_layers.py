@@ -109,6 +109,12 @@ def test_torch_is_imported_by_the_reference_alone(sources: Imports) -> None:
             assert file.startswith(TORCH) or of_family, file
 
 
+def test_dask_is_imported_by_the_cluster_alone(sources: Imports) -> None:
+    for file, imported in sources.items():
+        if any(name.split(".")[0] in ("dask", "distributed") for name in imported):
+            assert file.startswith("mimo_agreement/cluster/"), file
+
+
 def test_no_ggml_in_the_reference(sources: Imports) -> None:
     for file, imported in sources.items():
         if file.startswith("runtime_check/pytorch/") or file.endswith("/reference.py"):
@@ -140,7 +146,7 @@ try:
     {command}.main(["--help"])
 except SystemExit:
     pass
-print(*sorted({{"torch", "ggml", "huggingface_hub", "pydantic"}} & sys.modules.keys()), file=sys.stderr)
+print(*sorted({{"torch", "ggml", "huggingface_hub", "pydantic", "distributed"}} & sys.modules.keys()), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Usage" in done.stdout

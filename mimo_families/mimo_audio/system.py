@@ -100,14 +100,14 @@ class MimoAudioSystem:
         """Groups of the prompt of a clip of that length."""
         return int(seconds * self._groups_per_second) + TEXT_GROUPS
 
-    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
-        """Transcribe `clip` greedily; RESPONSE_LOGITS are those of incremental decoding."""
+    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False, heard: Stages | None = None) -> Activations:
+        """Transcribe `clip` greedily; RESPONSE_LOGITS are those of incremental decoding. `heard` are its codes.
+
+        Raises InputError for codes that are not of this model.
+        """
         session, lm, d = self.session, self.lm, self.lm.d
         session.begin()
-        with session.timed("tokenize_s"):
-            wave = resample(clip.wave, clip.rate, self.tokenizer.d.sampling_rate)
-            encode = self.tokenizer.encode_segments if self.speaks else self.tokenizer.encode
-            stages = encode(wave, min(d.channels, self.tokenizer.d.num_quantizers))
+        stages = dict(heard) if heard else self._hear(clip)
         prompt = self._prompt(stages, task)
         n_groups, longest = lm.length(prompt), task.longest(clip)
         decoder = lm.decoder(min(n_groups + longest, d.max_position_embeddings))
@@ -126,6 +126,13 @@ class MimoAudioSystem:
         timings, memory = dict(session.timings), session.memory(models)
         transcript = self.transcript(ids.tolist(), task)
         return Activations(stages, transcript, origin, timings, memory, session.products())
+
+    def _hear(self, clip: Clip) -> Stages:
+        """The audio tokenizer's stages."""
+        with self.session.timed("tokenize_s"):
+            wave = resample(clip.wave, clip.rate, self.tokenizer.d.sampling_rate)
+            encode = self.tokenizer.encode_segments if self.speaks else self.tokenizer.encode
+            return encode(wave, min(self.lm.d.channels, self.tokenizer.d.num_quantizers))
 
     def _prompt(self, stages: Stages, task: Task) -> Ids:
         """The prompt for the codes of a clip; MiMo-Audio's names no language."""
@@ -179,6 +186,12 @@ def check_codebooks(lm: "SpeechLM", tokenizer: "AudioTokenizer") -> None:
         )  # fmt: skip
 
 
+def hearing(files: Mapping[str, ModelFile]) -> str:
+    """How the audio tokenizer encodes a clip for a speech LM: models that speak have another way."""
+    n = min(files[ROLE].dims.channels, files[TOKENIZER].dims.num_quantizers)
+    return f"{n} codebooks, {'segments' if speaks(FAMILY.edition_in(files[ROLE].file.metadata)) else 'chunks'}"
+
+
 def open_system(files: Mapping[str, ModelFile], compute: Compute, work: Work = NO_WORK) -> System:
     """Open a speech LM file and an audio tokenizer file."""
     return MimoAudioSystem(files, compute, work)
@@ -200,6 +213,8 @@ SYSTEM = SystemType(
         )
     },
     reference_problems=reference_problems,
+    heard=(CODES,),
+    hearing=hearing,
     sizes=SIZES,
     speech_tasks=TASKS,
     speaker="mimo_families.mimo_audio.tasks.speaker",

@@ -59,7 +59,7 @@ class AudioTokenizerSystem:
         """None: there is no text model."""
         return 0
 
-    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
+    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False, heard: Stages | None = None) -> Activations:
         """Encode `clip`, and decode its codes; with `keep_stages`, or if it is compared, the decoder's stages are
         kept."""
         self.session.begin()

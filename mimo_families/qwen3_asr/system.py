@@ -105,7 +105,7 @@ class Qwen3ASRSystem:
         """Positions of the prompt of a clip of that length, without a context."""
         return n_tokens(n_frames(int(seconds * self.d.sample_rate), self.d), self.d) + TEXT_POSITIONS
 
-    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
+    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False, heard: Stages | None = None) -> Activations:
         """Transcribe `clip` greedily; RESPONSE_LOGITS are those of incremental decoding."""
         from runtime_check.ggml.decoder import LOGITS, Decoder
 

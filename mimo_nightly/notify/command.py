@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mimo_convert.command.child import signal_name
 from mimo_convert.command.crash import SECRET, without_secrets
-from mimo_nightly.process import signal_name
 from mimo_nightly.show.figures import duration, printable_line
 from quantize.errors import reason_of
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
 from mimo_convert.fields import Fields
+from mimo_convert.sqlite_file import places, plain
 from mimo_nightly.history import History, TargetResult
 from mimo_nightly.show.figures import FAIL, HEADER_ONLY, NOT_CHECKED, PASS, state_word
-from mimo_nightly.tables import MOST_RUNS, TIME, TIMES, places, plain
+from mimo_nightly.tables import MOST_RUNS, TIME, TIMES
 
 BAD = (FAIL, NOT_CHECKED)
 STATES = (PASS, FAIL, NOT_CHECKED, HEADER_ONLY)

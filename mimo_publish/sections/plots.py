@@ -24,13 +24,16 @@ STYLE = (
 .ground { fill: var(--paper); }
 text { font: 10.5px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif;
   fill: var(--quiet); font-variant-numeric: tabular-nums; }
-.name, .legend { fill: var(--ink); } .end { text-anchor: end; } .middle { text-anchor: middle; }
+.name, .legend { fill: var(--ink); } .name { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
+.end { text-anchor: end; } .middle { text-anchor: middle; }
 path { fill: none; } .cell { fill: var(--mean); } .grid { stroke: var(--hair); stroke-width: .8; }
 .join { stroke-width: 1.3; stroke-linejoin: round; }
 .join.mean, .gate.mean { stroke: var(--mean); } .join.worst, .gate.worst { stroke: var(--worst); }
 .gate { stroke-width: 1.4; stroke-dasharray: 4 2.5; } .gate.worst { stroke-dasharray: 1.6 1.8; }
 .mean:is(.mark, .key) { fill: var(--mean); } .worst:is(.mark, .key) { fill: var(--worst); }
-.failed { stroke: var(--fail); stroke-width: 1.7; }
+.failed { stroke: var(--fail); stroke-width: 1.7; } .span { stroke: var(--quiet); stroke-width: 1; }
+.front:is(.mark, .key) { fill: var(--mean); } .leader { stroke: var(--quiet); stroke-width: .6; }
+.behind:is(.mark, .key) { fill: var(--paper); stroke: var(--quiet); stroke-width: 1.3; }
 """
 )
 

@@ -11,7 +11,7 @@ from runtime_check.gate import CODES, IDS, WAVE
 from runtime_check.text.loops import loop_of
 from runtime_check.text.words import count_words
 
-from .activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, Activations, Stages
+from .activations import GREEDY, INCREMENTAL_LOGITS, RESPONSE, Activations, Origin, Stages
 from .compare.stages import Comparison, Texts, compare
 from .records import Check, ClipFacts, FileFacts, ReferenceFacts, TaskFacts
 from .stages import stage_named
@@ -150,16 +150,21 @@ def check_reference(reference: Activations, system: System, task: Task) -> None:
         raise lacking(missing)
     if not system.text:
         return
-    for name in ("language", *TASK_OPTIONS):
-        asked, made_with = getattr(task, name), getattr(reference.origin, name)
-        if asked != made_with:
-            what = f"{asked or 'nothing'}, the reference was made with {made_with or 'nothing'}"
-            raise InputError(f"--{name}", what, todo="give that one")
+    check_task(reference.origin, task)
     vocab_size = system.members[0].model.dims.vocab_size
     for name in (GREEDY, RESPONSE):
         if reference.stages[name].max() >= vocab_size:
             what = f"stage {name} holds token {reference.stages[name].max()}"
             raise InputError("reference", what, expected=f"ids below {vocab_size}, the file's vocab_size")
+
+
+def check_task(origin: Origin, task: Task) -> None:
+    """Raise InputError unless a reference of that origin was computed for this task."""
+    for name in ("language", *TASK_OPTIONS):
+        asked, made_with = getattr(task, name), getattr(origin, name)
+        if asked != made_with:
+            what = f"{asked or 'nothing'}, the reference was made with {made_with or 'nothing'}"
+            raise InputError(f"--{name}", what, todo="give that one")
 
 
 def check_stages(reference: Activations, ours: Stages) -> None:

@@ -91,8 +91,12 @@ class System(Protocol):
     def prompt_positions(self, seconds: float) -> int:
         """Positions of the prompt of a clip of that length."""
 
-    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
-        """Run `task` on `clip` with greedy decoding; with `keep_stages`, the text model's stages are kept."""
+    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False, heard: Stages | None = None) -> Activations:
+        """Run `task` on `clip` with greedy decoding; with `keep_stages`, the text model's stages are kept.
+
+        `heard` are stages of a run on the same clip, those that `SystemType.heard` names: they are not computed
+        again, nor are those before them.
+        """
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
         """The text model's stages for the reference's codes and response, and the logits of incremental decoding; of a
@@ -153,6 +157,11 @@ def no_problems(stages: Stages) -> Iterator[tuple[str, str]]:
     return iter(())
 
 
+def in_one_way(files: Mapping[str, ModelFile]) -> str:
+    """How companions hear a clip, if the main file has no say in it."""
+    return ""
+
+
 @dataclass(frozen=True)
 class SystemType:
     """The type of a system, which a family registers: its main family and `companions`.
@@ -173,6 +182,10 @@ class SystemType:
     model in the files that `runtime` loads, all of which are made of the one checkpoint. Its files are named after
     the model, and a companion as its main file is, behind `companion_prefix`. `companion_key` is what a config of
     nightly runs calls the companion's file. `imitates` are the runtimes whose results a task can ask for.
+
+    `heard` are the stages that companions alone compute, and all that the main file takes of them: files of one model
+    that have the companions in common can share them. `hearing(files)` says in a text how they are computed, beside
+    the clip and the companions' files: where it is the same, they are.
 
     `speech_tasks` are the tasks beside transcription; `speaker` is the module whose `open_speaker(system)` gives a
     Speaker for them, `speech_reference` that whose `run` is a SpeechReference; both are imported on demand.
@@ -200,6 +213,8 @@ class SystemType:
     companion_prefix: str = ""
     companion_key: str = "tokenizer"
     imitates: Collection[str] = ()
+    heard: Sequence[str] = ()
+    hearing: Callable[[Mapping[str, ModelFile]], str] = in_one_way
     speech_tasks: Sequence[SpeechTask] = ()
     speaker: str = ""
     speech_reference: str = ""

@@ -15,6 +15,7 @@ from quantize.errors import InputError
 EVERYTHING = Destination(
     "alice/x", True, True, True, Path("a card.j2"), "A/b", revision="next", create_pr=True, message="It's $x",
     tag="v1", collection="My models", delete=("old/*", "it's"), delete_confirmed=3, card_only=True,
+    agreement=Path("an agreement.json"),
 )  # fmt: skip
 
 
@@ -32,7 +33,7 @@ def test_a_command_says_all_of_a_destination(to: Destination) -> None:
 
 def test_everything_but_the_repository_has_an_option() -> None:
     assert {field.name for field in fields(Destination)} - {"repo"} == OPTIONS.keys()
-    assert OPTIONS.keys() - OFFERED.keys() == {"base_model", "card_only"}, "which mimo-convert has otherwise, or not"
+    assert OPTIONS.keys() - OFFERED.keys() == {"agreement", "base_model", "card_only"}, "mimo-publish's own"
     assert as_arguments(Destination("alice/x")) == []
 
 

@@ -56,7 +56,7 @@ class MurmurSystem:
     def prompt_positions(self, seconds: float) -> int:
         return int(seconds * self._frames_per_second) + PROMPT_TOKENS
 
-    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False) -> Activations:
+    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False, heard: Stages | None = None) -> Activations:
         from runtime_check.ggml.decoder import HIDDEN, LOGITS, Decoder
 
         self.session.begin()

@@ -74,7 +74,7 @@ def over_positions(
     title: str, description: str, across: str, measure: Measure, series: Sequence[Series], *, joined: bool = True
 ) -> Markup:
     """Plot errors over positions: layers, steps or tensors. `across` labels the axis; `joined` draws lines."""
-    scale = _Scale(measure, series)
+    scale = Scale(measure, series)
     count = len(series[0].values)
     bottom = HEIGHT - BOTTOM
     left = max(LEFT, GAP + max(text_width(scale.label(tick)) for tick in scale.ticks))
@@ -85,9 +85,9 @@ def over_positions(
 
     parts = [_legend(series)]
     heights = {tick: bottom - scale.place(tick) * (bottom - TOP) for tick in scale.ticks}
-    labelled = _apart([(tick, y - LINE / 2, y + LINE / 2) for tick, y in heights.items()])
+    labelled = apart([(tick, y - LINE / 2, y + LINE / 2) for tick, y in heights.items()])
     for tick, y in heights.items():
-        parts.append(_line("grid", Point(left, y), Point(WIDTH - RIGHT, y)))
+        parts.append(line("grid", Point(left, y), Point(WIDTH - RIGHT, y)))
         if tick in labelled:
             parts.append(label("tick end", Point(left - 5, y + 3.5), scale.label(tick)))
     for position in _whole_ticks(count):
@@ -96,11 +96,11 @@ def over_positions(
 
     for one in series:
         gates = [(i, gate) for i, gate in enumerate(one.gates) if gate is not None]
-        parts.append(_path(f"gate {one.style}", "".join(
+        parts.append(path(f"gate {one.style}", "".join(
             f"M{at(i - 0.5, gate).x:.1f} {at(i, gate).y:.1f}H{at(i + 0.5, gate).x:.1f}" for i, gate in gates
         )))  # fmt: skip
         if joined:
-            parts.append(_path(f"join {one.style}", _joined(
+            parts.append(path(f"join {one.style}", _joined(
                 [None if value is None else at(i, value) for i, value in enumerate(one.values)]
             )))  # fmt: skip
     parts += _marks(series, at)
@@ -109,7 +109,7 @@ def over_positions(
 
 def in_rows(title: str, description: str, names: Sequence[str], measure: Measure, series: Sequence[Series]) -> Markup:
     """Plot errors in a row per name: stages. Thresholds are strokes across the row."""
-    scale = _Scale(measure, series)
+    scale = Scale(measure, series)
     bottom = TOP + ROW * len(names)
     left, right = 8, WIDTH - 18
 
@@ -118,19 +118,19 @@ def in_rows(title: str, description: str, names: Sequence[str], measure: Measure
 
     parts = [_legend(series)]
     labels = {tick: _Label(scale.label(tick), left + scale.place(tick) * (right - left)) for tick in scale.ticks}
-    labelled = _apart([(tick, of_tick.begin - GAP / 2, of_tick.end + GAP / 2) for tick, of_tick in labels.items()])
+    labelled = apart([(tick, of_tick.begin - GAP / 2, of_tick.end + GAP / 2) for tick, of_tick in labels.items()])
     for tick, of_tick in labels.items():
-        parts.append(_line("grid", Point(of_tick.x, TOP), Point(of_tick.x, bottom)))
+        parts.append(line("grid", Point(of_tick.x, TOP), Point(of_tick.x, bottom)))
         if tick in labelled:
             parts.append(label(f"tick {of_tick.anchor}", Point(of_tick.x, bottom + 13), of_tick.text))
     for position, name in enumerate(names):
         parts.append(label("name", Point(left, TOP + ROW * position + 10), name))
         reached = [at(position, one.values[position] or 0.0) for one in series if one.values[position] is not None]
         if reached:
-            parts.append(_line("span", min(reached), max(reached)))
+            parts.append(line("span", min(reached), max(reached)))
     for one in series:
         gates = [at(i, gate) for i, gate in enumerate(one.gates) if gate is not None]
-        parts.append(_path(f"gate {one.style}", "".join(f"M{x:.1f} {y - 6:.1f}v12" for x, y in gates)))
+        parts.append(path(f"gate {one.style}", "".join(f"M{x:.1f} {y - 6:.1f}v12" for x, y in gates)))
     parts += _marks(series, at)
     return drawing(bottom + 20, title, description, parts)
 
@@ -191,7 +191,7 @@ class _Label(NamedTuple):
         return self.begin + text_width(self.text)
 
 
-def _apart(ticks: Sequence[tuple[float, float, float]]) -> set[float]:
+def apart(ticks: Sequence[tuple[float, float, float]]) -> set[float]:
     """Of ticks, (error, begin, end) of its label: those whose labels do not lie on others; no error at all first."""
     kept: list[tuple[float, float, float]] = []
     for tick in [*ticks[:1], *reversed(ticks[1:])]:
@@ -203,26 +203,26 @@ def _apart(ticks: Sequence[tuple[float, float, float]]) -> set[float]:
 # ── scales ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Scale:
-    """A logarithmic scale with ticks at 1, 2, 5; a zero error lies at its end."""
+class Scale:
+    """A logarithmic scale with ticks at 1, 2, 5, or other steps of a decade; a zero error lies at its end."""
 
-    def __init__(self, measure: Measure, series: Sequence[Series]) -> None:
+    def __init__(self, measure: Measure, series: Sequence[Series], steps: Sequence[float] = STEPS) -> None:
         values = [value for one in series for value in (*one.values, *one.gates) if value is not None]
         errors = [measure.distance(value) for value in values]
         there = [error for error in errors if 0 < error < math.inf] or [1.0]
-        low, high = _step_below(min(there)), _step_above(max(there))
+        low, high = _step_below(min(there), steps), _step_above(max(there), steps)
         low = max(low, measure.least, _step_below(high * 10.0**-DECADES))
         if low >= high:
             low, high = _step_below(low / 2), _step_above(high * 2)
         self.has_end = measure.rising or any(error < low for error in errors)
         if self.has_end:  # below all that is drawn to scale
             low = _step_below(low / 2)
-        self.measure, self.low, self.high = measure, low, high
+        self.measure, self.low, self.high, self.steps = measure, low, high, steps
         self.ticks = self._ticks()
 
     def _ticks(self) -> list[float]:
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        steps = STEPS if self.high / self.low <= 200 else STEPS[:1]
+        steps = self.steps if self.high / self.low <= 200 else STEPS[:1]
         ticks = [step * 10.0**decade for decade in decades for step in steps]
         inside = [tick for tick in ticks if self.low * 0.999 <= tick <= self.high * 1.001]
         return [self.low, *inside] if self.has_end and not math.isclose(inside[0], self.low) else inside
@@ -243,14 +243,14 @@ class _Scale:
         return self.measure.none if is_none else fitted(self.measure.label(error), MOST_LABEL)
 
 
-def _step_below(error: float) -> float:
+def _step_below(error: float, steps: Sequence[float] = STEPS) -> float:
     decade = 10.0 ** math.floor(math.log10(error))
-    return max(step * decade for step in STEPS if step * decade <= error * 1.000001)
+    return max(step * decade for step in steps if step * decade <= error * 1.000001)
 
 
-def _step_above(error: float) -> float:
+def _step_above(error: float, steps: Sequence[float] = STEPS) -> float:
     decade = 10.0 ** math.floor(math.log10(error))
-    return min(step * decade for step in (*STEPS, 10) if step * decade >= error * 0.999999)
+    return min(step * decade for step in (*steps, 10) if step * decade >= error * 0.999999)
 
 
 def _whole_ticks(count: int) -> range:
@@ -288,11 +288,11 @@ def drawing(height: float, title: str, description: str, parts: Sequence[Markup]
     )
 
 
-def _line(style: str, start: Point, end: Point) -> Markup:
-    return _path(style, f"M{start.x:.1f} {start.y:.1f}L{end.x:.1f} {end.y:.1f}")
+def line(style: str, start: Point, end: Point) -> Markup:
+    return path(style, f"M{start.x:.1f} {start.y:.1f}L{end.x:.1f} {end.y:.1f}")
 
 
-def _path(style: str, data: str) -> Markup:
+def path(style: str, data: str) -> Markup:
     return Markup('<path class="{}" d="{}"/>').format(style, data) if data else Markup()
 
 
@@ -328,7 +328,7 @@ def _marks(series: Sequence[Series], at: Callable[[float, float], Point]) -> lis
                 continue
             x, y = at(position, value)
             if position in one.failed:
-                rings.append(_path("mark failed", f"M{x:.1f} {y:.1f}{SHAPES['failed']}"))
+                rings.append(path("mark failed", f"M{x:.1f} {y:.1f}{SHAPES['failed']}"))
             note = one.notes[position] if one.notes else ""
             marks.append(Markup('<path class="{}" d="{}">{}</path>').format(
                 f"mark {one.style}", f"M{x:.1f} {y:.1f}{SHAPES[one.style]}",
@@ -348,12 +348,12 @@ def _legend(series: Sequence[Series]) -> Markup:
         x += 28 + text_width(name)
 
     for one in series:
-        entry(one.name, _path(f"key {one.style}", f"M{x:.1f} 12{SHAPES[one.style]}"))
+        entry(one.name, path(f"key {one.style}", f"M{x:.1f} 12{SHAPES[one.style]}"))
     gated = [one for one in series if one.gates]
     if gated:
         first = 12 - 2.5 * (len(gated) - 1)
-        strokes = [_path(f"gate {one.style}", f"M{x - 6:.1f} {first + 5 * i:.1f}h12") for i, one in enumerate(gated)]
+        strokes = [path(f"gate {one.style}", f"M{x - 6:.1f} {first + 5 * i:.1f}h12") for i, one in enumerate(gated)]
         entry(gated[0].gate_name, *strokes)
     if any(one.failed for one in series):
-        entry("failed", _path("key failed", f"M{x:.1f} 12{SHAPES['failed']}"))
+        entry("failed", path("key failed", f"M{x:.1f} 12{SHAPES['failed']}"))
     return Markup("\n").join(parts)

@@ -125,9 +125,10 @@ def draws(sources: Sequence[str]) -> Numbers:
     """How often each clip is in each draw, (1 + DRAWS, clips): first every clip once, then drawn by `sources`, whose
     clips stay together."""
     names = list(dict.fromkeys(sources))
+    place = {name: i for i, name in enumerate(names)}
     rng = np.random.default_rng(SEED)
     counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
-    drawn = counts[:, [names.index(source) for source in sources]]
+    drawn = counts[:, [place[source] for source in sources]]
     return np.concatenate([np.ones((1, len(sources))), drawn])
 
 

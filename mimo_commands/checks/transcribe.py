@@ -10,7 +10,7 @@ from mimo_convert.terminal import put
 from quantize.errors import InputError
 from runtime_check import choices
 
-from .check_options import (
+from ..check_options import (
     attention_option,
     context_option,
     language_option,
@@ -20,8 +20,8 @@ from .check_options import (
     runtime_option,
     tokenizer_option,
 )
-from .console import AUDIO_TOKENIZER, handle_errors, threads_option
-from .paths import READS, WRITES, current_claims
+from ..console import AUDIO_TOKENIZER, handle_errors, threads_option
+from ..paths import READS, WRITES, current_claims
 
 IDLE = "10s"
 

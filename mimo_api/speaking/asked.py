@@ -19,7 +19,7 @@ from runtime_check.choices import AUTO, SPEAK, TRANSCRIBE
 from runtime_check.report.results import NO_OUTPUTS, Outputs
 from runtime_check.run.speech.tasks import Asked, Codes, Prompt, Sampling, SpeechTask, Turn, option
 
-from .paths import with_paths
+from ..paths import with_paths
 
 MOST_HISTORY_BYTES = 64 * MB
 HISTORY = "what --save-history wrote"

@@ -53,8 +53,8 @@ from runtime_check.run.validate import Inputs, Ready, check_language, open_ready
 from runtime_check.text.tokenizer import TextTokenizer
 from runtime_check.text.words import count_words
 
+from ..checking import make_folder, members, write_stages
 from .asked import SpeechOptions, asked_of, check_texts, read_material
-from .checking import make_folder, members, write_stages
 
 SPOKEN = Path("speech.wav")  # the name of speech that is not written
 NO_CLIP = ClipFacts("no audio", "", 0.0, 0)

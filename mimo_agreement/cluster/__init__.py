@@ -1,0 +1,1 @@
+"""Answer jobs on a cluster of Dask (dask.distributed), which nothing else imports."""

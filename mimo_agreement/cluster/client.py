@@ -1,0 +1,241 @@
+"""The client of a cluster: it gives batches of jobs to the scheduler, and takes what they answered as it comes.
+
+A scheduler that is lost is waited for; whatever has no answer then is sent again.
+"""
+
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+
+from distributed import Client, Future, KilledWorker, Security
+
+from mimo_agreement.run.jobs import Failed, Model, Outcome
+from mimo_agreement.run.places import LocalPlaces
+from mimo_agreement.run.processes.messages import Refused
+from mimo_agreement.run.queue import Queue
+from mimo_convert.listener import phase
+from mimo_convert.terminal import tell
+from quantize.errors import InputError
+from quantize.quoting import quoted
+
+from .address import OPTION, TLS, checked_address
+from .batches import Batch, next_batch
+from .places import FileFacts
+from .station import Answered, Lacking, Station, answer_batch, receive
+
+PATIENCE = 60.0  # seconds without a scheduler, or without a worker
+CONNECT = 10.0  # seconds of an attempt to connect
+LOOK = 0.5  # seconds between looks at the scheduler, where nothing comes
+AHEAD = 2  # batches for each thread of a worker, so that none waits for the client
+CHUNK = 1 << 22  # bytes of a file that are sent at once
+SLOW, LEAST_SECONDS = 4.0, 30.0  # times what batches usually take, at least: then another worker tries, too
+CA_FILE = "DASK_DISTRIBUTED__COMM__TLS__CA_FILE"
+
+
+class LostError(Exception):
+    """The scheduler is gone, or has forgotten what it was given."""
+
+
+def answer_on_cluster(
+    queue: Queue, models: Sequence[Model], places: LocalPlaces, address: str, *, insecure: bool = False
+) -> Iterator[Outcome]:
+    """Answer every job on the cluster at `address`. `places` are the files of this machine, which workers that lack
+    them are sent.
+
+    Raises InputError for an address that is not safe, unless `insecure`, a cluster that is out of reach for PATIENCE
+    seconds, or has no workers so long, and workers of other versions.
+    """
+    running = Running(queue, models, places, checked_address(address, insecure=insecure))
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is told here
+    while running.is_left:
+        with running.connected() as client:
+            try:
+                yield from running.answers(client)
+            except InputError:
+                raise
+            except Exception as error:
+                if not isinstance(error, (LostError, OSError)) and client.status == "running":
+                    raise
+                running.begin_again()
+                tell(f"{OPTION} {address}: the scheduler is lost ({quoted(error)}); waiting for it")
+
+
+class Running:
+    """The jobs of a queue, and the batches of them that are on the cluster."""
+
+    def __init__(self, queue: Queue, models: Sequence[Model], places: LocalPlaces, address: str) -> None:
+        self.queue, self.models, self.places, self.address = queue, models, places, address
+        self.name = f"mimo-agreement-{secrets.token_hex(4)}"
+        self.again: deque[Batch] = deque()  # to be sent again
+        self.sent: dict[Future, Batch] = {}
+        self.came: SimpleQueue[Future] = SimpleQueue()
+        self.rates: list[float] = []  # seconds that batches took for a second of audio
+        self.told: set[str] = set()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether a job has no outcome yet."""
+        return bool(len(self.queue) or self.again or self.sent)
+
+    @contextmanager
+    def connected(self) -> Iterator[Client]:
+        """A client of the scheduler, for which it waits. Raises InputError after PATIENCE seconds."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                client = Client(self.address, timeout=CONNECT, set_as_default=False, security=security_of(self.address))
+                break
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    what = f"{self.address} is out of reach for {PATIENCE:g} s: {error}"
+                    todo = "start a scheduler there; with --store, the same command resumes"
+                    raise InputError(OPTION, what, todo=todo) from error
+                time.sleep(LOOK)
+        try:
+            yield client
+        finally:
+            with suppress(Exception):  # it may be lost
+                client.unregister_worker_plugin(self.name)
+            with suppress(Exception):
+                client.close(timeout=LOOK)
+
+    def answers(self, client: Client) -> Iterator[Outcome]:
+        """Send batches and yield what they answer, until nothing is left. Raises LostError, and InputError as
+        `answer_on_cluster`."""
+        self._begin(client)
+        last = looked = time.monotonic()
+        slots = 0
+        while self.is_left:
+            now = time.monotonic()
+            if client.status != "running":
+                raise LostError("no connection")
+            if now - looked >= LOOK or not slots:
+                looked, slots = now, sum(client.nthreads().values())
+                last = now if slots else last
+            if now - last > PATIENCE:
+                raise InputError(OPTION, f"{self.address} has no workers for {PATIENCE:g} s", todo="start some")
+            self._send(client, slots)
+            with suppress(Empty):
+                yield from self._came(client, self.came.get(timeout=LOOK))
+
+    def begin_again(self) -> None:
+        """Put everything that was sent back: the scheduler has lost it."""
+        for batch in self.sent.values():
+            if not batch.ended:
+                batch.ended = True
+                for job in reversed(batch.jobs):
+                    self.queue.give_back(job)
+        self.sent.clear()
+        self.came = SimpleQueue()
+
+    def _begin(self, client: Client) -> None:
+        """Tell every worker, those that come later, too, what the run is about."""
+        files = {sha256: FileFacts(path.name, path.stat().st_size) for sha256, path in self.places.paths.items()}
+        try:
+            client.register_plugin(Station(self.name, self.models, files))
+        except OSError:
+            raise
+        except Exception as error:  # whatever a worker without the package raises
+            what = f"its workers cannot run this: {type(error).__name__}: {error}"
+            raise InputError(OPTION, what, todo="install the same versions on every machine") from error
+
+    def _send(self, client: Client, slots: int) -> None:
+        """Send batches, AHEAD for each thread; where nothing is left to send, those that are slow once more."""
+        while len(self.sent) < AHEAD * slots:
+            batch = self.again.popleft() if self.again else next_batch(self.queue, slots) or self._slow(slots)
+            if batch is None:
+                return
+            where = {"workers": [batch.worker], "allow_other_workers": True} if batch.worker else {}
+            key = f"{self.name}-{secrets.token_hex(8)}"
+            future = client.submit(answer_batch, self.name, batch.jobs, key=key, pure=False, **where)
+            batch.begun, batch.copies = time.monotonic(), batch.copies + 1
+            self.sent[future] = batch
+            future.add_done_callback(self.came.put)
+
+    def _slow(self, slots: int) -> Batch | None:
+        """A batch that takes much longer than others did, if there is a thread that has nothing to do."""
+        if len(self.sent) >= slots or not self.rates:
+            return None
+        usual = sorted(self.rates)[len(self.rates) // 2]
+        for batch in self.sent.values():
+            most = max(LEAST_SECONDS, SLOW * usual * batch.seconds)
+            if batch.copies < 2 and not batch.ended and time.monotonic() - batch.begun > most:
+                return batch
+        return None
+
+    def _came(self, client: Client, future: Future) -> Iterator[Outcome]:
+        """Yield what a batch has answered, unless a copy of it came before; send what it lacks."""
+        if future.status not in ("finished", "error"):
+            raise LostError(future.status)
+        batch = self.sent.pop(future, None)
+        if batch is None or batch.ended:
+            return
+        if future.status == "error":
+            yield from self._erred(batch, future.exception())
+            return
+        match future.result():
+            case Refused() as refused:
+                raise refused.error
+            case Lacking(worker, hashes):
+                batch.worker = worker
+                self.again.appendleft(batch)
+                self._supply(client, worker, hashes)
+            case Answered(outcomes, said):
+                batch.ended = True
+                self.rates.append((time.monotonic() - batch.begun) / max(batch.seconds, 1e-3))
+                self._tell(said)
+                for outcome in outcomes:
+                    yield outcome
+                    self.queue.ended(outcome.job)
+
+    def _erred(self, batch: Batch, error: BaseException) -> Iterator[Outcome]:
+        """What follows from a batch on which workers died: its jobs are sent one by one, and one alone has failed."""
+        if not isinstance(error, KilledWorker):
+            raise error
+        batch.ended = True
+        if len(batch.jobs) > 1:
+            self.again.extend(Batch((job,)) for job in batch.jobs)
+            return
+        [job] = batch.jobs
+        yield Failed(job, error.allowed_failures + 1, "the workers that had it died")
+        self.queue.ended(job)
+
+    def _supply(self, client: Client, worker: str, hashes: Sequence[str]) -> None:
+        """Send a worker files that it lacks. One that is gone is left to the scheduler."""
+        for sha256 in hashes:
+            path = self.places.path(sha256)
+            with phase(f"sending {path.name}", path.stat().st_size) as sending, path.open("rb") as file:
+                begin = 0
+                while data := file.read(CHUNK):
+                    try:
+                        [refused] = client.run(receive, self.name, sha256, begin, data, workers=[worker]).values()
+                    except (OSError, ValueError):  # none of its name: it died
+                        return
+                    if refused:
+                        raise refused.error
+                    begin += len(data)
+                    sending.advance(len(data))
+
+    def _tell(self, lines: Iterable[str]) -> None:
+        """Tell what processes said, each line once."""
+        for line in lines:
+            if line not in self.told:
+                self.told.add(line)
+                tell(line)
+
+
+def security_of(address: str) -> Security | None:
+    """What a connection to that address is encrypted with, as Dask's configuration says; None: nothing. Raises
+    InputError if that is not configured."""
+    if not address.startswith(TLS):
+        return None
+    security = Security(require_encryption=True)
+    settings: Mapping[str, object] = security.get_connection_args("client")
+    if settings.get("ssl_context") is None:
+        todo = f"set {CA_FILE} and the client's key and certificate, or the same in distributed.yaml"
+        raise InputError(OPTION, f"{address} takes certificates, and Dask's configuration names none", todo=todo)
+    return security

@@ -1,0 +1,181 @@
+"""What answers jobs in a worker of Dask: processes as those of one machine, one for each thread of the worker.
+
+A clip that crashes one of them does not touch the worker, which goes on as Dask expects it to.
+"""
+
+import os
+import platform
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distributed import Worker, get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from mimo_agreement.run.jobs import TRIES, Done, Failed, Job, Model, Outcome
+from mimo_agreement.run.processes.messages import Refused, Said, Setup
+from mimo_agreement.run.processes.workers import DEAD, Process, start
+from quantize.errors import InputError
+
+from .places import FileFacts, HashedPlaces
+
+IDLE = 120.0  # seconds without a job, after which a process ends
+PACKAGES = ("mimo-convert", "ggml-python", "numpy", "soundfile")  # what answers depend on
+FOLDER = "mimo-agreement"  # of the cache, in the worker's own folder
+
+
+@dataclass
+class Operator:
+    """What the operator of a worker allows (worker.py): folders whose files may be read, a folder for those that are
+    sent (None: in the worker's own), and the threads of each process."""
+
+    roots: tuple[Path, ...] = ()
+    cache: Path | None = None
+    threads: int = 1
+
+
+OPERATOR = Operator()  # of the worker that this process is
+
+
+class Lacking(NamedTuple):
+    """The SHA-256 of files that a worker does not have, and its address."""
+
+    worker: str
+    hashes: list[str]
+
+
+@dataclass
+class Answered:
+    """The outcomes of a batch, and what was said meanwhile."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+def versions_here() -> dict[str, str]:
+    """The versions that must agree."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+class Station(WorkerPlugin):  # type: ignore[misc]
+    """What a worker needs for the jobs of a run: its models and `files`, and the `versions` of the client."""
+
+    def __init__(self, run: str, models: Sequence[Model], files: Mapping[str, FileFacts]) -> None:
+        self.name, self.models, self.files = run, models, files
+        self.versions = versions_here()
+
+    def setup(self, worker: Worker) -> None:
+        """Begin, in the worker."""
+        self.address = worker.address
+        cache = OPERATOR.cache or Path(worker.local_directory) / FOLDER
+        self.places = HashedPlaces(OPERATOR.roots, Path(os.path.abspath(cache)), self.files)
+        self.idle: list[Process] = []
+        self.lock = threading.Lock()  # each thread of the worker takes and returns processes
+
+    def teardown(self, worker: Worker) -> None:
+        """End the processes that have nothing to do; others end after IDLE."""
+        with self.lock:
+            for one in self.idle:
+                one.end()
+            self.idle.clear()
+
+    def answer(self, jobs: Sequence[Job]) -> Answered | Lacking | Refused:
+        """Answer jobs, or say what they need that is not here. An error of a model's file ends the command."""
+        for name, expected in self.versions.items():
+            if (found := versions_here().get(name)) != expected:
+                where, todo = f"--cluster {self.address}", "install the same versions on every machine"
+                return Refused(where, f"has {name} {found or 'not installed'}", f"{expected}, as here", todo)
+        if lacking := self.places.lacking(sha256 for job in jobs for sha256 in needed(self.models, job)):
+            return Lacking(self.address, lacking)
+        answered = Answered()
+        try:
+            for job in jobs:
+                answered.outcomes.append(self._answer(job, answered.said))
+        except InputError as error:
+            return Refused(error.where, error.what, error.expected, error.todo)
+        return answered
+
+    def _answer(self, job: Job, said: list[str]) -> Outcome:
+        """Answer a job; a process that dies is replaced, and the job tried again."""
+        reason = ""
+        for _ in range(TRIES):
+            one = self._process()
+            one.give(job)
+            try:
+                outcome = outcome_of(one, said)
+            except DEAD:
+                reason = one.reason()
+                one.end()
+                continue
+            except BaseException:
+                one.end()
+                raise
+            with self.lock:
+                self.idle.append(one)
+            return outcome
+        return Failed(job, TRIES, reason)
+
+    def _process(self) -> Process:
+        """A process that has nothing to do."""
+        with self.lock:
+            while self.idle:
+                one = self.idle.pop()
+                if one.process.poll() is None:
+                    return one
+                one.end()
+        return start(Setup(self.models, self.places, OPERATOR.threads, IDLE))
+
+
+def outcome_of(one: Process, said: list[str]) -> Outcome:
+    """Wait for the outcome of the job that a process has. Raises what DEAD holds if it dies, and InputError."""
+    while True:
+        match one.connection.recv():
+            case Said(line):
+                said.append(line)
+            case Refused() as refused:
+                raise refused.error
+            case Done() | Failed() as outcome:
+                return outcome
+
+
+def needed(models: Sequence[Model], job: Job) -> Iterator[str]:
+    """The SHA-256 of every file that a job needs."""
+    key = job.pair.lm, job.pair.companion
+    model = next(one for one in models if (one.facts.sha256, one.facts.companion_sha256) == key)
+    yield from model.members.values()
+    yield job.pair.clip
+    yield from job.voices
+    if job.settings.reference:
+        yield job.settings.reference
+
+
+# ── what the client runs in workers ──────────────────────────────────────────────────────────────────────────────
+
+
+def station_of(worker: Worker, run: str) -> Station:
+    """The station of a run in a worker."""
+    found = worker.plugins[run]
+    assert isinstance(found, Station)
+    return found
+
+
+def answer_batch(run: str, jobs: Sequence[Job]) -> Answered | Lacking | Refused:
+    """Answer jobs of a run in the worker that this is."""
+    return station_of(get_worker(), run).answer(jobs)
+
+
+def receive(run: str, sha256: str, begin: int, data: bytes, dask_worker: Any = None) -> Refused | None:
+    """Take bytes of a file into the worker's cache."""
+    try:
+        station_of(dask_worker, run).places.receive(sha256, begin, data)
+    except InputError as error:
+        return Refused(error.where, error.what, error.expected, error.todo)
+    return None

@@ -1,0 +1,1 @@
+"""Conditions of speech: noise, reverberation and speed, seeded, so that every run hears the same."""

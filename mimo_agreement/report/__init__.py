@@ -1,0 +1,1 @@
+"""Reports of agreement: table, JSON, CSV, JUnit XML and page."""

@@ -1,0 +1,1 @@
+"""Answer jobs in processes of this machine."""

@@ -1,0 +1,68 @@
+"""A process that answers jobs: it gets them from its parent by a connection, one after the other."""
+
+import os
+import sys
+import traceback
+import warnings
+from multiprocessing.connection import Connection
+
+from mimo_convert.command.child import be_first_out_of_memory, end_with_parent
+from mimo_convert.command.crash import without_secrets
+from mimo_convert.command.outcome import INTERNAL_ERROR
+from mimo_convert.listener import Listener, listening
+from quantize.errors import InputError
+
+from .messages import READY, Message, Refused, Said, Setup
+
+
+class Parent(Listener):
+    """The listener of a worker: its parent hears the messages."""
+
+    def __init__(self, connection: "Connection[Message, object]") -> None:
+        self.connection = connection
+
+    def result(self, text: str, brief: str = "") -> None:
+        self.message(text)
+
+    def message(self, line: str) -> None:
+        self.connection.send(Said(line))
+
+    def warning(self, line: str) -> None:
+        self.message(line)
+
+
+def main() -> None:
+    """Answer jobs until the parent sends None, or nothing for too long, or ends. The last argument is the number of the
+    connection's descriptor; the exit status is 3 after an unexpected exception, which is shown on stderr."""
+    end_with_parent()
+    be_first_out_of_memory()
+    connection: Connection[Message, object] = Connection(int(sys.argv[-1]))
+    warnings.showwarning = lambda message, *where: connection.send(Said(f"warning: {message}"))
+    try:
+        with listening(Parent(connection)):
+            answer_jobs(connection)
+    except (EOFError, BrokenPipeError):  # the parent is gone
+        pass
+    except Exception:
+        sys.stderr.write(without_secrets(traceback.format_exc()))
+        sys.stderr.flush()
+        os._exit(INTERNAL_ERROR)
+
+
+def answer_jobs(connection: "Connection[Message, object]") -> None:
+    """Answer the jobs that come by the connection, to its end."""
+    from ..answering import Answerer  # late: it imports ggml
+
+    setup = connection.recv()
+    assert isinstance(setup, Setup)
+    answerer = Answerer(setup.models, setup.places, setup.threads)
+    connection.send(READY)
+    while connection.poll(setup.idle) and (job := connection.recv()):
+        try:
+            connection.send(answerer.answer(job))  # type: ignore[arg-type]
+        except InputError as error:
+            connection.send(Refused(error.where, error.what, error.expected, error.todo))
+
+
+if __name__ == "__main__":
+    main()

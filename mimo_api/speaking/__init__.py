@@ -1,0 +1,1 @@
+"""Tasks beside transcription: what is asked, and what is spoken or written."""

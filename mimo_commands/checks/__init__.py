@@ -1,0 +1,1 @@
+"""Commands of mimo-check that are not of one file and its reference."""
