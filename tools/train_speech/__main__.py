@@ -36,7 +36,7 @@ from .files import is_of_decoder, recognition, save_speaking_pair
 from .prompts import recognizing, speaking, unread_rows
 from .sound import train_mel, train_voice, train_wave
 from .speaking import initial_speech, train_speaking
-from .switch import Switch, prompt_inputs, recognition_inputs, train_switch, with_rows
+from .switch import Switch, recognition_inputs, train_switch
 from .two_bits import in_two_bits
 from .understanding import Recogniser, train_understood
 
@@ -112,11 +112,7 @@ class Lesson:
         switch = Switch(found["ids"].tolist(), found["rows"], list(found["directions"]))
         examples = [speaking(clip, self.prompts) for clip in self.clips[:-1]]
         speech = initial_speech(switch, self.prompts.d, SEED)
-        before = (
-            prompt_inputs(examples, self.prompts, with_rows(lm, *switch[:2])) for lm in (self.lm, in_two_bits(self.lm))
-        )
-        silent = torch.cat([self.of_blocks("recognized")[-1], *before])
-        return train_speaking(examples, silent, self.lm, speech, self.prompts, SEED)
+        return train_speaking(examples, self.of_blocks("recognized")[-1], self.lm, speech, self.prompts, SEED)
 
     def of_blocks(self, name: str) -> list[Tensor]:
         """A part that has a tensor for each block."""

@@ -78,11 +78,11 @@ def initial_speech(switch: Switch, d: SpeechLMDims, seed: int) -> Speech:
 
 
 def train_speaking(
-    examples: Sequence[Example], silent: Tensor, frozen: dict[str, Tensor], speech: Speech,
+    examples: Sequence[Example], recognized: Tensor, frozen: dict[str, Tensor], speech: Speech,
     prompts: Prompts, seed: int,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Train `speech`, and give every tensor of the speech LM that speaks. `silent`: what the last block's MLP reads in
-    recognition, and before speech begins, (positions, hidden_size).
+    """Train `speech`, and give every tensor of the speech LM that speaks. `recognized`: what the last block's MLP
+    reads in recognition, (positions, hidden_size).
 
     Beside what is said, a layer that is thrown away learns from the LM's hidden states which group of which sentence
     comes next: the patch decoder has nothing else to tell it.
@@ -110,7 +110,7 @@ def train_speaking(
         of_groups = torch.cat([first_counts(len(states) - 1) for states in hidden])
         said = (codes.mean((0, 2)) * of_groups).sum() / of_groups.sum()
         told = (place * weights).sum() / weights.sum()
-        return text + said + told + GATE_SHARE * gates_on(silent, speech.neurons)
+        return text + said + told + GATE_SHARE * gates_on(recognized, speech.neurons)
 
     optimize([*speech.tensors, *which_group.parameters()], SPEAKING_STEPS, 3e-3, loss, "speaking")
     return speech.with_all(frozen)
@@ -166,11 +166,11 @@ def with_neurons(weights: dict[str, Tensor], neurons: Neurons) -> dict[str, Tens
     return weights | added
 
 
-def gates_on(silent: Tensor, neurons: Neurons) -> Tensor:
-    """How far the gates of neurons are above -OFF where they are to be silent, over some positions, and at each
-    neuron's worst: with noise, as a quantized file has them, and as a Q2_K file has them (straight-through, Bengio et
-    al. 2013)."""
-    read, gate = silent[torch.randint(len(silent), (GATES_AT_ONCE,))], neurons["gate"]
+def gates_on(recognized: Tensor, neurons: Neurons) -> Tensor:
+    """How far the gates of neurons are above -OFF in recognition, over some of its positions, and at each neuron's
+    worst: with noise, as a quantized file has them, and as a Q2_K file has them (straight-through, Bengio et al.
+    2013)."""
+    read, gate = recognized[torch.randint(len(recognized), (GATES_AT_ONCE,))], neurons["gate"]
     two_bits = gate + (quantized(GATE_SCALE * gate) / GATE_SCALE - gate).detach()
     noisy = TinyWeights({"read": read}, INPUT_NOISE)("read"), TinyWeights({"gate": gate}, GATE_NOISE)("gate")
     total = torch.zeros(())

@@ -55,14 +55,6 @@ def recognition_inputs(read: Sequence[tuple[Tensor, Tensor]], prompts: Prompts, 
     return [torch.cat(of_block) for of_block in zip(*found, strict=True)]
 
 
-def prompt_inputs(examples: Sequence[Example], prompts: Prompts, tensors: dict[str, Tensor]) -> Tensor:
-    """What the last block's MLP reads in prompts that ask for speech, before it begins: (positions, hidden_size)."""
-    w = TinyWeights(tensors)
-    with torch.no_grad():
-        found = [mlp_inputs(prompts.embeds(one.text, one.blocks, w), w, prompts.d)[-1] for one in examples]
-    return torch.cat([x[: one.n_prompt - 1] for x, one in zip(found, examples, strict=True)])
-
-
 def with_rows(frozen: dict[str, Tensor], ids: list[int], rows: Tensor) -> dict[str, Tensor]:
     """Weights with those rows of the text embedding."""
     return frozen | {EMBEDDING: frozen[EMBEDDING].index_put((torch.tensor(ids),), rows)}
