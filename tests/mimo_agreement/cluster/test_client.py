@@ -231,20 +231,8 @@ def test_tls_needs_certificates(asked: Asked, places: LocalPlaces) -> None:
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes certificates")
 def test_encrypted_with_certificates(places: LocalPlaces, tmp_path: Path, tiny: Path, clips: Path) -> None:
     pem = tmp_path / "both.pem"
-    make = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-        "-keyout",
-    ]
-    subprocess.run([*make, pem, "-out", tmp_path / "cert.pem"], check=True, capture_output=True)
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*make, "-keyout", pem, "-out", tmp_path / "cert.pem"], check=True, capture_output=True)
     pem.write_bytes(pem.read_bytes() + (tmp_path / "cert.pem").read_bytes())
     settings = {"ca-file": str(pem), "client.cert": str(pem), "client.key": str(pem)}
     asked = asked_of(tiny, [SMALLER], clips, n=2)
