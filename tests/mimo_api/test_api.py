@@ -23,7 +23,7 @@ from mimo_api import (
 )
 from runtime_check.audio.jfk import JFK
 
-FUNCTIONS = ("convert", "quantize", "check", "make_reference", "transcribe", "publish")
+FUNCTIONS = ("convert", "quantize", "check", "make_reference", "transcribe", "publish", "measure_agreement")
 
 
 @pytest.fixture(scope="module")

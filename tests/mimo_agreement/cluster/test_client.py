@@ -214,10 +214,12 @@ def test_a_clip_that_changes_before_it_is_sent_is_refused(
     cluster: Cluster, tiny: Path, clips: Path, tmp_path: Path
 ) -> None:
     sounds = shutil.copytree(clips.parent, tmp_path / "clips")
+    wav = sounds / "1.wav"
+    data = wav.read_bytes()[:-2]
+    wav.write_bytes(data + b"\1\1")  # as no worker has it
     asked = asked_of(tiny, [SMALLER], sounds / "clips.jsonl", n=2)
     places = places_of(tiny, sounds)
-    wav = sounds / "1.wav"
-    wav.write_bytes(wav.read_bytes()[:-2] + b"\1\1")
+    wav.write_bytes(data + b"\2\2")
     with pytest.raises(InputError, match=r"1.wav: was changed while it was sent; let nothing write to it"):
         found_by(asked, on(cluster, asked, places))
 
@@ -231,20 +233,8 @@ def test_tls_needs_certificates(asked: Asked, places: LocalPlaces) -> None:
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes certificates")
 def test_encrypted_with_certificates(places: LocalPlaces, tmp_path: Path, tiny: Path, clips: Path) -> None:
     pem = tmp_path / "both.pem"
-    make = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-        "-keyout",
-    ]
-    subprocess.run([*make, pem, "-out", tmp_path / "cert.pem"], check=True, capture_output=True)
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*make, "-keyout", pem, "-out", tmp_path / "cert.pem"], check=True, capture_output=True)
     pem.write_bytes(pem.read_bytes() + (tmp_path / "cert.pem").read_bytes())
     settings = {"ca-file": str(pem), "client.cert": str(pem), "client.key": str(pem)}
     asked = asked_of(tiny, [SMALLER], clips, n=2)
