@@ -215,10 +215,11 @@ def open_reference(
     system, main = open_main(source, checkpoints)
     if any(other.layout_of == system.name and other.runtime == runtime for other in systems()):
         system = in_layout(system, runtime)
+    run = pytorch_reference(source, system)
     members = open_members(system, main, source, given, checkpoints, option)
     if companion and companion.family in system.companions:
-        system, members = companion, {companion.family.role: members[companion.family.role]}
-    run = pytorch_reference(source, system)
+        run, members = pytorch_reference(source, companion), {one.role: members[one.role] for one in companion.families}
+        system = companion
     for family in system.families:
         check_convertible(members[family.role], family)
     return system, checkpoint_reference(run, members, dtype)

@@ -14,13 +14,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
 from mimo_commands.check import main as mimo_check
 from runtime_check.audio.clips import read_clip
+from runtime_check.audio.jfk import JFK
 from runtime_check.run.system import Task
+from tests.gguf_edit import patch
 from tests.mimo_agreement.spoken import BETTER, CLIPS, SMALLER, TOKENIZER, cut_clips
 from tests.mimo_families.qwen3_asr.tiny_clips import converted as qwen3_files
 from tests.opened import open_pair
@@ -85,6 +88,21 @@ def test_the_same_with_and_without_processes_and_nothing_is_run_twice(tiny: Path
     found = agreement(*common, "--json", again, "--store", tmp_path / "store")
     assert f"{tmp_path / 'store'}: {4 * CLIPS} of {4 * CLIPS} answers are there\n" in found.stderr
     assert again.read_bytes() == two.read_bytes(), "seconds, too: nothing was run"
+
+
+def test_a_file_with_a_damaged_layer_is_last(tiny: Path, tmp_path: Path) -> None:
+    damaged, report = tmp_path / "damaged.gguf", tmp_path / "found.json"
+    shutil.copy(tiny / BETTER, damaged)
+    patch(damaged, "model.layers.1.attn.o.weight", 0, np.zeros(256 * 272, np.uint8))
+    conditions = [word for speed in ("0.95", "1", "1.05") for word in ("--condition", f"speed:{speed}")]
+    options = ["--tokenizer", tiny / TOKENIZER, "--baseline", tiny / BETTER, "--language", "english", "--json", report]
+    found = agreement(*files(tiny), damaged, "--audio", JFK, *conditions, *options)
+    assert found.exit_code == 0, found.stderr
+    told = json.loads(report.read_text())
+    rates = {row["file"]: row["wer"]["value"] for row in told["rows"] if row["condition"] == "all"}
+    by_rate = sorted(told["files"], key=lambda file: float(rates[file["sha256"]]))
+    assert Path(by_rate[-1]["file"]).name == damaged.name
+    assert rates[by_rate[-1]["sha256"]] > rates[by_rate[-2]["sha256"]]
 
 
 def test_new_files_and_clips_add_their_own_rows(tiny: Path, tmp_path: Path) -> None:
