@@ -18,7 +18,7 @@ import soundfile
 
 from benchmarks.document import insert_lines
 from benchmarks.machine import machine
-from mimo_agreement.records import Agreement
+from mimo_agreement.records import ALL_CONDITIONS, Agreement
 from mimo_agreement.report.json_report import read_agreement
 from mimo_agreement.report.table import agreement_as_text
 from mimo_api import ConvertOptions, convert
@@ -27,7 +27,7 @@ from tools.train_tiny.speech import VOICES, speak
 from tools.train_tiny.start import need_espeak
 from tools.train_tiny.text import SENTENCES
 
-DOCUMENT, PICTURE = (Path(__file__).parents[1] / "docs" / name for name in ("agreement.md", "images/agreement.png"))
+DOCUMENT, PICTURE = (Path(__file__).parents[2] / "docs" / name for name in ("agreement.md", "images/agreement.png"))
 MODELS = {"tiny": "mimo-asr", "tiny-qwen3": "qwen3-asr"}
 TYPES = ("f16", "q8_0", "q6_k", "q5_k", "q4_k", "q3_k")
 NOISES = [f"noise:{kind}:{snr}dB" for kind in ("white", "pink", "babble") for snr in (20, 10)]
@@ -58,6 +58,7 @@ def main() -> None:
         one = convert_types("tiny", MODELS["tiny"], folder / "few")[:1]
         few = write_clips(folder / "few-clips", FEW)
         lines.append(f"Two processes of one thread: {gain(one, few, folder):.2f} × one (median of {ROUNDS} pairs).")
+        lines.append(f"Beyond tokenizing, prefill and decoding, a pair takes {1000 * beyond(one, few, folder):.1f} ms.")
     insert_lines("hour", lines, DOCUMENT)
 
 
@@ -94,15 +95,37 @@ def agree(files: Sequence[Path], clips: Path, folder: Path, conditions: Sequence
 def gain(files: Sequence[Path], clips: Path, folder: Path) -> float:
     """How many times as fast two processes of one thread are as one, beyond what starting takes."""
 
-    def seconds(conditions: Sequence[str], workers: int) -> float:
-        begin = time.perf_counter()
-        agree(files, clips, folder, conditions, "--workers", workers, "--threads", workers)
-        return time.perf_counter() - begin
-
     def work(workers: int) -> float:
-        return seconds(CONDITIONS, workers) - seconds(CONDITIONS[:1], workers)
+        options = ("--workers", workers, "--threads", workers)
+        (more, _), (fewer, _) = (timed(files, clips, folder, some, *options) for some in (CONDITIONS, CONDITIONS[:1]))
+        return more - fewer
 
     return statistics.median(work(1) / work(2) for _ in range(ROUNDS))
+
+
+def beyond(files: Sequence[Path], clips: Path, folder: Path) -> float:
+    """Seconds that a pair takes beyond the phases of its run: conditions, audio files, store and statistics."""
+
+    def once() -> float:
+        runs = [timed(files, clips, folder, some, "--store", folder / "store") for some in (CONDITIONS, CONDITIONS[:1])]
+        shutil.rmtree(folder / "store")
+        return runs[0][0] - runs[1][0] - computing(runs[0][1])
+
+    return statistics.median(once() for _ in range(ROUNDS)) / (FEW * len(CONDITIONS))
+
+
+def computing(found: Agreement) -> float:
+    """Seconds of the phases of all runs."""
+    return sum((row.real_time or 0) * row.seconds for row in found.rows if row.condition == ALL_CONDITIONS)
+
+
+def timed(
+    files: Sequence[Path], clips: Path, folder: Path, conditions: Sequence[str], *more: object
+) -> tuple[float, Agreement]:
+    """An agreement with the seconds that it took."""
+    begin = time.perf_counter()
+    found = agree(files, clips, folder, conditions, *more)
+    return time.perf_counter() - begin, found
 
 
 def take_picture(page: Path) -> None:

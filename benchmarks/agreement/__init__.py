@@ -1,0 +1,1 @@
+"""Agreement on an hour of noisy speech: `python -m benchmarks.agreement`."""
