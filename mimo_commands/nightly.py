@@ -9,6 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from mimo_agreement.store.store import FILE as STORE
 from mimo_convert.claims import Claims
 from mimo_convert.command.outcome import BAD_INPUT, GATE_FAILED, PASSED
 from mimo_convert.files import check_can_write, input_errors, open_regular, write_whole
@@ -69,6 +70,9 @@ def claim_files(config: Config, claims: Claims) -> None:
         here = [] if target.repo else [target.file, *target.beside.values()]
         sources = [find_source(source) for source in (target.reference, target.reference_tokenizer) if source]
         there = [str(source.path) for source in sources if source and source.path]
+        if wanted := target.agreement:
+            there += [*wanted.audio, wanted.noise, *([] if target.repo else [wanted.baseline])]
+            claims.writes("agreement", config.answers / STORE)
         for file in (*here, *there, *target.audio):
             if file:
                 claims.reads(f"target {target.name}", Path(file))
@@ -125,6 +129,10 @@ def check_config(path: Path, names: Sequence[str]) -> None:
         where = f" of {target.repo}@{target.revision}" if target.repo else ""
         compared = f"compared with {target.reference}; at most {duration(target.timeout)}"
         show(printable_line(f"{target.name}: {files}{where}, {compared}"))
+        if wanted := target.agreement:
+            clips, conditions = ", ".join(wanted.audio), ", ".join(wanted.conditions)
+            most = f"at most {wanted.tolerance:+g} points from {wanted.baseline}"
+            show(printable_line(f"{target.name}: agreement on {clips} ({conditions}), {most}"))
     if channel:
         missing = f"; {channel.missing}" if channel.missing else ""
         show(printable_line(f"notify: {channel.about()}{missing}"))

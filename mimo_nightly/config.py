@@ -18,8 +18,9 @@ from mimo_families.sources import written_as
 from quantize.errors import InputError
 from runtime_check.choices import AUTO
 
+from .agreement.records import AgreementSet
 from .config_errors import as_input_error
-from .config_schema import COMPANION_KEYS, ConfigTable, Shared, TargetTable
+from .config_schema import COMPANION_KEYS, AgreementTable, ConfigTable, Shared, TargetTable
 from .regression import METRICS, Gates
 
 if sys.version_info >= (3, 11):
@@ -42,6 +43,7 @@ class Target:
     `reference` is what to compare with, a stored one or a checkpoint. Of a checkpoint are `reference_tokenizer` beside
     it and `adapter`, a folder or `none` (empty: its own). `context` and `attention` are those of the task.
     `timeout` is in seconds; good runs before `compare_since` (UTC in ISO 8601; empty: none) are not compared with.
+    `agreement` is the set on which it may get few more words wrong than a baseline; None: none.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Target:
     adapter: str = ""
     context: str = ""
     attention: str = AUTO
+    agreement: AgreementSet | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ class Config:
     keep: float
     notify: Notify | None
     targets: tuple[Target, ...]
+
+    @property
+    def answers(self) -> Path:
+        """The folder of the answers to agreement sets, beside the history."""
+        return self.history.with_name(f"{self.history.name}.agreement")
 
     def chosen(self, names: Sequence[str]) -> tuple[Target, ...]:
         """The targets of these names, in order; all if `names` is empty. Raises InputError for an unknown name."""
@@ -164,6 +172,20 @@ def _target(table: TargetTable, shared: Shared, folder: Path) -> Target:
         adapter=table.adapter if table.adapter == NONE else _local_if_any(folder, table.adapter),
         context=table.context,
         attention=table.attention,
+        agreement=_agreement(table.agreement, table.repo, folder) if table.agreement else None,
+    )
+
+
+def _agreement(table: AgreementTable, repo: str, folder: Path) -> AgreementSet:
+    """An agreement set with resolved paths."""
+    return AgreementSet(
+        audio=[local(folder, clip) for clip in table.audio],
+        conditions=table.conditions,
+        baseline=table.baseline if repo else local(folder, table.baseline),
+        tolerance=table.tolerance,
+        language=table.language,
+        noise=_local_if_any(folder, table.noise),
+        seed=table.seed,
     )
 
 

@@ -20,11 +20,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from mimo_agreement.conditions.condition import CLEAN, KNOWN, parse_condition
 from mimo_convert.fields import CONTROL, shown
 from mimo_convert.model.checkpoint import REPO as HUB_ID
 from mimo_convert.threads import MAX_THREADS, default_threads
 from mimo_families.registry import systems
 from mimo_nightly.files.cache import may_be_kept
+from quantize.errors import InputError
 from runtime_check.audio.jfk import JFK
 from runtime_check.choices import ATTENTION, AUTO, OFF, PRODUCTS, REPACK
 from runtime_check.run.system import AUTO_LANGUAGE
@@ -34,9 +36,11 @@ from .regression import METRICS
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 LONGEST = 10_000 * 86_400  # seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a target: it becomes a file's name
+RESERVED = ".agreement"  # which a target's page of agreement has behind its name
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of the environment
 NOTIFY = "command, a program and its arguments, or webhook_env, the environment variable that holds the URL"
 COMPANION_KEYS = ("tokenizer", "mmproj")  # of the file beside `file`
+MOST_SEED = (1 << 63) - 1
 HUB_FILE = "a file's name in the repository, without .. and \\, and not one of the cache's own"
 
 
@@ -94,6 +98,17 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _conditions(texts: list[str]) -> list[str]:
+    """Conditions as they are written, each once. Raises ValueError."""
+    try:
+        names = [parse_condition(text).name for text in texts]
+    except InputError as error:
+        raise ValueError from error
+    if len(set(names)) < len(names):
+        raise ValueError
+    return names
+
+
 Text = Annotated[
     str,
     _holds(lambda value: value.strip() and not CONTROL.search(value)),
@@ -109,7 +124,9 @@ Arguments = Annotated[
 ]
 Flag = Annotated[bool, Expected("true or false")]
 TargetName = Annotated[
-    str, _holds(NAME.fullmatch), Expected("letters, digits, . _ and -, at most 100, as in a file's name")
+    str,
+    _holds(lambda value: NAME.fullmatch(value) and not value.endswith(RESERVED)),
+    Expected(f"letters, digits, . _ and -, at most 100, as in a file's name, which does not end in {RESERVED}"),
 ]
 Repo = Annotated[str, _holds(lambda value: HUB_ID.fullmatch(value) and ".." not in value), Expected("OWNER/NAME")]
 Duration = Annotated[
@@ -121,6 +138,16 @@ Products = Annotated[str, _is_one_of(PRODUCTS), Expected("one of " + ", ".join(P
 Attention = Annotated[str, _is_one_of(ATTENTION), Expected("one of " + ", ".join(ATTENTION))]
 LANGUAGES = tuple(dict.fromkeys([*(name for one in systems() for name in one.languages), AUTO_LANGUAGE]))
 Language = Annotated[str, _is_one_of(LANGUAGES), Expected("one of " + ", ".join(LANGUAGES))]
+Conditions = Annotated[
+    list[str],
+    Field(min_length=1),
+    AfterValidator(_conditions),
+    Expected(f"a list of conditions, each once, of the forms {KNOWN}"),
+]
+Points = Annotated[
+    float, Field(ge=0, le=100, allow_inf_nan=False), Expected("points of the error rate, a number from 0 to 100")
+]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED), Expected("a whole number of at least 0")]
 Moment = Annotated[
     InstanceOf[date],
     AfterValidator(_utc),
@@ -174,6 +201,18 @@ class Shared(Table):
     tolerance: Tolerances = Tolerances()  # type: ignore[valid-type]
 
 
+class AgreementTable(Table):
+    """The [target.agreement] table: clips on which the file may get few more words wrong than the baseline."""
+
+    audio: Texts
+    conditions: Conditions = [CLEAN]
+    baseline: Text
+    tolerance: Points = 1.0
+    language: Language = ""
+    noise: Text = ""
+    seed: Seed = 0
+
+
 class TargetTable(Shared):
     """A [[target]] table as written; empty is not given."""
 
@@ -194,6 +233,7 @@ class TargetTable(Shared):
     attention: Attention = AUTO
     gates: Annotated[dict[str, StageGates], AfterValidator(_check_stages)] = {}  # type: ignore[valid-type]
     compare_since: Moment = ""  # type: ignore[assignment]
+    agreement: AgreementTable = None  # type: ignore[assignment]
 
     @model_validator(mode="after")
     def _has_one_reference(self) -> "TargetTable":
@@ -227,6 +267,15 @@ class TargetTable(Shared):
             name = getattr(self, key)
             if self.repo and name and not may_be_kept(name):
                 raise table_error(f"{key} is {shown(name)}", expected=HUB_FILE)
+        return self
+
+    @model_validator(mode="after")
+    def _has_another_file_as_baseline(self) -> "TargetTable":
+        baseline = self.agreement.baseline if self.agreement else ""
+        if baseline == self.file:
+            raise table_error(f"agreement has the baseline {shown(baseline)}, the file itself", expected="another file")
+        if self.repo and baseline and not may_be_kept(baseline):
+            raise table_error(f"agreement has the baseline {shown(baseline)}", expected=HUB_FILE)
         return self
 
 

@@ -30,16 +30,19 @@ MEMORY = ", perhaps because the memory was full"
 @dataclass(frozen=True)
 class Job:
     """The job of a worker, a line of JSON on its stdin. The worker writes `<target>.json`, `.html` and `.found` to
-    `folder`; files from the Hub are cached in `cache`."""
+    `folder`, and of an agreement set `.agreement.json` and `.agreement.html`. Files from the Hub are cached in `cache`,
+    and answers to the agreement set kept in `answers` (empty: nowhere)."""
 
     target: Target
     cache: str
     folder: str
+    answers: str = ""
 
 
 @dataclass
 class Found:
-    """The worker's result, `<target>.found`. `problems` are those that are in no report; `report`: there is one."""
+    """The worker's result, `<target>.found`. `problems` are those that are in no report; `report`: there is one, whose
+    own problems come on top of `state`."""
 
     state: str = UNCHECKED
     scope: str = WHOLE
@@ -60,7 +63,7 @@ def check_in_subprocess(job: Job) -> Found:
     """
     target, folder = job.target, Path(job.folder)
     result, log = beside(folder, target.name, "found"), beside(folder, target.name, "log")
-    for kind in ("found", "json", "html"):  # of a run that was killed here
+    for kind in ("found", "json", "html", "agreement.json", "agreement.html"):  # of a run that was killed here
         for name in (kind, f"{kind}.part"):
             beside(folder, target.name, name).unlink(missing_ok=True)
     with create_own(log) as output:

@@ -11,7 +11,7 @@ from .history import FAILED, History
 from .process import beside
 from .regression import METRICS
 
-KINDS = ("html", "json", "log", "found")  # files of a target in a run's folder
+KINDS = ("html", "json", "log", "found", "agreement.html", "agreement.json")  # files of a target in a run's folder
 
 
 class Old(NamedTuple):

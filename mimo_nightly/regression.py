@@ -16,7 +16,7 @@ from runtime_check.gate import CACHED, LOGITS, STEPS, TEXT, TRANSCRIPT, Subject
 from runtime_check.report.records import Report, file_name
 from runtime_check.run.records import Check
 
-from .history import FAILED, PASSED, History, Problem, StageRow, TargetResult
+from .history import FAILED, History, Problem, StageRow, TargetResult
 from .show.changes import changes
 
 Gates = Mapping[str, Mapping[str, float]]  # stage → metric → the least, or most, that passes
@@ -54,7 +54,7 @@ NOISE = 1e-9  # of the arithmetic here, beside which a tolerance of 0 means what
 def evaluate(
     report: Report, found: TargetResult, gates: Gates, tolerance: Mapping[str, float], since: str, history: History
 ) -> TargetResult:
-    """Evaluate a report: `found` with its stages and verdict.
+    """Evaluate a report: `found` with its stages and verdict, and with the problems that it has beside the report.
 
     `gates` and `tolerance` are the config's; good runs before `since` are ignored.
     """
@@ -65,8 +65,8 @@ def evaluate(
         problems += _explanation(found, history)
     bad = {(problem.clip, problem.stage) for problem in problems}
     rows = [replace(row, passed=row.passed and (row.clip, row.stage) not in bad) for row in rows]
-    state = FAILED if problems or report.passed is not True else PASSED
-    return replace(found, state=state, problems=problems, stages=rows)
+    state = FAILED if problems or report.passed is not True else found.state
+    return replace(found, state=state, problems=[*problems, *found.problems], stages=rows)
 
 
 # ── a report as rows ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -96,7 +96,7 @@ def run_folder(config: Config, run: int) -> Path:
 def check(target: Target, run: int, config: Config, folder: Path, history: History) -> TargetResult:
     """Check a target in a subprocess and evaluate the result."""
     started, begin = now(), time.perf_counter()
-    found = check_in_subprocess(Job(target, str(config.cache), str(folder)))
+    found = check_in_subprocess(Job(target, str(config.cache), str(folder), str(config.answers)))
     seconds = time.perf_counter() - begin
     page = beside(folder, target.name, "html" if found.report else "log").relative_to(config.pages).as_posix()
     result = TargetResult(

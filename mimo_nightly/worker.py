@@ -13,6 +13,7 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path, PurePath
 
+from mimo_agreement.report.outputs import Outputs as AgreementOutputs
 from mimo_convert.command.child import be_first_out_of_memory, end_with_parent
 from mimo_convert.command.crash import without_secrets
 from mimo_convert.command.outcome import BAD_INPUT, INTERNAL_ERROR
@@ -24,6 +25,8 @@ from mimo_families.companions import refuse_companion
 from mimo_families.opening import OpenCheckpoints, find_reference
 from mimo_families.registry import families, system_of
 from mimo_families.same_model import check_reference_model, models_of
+from mimo_nightly.agreement.problems import beyond_tolerance, not_measured
+from mimo_nightly.agreement.records import AgreementSet
 from mimo_nightly.files.fetch import Fetched, fetch
 from quantize.errors import InputError
 from runtime_check.audio.manifests import find_clips
@@ -57,7 +60,9 @@ def main() -> None:
 def do_job() -> None:
     """Check the target of the job on stdin and write the result."""
     values = json.loads(sys.stdin.readline())
-    job = Job(**values | {"target": Target(**values["target"])})
+    agreement = values["target"]["agreement"]
+    target = values["target"] | {"agreement": AgreementSet(**agreement) if agreement else None}
+    job = Job(**values | {"target": Target(**target)})
     end_with_parent()
     be_first_out_of_memory()
     result = beside(Path(job.folder), job.target.name, "found")
@@ -84,15 +89,16 @@ class EndedEarlyError(Exception):
 
 
 @contextmanager
-def if_wrong(state: str) -> Iterator[None]:
-    """An InputError in the block sets that state; an OSError means that the target could not be checked."""
+def if_wrong(state: str, about: str = "") -> Iterator[None]:
+    """An InputError in the block sets that state; an OSError means that the target could not be checked. `about` stands
+    before either."""
     try:
         yield
     except InputError as error:
-        raise EndedEarlyError(state, str(error)) from error
+        raise EndedEarlyError(state, f"{about}{error}") from error
     except OSError as error:  # a full disk, a file that went away: it is the system's
         what = error.strerror or str(error)
-        raise EndedEarlyError(UNCHECKED, f"{error.filename or 'the system'}: {what}") from error
+        raise EndedEarlyError(UNCHECKED, f"{about}{error.filename or 'the system'}: {what}") from error
 
 
 def check(job: Job, found: Found) -> None:
@@ -102,11 +108,48 @@ def check(job: Job, found: Found) -> None:
         paths = download(target, Path(job.cache), files, found)
         for path in paths.values():
             results.add(lint(path, files, target.threads, weights=found.scope == WHOLE, hashed=True))
-        if results.passed and found.scope == WHOLE:
+        can_run = bool(results.passed) and found.scope == WHOLE
+        if can_run:
             run(target, paths, files, results)
         html, data = (beside(Path(job.folder), target.name, kind) for kind in ("html", "json"))
         results.write(Outputs(json=data, junit=None, html=html))
         found.report, found.state = True, PASSED if results.passed else FAILED
+    if target.agreement and can_run:
+        with if_wrong(UNCHECKED, "agreement: "):
+            agree(job, target.agreement, paths, files, found)
+
+
+def agree(job: Job, wanted: AgreementSet, paths: Mapping[str, Path], files: OpenFiles, found: Found) -> None:
+    """Run the file and its baseline over the agreement set: too many words more that are wrong are a failure, and clips
+    without an answer leave it unchecked."""
+    from mimo_nightly.agreement.measure import measure_target  # late: most targets have no such set
+
+    system, members = members_of_target(job.target, paths, files)
+    baseline = baseline_of(job, wanted, paths, files, found)
+    store = Path(job.answers) if job.answers else None
+    agreement = measure_target(job.target, wanted, system, members, baseline, files, store)
+    html, data = (beside(Path(job.folder), job.target.name, f"agreement.{kind}") for kind in ("html", "json"))
+    AgreementOutputs(json=data, html=html).write(agreement)
+    beyond, unknown = list(beyond_tolerance(agreement, wanted)), list(not_measured(agreement, wanted))
+    found.problems = [*beyond, *unknown]
+    if found.state == PASSED and found.problems:
+        found.state = FAILED if beyond else UNCHECKED
+
+
+def baseline_of(job: Job, wanted: AgreementSet, paths: Mapping[str, Path], files: OpenFiles, found: Found) -> Path:
+    """The baseline's file on this disk. Raises InputError if there is no room for it, or if the repository has changed
+    since the target's own files were fetched."""
+    target = job.target
+    if not target.repo:
+        return Path(wanted.baseline)
+    fetched = fetch(target.repo, target.revision, [*paths, wanted.baseline], Path(job.cache), tell)
+    if fetched.scope != WHOLE:
+        raise InputError(f"{target.repo}/{wanted.baseline}", "the disk has no room for it, the agreement's baseline")
+    if fetched.commit != found.files[0].revision:
+        raise InputError(f"{target.repo}@{target.revision}", "has changed during the run", todo="run it again")
+    baseline = fetched.paths[wanted.baseline]
+    files.set_sha256(baseline, fetched.rows[-1].sha256)
+    return baseline
 
 
 def download(target: Target, cache: Path, files: OpenFiles, found: Found) -> Mapping[str, Path]:

@@ -76,7 +76,8 @@ def as_html(history: History, names: Sequence[str], is_there: Callable[[str], bo
 def template() -> jinja2.Template:
     found = environment(Path(__file__).parent)
     found.filters |= {
-        "address": quote, "duration": duration, "log": log_of, "moment": moment, "safe_text": safe, "short": short,
+        "address": quote, "agreement": agreement_of, "duration": duration, "log": log_of, "moment": moment,
+        "safe_text": safe, "short": short,
     }  # fmt: skip
     return found.get_template("page.html.j2")
 
@@ -84,6 +85,11 @@ def template() -> jinja2.Template:
 def log_of(report: str) -> str:
     """The path of a target's log, beside its report."""
     return str(PurePosixPath(report).with_suffix(".log"))
+
+
+def agreement_of(report: str) -> str:
+    """The path of a target's page of agreement, beside its report."""
+    return str(PurePosixPath(report).with_suffix(".agreement.html"))
 
 
 class RetiredView(NamedTuple):

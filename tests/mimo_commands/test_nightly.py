@@ -154,5 +154,11 @@ def test_a_config_is_checked_without_running_anything(tmp_path: Path) -> None:
     assert first.endswith("; at most 45 min 00 s")
     assert last == f"{config}: 1 target, nothing was run"
     assert list(tmp_path.iterdir()) == [config]
+    agreement = {"audio": "set.jsonl", "baseline": "f16.gguf", "conditions": ["clean", "speed:1.1"], "tolerance": 0.5}
+    write_config(tmp_path, of_tokenizer("asr", tmp_path / "a.gguf", agreement=agreement))
+    for option in ("--check-config", "--dry-run"):
+        line = check("nightly", config, option).stdout.splitlines()[1]
+        files = f"{tmp_path}/set.jsonl (clean, speed:1.1), at most +0.5 points from {tmp_path}/f16.gguf"
+        assert line == f"asr: agreement on {files}"
     config.write_text("[[target]]\nname = 3\n")
     assert check("nightly", config, "--check-config").exit_code == 2

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_convert.threads import default_threads
+from mimo_nightly.agreement.records import AgreementSet
 from mimo_nightly.config import Notify, Target, read_config
 from mimo_nightly.config_schema import UNITS, seconds
 from mimo_nightly.regression import METRICS
@@ -18,6 +19,8 @@ from runtime_check.audio.jfk import JFK
 
 TARGET = '[[target]]\nname = "asr"\nfile = "lm.gguf"\ntokenizer = "tok.gguf"\n'
 REFERENCE = 'reference = "jfk.safetensors"\n'
+AGREEMENT = TARGET + REFERENCE + "[target.agreement]\n"
+SET = AGREEMENT + "audio = 'set.jsonl'\nbaseline = 'f16.gguf'\n"
 
 
 def read(folder: Path, text: str) -> list[Target]:
@@ -63,6 +66,19 @@ def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
     assert two.gates == {"layer_35": {"cos_mean": 0.95, "rel_rmse": 0.1}}
     assert two.compare_since == "2026-11-21T03:00:00Z"
     assert read_config(tmp_path / "nightly.toml").history == tmp_path / "h/all.db"
+
+
+def test_a_target_may_have_an_agreement_set(tmp_path: Path) -> None:
+    [target] = read(tmp_path, SET)
+    assert target.agreement == AgreementSet(
+        [f"{tmp_path}/set.jsonl"], ["clean"], f"{tmp_path}/f16.gguf", 1.0, language="", noise="", seed=0
+    )
+    assert read_config(tmp_path / "nightly.toml").answers == tmp_path / "history.sqlite.agreement"
+    more = "conditions = ['clean', 'noise:babble:5.0dB']\ntolerance = 2\nlanguage = 'english'\nnoise = 'n'\nseed = 3"
+    [target] = read(tmp_path, SET.replace("file", "repo = 'some/repo'\nfile") + more)
+    assert target.agreement == AgreementSet(
+        [f"{tmp_path}/set.jsonl"], ["clean", "noise:babble:5dB"], "f16.gguf", 2, "english", f"{tmp_path}/n", 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,6 +142,20 @@ def test_a_reference_is_named_as_on_a_command_line_and_paths_are_seen_from_the_c
         (TARGET + REFERENCE + "threads = 0", "asr: threads is 0; expected a whole number from 1 to 128"),
         (TARGET + REFERENCE + "repack = false", "asr: repack is False; expected one of auto, on, off"),
         (TARGET + REFERENCE + "compare_since = '2026'", "compare_since is '2026'; expected a date or time without quo"),
+        (TARGET.replace("asr", "a.agreement") + REFERENCE, "which does not end in .agreement"),
+        (TARGET + REFERENCE + "agreement = 1", "asr: agreement is 1; expected a table"),
+        (AGREEMENT + "audio = 'a'", "asr [agreement]: has no baseline; expected text in quotes"),
+        (AGREEMENT + "baseline = 'b'", "asr [agreement]: has no audio; expected text in quotes, or a list of such"),
+        (SET + "tolerence = 1", "asr [agreement]: has the unknown key 'tolerence'; did you mean 'tolerance'?"),
+        (SET + "tolerance = -1", "asr [agreement]: tolerance is -1; expected points of the error rate, a number from"),
+        (SET + "conditions = ['loud']", "[agreement]: conditions is ['loud']; expected a list of conditions, each"),
+        (SET + "conditions = ['loud']", "of the forms clean, noise:{white,pink,babble}:SNRdB, reverb:RT60s, speed:FAC"),
+        (SET + "conditions = ['speed:1.1', 'speed:1.10']", "conditions is ['speed:1.1', 'speed:1.10']; expected a"),
+        (SET + "conditions = []", "[agreement]: conditions is []; expected a list of conditions, each once"),
+        (SET + "seed = -1", "[agreement]: seed is -1; expected a whole number of at least 0"),
+        (SET + "language = 'klingon'", "[agreement]: language is 'klingon'; expected one of english, chinese, auto"),
+        (SET.replace("f16", "lm"), "asr: agreement has the baseline 'lm.gguf', the file itself; expected another file"),
+        (SET.replace("f16", "../f16").replace("file", "repo = 'a/b'\nfile"), "has the baseline '../f16.gguf'; expect"),
         (TARGET + REFERENCE + "gates = 0.9", "asr: gates is 0.9; expected a table"),
         (TARGET + REFERENCE + "gates.layer_00 = 0.9", "asr [gates]: layer_00 is 0.9; expected a table"),
         (TARGET + REFERENCE + "gates.layer_00 = {}", "asr [gates]: layer_00 has no gate; expected a number for one of"),

@@ -42,6 +42,7 @@ def test_the_config_is_one() -> None:
         ("q4_k", True, 2700), ("q8_0-v1", True, 2700), ("qwen3-q4_k_m", True, 2700), ("local-f16", False, 10800),
     ]  # fmt: skip
     assert config.targets[0].gates["transcript"] == {"error_rate": 0.05}
+    assert [target.agreement.baseline for target in config.targets if target.agreement] == ["mimo-asr-f16.gguf"]
     assert config.notify == Notify((), "MIMO_WEBHOOK", transcripts=False)
 
 

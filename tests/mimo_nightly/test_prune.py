@@ -83,7 +83,7 @@ def test_the_page_leads_to_what_is_still_there(tmp_path: Path, monkeypatch: pyte
     assert run_nightly("nightly", config).status == 2
     page = (tmp_path / "pages/index.html").read_text()
     links = re.findall('href="(runs/[^"]+)"', page)
-    assert 4 < len(links) < 2 * made_up.RUNS
+    assert 6 < len(links) < 3 * made_up.RUNS
     assert [link for link in links if not (tmp_path / "pages" / link).exists()] == []
 
 

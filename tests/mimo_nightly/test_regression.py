@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_nightly.history import FAILED, HEADER, PASSED, WHOLE, FileRow, History, Problem, TargetResult
+from mimo_nightly.history import FAILED, HEADER, PASSED, UNCHECKED, WHOLE, FileRow, History, Problem, TargetResult
 from mimo_nightly.regression import METRICS, evaluate, stages_of
 from runtime_check.gate import CACHED, LOGITS, STEPS, TEXT, TRANSCRIPT, VOCABULARY
 from runtime_check.report.records import Report
@@ -70,6 +70,17 @@ def changed(metric: str, by: float) -> Report:
         return of_checks(replace(check, words=WordErrors(10**9, round(by * 10**9))))
     stage = reports.stage_of(check, STAGES[metric])
     return of_checks(reports.with_stage(check, stage.name, **{metric: getattr(stage, metric) + by}))
+
+
+def test_what_is_wrong_beside_the_report_counts(run: Runs) -> None:
+    """But what could not be checked does not hide that a gate of the report is missed."""
+    problem = Problem("agreement, clean: +2.00 points from the baseline")
+    for state, report, expected in (
+        (FAILED, checked(), FAILED), (UNCHECKED, checked(), UNCHECKED), (UNCHECKED, reports.failed_report(), FAILED)
+    ):  # fmt: skip
+        found = TargetResult(1, "asr", "", 1.0, state, problems=[problem])
+        result = evaluate(report, found, {}, TOLERANCE, "", run.history)
+        assert (result.state, result.problems[-1]) == (expected, problem)
 
 
 def test_every_number_of_a_report_is_a_row() -> None:

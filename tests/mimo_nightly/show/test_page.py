@@ -44,8 +44,13 @@ def page(history: History) -> Path:
 
 def written(history: History, names: list[str]) -> Path:
     path = history.path.parent / "index.html"
-    path.write_text(as_html(history, names), encoding="utf-8")
+    path.write_text(as_html(history, names, is_report), encoding="utf-8")
     return path
+
+
+def is_report(link: str) -> bool:
+    """Whether a link is to a report or log: these targets have no agreement set."""
+    return bool(link) and not link.endswith(".agreement.html")
 
 
 def small(folder: Path, *results: TargetResult) -> History:

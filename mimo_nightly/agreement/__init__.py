@@ -1,0 +1,1 @@
+"""The agreement of a target with a baseline: how many more words its file gets wrong."""
