@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from mimo_convert.numbers_text import percent, size
 from quantize.quoting import quoted
+from runtime_check.report.records import file_name
 from runtime_check.run.compare.fidelity import COVERED
 
 from ..records import CHARACTERS, ModelFiles, Row
@@ -30,7 +31,7 @@ def verdict_of(files: Sequence[ModelFiles], rows: Sequence[Row], baseline: str, 
     than LEAST_WORDS, or on a single clip.
     """
     row_of, by_hash = {row.file: row for row in rows}, {file.sha256: file for file in files}
-    name = quoted(by_hash[baseline].file)
+    name = quoted(file_name(by_hash[baseline].file))
     if len(files) < 2:
         return Verdict(None, f"Nothing to compare: {name} alone was run.")
     if words < LEAST_WORDS:
@@ -46,7 +47,9 @@ def verdict_of(files: Sequence[ModelFiles], rows: Sequence[Row], baseline: str, 
     found = f"{rate} {percent(row.wer.value)}, of the baseline {percent(of_baseline.wer.value)}"
     if row.wer.value is None:
         found = f"{rate} beside its transcripts {percent(row.disagreement.value)}"
-    sentence = f"Smallest file within 1 point of the baseline: {quoted(smallest.file)}, {size(smallest.all_bytes)}"
+    sentence = (
+        f"Smallest file within 1 point of the baseline: {quoted(file_name(smallest.file))}, {size(smallest.all_bytes)}"
+    )
     more = 100 * (row.difference.high or 0)
     return Verdict(smallest.sha256, f"{sentence} ({found}; at most {more:+.2f} points, {INTERVAL}).")
 

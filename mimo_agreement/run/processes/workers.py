@@ -23,6 +23,8 @@ from ..queue import Queue
 from .fitting import fitting, tell_of_fewer
 from .messages import READY, Message, Refused, Said, Setup
 
+# numpy's products would take every core, and wait for each other there: another process can use it better.
+ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 COMMAND = (sys.executable, "-m", "mimo_agreement.run.processes.worker")
 OPTION = "--workers"
 STDERR_BYTES = 4000  # of the end of what a process wrote, in which the last line is looked for
@@ -77,6 +79,7 @@ def start(setup: Setup) -> Process:
             [*COMMAND, str(theirs.fileno())],
             stdin=subprocess.PIPE, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno()],
             cwd="/",  # where nothing can be imported by mistake
+            env=os.environ | ALONE,
             start_new_session=True,  # Ctrl-C is ours
         )  # fmt: skip
     with suppress(*DEAD):
