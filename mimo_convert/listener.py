@@ -99,27 +99,30 @@ def listening(one: Listener) -> Iterator[None]:
 
 
 class Phase:
-    """A phase of the work, which tells the listener how far it is."""
+    """A phase of the work, which tells the listener how far it is. Threads may advance it at once."""
 
     def __init__(self, name: str, total: float | None = None, unit: str = BYTES, done: float = 0) -> None:
         self.now = Progress(name, done, total, unit)
-        self._listener = listener()
+        self._listener, self._one_at_a_time = listener(), threading.RLock()
         self._tell()
 
     def advance(self, n: float, item: str = "") -> None:
         """So much more is done."""
-        self.reach(self.now.done + n, item)
+        with self._one_at_a_time:
+            self.reach(self.now.done + n, item)
 
     def reach(self, done: float, item: str = "") -> None:
         """So much is done in all."""
-        total = None if self.now.total is not None and done > self.now.total else self.now.total
-        self.now = self.now._replace(done=done, total=total, item=item)
-        self._tell()
+        with self._one_at_a_time:
+            total = None if self.now.total is not None and done > self.now.total else self.now.total
+            self.now = self.now._replace(done=done, total=total, item=item)
+            self._tell()
 
     def end(self) -> None:
         """Nothing more comes."""
-        self.now = self.now._replace(ended=True)
-        self._tell()
+        with self._one_at_a_time:
+            self.now = self.now._replace(ended=True)
+            self._tell()
 
     def _tell(self) -> None:
         if self._listener:

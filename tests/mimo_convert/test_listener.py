@@ -1,5 +1,6 @@
 """Phases and messages reach who listens, and nobody else."""
 
+import threading
 import time
 
 from mimo_convert import listener as module
@@ -53,6 +54,18 @@ def test_a_phase_of_unknown_length_says_how_long_it_takes(monkeypatch) -> None: 
     assert beats == sorted(beats)
     assert heard[-1].ended
     assert {(now.phase, now.total, now.unit) for now in heard} == {("uploading x.gguf", None, "s")}
+
+
+def test_threads_that_advance_a_phase_at_once_all_count() -> None:
+    heard: list[float] = []
+    with heard_by(lambda now: heard.append(now.done), None), phase("reading", 8000) as running:
+        threads = [threading.Thread(target=lambda: [running.advance(1) for _ in range(2000)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert heard[-1] == 8000
+    assert heard == sorted(heard), "none goes back"
 
 
 def test_callbacks_hear_messages_and_warnings_and_print_nothing(capsys) -> None:  # type: ignore[no-untyped-def]
