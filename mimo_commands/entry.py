@@ -1,10 +1,14 @@
 """Entry points of the commands, a function each; nothing is imported before interrupts and errors are handled."""
 
 import gc
+import os
 import sys
 from importlib import import_module
 
 GC_THRESHOLD = 20_000  # new objects before cycles are looked for; with the usual 700, that takes a sixth of a short run
+# With several threads, numpy's products differ in the last bits by their number, and take cores from ggml's; threads
+# are those of --threads.
+ALONE = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def convert() -> None:
@@ -35,6 +39,7 @@ def publish() -> None:
 def run(module: str) -> None:
     """Run the click command `main` of a module and exit with its status (`outcome.exit_with_status`)."""
     gc.set_threshold(GC_THRESHOLD)
+    os.environ.update(ALONE)  # before numpy is imported
     try:
         outcome = import_module("mimo_convert.command.outcome")
         with outcome.exit_with_status():
