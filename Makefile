@@ -44,6 +44,8 @@ bench: .venv/extras
 	$(BIN)/python -m benchmarks.full_size
 	$(BIN)/python -m benchmarks.validation
 	$(BIN)/python -m benchmarks.tiny_speaks
+	$(BIN)/python -m benchmarks.fidelity
+	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.nightly
 	$(BIN)/python -m benchmarks.faults
 

@@ -163,7 +163,9 @@ SPEECH_OPTIONS = [
         "--stream", type=WRITES, metavar="FILE", help="Write it while it is spoken; - is stdout, with nothing else."
     ),
     click.option("--prompt-only", is_flag=True, help="Only print the text ids of the prompt, in a line."),
-    click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True, help="Of all draws."),
+    click.option(
+        "--seed", type=click.IntRange(0, choices.MOST_SEED), default=0, show_default=True, help="Of all draws."
+    ),
     click.option("--greedy", is_flag=True, help="Draw nothing: the argmax of text ids and codes."),
     click.option("--temperature", type=ABOVE_0, show_default="the task's", help="Of text ids."),
     click.option("--top-k", type=click.IntRange(0), show_default="all", help="Of text ids."),

@@ -28,7 +28,7 @@ from mimo_families.registry import systems
 from mimo_nightly.files.cache import may_be_kept
 from quantize.errors import InputError
 from runtime_check.audio.jfk import JFK
-from runtime_check.choices import ATTENTION, AUTO, OFF, PRODUCTS, REPACK
+from runtime_check.choices import ATTENTION, AUTO, MOST_SEED, OFF, PRODUCTS, REPACK
 from runtime_check.run.system import AUTO_LANGUAGE
 
 from .regression import METRICS
@@ -40,7 +40,6 @@ RESERVED = ".agreement"  # which a target's page of agreement has behind its nam
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of the environment
 NOTIFY = "command, a program and its arguments, or webhook_env, the environment variable that holds the URL"
 COMPANION_KEYS = ("tokenizer", "mmproj")  # of the file beside `file`
-MOST_SEED = (1 << 63) - 1
 HUB_FILE = "a file's name in the repository, without .. and \\, and not one of the cache's own"
 
 

@@ -13,3 +13,4 @@ REPLIES = TEXT, SPEECH = "text", "speech"  # of a task
 TASKS = TRANSCRIBE, SPEAK, UNDERSTAND, DIALOGUE, CHAT, CONTINUE = (
     "transcribe", "speak", "understand", "dialogue", "chat", "continue",
 )  # fmt: skip
+MOST_SEED = (1 << 63) - 1

@@ -1,4 +1,5 @@
-"""How many of its forty sentences the tiny pair says, by its own ears: `python -m benchmarks.tiny_speaks`.
+"""How many of its forty sentences the tiny pair says, by its own ears: `python -m benchmarks.tiny_speaks` →
+docs/benchmarks.md.
 
 Each sentence is asked for by its text, spoken greedily, and recognised by the same files. The JFK clip goes through the
 audio tokenizer and back, and is recognised behind it.

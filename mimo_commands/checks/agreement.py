@@ -21,7 +21,6 @@ from ..check_options import (
 from ..console import AUDIO_TOKENIZER, handle_errors, results_option, threads_option
 from ..paths import FOLDER, READS, WRITES, current_claims
 
-MOST_SEED = (1 << 63) - 1
 MOST_WORKERS = 128
 
 
@@ -58,7 +57,11 @@ MOST_WORKERS = 128
     help="Clips that are heard in noise:babble.  [default: six other clips of --audio]",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of all that conditions draw."
+    "--seed",
+    type=click.IntRange(0, choices.MOST_SEED),
+    default=0,
+    show_default=True,
+    help="Of all that conditions draw.",
 )
 @click.option(
     "--reference",

@@ -45,6 +45,16 @@ for (const element of document.body.querySelectorAll('*')) {
 }
 return found;
 """
+# The texts of a plot that are cut off, or lie on another.
+HIDDEN_TEXTS = """const ground = document.querySelector('.ground').getBoundingClientRect();
+    const boxes = [...document.querySelectorAll('text')].map(text => [text, text.getBoundingClientRect()]);
+    const beside = (a, b) => a.right <= b.left || a.bottom <= b.top + 2;
+    const apart = (a, b) => beside(a, b) || beside(b, a);
+    return boxes.filter(([text, own], i) => own.left < ground.left || own.right > ground.right
+        || boxes.slice(0, i).some(([_, other]) => !apart(own, other))).map(([text]) => text.textContent)"""
+HOSTILE = (  # a text that is to be shown, and nothing else
+    "<script>window.hacked = 1</script>\"'><img src=http://127.0.0.1:9/x onerror='window.hacked = 2'>\x00\ud800{{7*7}}"
+)
 OPEN_ALL = "document.querySelectorAll('details').forEach(details => details.open = true)"
 
 
@@ -110,3 +120,38 @@ def chromium() -> Iterator[Browser]:
         chrome = webdriver.Chrome(options, Service(driver))
     with chrome:
         yield Browser(chrome)
+
+
+def check_it_stands_alone(browser: Browser, page: Path) -> None:
+    """The page asks for nothing but itself and runs nothing; no id is there twice, and links lead within it."""
+    browser.open(page)
+    assert [url for url in browser.requests() if not url.startswith("data:")] == [page.as_uri()]
+    assert browser.complaints() == []
+    assert browser.run("return document.scripts.length") == 0
+    ids = browser.run("return [...document.querySelectorAll('[id]')].map(element => element.id)")
+    assert len(ids) == len(set(ids))
+    assert browser.run("""return [...document.querySelectorAll('a')].every(
+        link => document.getElementById(link.getAttribute('href').slice(1)))""")
+
+
+def check_it_is_only_shown(browser: Browser, page: Path, element: str) -> str:
+    """HOSTILE, behind the text of an `element` of the page, does nothing; returns what is shown there."""
+    browser.open(page)
+    assert browser.run("return [typeof window.hacked, document.scripts.length, document.images.length]") == [
+        "undefined", 0, 0,
+    ]  # fmt: skip
+    assert browser.complaints() == []
+    assert [url for url in browser.requests() if url.startswith("http")] == []
+    shown = browser.run(f"return document.querySelector('{element}').textContent")
+    assert shown.endswith("\\u0000\\ud800{{7*7}}")
+    return str(shown)
+
+
+def check_all_text_can_be_read(browser: Browser, page: Path, width: int, dark: bool, more_than: int) -> None:
+    """Each of so many texts and more has a contrast of 4.5, as WCAG asks, and letters of 9.5 pixels."""
+    browser.open(page, width, dark=dark)
+    browser.run(OPEN_ALL)
+    texts = browser.run(TEXTS)
+    assert len(texts) > more_than
+    assert [text for text in texts if text[0] < 4.5] == []
+    assert [text for text in texts if text[1] < 9.5] == []

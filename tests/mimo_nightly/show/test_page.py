@@ -11,7 +11,7 @@ from mimo_nightly.history import FAILED, PASSED, FileRow, History, Problem, Stag
 from mimo_nightly.show.page import as_html
 from runtime_check.gate import LAYER
 from tests.mimo_nightly import made_up
-from tests.system.browser import DESKTOP, OPEN_ALL, PHONE, TEXTS, Browser, chromium
+from tests.system.browser import DESKTOP, OPEN_ALL, PHONE, Browser, check_all_text_can_be_read, chromium
 
 NARROW = 360
 
@@ -310,12 +310,7 @@ def test_the_page_is_never_wider_than_the_window(browser: Browser, page: Path, w
 @pytest.mark.parametrize("dark", [False, True], ids=["day", "dark"])
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
 def test_all_text_can_be_read(browser: Browser, page: Path, width: int, dark: bool) -> None:
-    browser.open(page, width, dark=dark)
-    browser.run(OPEN_ALL)
-    texts = browser.run(TEXTS)
-    assert len(texts) > 1000
-    assert [text for text in texts if text[0] < 4.5] == []
-    assert [text for text in texts if text[1] < 9.5] == []
+    check_all_text_can_be_read(browser, page, width, dark, 1000)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["day", "dark"])

@@ -12,7 +12,7 @@ from mimo_agreement.records import ALL_CONDITIONS, Agreement
 from mimo_publish.card import as_card, as_plots
 from tests import reports
 from tests.mimo_agreement import made_up
-from tests.system.browser import DESKTOP, PHONE, Browser, chromium
+from tests.system.browser import DESKTOP, HIDDEN_TEXTS, PHONE, Browser, chromium
 
 from ..published import good
 from ..rendered import Element, read, table, tables, write_page
@@ -126,11 +126,6 @@ def test_no_text_of_a_plot_is_cut_off_or_lies_on_another(browser: Browser, tmp_p
         browser.open(tmp_path / name, dark=dark)
         colours.append(browser.run("""return ['.ground', '.name', '.mark.front'].map(
             mark => getComputedStyle(document.querySelector(mark)).fill)"""))  # fmt: skip
-        hidden = browser.run("""const ground = document.querySelector('.ground').getBoundingClientRect();
-            const boxes = [...document.querySelectorAll('text')].map(text => [text, text.getBoundingClientRect()]);
-            const beside = (a, b) => a.right <= b.left || a.bottom <= b.top + 2;
-            const apart = (a, b) => beside(a, b) || beside(b, a);
-            return boxes.filter(([text, own], i) => own.left < ground.left || own.right > ground.right
-                || boxes.slice(0, i).some(([_, other]) => !apart(own, other))).map(([text]) => text.textContent)""")
+        hidden = browser.run(HIDDEN_TEXTS)
         assert hidden == []
     assert all(by_day != by_night for by_day, by_night in zip(*colours, strict=True))

@@ -16,7 +16,7 @@ from runtime_check.audio.jfk import JFK_TEXT
 from runtime_check.report.records import Report
 from runtime_check.run.records import FileFacts
 from tests import reports
-from tests.system.browser import DESKTOP, PHONE, Browser, chromium
+from tests.system.browser import DESKTOP, HIDDEN_TEXTS, PHONE, Browser, chromium
 
 from ..published import EVERY, LM, MakeReport, bad, good, metadata, one_pair
 from ..rendered import Element, as_html, read, tables, write_page
@@ -168,12 +168,7 @@ def test_no_text_of_a_plot_is_cut_off_or_lies_on_another(browser: Browser, tmp_p
     for name, svg in as_plots(make()).items():
         (tmp_path / name).write_text(svg, encoding="utf-8")
         browser.open(tmp_path / name)
-        hidden = browser.run("""const ground = document.querySelector('.ground').getBoundingClientRect();
-            const boxes = [...document.querySelectorAll('text')].map(text => [text, text.getBoundingClientRect()]);
-            const beside = (a, b) => a.right <= b.left || a.bottom <= b.top + 2;
-            const apart = (a, b) => beside(a, b) || beside(b, a);
-            return boxes.filter(([text, own], i) => own.left < ground.left || own.right > ground.right
-                || boxes.slice(0, i).some(([_, other]) => !apart(own, other))).map(([text]) => text.textContent)""")
+        hidden = browser.run(HIDDEN_TEXTS)
         assert hidden == []
 
 

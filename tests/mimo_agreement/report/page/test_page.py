@@ -13,7 +13,17 @@ from mimo_agreement.report.heard import NO_SOUNDS, Heard
 from mimo_agreement.report.page.page import LONGEST, as_html, spans_of
 from runtime_check.audio.wave import Sound
 from tests import reports
-from tests.system.browser import DESKTOP, OPEN_ALL, PHONE, TEXTS, Browser, chromium
+from tests.system.browser import (
+    DESKTOP,
+    HOSTILE,
+    OPEN_ALL,
+    PHONE,
+    Browser,
+    check_all_text_can_be_read,
+    check_it_is_only_shown,
+    check_it_stands_alone,
+    chromium,
+)
 
 from ... import made_up
 
@@ -158,14 +168,7 @@ def test_sounds_that_have_no_room_are_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_it_asks_for_nothing_and_runs_nothing(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    assert [url for url in browser.requests() if not url.startswith("data:")] == [page.as_uri()]
-    assert browser.complaints() == []
-    assert browser.run("return document.scripts.length") == 0
-    ids = browser.run("return [...document.querySelectorAll('[id]')].map(element => element.id)")
-    assert len(ids) == len(set(ids))
-    assert browser.run("""return [...document.querySelectorAll('a')].every(
-        link => document.getElementById(link.getAttribute('href').slice(1)))""")
+    check_it_stands_alone(browser, page)
 
 
 def spoiled(hostile: str) -> Agreement:
@@ -179,19 +182,8 @@ def spoiled(hostile: str) -> Agreement:
 
 
 def test_hostile_names_and_texts_are_only_shown(browser: Browser, tmp_path: Path) -> None:
-    hostile = (
-        "<script>window.hacked = 1</script>\"'><img src=http://127.0.0.1:9/x onerror='window.hacked = 2'>"
-        "\x00\ud800{{7*7}}"
-    )
-    browser.open(written(tmp_path, spoiled(hostile)))
-    assert browser.run("return [typeof window.hacked, document.scripts.length, document.images.length]") == [
-        "undefined", 0, 0,
-    ]  # fmt: skip
-    assert browser.complaints() == []
-    assert [url for url in browser.requests() if url.startswith("http")] == []
-    shown = browser.run("return document.querySelector('.sentence').textContent")
+    shown = check_it_is_only_shown(browser, written(tmp_path, spoiled(HOSTILE)), ".sentence")
     assert "<script>window.hacked = 1" in shown
-    assert shown.endswith("\\u0000\\ud800{{7*7}}")
 
 
 def test_the_same_agreement_gives_the_same_bytes() -> None:
@@ -213,12 +205,7 @@ def test_the_page_is_never_wider_than_the_window(browser: Browser, page: Path, w
 @pytest.mark.parametrize("dark", [False, True], ids=["day", "dark"])
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
 def test_all_text_can_be_read(browser: Browser, page: Path, width: int, dark: bool) -> None:
-    browser.open(page, width, dark=dark)
-    browser.run(OPEN_ALL)
-    texts = browser.run(TEXTS)
-    assert len(texts) > 300
-    assert [text for text in texts if text[0] < 4.5] == []
-    assert [text for text in texts if text[1] < 9.5] == []
+    check_all_text_can_be_read(browser, page, width, dark, 300)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["day", "dark"])

@@ -25,7 +25,17 @@ from runtime_check.report.records import Report
 from runtime_check.run.records import StageResult
 from runtime_check.text.words import align_words, count_words
 from tests import reports
-from tests.system.browser import DESKTOP, OPEN_ALL, PHONE, TEXTS, Browser, chromium
+from tests.system.browser import (
+    DESKTOP,
+    HOSTILE,
+    OPEN_ALL,
+    PHONE,
+    Browser,
+    check_all_text_can_be_read,
+    check_it_is_only_shown,
+    check_it_stands_alone,
+    chromium,
+)
 
 
 @pytest.fixture(scope="module")
@@ -153,34 +163,14 @@ def test_a_transcript_without_reference_or_text_is_called_not_compared(browser: 
 
 
 def test_it_asks_for_nothing_runs_nothing_and_makes_no_complaint(browser: Browser, failed: Path) -> None:
-    browser.open(failed)
-    assert [url for url in browser.requests() if not url.startswith("data:")] == [failed.as_uri()]
-    assert browser.complaints() == []
-    assert browser.run("return document.scripts.length") == 0
-    ids = browser.run("return [...document.querySelectorAll('[id]')].map(element => element.id)")
-    assert len(ids) == len(set(ids))
-    assert browser.run("""return [...document.querySelectorAll('a')].every(
-        link => document.getElementById(link.getAttribute('href').slice(1)))""")
+    check_it_stands_alone(browser, failed)
 
 
 def test_hostile_names_tokens_and_texts_are_only_shown(browser: Browser, tmp_path: Path) -> None:
-    hostile = (
-        "<script>window.hacked = 1</script>\"'><img src=http://127.0.0.1:9/x onerror='window.hacked = 2'>"
-        "\x00\ud800{{7*7}}"
-    )
-
     report = reports.failed_report()
     report = replace(report, tensors=(reports.tensor_check(report.tensors[0].tensors[:40]),))
-    browser.open(written(tmp_path, reports.spoiled(report, hostile)))
-    assert browser.run("return [typeof window.hacked, document.scripts.length, document.images.length]") == [
-        "undefined", 0, 0,
-    ]  # fmt: skip
-    assert browser.complaints() == []
-    assert [url for url in browser.requests() if url.startswith("http")] == []
-    assert browser.run("return document.querySelector('.token').textContent").startswith(
-        " And<script>window.hacked = 1"
-    )
-    assert browser.run("return document.querySelector('.token').textContent").endswith("\\u0000\\ud800{{7*7}}")
+    shown = check_it_is_only_shown(browser, written(tmp_path, reports.spoiled(report, HOSTILE)), ".token")
+    assert shown.startswith(" And<script>window.hacked = 1")
 
 
 def test_the_same_report_gives_the_same_bytes() -> None:
@@ -232,12 +222,7 @@ def test_the_page_is_never_wider_than_the_window(browser: Browser, failed: Path,
 @pytest.mark.parametrize("dark", [False, True], ids=["day", "dark"])
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
 def test_all_text_can_be_read(browser: Browser, failed: Path, width: int, dark: bool) -> None:
-    browser.open(failed, width, dark=dark)
-    browser.run(OPEN_ALL)
-    texts = browser.run(TEXTS)
-    assert len(texts) > 2000
-    assert [text for text in texts if text[0] < 4.5] == []
-    assert [text for text in texts if text[1] < 9.5] == []
+    check_all_text_can_be_read(browser, failed, width, dark, 2000)
 
 
 def test_the_dark_is_dark(browser: Browser, failed: Path) -> None:
