@@ -128,40 +128,34 @@ struct FloatForm {
     }
 };
 
-// Rows that are multiplied at once with N columns, which are loaded once for all of them; and sums of each product, so that
-// none waits for another.
+// Rows that are multiplied at once with N columns, which are loaded once for all of them: so many that no sum waits for
+// another. Each is one sum by lanes, so that any few columns give the same bytes.
 template <int N>
-constexpr int ROWS_AT_ONCE = FEW_REGISTERS && N > 2 ? 2 : 4;
+constexpr int ROWS_AT_ONCE = N == 1 ? 8 : FEW_REGISTERS && N > 2 ? 2 : 4;
 
 template <int N>
-constexpr int SUMS = N == 1 ? 2 : 1;
-
-template <int N>
-using FloatSums = Floats[ROWS_AT_ONCE<N>][N][SUMS<N>];
+using FloatSums = Floats[ROWS_AT_ONCE<N>][N];
 
 // sums += n weights of each row, from `at` on, × N columns.
 template <class Float, int N>
 [[gnu::always_inline]] inline void add_rows(const typename Float::Stored* const* at, const FloatColumn* x, int n,
                                             FloatSums<N>& sums) {
     int i = 0;
-    for (; i + SUMS<N> * WIDTH <= n; i += SUMS<N> * WIDTH)
-#pragma GCC unroll 2
-        for (int j = 0; j < SUMS<N>; ++j) {
-            const int first = i + j * WIDTH;
-            Floats weights[ROWS_AT_ONCE<N>];
-            for (int r = 0; r < ROWS_AT_ONCE<N>; ++r) weights[r] = Float::load(at[r] + first);
+    for (; i + WIDTH <= n; i += WIDTH) {
+        Floats weights[ROWS_AT_ONCE<N>];
+        for (int r = 0; r < ROWS_AT_ONCE<N>; ++r) weights[r] = Float::load(at[r] + i);
 #pragma GCC unroll 4
-            for (int c = 0; c < N; ++c) {
-                const Floats some = FloatF32::load(x[c].x + first);
-                for (int r = 0; r < ROWS_AT_ONCE<N>; ++r) sums[r][c][j] = fma(weights[r], some, sums[r][c][j]);
-            }
+        for (int c = 0; c < N; ++c) {
+            const Floats some = FloatF32::load(x[c].x + i);
+            for (int r = 0; r < ROWS_AT_ONCE<N>; ++r) sums[r][c] = fma(weights[r], some, sums[r][c]);
         }
-    for (; i < n; i += WIDTH)
-        for (int r = 0; r < ROWS_AT_ONCE<N>; ++r) {
-            typename Float::Stored rest[WIDTH] = {};
-            memcpy(rest, at[r] + i, (n - i < WIDTH ? n - i : WIDTH) * sizeof *rest);
-            for (int c = 0; c < N; ++c) sums[r][c][0] = fma(Float::load(rest), FloatF32::load(x[c].x + i), sums[r][c][0]);
-        }
+    }
+    if (i == n) return;
+    for (int r = 0; r < ROWS_AT_ONCE<N>; ++r) {
+        typename Float::Stored rest[WIDTH] = {};
+        memcpy(rest, at[r] + i, (n - i) * sizeof *rest);
+        for (int c = 0; c < N; ++c) sums[r][c] = fma(Float::load(rest), FloatF32::load(x[c].x + i), sums[r][c]);
+    }
 }
 
 // N columns, a few rows at a time: a vector holds weights of one row. The last row stands in for those behind it.

@@ -216,12 +216,11 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
-// The sum of the lanes of N vectors, by halves.
-template <int N>
-inline float sum_of(const Floats (&vectors)[N]) {
-    float each[N * WIDTH];
-    memcpy(each, vectors, sizeof each);
-    for (int n = N * WIDTH / 2; n; n /= 2)
+// The sum of the lanes, halves first.
+inline float sum_of(Floats a) {
+    float each[WIDTH];
+    memcpy(each, &a, sizeof each);
+    for (int n = WIDTH / 2; n; n /= 2)
         for (int i = 0; i < n; ++i) each[i] += each[i + n];
     return each[0];
 }
