@@ -77,9 +77,9 @@ class SpeechLM:
             g.output(INPUTS_EMBEDS, both)
         return both
 
-    def embed_token(self, g: Graph) -> TensorPtr:
-        """A group with a token as its text and no audio → (1, hidden_size)."""
-        return g.rows("llm.embed", g.input(TOKEN, (1,), np.int32))
+    def embed_tokens(self, g: Graph, n: int) -> TensorPtr:
+        """Groups with a token as their text and no audio → (n, hidden_size)."""
+        return g.rows("llm.embed", g.input(TOKEN, (n,), np.int32))
 
     def blocks(self, g: Graph, x: TensorPtr, cache: Cache, n_logits: int, keep_stages: bool) -> None:
         """(T, hidden_size) → the outputs HIDDEN and LOGITS of the last `n_logits` positions, and every block's output

@@ -1,6 +1,5 @@
 """The system of a speech LM and its audio tokenizer: clip → codes → prompt → response, with every stage."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,6 @@ from runtime_check.run.activations import (
     RESPONSE,
     RESPONSE_LOGITS,
     Activations,
-    Origin,
     Stages,
 )
 from runtime_check.run.system import (
@@ -40,6 +38,7 @@ from runtime_check.run.system import (
     Task,
     Work,
 )
+from runtime_check.run.transcriber import Read, Request, Said, Transcriber
 
 from . import REPO
 from .layout import FAMILY, speaks
@@ -58,7 +57,7 @@ TEXT_GROUPS = 25  # of a prompt, beside its audio
 TOKENS_PER_SECOND = 3  # of speech, as people talk
 
 
-class MimoAudioSystem:
+class MimoAudioSystem(Transcriber):
     """A speech LM file and an audio tokenizer file, ready to run."""
 
     stages = STAGES
@@ -100,32 +99,20 @@ class MimoAudioSystem:
         """Groups of the prompt of a clip of that length."""
         return int(seconds * self._groups_per_second) + TEXT_GROUPS
 
-    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False, heard: Stages | None = None) -> Activations:
-        """Transcribe `clip` greedily; RESPONSE_LOGITS are those of incremental decoding. `heard` are its codes.
+    def read(self, request: Request, *, keep_stages: bool) -> Read:
+        """Encode a clip and read its prompt; what was heard before are its codes. Raises InputError for codes that are
+        not of this model."""
+        from runtime_check.ggml.greedy import Prompted
 
-        Raises InputError for codes that are not of this model.
-        """
-        session, lm, d = self.session, self.lm, self.lm.d
-        session.begin()
-        stages = dict(heard) if heard else self._hear(clip)
+        lm, clip, task = self.lm, request.clip, request.task
+        stages = dict(request.heard) if request.heard else self._hear(clip)
         prompt = self._prompt(stages, task)
         n_groups, longest = lm.length(prompt), task.longest(clip)
-        decoder = lm.decoder(min(n_groups + longest, d.max_position_embeddings))
-        with session.timed("prefill_s"):
+        decoder = lm.decoder(min(n_groups + longest, lm.d.max_position_embeddings))
+        with self.session.timed("prefill_s"):
             out = decoder.read(prompt, keep_stages=keep_stages)
-        begin = time.perf_counter()
-        steps = list(decoder.greedy(out["logits"][0], longest, lm.text.stops))
-        session.decoded(time.perf_counter() - begin, len(steps))
-        ids = np.array([step.token for step in steps], np.int32)
-        stages |= {PROMPT: prompt, **lm_stages(out, n_groups), GREEDY: ids, RESPONSE: ids}
-        stages[RESPONSE_LOGITS] = np.stack([step.logits for step in steps])
-        models = [member.model for member in self.members]
-        origin = Origin(
-            [str(model.path) for model in models], str(clip.path), clip.sha256, task.language, lm.text.sha256
-        )
-        timings, memory = dict(session.timings), session.memory(models)
-        transcript = self.transcript(ids.tolist(), task)
-        return Activations(stages, transcript, origin, timings, memory, session.products())
+        stages |= {PROMPT: prompt, **lm_stages(out, n_groups)}
+        return Read(stages, Prompted(decoder, out["logits"][0], longest))
 
     def _hear(self, clip: Clip) -> Stages:
         """The audio tokenizer's stages."""
@@ -165,9 +152,9 @@ class MimoAudioSystem:
             INCREMENTAL_LOGITS: cached,
         }
 
-    def transcript(self, ids: Sequence[int], task: Task) -> str:
+    def said(self, ids: Sequence[int], task: Task) -> Said:
         """The transcript of a response."""
-        return clean_transcript(self.text.decode(ids))
+        return Said(clean_transcript(self.text.decode(ids)))
 
 
 def lm_stages(out: Stages, n_groups: int) -> Stages:

@@ -143,15 +143,11 @@ class Recognizer:
 
     def embed_prompt(self, g: Graph, n: int, keep_stages: bool) -> TensorPtr:
         """Positions → (n, hidden_size): text embeddings, and audio embeddings in the place of audio tokens."""
-        text = g.mul(self.embed(g, n), g.input("is_text", (n, 1)))
+        text = g.mul(self.embed_tokens(g, n), g.input("is_text", (n, 1)))
         both = g.add(text, g.input("audio", (n, self.d.hidden_size)))
         return g.output(INPUTS_EMBEDS, both) if keep_stages else both
 
-    def embed_token(self, g: Graph) -> TensorPtr:
-        """A token → (1, hidden_size)."""
-        return self.embed(g, 1)
-
-    def embed(self, g: Graph, n: int) -> TensorPtr:
+    def embed_tokens(self, g: Graph, n: int) -> TensorPtr:
         """Ids of `n` tokens → (n, hidden_size)."""
         return g.rows("token_embd", g.input(TOKEN, (n,), np.int32))
 

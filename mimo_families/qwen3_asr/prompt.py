@@ -7,13 +7,13 @@ package, with its guards against repetitions.
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from quantize.errors import InputError
 from runtime_check.run.system import AUTO_LANGUAGE, Task
+from runtime_check.run.transcriber import Said
 
 from .front_end import LLAMA_CPP
 from .sizes import Qwen3ASRDims
@@ -78,24 +78,17 @@ def check_room(n_positions: int, d: Qwen3ASRDims) -> None:
 # ── the response ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Transcript(NamedTuple):
-    """The language that a response names, empty if it names none, and its text."""
-
-    language: str
-    text: str
-
-
-def parse(response: str, task: Task) -> Transcript:
+def parse(response: str, task: Task) -> Said:
     """Parse a response without special tokens, as that to `task`."""
     response = collapse(response.strip())
     if not response:
-        return Transcript("", "")
+        return Said("")
     if task.language != AUTO_LANGUAGE:
-        return Transcript(LANGUAGES[task.language], response)
+        return Said(response, LANGUAGES[task.language])
     before, tag, text = response.partition(TAG)
     if not tag:
-        return Transcript("", response)
-    return Transcript("" if NO_LANGUAGE in before.lower() else language_in(before), text.strip())
+        return Said(response)
+    return Said(text.strip(), "" if NO_LANGUAGE in before.lower() else language_in(before))
 
 
 def language_in(head: str) -> str:

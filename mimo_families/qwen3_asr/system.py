@@ -1,6 +1,5 @@
 """The system of one file: clip → audio embeddings → prompt → response, with every stage."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ import numpy as np
 from mimo_convert.model.model_file import ModelFile
 from mimo_convert.model.provenance import ADAPTER_NAME
 from mimo_families.programs import BUILT_ON_LLAMA_CPP
-from runtime_check.audio.clips import Clip
 from runtime_check.choices import FULL, TRANSCRIBE
 from runtime_check.run.activations import (
     GREEDY,
@@ -18,7 +16,6 @@ from runtime_check.run.activations import (
     RESPONSE,
     RESPONSE_LOGITS,
     Activations,
-    Origin,
     Stages,
 )
 from runtime_check.run.system import (
@@ -36,12 +33,13 @@ from runtime_check.run.system import (
     Task,
     Work,
 )
+from runtime_check.run.transcriber import Read, Request, Said, Transcriber
 
 from . import REPO
 from .front_end import FRONT_ENDS, LLAMA_CPP, n_frames, n_tokens, samples
 from .layout import FAMILY, MEGA_FOLDER
 from .pieces import CUTTING
-from .prompt import LANGUAGES, Transcript, build_prompt, check_room, parse
+from .prompt import LANGUAGES, build_prompt, check_room, parse
 from .sizes import WINDOWED
 from .stages import (
     AUDIO_EMBEDS,
@@ -66,7 +64,7 @@ TOKENS_PER_SECOND = 4  # of speech, as people talk
 MOST_NEW_TOKENS, MOST_BY_ADAPTER = 512, {MEGA_FOLDER: 256}  # of a response: upstream's limits
 
 
-class Qwen3ASRSystem:
+class Qwen3ASRSystem(Transcriber):
     """A `qwen3asr` file, ready to run."""
 
     stages = STAGES
@@ -105,34 +103,23 @@ class Qwen3ASRSystem:
         """Positions of the prompt of a clip of that length, without a context."""
         return n_tokens(n_frames(int(seconds * self.d.sample_rate), self.d), self.d) + TEXT_POSITIONS
 
-    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False, heard: Stages | None = None) -> Activations:
-        """Transcribe `clip` greedily; RESPONSE_LOGITS are those of incremental decoding."""
+    def read(self, request: Request, *, keep_stages: bool) -> Read:
+        """Encode a clip and read its prompt."""
         from runtime_check.ggml.decoder import LOGITS, Decoder
+        from runtime_check.ggml.greedy import Prompted
 
-        session, d = self.session, self.d
-        session.begin()
-        with session.timed("encode_s"):
+        d, clip, task = self.d, request.clip, request.task
+        with self.session.timed("encode_s"):
             of = FRONT_ENDS[task.runtime]
             stages: Stages = {MEL: self.model.log_mel(samples(clip.wave, clip.rate, d, of), of)}
             stages |= self.model.encode(stages[MEL], self._window(task), of, keep_stages=keep_stages)
         prompt = self._prompt(stages, task)
         n, longest = len(prompt.ids), task.max_new_tokens or self.most_new_tokens
         decoder = Decoder(self.model, min(n + longest, d.max_position_embeddings))
-        with session.timed("prefill_s"):
+        with self.session.timed("prefill_s"):
             out = decoder.read(prompt, keep_stages=keep_stages)
-        begin = time.perf_counter()
-        steps = list(decoder.greedy(out[LOGITS][0], longest, self.text.stops))
-        session.decoded(time.perf_counter() - begin, len(steps))
-        ids = np.array([step.token for step in steps], np.int32)
-        stages |= {PROMPT: prompt.ids, **of_prompt(out, n), GREEDY: ids, RESPONSE: ids}
-        stages[RESPONSE_LOGITS] = np.stack([step.logits for step in steps])
-        models = [member.model for member in self.members]
-        origin = Origin(
-            [str(model.path) for model in models], str(clip.path), clip.sha256, task.language, self.text.sha256,
-            context=task.context, attention=task.attention, runtime=task.runtime,
-        )  # fmt: skip
-        timings, memory, found = dict(session.timings), session.memory(models), self._parsed(ids.tolist(), task)
-        return Activations(stages, found.text, origin, timings, memory, session.products(), found.language)
+        stages |= {PROMPT: prompt.ids, **of_prompt(out, n)}
+        return Read(stages, Prompted(decoder, out[LOGITS][0], longest))
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
         """Every stage, for the mel frames of `run` and the reference's response.
@@ -170,12 +157,9 @@ class Qwen3ASRSystem:
         windowed = self.d.attn_window_mode == WINDOWED and task.attention != FULL
         return self.d.window_tokens if windowed else None
 
-    def _parsed(self, ids: Sequence[int], task: Task) -> Transcript:
+    def said(self, ids: Sequence[int], task: Task) -> Said:
+        """The transcript of a response to `task`, and the language that it names."""
         return parse(self.text.decode(ids, skip_special=True), task)
-
-    def transcript(self, ids: Sequence[int], task: Task) -> str:
-        """The transcript of a response to `task`."""
-        return self._parsed(ids, task).text
 
 
 def of_prompt(out: Stages, n: int) -> Stages:

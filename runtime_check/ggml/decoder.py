@@ -1,13 +1,13 @@
 """Autoregressive decoding with a KV cache: prefill in batches of bounded size, then one token per step."""
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mimo_convert.listener import Phase, advance, phase
+from mimo_convert.listener import advance, phase
 
 from .graph import Backend, Graph, State, TensorPtr, Weights
 
@@ -19,13 +19,6 @@ Block = Callable[[int, TensorPtr, TensorPtr, Attention], TensorPtr]
 BATCH = 512  # positions read at once: more would be hardly faster, and take more memory
 HIDDEN, LOGITS = "hidden", "logits"  # outputs of the language model for the positions that were asked for
 TOKEN = "text"  # the input of a step
-
-
-class Step(NamedTuple):
-    """A generated token, and the logits, (vocab_size,), of which it is the argmax."""
-
-    token: int
-    logits: Logits
 
 
 class CachedModel(Protocol):
@@ -55,31 +48,58 @@ class DecoderModel(CachedModel, Protocol):
         """Input embeddings of `n` positions of a prompt, (n, hidden_size); with `keep_stages` its stages are
         outputs."""
 
-    def embed_token(self, g: Graph) -> TensorPtr:
-        """Input embedding of the token in the input TOKEN, (1,) int32."""
+    def embed_tokens(self, g: Graph, n: int) -> TensorPtr:
+        """Input embeddings, (n, hidden_size), of the tokens in the input TOKEN, (n,) int32."""
 
 
-class Cache(NamedTuple):
-    """The KV cache in a graph: its first `n_kv` positions, the new ones included."""
+class ClipCache(NamedTuple):
+    """The KV cache of a clip in a graph: its first `n_kv` positions, the new ones included."""
 
     state: State
     n_kv: int
 
+    def over(self, g: Graph, n: int, clip: int) -> Callable[[int, TensorPtr, TensorPtr, TensorPtr], TensorPtr]:
+        """Attention in a block, by its number: of `n` new positions of the clip with that number, over its cache."""
+        rows = g.input(f"cache_rows_{clip}", (n,), np.int64)
+        mask = g.input(f"mask_{clip}", (n, self.n_kv), np.float16)
+
+        def attention(i: int, q: TensorPtr, k: TensorPtr, v: TensorPtr) -> TensorPtr:
+            k = g.kv_write(self.state[f"k{i}"], k, rows, self.n_kv)
+            v = g.kv_write(self.state[f"v{i}"], v, rows, self.n_kv)
+            return g.attend(q, k, v, mask)
+
+        return attention
+
+
+class Cache(NamedTuple):
+    """The KV caches of clips in a graph, each with equally many new positions."""
+
+    clips: Sequence[ClipCache]
+
     def attend(self, g: Graph, n_layers: int, x: TensorPtr, block: Block) -> Iterator[TensorPtr]:
-        """Yield the output of each block, `block(i, x, positions, attention)`, whose attention is over the cache."""
-        n = int(x.contents.ne[1])
-        positions = g.input("positions", (n,), np.int32)
-        rows = g.input("cache_rows", (n,), np.int64)
-        mask = g.input("mask", (n, self.n_kv), np.float16)
+        """Yield the output of each block, `block(i, x, positions, attention)`: x has the new positions of each clip
+        behind those of the one before, and attention is over the clip's own cache."""
+        n_all = int(x.contents.ne[1])
+        positions = g.input("positions", (n_all,), np.int32)
+        n = n_all // len(self.clips)
+        attentions = [cache.over(g, n, clip) for clip, cache in enumerate(self.clips)]
         for i in range(n_layers):
 
-            def over_cache(q: TensorPtr, k: TensorPtr, v: TensorPtr, i: int = i) -> TensorPtr:
-                k = g.kv_write(self.state[f"k{i}"], k, rows, self.n_kv)
-                v = g.kv_write(self.state[f"v{i}"], v, rows, self.n_kv)
-                return g.attend(q, k, v, mask)
+            def over_caches(q: TensorPtr, k: TensorPtr, v: TensorPtr, i: int = i) -> TensorPtr:
+                return g.concatenate(
+                    [
+                        attention(i, *(g.positions(x, clip * n, n) for x in (q, k, v)))
+                        for clip, attention in enumerate(attentions)
+                    ]
+                )
 
-            x = block(i, x, positions, over_cache)
+            x = block(i, x, positions, over_caches)
             yield x
+
+
+def cache_of(state: State, n_kv: int) -> Cache:
+    """The cache of one clip in a graph."""
+    return Cache((ClipCache(state, n_kv),))
 
 
 class Steps:
@@ -100,7 +120,7 @@ class Steps:
         outputs. The graph of each `kind` is planned once, for any position."""
         if kind not in self._planned:
             g = self._planned[kind] = Graph(self.cached.backend, self.cached.weights)
-            self.cached.blocks(g, embed(g), Cache(self.state, self.size), 1, keep_stages=False)
+            self.cached.blocks(g, embed(g), cache_of(self.state, self.size), 1, keep_stages=False)
         places_of_it = places(self.n_past, 1, self.size)
         self.n_past += 1
         return self._planned[kind].run(inputs | places_of_it)
@@ -144,14 +164,17 @@ class Decoder(Steps):
     def _read_batch(self, inputs: Arrays, n: int, n_logits: int, keep_stages: bool) -> Arrays:
         g, n_kv = Graph(self.model.backend, self.model.weights), self.n_past + n
         embeds = self.model.embed_prompt(g, n, keep_stages)
-        self.model.blocks(g, embeds, Cache(self.state, n_kv), n_logits, keep_stages)
+        self.model.blocks(g, embeds, cache_of(self.state, n_kv), n_logits, keep_stages)
         out = g.run(inputs | places(self.n_past, n, n_kv))
         self.n_past += n
         return {name: x.reshape(-1, x.shape[-1]) for name, x in out.items()}
 
     def step(self, token: int) -> Logits:
         """Append a generated `token` to the cache; returns the next logits, (vocab_size,)."""
-        return self.append(TOKEN, self.model.embed_token, {TOKEN: np.array([token], np.int32)})[LOGITS]
+        return self.append(TOKEN, self._embed_token, {TOKEN: np.array([token], np.int32)})[LOGITS]
+
+    def _embed_token(self, g: Graph) -> TensorPtr:
+        return self.model.embed_tokens(g, 1)
 
     def read_one(self, prompt: Any) -> Arrays:
         """Append a prompt of one position to the cache, without planning its graph again; returns HIDDEN,
@@ -161,19 +184,6 @@ class Decoder(Steps):
             return self.model.embed_prompt(g, 1, keep_stages=False)
 
         return self.append("prompt", embed, self.model.inputs(prompt, 0, 1))
-
-    def greedy(self, logits: Logits, n_tokens: int, stops: Set[int]) -> Iterator[Step]:
-        """Decode greedily from `logits`, (vocab_size,): yield each top-1 token with its logits, up to `n_tokens`, the
-        end of the context, or a stop token."""
-        progress = Phase("decode", unit="tokens")
-        for i in range(n_tokens):
-            token = int(logits.argmax())
-            yield Step(token, logits)
-            progress.advance(1)
-            if token in stops or i + 1 == n_tokens or self.n_past == self.size:
-                break
-            logits = self.step(token)
-        progress.end()
 
 
 def incremental_logits(model: DecoderModel, prompt: Any, response: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -188,9 +198,10 @@ def incremental_logits(model: DecoderModel, prompt: Any, response: Sequence[int]
     return np.stack([first, *steps])
 
 
-def places(first: int, n: int, n_kv: int) -> Arrays:
-    """Positions of `n` tokens from `first`, their cache rows, and the causal mask (n, n_kv)."""
+def places(first: int, n: int, n_kv: int, clip: int = 0) -> Arrays:
+    """Positions of `n` tokens from `first`, their rows in the cache of the clip with that number, and their causal mask
+    (n, n_kv)."""
     positions = np.arange(first, first + n)
     hidden = np.arange(n_kv) > positions[:, None]
     mask = np.where(hidden, np.float16(-np.inf), np.float16(0))
-    return {"positions": positions.astype(np.int32), "cache_rows": positions, "mask": mask}
+    return {"positions": positions.astype(np.int32), f"cache_rows_{clip}": positions, f"mask_{clip}": mask}

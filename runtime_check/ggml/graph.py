@@ -251,6 +251,20 @@ class Graph:
         t = x.contents
         return ggml.ggml_view_2d(self.ctx, x, t.ne[0], n, t.nb[1], 0)
 
+    def positions(self, x: TensorPtr, first: int, n: int) -> TensorPtr:
+        """View `n` positions from `first` of x (T, heads, head_dim)."""
+        t = x.contents
+        if n == t.ne[2]:
+            return x
+        return ggml.ggml_view_3d(self.ctx, x, t.ne[0], t.ne[1], n, t.nb[1], t.nb[2], first * t.nb[2])
+
+    def concatenate(self, parts: Sequence[TensorPtr]) -> TensorPtr:
+        """Parts (T', columns), one behind the other: (T, columns)."""
+        whole, *others = parts
+        for part in others:
+            whole = ggml.ggml_concat(self.ctx, whole, part, 1)
+        return whole
+
     def reshape(self, x: TensorPtr, shape: tuple[int, ...]) -> TensorPtr:
         """Reshape to a numpy shape of at most four dimensions."""
         return ggml.ggml_reshape_4d(self.ctx, x, *reversed((1,) * (4 - len(shape)) + shape))

@@ -63,14 +63,13 @@ class Session:
         self._loaded = dict(self.timings)
 
     def begin(self) -> None:
-        """Begin a run."""
-        self.timings = dict(self._loaded)
+        """Begin a run, of one clip or several."""
+        self.begin_clip()
         self.backend.peak = self.backend.held
 
-    def decoded(self, seconds: float, n_tokens: int) -> None:
-        """Record the time per token of incremental decoding, without the first token, which comes with the prefill."""
-        if n_tokens > 1:
-            self.timings["ms_per_token"] = seconds * 1000 / (n_tokens - 1)
+    def begin_clip(self) -> None:
+        """Begin a clip of a run: later timings are its own."""
+        self.timings = dict(self._loaded)
 
     def products(self) -> dict[str, tuple[str, ...]]:
         """The code of products, GGML or a variant of the own kernels → the types that it has multiplied with so far."""

@@ -61,8 +61,8 @@ class Recogniser:
             g.output(MIX, mix)
         return mix
 
-    def embed_token(self, g: Graph) -> TensorPtr:
-        return g.rows("embed", g.input(TOKEN, (1,), np.int32))
+    def embed_tokens(self, g: Graph, n: int) -> TensorPtr:
+        return g.rows("embed", g.input(TOKEN, (n,), np.int32))
 
     def blocks(self, g: Graph, x: TensorPtr, cache: Cache, n_logits: int, keep_stages: bool) -> None:
         d = self.d

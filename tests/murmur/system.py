@@ -1,6 +1,5 @@
 """One file as a system: clip → frames and ids → response, with every stage."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,15 +8,14 @@ import numpy as np
 from mimo_convert.model.model_file import ModelFile
 from runtime_check.audio.clips import Clip
 from runtime_check.run.activations import (
-    GREEDY,
     INCREMENTAL_LOGITS,
     RESPONSE,
     RESPONSE_LOGITS,
     Activations,
-    Origin,
     Stages,
 )
 from runtime_check.run.system import NO_WORK, TRANSCRIBE, Compute, Member, System, SystemType, Task, Work
+from runtime_check.run.transcriber import Read, Request, Said, Transcriber
 
 from .front_end import HOP, LANGUAGES, RATE, frames_of, tokens_of
 from .layout import FAMILY
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 PROMPT_TOKENS = 3  # of a prompt, beside its frames
 
 
-class MurmurSystem:
+class MurmurSystem(Transcriber):
     """A `murmur` file, ready to run."""
 
     stages = STAGES
@@ -56,28 +54,18 @@ class MurmurSystem:
     def prompt_positions(self, seconds: float) -> int:
         return int(seconds * self._frames_per_second) + PROMPT_TOKENS
 
-    def run(self, clip: Clip, task: Task, *, keep_stages: bool = False, heard: Stages | None = None) -> Activations:
+    def read(self, request: Request, *, keep_stages: bool) -> Read:
         from runtime_check.ggml.decoder import HIDDEN, LOGITS, Decoder
+        from runtime_check.ggml.greedy import Prompted
 
-        self.session.begin()
-        prompt = self._prompt(clip, task)
-        n, longest = self.model.length(prompt), task.longest(clip)
+        prompt = self._prompt(request.clip, request.task)
+        n, longest = self.model.length(prompt), request.task.longest(request.clip)
         decoder = Decoder(self.model, min(n + longest, self.d.context))
         with self.session.timed("prefill_s"):
             out = decoder.read(prompt, keep_stages=keep_stages)
-        begin = time.perf_counter()
-        steps = list(decoder.greedy(out[LOGITS][0], longest, self.text.stops))
-        self.session.decoded(time.perf_counter() - begin, len(steps))
-        ids = np.array([step.token for step in steps], np.int32)
-        stages = {FRAMES: prompt.frames, TOKENS: prompt.ids, **of_prompt(out, n), GREEDY: ids, RESPONSE: ids}
+        stages = {FRAMES: prompt.frames, TOKENS: prompt.ids, **of_prompt(out, n)}
         stages |= {FINAL: out[HIDDEN][0], SCORES: out[LOGITS][0]}
-        stages[RESPONSE_LOGITS] = np.stack([step.logits for step in steps])
-        models = [member.model for member in self.members]
-        origin = Origin([str(models[0].path)], str(clip.path), clip.sha256, task.language, self.text.sha256)
-        timings, memory = dict(self.session.timings), self.session.memory(models)
-        return Activations(
-            stages, self.transcript(ids.tolist(), task), origin, timings, memory, self.session.products()
-        )
+        return Read(stages, Prompted(decoder, out[LOGITS][0], longest))
 
     def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
         from runtime_check.ggml.decoder import HIDDEN, LOGITS, Decoder, incremental_logits
@@ -103,8 +91,8 @@ class MurmurSystem:
         frames = frames_of(clip.wave, clip.rate, self.d)
         return Prompt(tokens_of(len(frames), self.text.encode, self.d, task.language), frames, [])
 
-    def transcript(self, ids: Sequence[int], task: Task) -> str:
-        return self.text.decode(ids).strip()
+    def said(self, ids: Sequence[int], task: Task) -> Said:
+        return Said(self.text.decode(ids).strip())
 
 
 def of_prompt(out: Stages, n: int) -> Stages:

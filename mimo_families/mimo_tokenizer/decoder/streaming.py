@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime_check.audio.wave import Wave
-from runtime_check.ggml.decoder import Attention, Cache, places
+from runtime_check.ggml.decoder import Attention, cache_of, places
 from runtime_check.ggml.graph import LAYER_NORM_EPS, Graph, State, TensorPtr
 
 from .harness import (
@@ -174,7 +174,7 @@ class Cached:
             return decoder_block(g, x, i, self.d, positions, attention)
 
         x = g.scale_and_shift(g.input(DEC_UP, rows.shape), "dec.up.norm")
-        *_, x = Cache(self.state, n_kv).attend(g, self.d.decoder_layers, x, block)
+        *_, x = cache_of(self.state, n_kv).attend(g, self.d.decoder_layers, x, block)
         g.output(DEC_NORM, g.layer_norm(x, "dec.norm"))
         out: Rows = g.run({DEC_UP: rows} | places(self.n_past, n, n_kv))[DEC_NORM]
         self.n_past = n_kv

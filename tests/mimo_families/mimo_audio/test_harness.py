@@ -1,3 +1,4 @@
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from mimo_families.mimo_audio.stages import PROMPT
 from mimo_families.mimo_audio.system import lm_stages
 from quantize.types import TYPES
 from runtime_check.ggml import decoder as decoding
-from runtime_check.ggml.decoder import LOGITS, Step
+from runtime_check.ggml.decoder import LOGITS, Decoder, Logits
 from runtime_check.ggml.graph import Backend
+from runtime_check.ggml.greedy import Prompted, Response, greedy
 from runtime_check.pytorch.weights import CheckpointWeights
-from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS, Stages
+from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS
 from runtime_check.run.compare.measures import cosines
 from runtime_check.text.tokenizer import TextTokenizer
 from tests.opened import model_file
@@ -36,9 +38,10 @@ def opened(path: Path) -> SpeechLM:
     return SpeechLM(model_file(path), Backend(2))
 
 
-def response_stages(steps: list[Step]) -> Stages:
-    ids = np.array([step.token for step in steps], np.int32)
-    return {GREEDY: ids, RESPONSE: ids, RESPONSE_LOGITS: np.stack([step.logits for step in steps])}
+def response_to(decoder: Decoder, logits: Logits, n_tokens: int = N_TOKENS, stops: Set[int] = frozenset()) -> Response:
+    """The greedy response to a prompt that was read."""
+    [response] = greedy([Prompted(decoder, logits, n_tokens)], stops)
+    return response
 
 
 def compare_with_pytorch(path: Path, checkpoint: Checkpoint, least: float) -> None:
@@ -55,8 +58,10 @@ def compare_with_pytorch(path: Path, checkpoint: Checkpoint, least: float) -> No
     n_groups = ids.shape[1] // lm.d.group_size
     decoder = lm.decoder(n_groups + N_TOKENS)
     out = decoder.read(ids, keep_stages=True)
-    steps = list(decoder.greedy(out[LOGITS][0], N_TOKENS, lm.text.stops))
-    ours = {PROMPT: ids, **lm_stages(out, n_groups), **response_stages(steps)}
+    response = response_to(decoder, out[LOGITS][0], N_TOKENS, lm.text.stops)
+    tokens = np.array(response.tokens, np.int32)
+    ours = {PROMPT: ids, **lm_stages(out, n_groups), GREEDY: tokens, RESPONSE: tokens}
+    ours[RESPONSE_LOGITS] = np.stack(response.logits)
     assert set(ours) == set(expected) == set(followed)
     for stages in (expected, followed):  # decoding token by token, and in one pass over prompt and answer
         for name in set(ours) - {PROMPT, GREEDY, RESPONSE}:
@@ -87,11 +92,10 @@ def test_cached_steps_equal_one_pass_over_prompt_and_answer(converted: Converter
     lm = opened(converted(outtype)[0])
     ids = prompt(lm, lm.text)
     decoder = lm.decoder(99)
-    steps = list(decoder.greedy(decoder.read(ids)[LOGITS][0], N_TOKENS, set()))
-    answer = [step.token for step in steps]
-    whole = lm.decoder(99).read(with_response(ids, answer[:-1], lm.d), N_TOKENS)[LOGITS]
-    np.testing.assert_allclose(np.stack([step.logits for step in steps]), whole, atol=0.005)  # f16 activations
-    assert whole.argmax(axis=1).tolist() == answer
+    response = response_to(decoder, decoder.read(ids)[LOGITS][0])
+    whole = lm.decoder(99).read(with_response(ids, response.tokens[:-1], lm.d), N_TOKENS)[LOGITS]
+    np.testing.assert_allclose(np.stack(response.logits), whole, atol=0.005)  # f16 activations
+    assert whole.argmax(axis=1).tolist() == response.tokens
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16])
@@ -119,20 +123,20 @@ def test_a_cache_can_be_truncated_and_read_on(converted: Converter) -> None:
     np.testing.assert_array_equal([decoder.step(token) for token in (5, 6, 7)], first)
 
 
-def greedy(lm: SpeechLM, ids: Ids, room: int, stops: set[int]) -> list[int]:
+def answer_in(lm: SpeechLM, ids: Ids, room: int, stops: set[int]) -> list[int]:
     """Up to 20 tokens of an answer to the prompt, in a context with `room` behind it."""
     decoder = lm.decoder(ids.shape[1] // lm.d.group_size + room)
-    return [step.token for step in decoder.greedy(decoder.read(ids)[LOGITS][0], 20, stops)]
+    return response_to(decoder, decoder.read(ids)[LOGITS][0], 20, stops).tokens
 
 
 def test_answers_end_at_a_stop_token_and_at_the_end_of_the_room(converted: Converter) -> None:
     lm = opened(converted()[0])
     ids = prompt(lm, lm.text)
-    free = greedy(lm, ids, 20, set())
+    free = answer_in(lm, ids, 20, set())
     assert len(free) == 20
     stop = next(token for i, token in enumerate(free) if i and token not in free[:i])
-    assert greedy(lm, ids, 20, {stop}) == free[: free.index(stop) + 1]
-    assert greedy(lm, ids, 5, set()) == free[:6]
+    assert answer_in(lm, ids, 20, {stop}) == free[: free.index(stop) + 1]
+    assert answer_in(lm, ids, 5, set()) == free[:6]
 
 
 def test_codes_at_zeroemb_and_outside_of_speech_add_nothing(converted: Converter) -> None:

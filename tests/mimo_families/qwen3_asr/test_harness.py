@@ -16,6 +16,7 @@ from mimo_families.qwen3_asr.stages import AUDIO_EMBEDS, FIRST_LOGITS, LAST_HIDD
 from mimo_families.qwen3_asr.system import of_prompt
 from runtime_check.ggml.decoder import LOGITS, Decoder, incremental_logits
 from runtime_check.ggml.graph import Backend
+from runtime_check.ggml.greedy import Prompted, greedy
 from runtime_check.pytorch.weights import CheckpointWeights
 from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS, Stages
 from runtime_check.run.compare.measures import cosines
@@ -127,8 +128,8 @@ def test_stages_and_greedy_tokens_of_half_precision_equal_pytorch(
     ids = build_prompt(len(ours[AUDIO_EMBEDS]), recognizer.text.encode, d, ENGLISH)
     decoder = Decoder(recognizer, len(ids) + N_TOKENS)
     out = decoder.read(Prompt(ids, ours[AUDIO_EMBEDS], []), keep_stages=True)
-    steps = list(decoder.greedy(out[LOGITS][0], N_TOKENS, set()))
-    ours |= of_prompt(out, len(ids)) | {RESPONSE_LOGITS: np.stack([step.logits for step in steps])}
+    [response] = greedy([Prompted(decoder, out[LOGITS][0], N_TOKENS)], set())
+    ours |= of_prompt(out, len(ids)) | {RESPONSE_LOGITS: np.stack(response.logits)}
     with torch.no_grad():
         theirs = reference.encode(torch.from_numpy(mel), w, d, d.window_tokens)
         prompt = reference.Prompt(ids, theirs[AUDIO_EMBEDS], recognizer.audio_id)
@@ -136,7 +137,7 @@ def test_stages_and_greedy_tokens_of_half_precision_equal_pytorch(
     assert set(ours) == set(theirs) - {PROMPT, GREEDY, RESPONSE}
     for name, x in ours.items():
         assert cosines(x, theirs[name].numpy()).min() >= least, name
-    assert [step.token for step in steps] == theirs[GREEDY].tolist()
+    assert response.tokens == theirs[GREEDY].tolist()
 
 
 def test_a_file_without_a_copy_of_the_embedding_has_the_same_logits(

@@ -97,7 +97,8 @@ def test_a_prompt_that_leaves_no_room_is_refused(encode: Callable[[str], list[in
     ],
 )
 def test_a_response_is_parsed(response: str, language: str, expected: tuple[str, str]) -> None:
-    assert parse(response, Task(language=language)) == expected
+    said = parse(response, Task(language=language))
+    assert (said.language, said.text) == expected
 
 
 def test_runs_and_copies_collapse_to_one() -> None:

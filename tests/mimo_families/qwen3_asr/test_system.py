@@ -135,7 +135,7 @@ def test_a_transcript_says_which_language_was_heard(
     system = opened(qwen3_file("q8_0"))
     ids = system.text.response("language English<asr_text>a<|audio_start|>b")
     assert system.transcript(ids, Task()) == "ab"
-    monkeypatch.setattr(Qwen3ASRSystem, "_parsed", _heard)
+    monkeypatch.setattr(Qwen3ASRSystem, "said", _heard)
     found = command("transcribe", qwen3_file("q8_0"), "--audio", JFK, "--format", "json", "--max-new-tokens", FEW)
     assert found.exit_code == 0, found.output
     said = json.loads(found.stdout)
