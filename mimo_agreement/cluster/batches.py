@@ -31,9 +31,9 @@ def next_batch(queue: Queue, slots: int) -> Batch | None:
     are none."""
     jobs: list[Job] = []
     most = min(BATCH_SECONDS, queue.seconds / (PARTS * max(1, slots)))
-    while sum(job.seconds for job in jobs) < most and (job := queue.take()):
-        if jobs and job.pair.lm != jobs[0].pair.lm:
-            queue.give_back(job)
+    while sum(job.seconds for job in jobs) < most and (taken := queue.take()):
+        if jobs and taken[0].pair.lm != jobs[0].pair.lm:
+            queue.give_back(taken[0])
             break
-        jobs.append(job)
+        jobs += taken
     return Batch(tuple(jobs)) if jobs else None

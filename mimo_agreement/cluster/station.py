@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from mimo_agreement.run.jobs import TRIES, Done, Failed, Job, Model, Outcome
+from mimo_agreement.run.jobs import AT_ONCE, TRIES, Done, Failed, Job, Model, Outcome
 from mimo_agreement.run.processes.messages import Refused, Said, Setup
 from mimo_agreement.run.processes.workers import DEAD, Process, start
 from quantize.errors import InputError
@@ -97,31 +97,42 @@ class Station(WorkerPlugin):  # type: ignore[misc]
             return Lacking(self.address, lacking)
         answered = Answered()
         try:
-            for job in jobs:
-                answered.outcomes.append(self._answer(job, answered.said))
+            for first in range(0, len(jobs), AT_ONCE):
+                answered.outcomes += self._answer(jobs[first : first + AT_ONCE], answered.said)
         except InputError as error:
             return Refused(error.where, error.what, error.expected, error.todo)
         return answered
 
-    def _answer(self, job: Job, said: list[str]) -> Outcome:
-        """Answer a job; a process that dies is replaced, and the job tried again."""
-        reason = ""
-        for _ in range(TRIES):
-            one = self._process()
-            one.give(job)
-            try:
-                outcome = outcome_of(one, said)
-            except DEAD:
-                reason = one.reason()
-                one.end()
-                continue
-            except BaseException:
-                one.end()
-                raise
-            with self.lock:
-                self.idle.append(one)
-            return outcome
-        return Failed(job, TRIES, reason)
+    def _answer(self, jobs: Sequence[Job], said: list[str]) -> list[Outcome]:
+        """Answer jobs of one model together; where their process dies, each by itself, TRIES times."""
+        outcomes, reason = self._tried(jobs, said)
+        if outcomes:
+            return outcomes
+        if len(jobs) > 1:
+            return [outcome for job in jobs for outcome in self._answer([job], said)]
+        for _ in range(TRIES - 1):
+            outcomes, reason = self._tried(jobs, said)
+            if outcomes:
+                return outcomes
+        return [Failed(jobs[0], TRIES, reason)]
+
+    def _tried(self, jobs: Sequence[Job], said: list[str]) -> tuple[list[Outcome], str]:
+        """The outcomes of jobs, if their process does not die, else why it has."""
+        one = self._process()
+        one.give(jobs)
+        try:
+            outcomes = [outcome_of(one, said) for _ in jobs]
+        except DEAD:
+            reason = one.reason()
+            one.end()
+            return [], reason
+        except BaseException:
+            one.end()
+            raise
+        one.jobs.clear()
+        with self.lock:
+            self.idle.append(one)
+        return outcomes, ""
 
     def _process(self) -> Process:
         """A process that has nothing to do."""
@@ -135,7 +146,7 @@ class Station(WorkerPlugin):  # type: ignore[misc]
 
 
 def outcome_of(one: Process, said: list[str]) -> Outcome:
-    """Wait for the outcome of the job that a process has. Raises what DEAD holds if it dies, and InputError."""
+    """Wait for the next outcome of the jobs that a process has. Raises what DEAD holds if it dies, and InputError."""
     while True:
         match one.connection.recv():
             case Said(line):

@@ -1,6 +1,6 @@
 """Answer jobs: open the files of a model, degrade the clip, run it, and say what was heard."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,14 +14,15 @@ from runtime_check.audio.clips import Clip
 from runtime_check.audio.cutting import AT_PAUSES, CutClip, Cutting
 from runtime_check.run.activations import GREEDY, Activations
 from runtime_check.run.members import open_system
-from runtime_check.run.system import Compute, System, SystemType
+from runtime_check.run.system import Compute, SystemType
 from runtime_check.run.transcribe import longest_piece
+from runtime_check.run.transcriber import Request, Transcriber
 from runtime_check.text.loops import loop_of
 
 from .clips import Clips
 from .divergence import divergence, stored
 from .heard import packed, unpacked
-from .jobs import Done, Failed, Job, Model, Outcome
+from .jobs import AT_ONCE, Done, Failed, Job, Model, Outcome
 from .places import Places
 
 LOADING = ("load_s", "repack_s")  # timings of a system, which are not of a run
@@ -37,7 +38,18 @@ class Open:
 
     model: Model
     kind: SystemType
-    system: System
+    system: Transcriber
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A job whose clip is cut into `parts`, as `cutting` has it, and what is asked about each."""
+
+    job: Job
+    clip: Clip
+    cutting: Cutting
+    parts: Sequence[CutClip]
+    requests: Sequence[Request]
 
 
 class Answerer:
@@ -48,34 +60,44 @@ class Answerer:
         self.places, self.threads, self.clips = places, threads, Clips(places)
         self._open: Open | None = None
 
-    def answer(self, job: Job) -> Outcome:
-        """Answer a job; a clip that has changed, or cannot be degraded, fails.
+    def answer(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Answer jobs about one model, whose clips are decoded together; a clip that has changed, or cannot be
+        degraded, fails.
 
         Raises InputError for files of a model that have changed, or cannot be run.
         """
-        opened = self._opened(job)
+        opened = self._opened(jobs[0])
+        cut = [self._cut(opened, job) for job in jobs]
+        requests = [request for one in cut if isinstance(one, Cut) for request in one.requests]
+        runs = iter(run_all(opened.system, requests, keep_logits=any(job.settings.reference for job in jobs)))
+        outcomes = [
+            self._done(opened, one, [next(runs) for _ in one.parts]) if isinstance(one, Cut) else one for one in cut
+        ]
+        self._check_unchanged(opened.model)
+        return outcomes
+
+    def _cut(self, opened: Open, job: Job) -> Cut | Failed:
+        """The clip of a job, cut as the model has it; each part with what its companion has heard, if that is known."""
         try:
             clip = self.clips.of(job)
         except InputError as error:
             return Failed(job, 1, str(error))
         cutting = AT_PAUSES if job.settings.runtime else opened.kind.cutting
         parts = list(cutting.cut(clip, longest_piece(opened.system, clip.path)))
-        runs = self._run(opened, job, parts)
-        answer = answer_of(opened.system, clip, runs, cutting)
-        if job.settings.reference and len(parts) == 1:
+        task, lengths = job.settings.task(opened.system.task), [len(part.clip.wave) for part in parts]
+        known = unpacked(job.heard.stages, lengths) if job.heard else None
+        requests = [Request(part.clip, task, known[i] if known else None) for i, part in enumerate(parts)]
+        return Cut(job, clip, cutting, parts, requests)
+
+    def _done(self, opened: Open, cut: Cut, runs: list[Activations]) -> Done:
+        """The answer of the runs on the parts of a clip."""
+        job = cut.job
+        answer = answer_of(opened.system, cut.clip, runs, cut.cutting)
+        if job.settings.reference and len(cut.parts) == 1:
             reference = stored(self.places.path(job.settings.reference), opened.kind.name)
             kl, n = divergence(opened.system, runs[0], reference, job.settings.task(opened.system.task))
             answer = replace(answer, kl=kl, kl_tokens=n)
-        self._check_unchanged(opened.model)
-        return Done(job, *shared(opened.kind, job, answer, runs, parts))
-
-    def _run(self, opened: Open, job: Job, parts: Sequence[CutClip]) -> list[Activations]:
-        """The run on each part, which is given what its companion has heard, if that is known."""
-        system, task = opened.system, job.settings.task(opened.system.task)
-        known = unpacked(job.heard.stages, [len(part.clip.wave) for part in parts]) if job.heard else None
-        if known is None:
-            return [system.run(part.clip, task) for part in parts]
-        return [system.run(part.clip, task, heard=heard) for part, heard in zip(parts, known, strict=True)]
+        return Done(job, *shared(opened.kind, job, answer, runs, cut.parts))
 
     def _opened(self, job: Job) -> Open:
         key = job.pair.lm, job.pair.companion
@@ -88,12 +110,20 @@ class Answerer:
         kind = next(one for one in systems() if one.name == model.system)
         paths = {role: self.places.path(sha256) for role, sha256 in model.members.items()}
         compute = Compute(self.threads, job.settings.repack, job.settings.products)
-        return Open(model, kind, open_system(kind, paths, OpenFiles(families()), compute))
+        system = open_system(kind, paths, OpenFiles(families()), compute)
+        assert isinstance(system, Transcriber)  # what writes no words was refused
+        return Open(model, kind, system)
 
     def _check_unchanged(self, model: Model) -> None:
         """Raise InputError for a file that has changed since it was hashed: what was answered is of neither."""
         for sha256 in model.members.values():
             self.places.path(sha256)
+
+
+def run_all(system: Transcriber, requests: Sequence[Request], *, keep_logits: bool) -> Iterator[Activations]:
+    """The run of each request, AT_ONCE of them together."""
+    for first in range(0, len(requests), AT_ONCE):
+        yield from system.run_together(requests[first : first + AT_ONCE], keep_logits=keep_logits)
 
 
 def shared(
@@ -111,9 +141,8 @@ def shared(
     return answer, Heard(packed(stages, [len(part.clip.wave) for part in parts]), timings, dict(answer.memory))
 
 
-def answer_of(system: System, clip: Clip, runs: Sequence[Activations], cutting: Cutting) -> Answer:
+def answer_of(system: Transcriber, clip: Clip, runs: Sequence[Activations], cutting: Cutting) -> Answer:
     """The answer of the runs on the parts of a clip."""
-    assert system.text is not None
     ids = [run.stages[GREEDY].tolist() for run in runs]
     spoken = system.text.encode(clip.text or "")
     loops = [loop for one in ids if (loop := loop_of(one, spoken, system.text.decode))]

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from .answering import Answerer
-from .jobs import Outcome
+from .jobs import AT_ONCE, Outcome
 from .queue import Queue
 
 
 def answer_here(queue: Queue, answerer: Answerer) -> Iterator[Outcome]:
-    """Answer every job, one after the other; each is yielded before the next is begun. Raises InputError as
+    """Answer every job, AT_ONCE together; they are yielded before the next are begun. Raises InputError as
     `Answerer.answer`."""
-    while job := queue.take():
-        yield answerer.answer(job)
-        queue.ended(job)
+    while jobs := queue.take(AT_ONCE):
+        for outcome in answerer.answer(jobs):
+            yield outcome
+            queue.ended(outcome.job)

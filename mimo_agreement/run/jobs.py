@@ -14,6 +14,7 @@ from runtime_check.choices import AUTO, OFF
 from runtime_check.run.system import AUTO_LANGUAGE, Task
 
 TRIES = 3  # of a pair on which a process ended
+AT_ONCE = 4  # jobs of one model that a process is given: their clips are decoded together
 
 
 @dataclass(frozen=True)

@@ -25,19 +25,31 @@ class Queue:
         """Seconds of audio of the jobs that wait."""
         return sum(job.seconds for job in self._waiting)
 
-    def take(self) -> Job | None:
-        """The next job, with what its companion has heard; None if none can begin before another one ends."""
-        for i, job in enumerate(self._waiting):
+    def take(self, most: int = 1) -> list[Job]:
+        """The next jobs, at most so many, of one model, each with what its companion has heard; none if none can begin
+        before another one ends. A job on which a process ended is taken by itself."""
+        taken: list[Job] = []
+        i = 0
+        while i < len(self._waiting) and len(taken) < most:
+            job = self._waiting[i]
             if job.hearing in self._running:
+                i += 1
                 continue
+            is_tried = job in self._tries
+            if taken and (is_tried or job.pair.lm != taken[0].pair.lm):
+                break
             del self._waiting[i]
-            if job.hearing is None:
-                return job
-            known = self._heard(job.hearing)
-            if known is None:
-                self._running.add(job.hearing)
-            return replace(job, heard=known)
-        return None
+            taken.append(self._begun(job))
+            if is_tried:
+                break
+        return taken
+
+    def _begun(self, job: Job) -> Job:
+        """A job that begins, with what its companion has heard."""
+        known = self._heard(job.hearing) if job.hearing else None
+        if job.hearing and known is None:
+            self._running.add(job.hearing)
+        return replace(job, heard=known)
 
     def ended(self, job: Job) -> None:
         """A job that was taken has ended; what was heard in it is known by now."""

@@ -12,6 +12,7 @@ from runtime_check.audio.clips import Clip
 from runtime_check.text.tokenizer import TextTokenizer
 
 from .activations import GREEDY, RESPONSE, RESPONSE_LOGITS, Activations, Origin, Stages
+from .stages import Stage
 from .system import Member, Task
 
 if TYPE_CHECKING:
@@ -50,11 +51,23 @@ class _Begun:
 
 
 class Transcriber(ABC):
-    """A system whose runs are prompts and greedy responses."""
+    """A System whose runs are prompts and greedy responses, to clips one by one or several together."""
 
     session: "Session"
     text: TextTokenizer
     members: Sequence[Member]
+    stages: Sequence[Stage]
+    context: int | None
+    wave_rate: int | None
+    task: str
+
+    @abstractmethod
+    def prompt_positions(self, seconds: float) -> int:
+        """As System.prompt_positions."""
+
+    @abstractmethod
+    def teacher_force(self, run: Activations, reference: Stages, task: Task) -> Stages:
+        """As System.teacher_force."""
 
     @abstractmethod
     def read(self, request: Request, *, keep_stages: bool) -> Read:

@@ -1,4 +1,4 @@
-"""A process that answers jobs: it gets them from its parent by a connection, one after the other."""
+"""A process that answers jobs: it gets them from its parent by a connection, a few at once."""
 
 import os
 import sys
@@ -57,9 +57,10 @@ def answer_jobs(connection: "Connection[Message, object]") -> None:
     assert isinstance(setup, Setup)
     answerer = Answerer(setup.models, setup.places, setup.threads)
     connection.send(READY)
-    while connection.poll(setup.idle) and (job := connection.recv()):
+    while connection.poll(setup.idle) and (jobs := connection.recv()):
         try:
-            connection.send(answerer.answer(job))  # type: ignore[arg-type]
+            for outcome in answerer.answer(jobs):  # type: ignore[arg-type]
+                connection.send(outcome)
         except InputError as error:
             connection.send(Refused(error.where, error.what, error.expected, error.todo))
 

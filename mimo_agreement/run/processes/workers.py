@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
@@ -18,7 +18,7 @@ from quantize.errors import InputError
 from quantize.quoting import quoted
 from runtime_check.ggml.repack import available_memory
 
-from ..jobs import TRIES, Done, Failed, Job, Outcome
+from ..jobs import AT_ONCE, TRIES, Done, Failed, Job, Outcome
 from ..queue import Queue
 from .fitting import fitting, tell_of_fewer
 from .messages import READY, Message, Refused, Said, Setup
@@ -35,19 +35,25 @@ DEAD = (EOFError, ConnectionError, BrokenPipeError)
 
 @dataclass
 class Process:
-    """A process, the connection to it, what it writes to stderr, and the job that it has; `ready`: it has begun."""
+    """A process, the connection to it, what it writes to stderr, and the jobs that it has; `ready`: it has begun."""
 
     process: "subprocess.Popen[bytes]"
     connection: "Connection[object, Message]"
     stderr: IO[bytes]
-    job: Job | None = None
+    jobs: list[Job] = field(default_factory=list)
     ready: bool = False
 
-    def give(self, job: Job) -> None:
-        """Send a job. One that has died is told by its connection."""
-        self.job = job
+    def give(self, jobs: Sequence[Job]) -> None:
+        """Send jobs of one model. A process that has died is told by its connection."""
+        self.jobs = list(jobs)
         with suppress(*DEAD):
-            self.connection.send(job)
+            self.connection.send(self.jobs)
+
+    def ended(self, outcome: Outcome) -> Job:
+        """The job that has ended so: it is no longer the process's."""
+        job = next(job for job in self.jobs if job.pair == outcome.job.pair)
+        self.jobs.remove(job)
+        return job
 
     def end(self) -> None:
         """Kill it, and what it started."""
@@ -103,12 +109,12 @@ class Workers:
     is_measured: bool = False
 
     def answers(self) -> Iterator[Outcome]:
-        """Answer every job. A process that dies is replaced; its job is tried again, and fails after TRIES.
+        """Answer every job. A process that dies is replaced; each of its jobs is tried again, and fails after TRIES.
 
         Raises InputError as `Answerer.answer`, and if processes cannot be started.
         """
         try:
-            while len(self.queue) or any(one.job for one in self.running):
+            while len(self.queue) or any(one.jobs for one in self.running):
                 self._fill()
                 by_connection = {one.connection: one for one in self.running}
                 for connection in wait(list(by_connection)):
@@ -118,14 +124,15 @@ class Workers:
                 one.end()
 
     def _fill(self) -> None:
-        """Start processes, as many as fit and have something to do, and give jobs to those that have none."""
-        idle = [one for one in self.running if one.job is None]
+        """Start processes, as many as fit and have something to do, and give jobs to those that have none: fewer where
+        few are left, so that each process has some."""
+        idle = [one for one in self.running if not one.jobs]
         while len(self.running) < min(self.fit, len(self.running) - len(idle) + len(self.queue)):
             idle.append(start(self.setup))
             self.running.append(idle[-1])
         for one in idle:
-            if one.ready and (job := self.queue.take()):
-                one.give(job)
+            if one.ready and (jobs := self.queue.take(min(AT_ONCE, -(-len(self.queue) // self.fit)))):
+                one.give(jobs)
 
     def _heard_from(self, one: Process) -> Iterator[Outcome]:
         """What follows from a message of a process, or from its death."""
@@ -142,10 +149,9 @@ class Workers:
             case Refused():
                 raise message.error
             case Done() | Failed():
-                assert one.job is not None
-                yield replace(message, job=one.job)
-                self.queue.ended(one.job)
-                one.job = None
+                job = one.ended(message)
+                yield replace(message, job=job)
+                self.queue.ended(job)
                 if isinstance(message, Done):
                     self._measure(message)
             case str():
@@ -153,16 +159,17 @@ class Workers:
                 one.ready, self.failed_starts = True, 0
 
     def _died(self, one: Process) -> Iterator[Outcome]:
-        """Bury a process, and put its job back."""
+        """Bury a process, and put its jobs back."""
         self.running.remove(one)
-        reason, job = one.reason(), one.job
+        reason, jobs = one.reason(), one.jobs
         one.end()
-        if job is None:
+        if not jobs:
             self.failed_starts += 1
             if self.failed_starts >= TRIES:
                 raise InputError(OPTION, f"processes cannot be started: {reason}", todo="leave it out")
-        elif failed := self.queue.put_back(job, reason):
-            yield failed
+        for job in reversed(jobs):
+            if failed := self.queue.put_back(job, reason):
+                yield failed
 
     def _measure(self, done: Done) -> None:
         """Let as many processes run as fit, by what the first answer took."""

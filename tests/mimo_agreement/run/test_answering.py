@@ -38,7 +38,7 @@ def told(answer: Answer) -> tuple[object, ...]:
 
 
 def all_done(jobs: list[Job], answerer: Answerer) -> list[Done]:
-    found = [answerer.answer(job) for job in jobs]
+    found = [one for job in jobs for one in answerer.answer([job])]
     assert all(isinstance(one, Done) for one in found), found
     return found  # type: ignore[return-value]
 
@@ -80,6 +80,25 @@ def test_neither_order_nor_threads_change_an_answer(tiny: Path, clips: Path) -> 
     one = {found.job.pair: told(found.answer) for found in all_done(jobs, Answerer(asked.models, places, 1))}
     two = {found.job.pair: told(found.answer) for found in all_done(jobs[::-1], Answerer(asked.models, places, 2))}
     assert one == two
+
+
+@pytest.mark.parametrize("file", [BETTER, SMALLER])
+def test_clips_that_are_answered_together_get_the_answers_that_each_gets_alone(
+    tiny: Path, clips: Path, file: str
+) -> None:
+    asked = asked_of(tiny, [file], clips, CONDITIONS)
+    jobs, answerer = jobs_of(asked), Answerer(asked.models, places_of(tiny, clips.parent), 1)
+    alone = all_done(jobs[:10], answerer)
+    together = [*answerer.answer(jobs[:4]), *answerer.answer(jobs[4:10])]
+    assert [one.job for one in together] == jobs[:10]
+    for one, other in zip(together, alone, strict=True):
+        assert isinstance(one, Done)
+        assert told(one.answer) == told(other.answer)
+        assert one.heard
+        assert other.heard
+        assert one.heard.stages == other.heard.stages
+        assert one.answer.timings.keys() == other.answer.timings.keys()
+    assert len({one.answer.transcript for one in alone}) > 3, "else nothing was compared"
 
 
 def test_a_long_clip_is_cut_as_transcribe_cuts_it(tiny: Path, clips: Path, tmp_path: Path) -> None:
@@ -134,7 +153,7 @@ def test_a_silent_clip_fails_and_others_go_on(tiny: Path, tmp_path: Path) -> Non
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000, np.float32), 16000)
     asked = asked_of(tiny, [SMALLER], tmp_path, ["noise:white:5dB", "clean"])
     answerer = Answerer(asked.models, places_of(tiny, tmp_path), 1)
-    noisy, clean = map(answerer.answer, jobs_of(asked))
+    noisy, clean = answerer.answer(jobs_of(asked))
     assert isinstance(noisy, Failed)
     assert "silent.wav: is silent; expected sound" in noisy.reason
     assert noisy.tries == 1
@@ -149,15 +168,16 @@ def test_files_that_change_are_refused(tiny: Path, clips: Path, tmp_path: Path) 
     states = {sha256: LocalShards().state(path) for sha256, path in places.paths.items() if path.suffix == ".gguf"}
     answerer = Answerer(asked.models, replace(places, states=states), 1)
     first, second, third = jobs_of(asked)
-    assert isinstance(answerer.answer(first), Done)
+    [done] = answerer.answer([first])
+    assert isinstance(done, Done)
     shutil.copyfile(sounds / "6.wav", places.paths[second.pair.clip])
-    failed = answerer.answer(second)
+    [failed] = answerer.answer([second])
     assert isinstance(failed, Failed)
     assert "was changed while the command ran" in failed.reason
     model = files / SMALLER
     model.write_bytes(model.read_bytes())
     with pytest.raises(InputError, match=r"mimo-asr-q2_k.gguf: was changed while the command ran"):
-        answerer.answer(third)
+        answerer.answer([third])
 
 
 def test_what_is_answered_is_not_run_again(tiny: Path, clips: Path, tmp_path: Path) -> None:
