@@ -30,6 +30,7 @@ from quantize.quoting import quoted
 from quantize.types import TYPES
 from runtime_check.audio.manifests import AudioFile, find_clips
 from runtime_check.calibrate import heard, split, synthetic
+from runtime_check.calibrate.packs import PACK_SECONDS, packs_of
 from runtime_check.calibrate.tensors import Sized, by_tensor, check_known, matrices_of, names_by_matrix, rows_by_tensor
 from runtime_check.choices import AUTO, OFF
 from runtime_check.run.members import open_system
@@ -182,7 +183,7 @@ class Collecting:
         output, until the block ends without an error."""
         from runtime_check.calibrate.work import WorkFolder  # late: torch is slow to load
 
-        files = split.usable(self.files())
+        files = sorted(split.usable(self.files()), key=lambda file: file.sha256)  # in which order sums are added
         parts = split.split(files, self.o.seed)
         clips = tuple(CalibrationClip(file.path.name, file.sha256, parts[file.sha256]) for file in files)
         planned = Calibration(
@@ -236,6 +237,7 @@ class Collecting:
             "answers": [str(self.o.answers), answers.st_size, answers.st_mtime_ns] if answers else [],
             "task": list(self.task),
             "seed": self.o.seed,
+            "pack": PACK_SECONDS,
             "collected": {"sensitivity": self.o.sensitivity, "hessian": self.o.hessian},
         }
 
@@ -250,8 +252,8 @@ class Collecting:
         model: Forwards = open_forwards(self.checkpoints, self.task)
         responses = self.responses([*files, *selected], model, work)
         with using_threads(self.o.threads):
-            forwards = self.forwards(files, model, responses, work)
-            others = self.forwards(selected, model, responses, work) if selected else {}
+            forwards, seconds = self.forwards(files, model, responses, work)
+            others = self.forwards(selected, model, responses, work)[0] if selected else {}
             every = [*forwards.values(), *others.values()]
             hessians = self.hessians(model, every[0], work) if self.o.hessian else None
             first, states, sums = work.resume(len(every[0].steps))
@@ -265,7 +267,7 @@ class Collecting:
                     backward.keep(step, states)
                 work.keep(step, states, sums)
 
-            collect(every, recorder, states, first, done, len(others))
+            collect(every, recorder, states, first, done, len(others), packs_of(seconds))
             fisher = backward.run(model.weights) if backward else {}
         return replace(
             planned,
@@ -319,19 +321,21 @@ class Collecting:
 
     def forwards(
         self, files: Sequence[AudioFile], model: "Forwards", responses: Mapping[str, list[int]], work: "WorkFolder"
-    ) -> "dict[str, Forward]":
-        """The forward of each piece with its response, by the piece's name."""
+    ) -> "tuple[dict[str, Forward], list[float]]":
+        """The forward of each piece with its response, by the piece's name, and the seconds of each."""
         running = Phase("audio features", sum(file.seconds for file in files), "s")
         found: dict[str, Forward] = {}
+        lengths: list[float] = []
         for piece in heard.pieces_of(files, self.system.cutting):
             if piece.name in responses:
                 features = work.features(piece.name, partial(model.features, piece.clip))
                 found[piece.name] = model.forward_of(features, responses[piece.name])
+                lengths.append(piece.clip.seconds)
             running.advance(piece.clip.seconds, piece.file.path.name)
         running.end()
         if not found:
             raise InputError("--audio", "no clip is left to calibrate with", todo="give more clips, or their texts")
-        return found
+        return found, lengths
 
 
 def beside(output: Path, suffix: str) -> Path:

@@ -11,10 +11,11 @@ from torch import Tensor
 from mimo_convert.budget.divergence import Sensitivity, sensitivity_of
 from mimo_convert.formats.calibration import Calibration, ColumnSums
 from quantize.kernels import Floats
-from runtime_check.calibrate.collect import AllSums, Recorder, collect
+from runtime_check.calibrate.collect import Recorder, collect
 from runtime_check.calibrate.forward import Forward, StepWeights, walk
 from runtime_check.calibrate.hessians import InputSums, Sample
 from runtime_check.calibrate.sensitivity.back import walk_back
+from runtime_check.calibrate.sums import AllSums
 
 from .package import Whisper, matrices, padded
 from .whisper import TensorWeights

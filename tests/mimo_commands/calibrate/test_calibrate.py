@@ -85,6 +85,15 @@ def test_the_table_tells_tensors_coverage_and_the_split(calibrated: Path) -> Non
     assert coverage.split()[0] == coverage.split()[2]
 
 
+def test_the_order_of_the_clips_does_not_matter(calibrated: Path, manifest: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in reversed(manifest.read_text().splitlines())]
+    lines = [{**line, "audio": str(manifest.parent / line["audio"])} for line in lines]
+    (tmp_path / "reversed.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    result = run(MODEL, "--audio", tmp_path / "reversed.jsonl", "-o", tmp_path / "c.gguf", "--language", "english")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "c.gguf").read_bytes() == calibrated.read_bytes()
+
+
 def interrupted_at(step: int) -> Callable[[Progress], None]:
     def progress(now: Progress) -> None:
         if now.phase == "calibrating" and now.done >= step:
