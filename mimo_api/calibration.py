@@ -30,7 +30,7 @@ from quantize.quoting import quoted
 from quantize.types import TYPES
 from runtime_check.audio.manifests import AudioFile, find_clips
 from runtime_check.calibrate import heard, split, synthetic
-from runtime_check.calibrate.packs import PACK_SECONDS, packs_of
+from runtime_check.calibrate.per_clip.packs import PACK_SECONDS, packs_of
 from runtime_check.calibrate.tensors import Sized, by_tensor, check_known, matrices_of, names_by_matrix, rows_by_tensor
 from runtime_check.choices import AUTO, OFF
 from runtime_check.run.members import open_system

@@ -27,7 +27,7 @@ from mimo_families.mimo_audio.layout import FAMILY, SpeechLMDims, dimensions
 from mimo_families.mimo_audio.prompt import build_prompt
 from runtime_check.calibrate.collect import Recorder, collect
 from runtime_check.calibrate.forward import Forward
-from runtime_check.calibrate.sums import AllSums
+from runtime_check.calibrate.per_clip.sums import AllSums
 from runtime_check.calibrate.work import WorkFolder
 from runtime_check.pytorch.weights import CheckpointWeights
 from runtime_check.text.tokenizer import TextTokenizer

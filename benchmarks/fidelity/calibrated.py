@@ -14,8 +14,8 @@ from quantize.kernels import Floats
 from runtime_check.calibrate.collect import Recorder, collect
 from runtime_check.calibrate.forward import Forward, StepWeights, walk
 from runtime_check.calibrate.hessians import InputSums, Sample
+from runtime_check.calibrate.per_clip.sums import AllSums
 from runtime_check.calibrate.sensitivity.back import walk_back
-from runtime_check.calibrate.sums import AllSums
 
 from .package import Whisper, matrices, padded
 from .whisper import TensorWeights

@@ -1,8 +1,9 @@
 """Collect what each matrix of a model is multiplied with: Σ x², Σ x and the number of positions x, by column.
 
 Sums are float64, of each clip by itself, and added in the order of the clips; what comes of them is float32, as files
-have it. Clips go through the model in packs (packs.py), and products are of clips of one pack: so a clip gives the same
-sums, bit for bit, on whichever machine its pack is run. The product of a head is not computed: nothing follows it.
+have it. Clips go through the model in packs, and products are of clips of one pack: so a clip gives the same sums, bit
+for bit, on whichever machine its pack is run. A matrix is multiplied in one step alone. The product of a head is not
+computed: nothing follows it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from mimo_convert.listener import Phase
 from runtime_check.pytorch.weights import Weights
 
 from .forward import Forward, StepWeights, through
-from .sums import AllSums, Sums, add_up, sums_of
+from .per_clip.sums import AllSums, Sums, add_up, sums_of
 
 
 class ClipSums:

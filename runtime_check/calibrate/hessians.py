@@ -19,8 +19,8 @@ from quantize.kernels import Floats
 from runtime_check.pytorch.weights import Weights
 
 from .collect import Recorder
+from .per_clip.sums import AllSums
 from .structure import Input
-from .sums import AllSums
 
 BLOCK = 1024  # rows of a triangle that are summed at once
 POSITIONS = 1024  # whose products are in float32, before they are added to the sums

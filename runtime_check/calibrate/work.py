@@ -24,7 +24,7 @@ from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
 
-from .sums import AllSums, Sums
+from .per_clip.sums import AllSums, Sums
 
 ORIGIN, ANSWERS, FEATURES, STEP = "origin.npz", "answers", "features", "step-"
 SQUARES, SUMS, COUNT, STATE = "squares ", "sums ", "count ", "state "

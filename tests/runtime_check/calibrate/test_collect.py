@@ -5,7 +5,7 @@ import torch
 
 from runtime_check.calibrate.collect import Recorder, collect, collect_pack
 from runtime_check.calibrate.forward import Forward
-from runtime_check.calibrate.sums import AllSums, add_up
+from runtime_check.calibrate.per_clip.sums import AllSums, add_up
 from tests.runtime_check.calibrate.toy import MATRICES, ToyWeights, forward_of
 
 PACKS = (3, 1, 4)

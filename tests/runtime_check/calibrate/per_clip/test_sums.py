@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_check.calibrate.sums import AllSums, add_up, sums_of
+from runtime_check.calibrate.per_clip.sums import AllSums, add_up, sums_of
 
 
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), columns=st.integers(1, 12), seed=st.integers(0, 9))

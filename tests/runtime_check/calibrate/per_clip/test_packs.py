@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_check.calibrate.packs import PACK_SECONDS, packs_of
+from runtime_check.calibrate.per_clip.packs import PACK_SECONDS, packs_of
 
 
 @given(st.lists(st.floats(0.1, 2 * PACK_SECONDS)))
