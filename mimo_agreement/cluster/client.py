@@ -1,4 +1,5 @@
-"""The client of a cluster: it gives batches of jobs to the scheduler, and takes what they answered as it comes.
+"""The client of a cluster: it gives batches of jobs to the scheduler, and takes what they answered as it comes. Jobs
+are those of an agreement, or of another pass over audio, each kind with a station of its own.
 
 A scheduler that is lost is waited for; whatever has no answer then is sent again.
 """
@@ -7,9 +8,10 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from distributed import Client, Future, KilledWorker, Security
 
@@ -23,7 +25,7 @@ from quantize.errors import InputError
 from quantize.quoting import quoted
 
 from .address import OPTION, TLS, checked_address
-from .batches import Batch, next_batch
+from .batches import Batch, QueuedJobs, Source
 from .places import FileFacts
 from .station import Answered, Lacking, Station, answer_batch, receive
 
@@ -40,16 +42,30 @@ class LostError(Exception):
     """The scheduler is gone, or has forgotten what it was given."""
 
 
+# The station of a run, by the run's name and the files of it, by their SHA-256.
+BeginStation = Callable[[str, Mapping[str, FileFacts]], Station]
+
+
 def answer_on_cluster(
     queue: Queue, models: Sequence[Model], places: LocalPlaces, address: str, *, insecure: bool = False
 ) -> Iterator[Outcome]:
-    """Answer every job on the cluster at `address`. `places` are the files of this machine, which workers that lack
-    them are sent.
+    """Answer every job of an agreement on the cluster at `address`; as `run_on_cluster`."""
+    return run_on_cluster(
+        QueuedJobs(queue), lambda run, files: Station(run, models, files), places, address, insecure=insecure
+    )
+
+
+def run_on_cluster(
+    source: Source, begin: BeginStation, places: LocalPlaces, address: str, *, insecure: bool = False,
+    resume: str = "with --store, the same command resumes",
+) -> Iterator[Any]:  # fmt: skip
+    """The outcome of every job on the cluster at `address`, as it comes: what its station answered, or Failed. `places`
+    are the files of this machine, which workers that lack them are sent; `resume` is what is said where it ends.
 
     Raises InputError for an address that is not safe, unless `insecure`, a cluster that is out of reach for PATIENCE
     seconds, or has no workers so long, and workers of other versions.
     """
-    running = Running(queue, models, places, checked_address(address, insecure=insecure))
+    running = Running(source, begin, places, checked_address(address, insecure=insecure), resume)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is told here
     while running.is_left:
         with running.connected() as client:
@@ -65,21 +81,24 @@ def answer_on_cluster(
 
 
 class Running:
-    """The jobs of a queue, and the batches of them that are on the cluster."""
+    """The jobs of a source, and the batches of them that are on the cluster."""
 
-    def __init__(self, queue: Queue, models: Sequence[Model], places: LocalPlaces, address: str) -> None:
-        self.queue, self.models, self.places, self.address = queue, models, places, address
-        self.name = f"mimo-agreement-{secrets.token_hex(4)}"
+    def __init__(
+        self, source: Source, begin: BeginStation, places: LocalPlaces, address: str, resume: str = ""
+    ) -> None:
+        self.source, self.begin, self.places, self.address, self.resume = source, begin, places, address, resume
+        self.name = f"mimo-{secrets.token_hex(4)}"
         self.again: deque[Batch] = deque()  # to be sent again
         self.sent: dict[Future, Batch] = {}
         self.came: SimpleQueue[Future] = SimpleQueue()
         self.rates: list[float] = []  # seconds that batches took for a second of audio
         self.told: set[str] = set()
+        self.supplied: dict[tuple[str, str], float] = {}  # when a worker was sent a file, by both
 
     @property
     def is_left(self) -> bool:
         """Whether a job has no outcome yet."""
-        return bool(len(self.queue) or self.again or self.sent)
+        return bool(len(self.source) or self.again or self.sent)
 
     @contextmanager
     def connected(self) -> Iterator[Client]:
@@ -92,7 +111,7 @@ class Running:
             except OSError as error:
                 if time.monotonic() >= deadline:
                     what = f"{self.address} is out of reach for {PATIENCE:g} s: {error}"
-                    todo = "start a scheduler there; with --store, the same command resumes"
+                    todo = f"start a scheduler there; {self.resume}"
                     raise InputError(OPTION, what, todo=todo) from error
                 time.sleep(LOOK)
         try:
@@ -103,9 +122,9 @@ class Running:
             with suppress(Exception):
                 client.close(timeout=LOOK)
 
-    def answers(self, client: Client) -> Iterator[Outcome]:
+    def answers(self, client: Client) -> Iterator[Any]:
         """Send batches and yield what they answer, until nothing is left. Raises LostError, and InputError as
-        `answer_on_cluster`."""
+        `run_on_cluster`."""
         self._begin(client)
         last = looked = time.monotonic()
         slots = 0
@@ -128,7 +147,7 @@ class Running:
             if not batch.ended:
                 batch.ended = True
                 for job in reversed(batch.jobs):
-                    self.queue.give_back(job)
+                    self.source.give_back(job)
         self.sent.clear()
         self.came = SimpleQueue()
 
@@ -136,7 +155,7 @@ class Running:
         """Tell every worker, those that come later, too, what the run is about."""
         files = {sha256: FileFacts(path.name, path.stat().st_size) for sha256, path in self.places.paths.items()}
         try:
-            client.register_plugin(Station(self.name, self.models, files))
+            client.register_plugin(self.begin(self.name, files))
         except OSError:
             raise
         except Exception as error:  # whatever a worker without the package raises
@@ -146,7 +165,7 @@ class Running:
     def _send(self, client: Client, slots: int) -> None:
         """Send batches, AHEAD for each thread; where nothing is left to send, those that are slow once more."""
         while len(self.sent) < AHEAD * slots:
-            batch = self.again.popleft() if self.again else next_batch(self.queue, slots) or self._slow(slots)
+            batch = self.again.popleft() if self.again else self.source.next_batch(slots) or self._slow(slots)
             if batch is None:
                 return
             where = {"workers": [batch.worker], "allow_other_workers": True} if batch.worker else {}
@@ -167,7 +186,7 @@ class Running:
                 return batch
         return None
 
-    def _came(self, client: Client, future: Future) -> Iterator[Outcome]:
+    def _came(self, client: Client, future: Future) -> Iterator[Any]:
         """Yield what a batch has answered, unless a copy of it came before; send what it lacks."""
         if future.status not in ("finished", "error"):
             raise LostError(future.status)
@@ -183,16 +202,16 @@ class Running:
             case Lacking(worker, hashes):
                 batch.worker = worker
                 self.again.appendleft(batch)
-                self._supply(client, worker, hashes)
+                self._supply(client, worker, [one for one in hashes if not self._came_late(batch, worker, one)])
             case Answered(outcomes, said):
                 batch.ended = True
                 self.rates.append((time.monotonic() - batch.begun) / max(batch.seconds, 1e-3))
                 self._tell(said)
                 for outcome in outcomes:
                     yield outcome
-                    self.queue.ended(outcome.job)
+                    self.source.ended(outcome.job)
 
-    def _erred(self, batch: Batch, error: BaseException) -> Iterator[Outcome]:
+    def _erred(self, batch: Batch, error: BaseException) -> Iterator[Any]:
         """What follows from a batch on which workers died: its jobs are sent one by one, and one alone has failed."""
         if not isinstance(error, KilledWorker):
             raise error
@@ -202,7 +221,7 @@ class Running:
             return
         [job] = batch.jobs
         yield Failed(job, error.allowed_failures + 1, "the workers that had it died")
-        self.queue.ended(job)
+        self.source.ended(job)
 
     def _supply(self, client: Client, worker: str, hashes: Sequence[str]) -> None:
         """Send a worker files that it lacks. One that is gone is left to the scheduler."""
@@ -219,6 +238,11 @@ class Running:
                         raise refused.error
                     begin += len(data)
                     sending.advance(len(data))
+            self.supplied[worker, sha256] = time.monotonic()
+
+    def _came_late(self, batch: Batch, worker: str, sha256: str) -> bool:
+        """Whether a worker was sent a file after it was given the batch, which lacks it."""
+        return self.supplied.get((worker, sha256), 0.0) > batch.begun
 
     def _tell(self, lines: Iterable[str]) -> None:
         """Tell what processes said, each line once."""

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from mimo_convert.disk import sha256_of
-from mimo_convert.files import write_whole
+from mimo_convert.disk import free_bytes, sha256_of
+from mimo_convert.files import input_errors, write_whole
+from mimo_convert.numbers_text import size
 from mimo_convert.own_files import open_own
 from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
+from quantize.quoting import quoted
 
 MEMO, PART = ".json", ".part"
 
@@ -62,15 +64,19 @@ class HashedPlaces:
     def receive(self, sha256: str, begin: int, data: bytes) -> None:
         """Take the bytes of a file from `begin` on, which come in order; the last of them make it a file of the cache.
 
-        Raises InputError for what is not a file of the run, and if it has another hash in the end.
+        Raises InputError for what is not a file of the run, if the disk has no room for it, and if it has another hash
+        in the end.
         """
         facts = self.files.get(sha256)
         if facts is None or begin + len(data) > facts.bytes:
             raise InputError(sha256, "is not a file of this run")
         self.cache.mkdir(parents=True, exist_ok=True)
+        if not begin and facts.bytes > (free := free_bytes(self.cache)):
+            what = f"has {size(facts.bytes)}, and {quoted(self.cache)} of a worker has room for {size(free)}"
+            raise InputError(facts.name, what, todo="have it below a --root of the worker, or give it another --cache")
         part = self.cache / f"{sha256}.{os.getpid()}{PART}"
         flags = os.O_WRONLY | os.O_CREAT | (0 if begin else os.O_TRUNC)
-        with open_own(part, flags, "wb") as file:
+        with input_errors(part, "cannot be written"), open_own(part, flags, "wb") as file:
             file.seek(begin)
             file.write(data)
         if begin + len(data) == facts.bytes:
@@ -106,8 +112,8 @@ class HashedPlaces:
             wanted = {facts.bytes for facts in self.files.values()}
             for path in (path for root in self.roots for path in files_in(root)):
                 with suppress(OSError):
-                    if (size := path.stat().st_size) in wanted and self._is_allowed(path):
-                        self._by_size.setdefault(size, []).append(path)
+                    if (found := path.stat().st_size) in wanted and self._is_allowed(path):
+                        self._by_size.setdefault(found, []).append(path)
         return self._by_size.get(nbytes, [])
 
     def _is_allowed(self, path: Path) -> bool:

@@ -6,7 +6,7 @@ A clip that crashes one of them does not touch the worker, which goes on as Dask
 import os
 import platform
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from mimo_agreement.run.jobs import TRIES, Done, Failed, Job, Model, Outcome
+from mimo_agreement.run.jobs import TRIES, Failed, Job, Model
 from mimo_agreement.run.processes.messages import Refused, Said, Setup
 from mimo_agreement.run.processes.workers import DEAD, Process, start
 from quantize.errors import InputError
@@ -52,25 +52,36 @@ class Lacking(NamedTuple):
 class Answered:
     """The outcomes of a batch, and what was said meanwhile."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[Any] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
 
-def versions_here() -> dict[str, str]:
-    """The versions that must agree."""
+def versions_here(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """The versions that must agree: of Python and packages."""
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name in PACKAGES:
+    for name in packages:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
 
 
 class Station(WorkerPlugin):  # type: ignore[misc]
-    """What a worker needs for the jobs of a run: its models and `files`, and the `versions` of the client."""
+    """What a worker needs for the jobs of a run: its models and `files`, and the `versions` of the client. That of
+    another pass over audio says anew what its jobs need, and how a process begins."""
+
+    packages: tuple[str, ...] = PACKAGES
 
     def __init__(self, run: str, models: Sequence[Model], files: Mapping[str, FileFacts]) -> None:
         self.name, self.models, self.files = run, models, files
-        self.versions = versions_here()
+        self.versions = versions_here(self.packages)
+
+    def needed(self, job: Any) -> Iterable[str]:
+        """The SHA-256 of every file that a job needs."""
+        return needed(self.models, job)
+
+    def begin(self) -> Process:
+        """Start a process that answers jobs."""
+        return start(Setup(self.models, self.places, OPERATOR.threads, IDLE))
 
     def setup(self, worker: Worker) -> None:
         """Begin, in the worker."""
@@ -90,10 +101,10 @@ class Station(WorkerPlugin):  # type: ignore[misc]
     def answer(self, jobs: Sequence[Job]) -> Answered | Lacking | Refused:
         """Answer jobs, or say what they need that is not here. An error of a model's file ends the command."""
         for name, expected in self.versions.items():
-            if (found := versions_here().get(name)) != expected:
+            if (found := versions_here(self.packages).get(name)) != expected:
                 where, todo = f"--cluster {self.address}", "install the same versions on every machine"
                 return Refused(where, f"has {name} {found or 'not installed'}", f"{expected}, as here", todo)
-        if lacking := self.places.lacking(sha256 for job in jobs for sha256 in needed(self.models, job)):
+        if lacking := self.places.lacking(sha256 for job in jobs for sha256 in self.needed(job)):
             return Lacking(self.address, lacking)
         answered = Answered()
         try:
@@ -103,7 +114,7 @@ class Station(WorkerPlugin):  # type: ignore[misc]
             return Refused(error.where, error.what, error.expected, error.todo)
         return answered
 
-    def _answer(self, job: Job, said: list[str]) -> Outcome:
+    def _answer(self, job: Job, said: list[str]) -> Any:
         """Answer a job; a process that dies is replaced, and the job tried again."""
         reason = ""
         for _ in range(TRIES):
@@ -131,10 +142,10 @@ class Station(WorkerPlugin):  # type: ignore[misc]
                 if one.process.poll() is None:
                     return one
                 one.end()
-        return start(Setup(self.models, self.places, OPERATOR.threads, IDLE))
+        return self.begin()
 
 
-def outcome_of(one: Process, said: list[str]) -> Outcome:
+def outcome_of(one: Process, said: list[str]) -> Any:
     """Wait for the outcome of the job that a process has. Raises what DEAD holds if it dies, and InputError."""
     while True:
         match one.connection.recv():
@@ -142,7 +153,9 @@ def outcome_of(one: Process, said: list[str]) -> Outcome:
                 said.append(line)
             case Refused() as refused:
                 raise refused.error
-            case Done() | Failed() as outcome:
+            case str():  # it is ready
+                pass
+            case outcome:
                 return outcome
 
 

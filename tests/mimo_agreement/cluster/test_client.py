@@ -205,7 +205,7 @@ def test_workers_of_other_versions_are_refused(
 ) -> None:
     cluster.start_worker()
     here = station.versions_here()
-    monkeypatch.setattr(station, "versions_here", lambda: here | {"ggml-python": "99"})
+    monkeypatch.setattr(station, "versions_here", lambda packages: here | {"ggml-python": "99"})
     with pytest.raises(InputError, match=r"--cluster tcp://.*: has ggml-python .*; expected 99, as here; install "):
         found_by(asked, on(cluster, asked, places))
 
@@ -249,12 +249,12 @@ def test_encrypted_with_certificates(places: LocalPlaces, tmp_path: Path, tiny: 
 def test_workers_that_die_on_a_batch_leave_its_other_jobs_alone() -> None:
     from distributed import KilledWorker
 
-    from mimo_agreement.cluster.batches import Batch
+    from mimo_agreement.cluster.batches import Batch, QueuedJobs
     from mimo_agreement.run.jobs import jobs_of
     from tests.mimo_agreement.run.test_jobs import ASKED
 
     jobs = jobs_of(ASKED)[:3]
-    running = client.Running(Queue([], lambda hearing: None), [], LocalPlaces({}), "")
+    running = client.Running(QueuedJobs(Queue([], lambda hearing: None)), NotImplemented, LocalPlaces({}), "")
     error = KilledWorker("key", None, 3)
     assert list(running._erred(Batch(tuple(jobs)), error)) == []
     assert [batch.jobs for batch in running.again] == [(job,) for job in jobs]
