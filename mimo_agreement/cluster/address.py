@@ -2,7 +2,9 @@
 
 import ipaddress
 import re
+from importlib.util import find_spec
 
+from mimo_convert.installation import installation
 from quantize.errors import InputError
 
 OPTION, INSECURE = "--cluster", "--insecure-cluster"
@@ -11,6 +13,16 @@ FORM = re.compile(
     rf"(?:(?P<protocol>{TLS}|{TCP})://)?(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s/:\[\]@]+):(?P<port>[0-9]{{1,5}})"
 )
 EXPECTED = f"{TLS}://HOST:PORT, or {TCP}://HOST:PORT"
+
+
+def check_cluster(address: str, *, insecure: bool) -> None:
+    """Raise InputError, before anything is opened, for a cluster (empty: none) that cannot be used as options say."""
+    if insecure and not address:
+        raise InputError(INSECURE, f"there is no {OPTION}", todo="leave it out")
+    if address:
+        checked_address(address, insecure=insecure)
+        if find_spec("distributed") is None:
+            raise InputError(OPTION, "takes Dask, which is not installed", todo=installation("cluster").phrase)
 
 
 def checked_address(text: str, *, insecure: bool) -> str:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
@@ -70,13 +70,13 @@ class Process:
         return f"its process {how}" + (f": {quoted(lines[-1], LONGEST_REASON)}" if lines else "")
 
 
-def start(setup: Setup) -> Process:
-    """Start a process and tell it what it needs."""
+def start(setup: object, command: Sequence[str] = ()) -> Process:
+    """Start a process and tell it what it needs: by COMMAND and its Setup, or another kind by its own."""
     ours, theirs = Pipe()
     stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
     with theirs:
         process = subprocess.Popen(
-            [*COMMAND, str(theirs.fileno())],
+            [*(command or COMMAND), str(theirs.fileno())],
             stdin=subprocess.PIPE, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno()],
             cwd="/",  # where nothing can be imported by mistake
             env=os.environ | ALONE,
