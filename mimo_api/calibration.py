@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_agreement.cluster.address import check_cluster
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write
 from mimo_convert.formats.calibration import CALIBRATION, SELECTION, Calibration, CalibrationClip
@@ -38,6 +39,7 @@ from runtime_check.run.references.sources import check_convertible, import_refer
 from runtime_check.run.system import AUTO_LANGUAGE, Compute, SystemType, Task, Work
 from runtime_check.run.validate import check_language
 
+from .calibrating.asked import check_asked, check_can_travel
 from .checking import members
 from .paths import with_paths
 
@@ -60,7 +62,8 @@ class CalibrateOptions:
     checkpoints of the other roles; `answers` is a GGUF file of the model, which hears clips without a text. `language`
     is that of the prompt; `seed` decides which clips are held out, and what synthetic ones say. With `show`, a table of
     what was collected is a result. `sensitivity` collects the Fisher information of what each matrix gives, too;
-    `hessian` second moments of what it is multiplied with, in a folder beside the output.
+    `hessian` second moments of what it is multiplied with, in a folder beside the output. `cluster` is the address of a
+    Dask scheduler, whose workers run the clips, `insecure_cluster` whether it may be one elsewhere without TLS.
     """
 
     model: str
@@ -78,6 +81,8 @@ class CalibrateOptions:
     adapter: str | None = None
     sensitivity: bool = False
     hessian: bool = False
+    cluster: str = ""
+    insecure_cluster: bool = False
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -103,6 +108,9 @@ def calibrate(
 
 def _calibrate(o: CalibrateOptions, claims: Claims) -> Calibration:
     check_outputs(o)
+    check_cluster(o.cluster, insecure=o.insecure_cluster)
+    if o.cluster:
+        check_asked(collects=o.collects, sensitivity=o.sensitivity, hessian=o.hessian)
     if o.collects:
         need_pytorch(o.model)
     others = [read_calibration(path) for path in o.others]
@@ -115,6 +123,8 @@ def _calibrate(o: CalibrateOptions, claims: Claims) -> Calibration:
         opened = open_members(system, main, o.model, o.companions, checkpoints)
         for family in system.families:
             check_convertible(opened[family.role], family)
+        if o.cluster:
+            check_can_travel(opened.values())
         with Collecting(o, system, opened, sized, claims).working(others) as collected:
             return written(o, merged([collected, *others]), sized)
     return written(o, merged(others), sized)
@@ -245,12 +255,40 @@ class Collecting:
         self, planned: Calibration, files: Sequence[AudioFile], selected: Sequence[AudioFile], work: "WorkFolder"
     ) -> Calibration:
         """What was `planned`, with what these clips give; those that are selected are in no sum."""
-        from runtime_check.calibrate.collect import Recorder, collect, using_threads
-        from runtime_check.calibrate.hessians import MomentRecorder
-
         open_forwards = import_reference(self.o.model, self.system.calibration, "open_forwards")
         model: Forwards = open_forwards(self.checkpoints, self.task)
         responses = self.responses([*files, *selected], model, work)
+        if self.o.cluster:
+            return self.on_cluster(planned, files, responses, work)
+        return self.here(planned, files, selected, model, responses, work)
+
+    def on_cluster(
+        self, planned: Calibration, files: Sequence[AudioFile], responses: Mapping[str, list[int]], work: "WorkFolder"
+    ) -> Calibration:
+        """What was `planned`, with what workers of a cluster collect."""
+        from runtime_check.calibrate.per_clip.in_order import PackSums
+
+        from .calibrating.cluster import sums_on_cluster
+        from .calibrating.planned import packs_over, places_of
+
+        packs = packs_over(files, responses, self.system.cutting)
+        kept = PackSums(work.folder)
+        model, places = places_of(self.system, self.checkpoints, self.task, files)
+        sums_on_cluster(packs, kept, model, places, self.o.cluster, insecure=self.o.insecure_cluster)
+        return replace(
+            planned,
+            columns=by_tensor(self.sized, {name: of.columns for name, of in kept.total.items()}),
+            tokens=sum(len(piece.response) for pack in packs for piece in pack.pieces),
+        )
+
+    def here(
+        self, planned: Calibration, files: Sequence[AudioFile], selected: Sequence[AudioFile], model: "Forwards",
+        responses: Mapping[str, list[int]], work: "WorkFolder",
+    ) -> Calibration:  # fmt: skip
+        """What was `planned`, with what is collected in this process."""
+        from runtime_check.calibrate.collect import Recorder, collect, using_threads
+        from runtime_check.calibrate.hessians import MomentRecorder
+
         with using_threads(self.o.threads):
             forwards, seconds = self.forwards(files, model, responses, work)
             others = self.forwards(selected, model, responses, work)[0] if selected else {}
