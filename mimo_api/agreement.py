@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mimo_agreement.cluster.address import check_cluster
+from mimo_agreement.cluster.address import ClusterAddress
 from mimo_agreement.conditions.condition import CLEAN, parse_condition
 from mimo_agreement.measure import Material, asked_of, check_models, check_systems, measure, model_of, once, places_of
 from mimo_agreement.records import Agreement
@@ -95,7 +95,7 @@ def _measure(o: AgreementOptions, claims: Claims) -> Agreement:
     o.outputs.check()
     if o.cluster and o.workers is not None:
         raise InputError("--cluster", "and --workers both say where to run", todo="give one of them")
-    check_cluster(o.cluster, insecure=o.insecure_cluster)
+    ClusterAddress(o.cluster, o.insecure_cluster).check()
     conditions = once("--condition", [parse_condition(text) for text in o.conditions], str)
     files = OpenFiles(families())
     material = material_of(o, files, claims)
@@ -169,7 +169,7 @@ def answers(o: AgreementOptions, asked: Asked, places: LocalPlaces, queue: Queue
     if o.cluster:
         from mimo_agreement.cluster.client import answer_on_cluster
 
-        return answer_on_cluster(queue, asked.models, places, o.cluster, insecure=o.insecure_cluster)
+        return answer_on_cluster(queue, asked.models, places, ClusterAddress(o.cluster, o.insecure_cluster))
     if o.workers is None:
         from mimo_agreement.run.answering import Answerer  # late, as below: they import ggml
         from mimo_agreement.run.here import answer_here

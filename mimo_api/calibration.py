@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_agreement.cluster.address import check_cluster
+from mimo_agreement.cluster.address import ClusterAddress
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write
 from mimo_convert.formats.calibration import CALIBRATION, SELECTION, Calibration, CalibrationClip
@@ -39,7 +39,7 @@ from runtime_check.run.references.sources import check_convertible, import_refer
 from runtime_check.run.system import AUTO_LANGUAGE, Compute, SystemType, Task, Work
 from runtime_check.run.validate import check_language
 
-from .calibrating.asked import check_asked, check_can_travel
+from .calibrating.asked import RESUME, check_asked, check_can_travel
 from .checking import members
 from .paths import with_paths
 
@@ -108,7 +108,7 @@ def calibrate(
 
 def _calibrate(o: CalibrateOptions, claims: Claims) -> Calibration:
     check_outputs(o)
-    check_cluster(o.cluster, insecure=o.insecure_cluster)
+    address_of(o).check()
     if o.cluster:
         check_asked(collects=o.collects, sensitivity=o.sensitivity, hessian=o.hessian)
     if o.collects:
@@ -150,6 +150,11 @@ def check_outputs(o: CalibrateOptions) -> None:
     check_can_write(o.legacy)
     if o.collects and not o.output:
         raise InputError("--output", "is not given", expected="the calibration file to write: -o calibration.gguf")
+
+
+def address_of(o: CalibrateOptions) -> ClusterAddress:
+    """The cluster that runs the clips, if there is one."""
+    return ClusterAddress(o.cluster, o.insecure_cluster, resume=RESUME)
 
 
 def sizes_of(system: SystemType, main: Checkpoint) -> Iterator[Sized]:
@@ -274,7 +279,7 @@ class Collecting:
         packs = packs_over(files, responses, self.system.cutting)
         kept = PackSums(work.folder)
         model, places = places_of(self.system, self.checkpoints, self.task, files)
-        sums_on_cluster(packs, kept, model, places, self.o.cluster, insecure=self.o.insecure_cluster)
+        sums_on_cluster(packs, kept, model, places, address_of(self.o))
         return replace(
             planned,
             columns=by_tensor(self.sized, {name: of.columns for name, of in kept.total.items()}),

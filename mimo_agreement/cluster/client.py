@@ -24,7 +24,7 @@ from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
 
-from .address import OPTION, TLS, checked_address
+from .address import TLS, ClusterAddress
 from .batches import Batch, QueuedJobs, Source
 from .places import FileFacts
 from .station import Answered, Lacking, Station, answer_batch, receive
@@ -47,25 +47,20 @@ BeginStation = Callable[[str, Mapping[str, FileFacts]], Station]
 
 
 def answer_on_cluster(
-    queue: Queue, models: Sequence[Model], places: LocalPlaces, address: str, *, insecure: bool = False
+    queue: Queue, models: Sequence[Model], places: LocalPlaces, address: ClusterAddress
 ) -> Iterator[Outcome]:
     """Answer every job of an agreement on the cluster at `address`; as `run_on_cluster`."""
-    return run_on_cluster(
-        QueuedJobs(queue), lambda run, files: Station(run, models, files), places, address, insecure=insecure
-    )
+    return run_on_cluster(QueuedJobs(queue), lambda run, files: Station(run, models, files), places, address)
 
 
-def run_on_cluster(
-    source: Source, begin: BeginStation, places: LocalPlaces, address: str, *, insecure: bool = False,
-    resume: str = "with --store, the same command resumes",
-) -> Iterator[Any]:  # fmt: skip
+def run_on_cluster(source: Source, begin: BeginStation, places: LocalPlaces, address: ClusterAddress) -> Iterator[Any]:
     """The outcome of every job on the cluster at `address`, as it comes: what its station answered, or Failed. `places`
-    are the files of this machine, which workers that lack them are sent; `resume` is what is said where it ends.
+    are the files of this machine, which workers that lack them are sent.
 
-    Raises InputError for an address that is not safe, unless `insecure`, a cluster that is out of reach for PATIENCE
-    seconds, or has no workers so long, and workers of other versions.
+    Raises InputError for an address that is not safe, a cluster that is out of reach for PATIENCE seconds, or has no
+    workers so long, and workers of other versions.
     """
-    running = Running(source, begin, places, checked_address(address, insecure=insecure), resume)
+    running = Running(source, begin, places, address)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is told here
     while running.is_left:
         with running.connected() as client:
@@ -77,16 +72,15 @@ def run_on_cluster(
                 if not isinstance(error, (LostError, OSError)) and client.status == "running":
                     raise
                 running.begin_again()
-                tell(f"{OPTION} {address}: the scheduler is lost ({quoted(error)}); waiting for it")
+                tell(f"{address.option} {address.text}: the scheduler is lost ({quoted(error)}); waiting for it")
 
 
 class Running:
     """The jobs of a source, and the batches of them that are on the cluster."""
 
-    def __init__(
-        self, source: Source, begin: BeginStation, places: LocalPlaces, address: str, resume: str = ""
-    ) -> None:
-        self.source, self.begin, self.places, self.address, self.resume = source, begin, places, address, resume
+    def __init__(self, source: Source, begin: BeginStation, places: LocalPlaces, where: ClusterAddress) -> None:
+        self.source, self.begin, self.places, self.where = source, begin, places, where
+        self.address = where.checked()
         self.name = f"mimo-{secrets.token_hex(4)}"
         self.again: deque[Batch] = deque()  # to be sent again
         self.sent: dict[Future, Batch] = {}
@@ -106,13 +100,18 @@ class Running:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                client = Client(self.address, timeout=CONNECT, set_as_default=False, security=security_of(self.address))
+                client = Client(
+                    self.address,
+                    timeout=CONNECT,
+                    set_as_default=False,
+                    security=security_of(self.address, self.where.option),
+                )
                 break
             except OSError as error:
                 if time.monotonic() >= deadline:
                     what = f"{self.address} is out of reach for {PATIENCE:g} s: {error}"
-                    todo = f"start a scheduler there; {self.resume}"
-                    raise InputError(OPTION, what, todo=todo) from error
+                    todo = f"start a scheduler there; {self.where.resume}"
+                    raise InputError(self.where.option, what, todo=todo) from error
                 time.sleep(LOOK)
         try:
             yield client
@@ -136,7 +135,8 @@ class Running:
                 looked, slots = now, sum(client.nthreads().values())
                 last = now if slots else last
             if now - last > PATIENCE:
-                raise InputError(OPTION, f"{self.address} has no workers for {PATIENCE:g} s", todo="start some")
+                what = f"{self.address} has no workers for {PATIENCE:g} s"
+                raise InputError(self.where.option, what, todo="start some")
             self._send(client, slots)
             with suppress(Empty):
                 yield from self._came(client, self.came.get(timeout=LOOK))
@@ -160,7 +160,7 @@ class Running:
             raise
         except Exception as error:  # whatever a worker without the package raises
             what = f"its workers cannot run this: {type(error).__name__}: {error}"
-            raise InputError(OPTION, what, todo="install the same versions on every machine") from error
+            raise InputError(self.where.option, what, todo="install the same versions on every machine") from error
 
     def _send(self, client: Client, slots: int) -> None:
         """Send batches, AHEAD for each thread; where nothing is left to send, those that are slow once more."""
@@ -252,14 +252,14 @@ class Running:
                 tell(line)
 
 
-def security_of(address: str) -> Security | None:
-    """What a connection to that address is encrypted with, as Dask's configuration says; None: nothing. Raises
-    InputError if that is not configured."""
+def security_of(address: str, option: str) -> Security | None:
+    """What a connection to the address of an `option` is encrypted with, as Dask's configuration says; None: nothing.
+    Raises InputError if that is not configured."""
     if not address.startswith(TLS):
         return None
     security = Security(require_encryption=True)
     settings: Mapping[str, object] = security.get_connection_args("client")
     if settings.get("ssl_context") is None:
         todo = f"set {CA_FILE} and the client's key and certificate, or the same in distributed.yaml"
-        raise InputError(OPTION, f"{address} takes certificates, and Dask's configuration names none", todo=todo)
+        raise InputError(option, f"{address} takes certificates, and Dask's configuration names none", todo=todo)
     return security

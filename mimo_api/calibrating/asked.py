@@ -6,6 +6,8 @@ from mimo_agreement.cluster.address import OPTION
 from mimo_convert.model.checkpoint import Checkpoint
 from quantize.errors import InputError
 
+RESUME = "the same command resumes"
+
 
 def check_asked(*, collects: bool, sensitivity: bool, hessian: bool) -> None:
     """Raise InputError, before anything is opened, for what is not collected clip by clip."""

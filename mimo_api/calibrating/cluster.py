@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import cast
 
-from mimo_agreement.cluster.address import OPTION
+from mimo_agreement.cluster.address import OPTION, ClusterAddress
 from mimo_agreement.cluster.batches import Batch, Source
 from mimo_agreement.cluster.client import run_on_cluster
 from mimo_agreement.run.jobs import Failed
@@ -13,10 +13,9 @@ from mimo_convert.listener import phase
 from quantize.errors import InputError
 from runtime_check.calibrate.per_clip.in_order import PackSums
 
+from .asked import RESUME
 from .jobs import CalibratedModel, Collected, Pack
 from .station import CalibrationStation
-
-RESUME = "the same command resumes"
 
 
 class WaitingPacks(Source):
@@ -41,7 +40,7 @@ class WaitingPacks(Source):
 
 
 def sums_on_cluster(
-    packs: Sequence[Pack], kept: PackSums, model: CalibratedModel, places: LocalPlaces, address: str, *, insecure: bool
+    packs: Sequence[Pack], kept: PackSums, model: CalibratedModel, places: LocalPlaces, address: ClusterAddress
 ) -> None:
     """Run the packs whose sums are not `kept` yet on the cluster at `address`, and keep what comes.
 
@@ -50,9 +49,8 @@ def sums_on_cluster(
     left = [pack for pack in packs if not kept.has(pack.number)]
     whole = sum(pack.seconds for pack in packs)
     outcomes = run_on_cluster(
-        WaitingPacks(left), lambda run, files: CalibrationStation(run, model, files), places, address,
-        insecure=insecure, resume=RESUME,
-    )  # fmt: skip
+        WaitingPacks(left), lambda run, files: CalibrationStation(run, model, files), places, address
+    )
     with phase("calibrating", whole, "s of audio", done=whole - sum(pack.seconds for pack in left)) as progress:
         for outcome in outcomes:
             match outcome:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mimo_agreement.cluster.address import ClusterAddress
 from mimo_agreement.run.answering import Answerer
 from mimo_agreement.run.here import answer_here
 from mimo_agreement.run.jobs import Asked, Failed, Outcome
@@ -53,7 +54,7 @@ def expected(asked: Asked, places: LocalPlaces) -> dict[str, object]:
 
 
 def on(cluster: Cluster, asked: Asked, places: LocalPlaces) -> Callable[[Queue], Iterator[Outcome]]:
-    return lambda queue: answer_on_cluster(queue, asked.models, places, cluster.address)
+    return lambda queue: answer_on_cluster(queue, asked.models, places, ClusterAddress(cluster.address))
 
 
 def test_it_answers_as_one_process_and_files_travel_only_where_they_lack(
@@ -125,7 +126,7 @@ def test_a_cluster_out_of_reach_ends_the_command_with_what_is_answered_kept(
     monkeypatch.setattr(client, "PATIENCE", 1.0)
     monkeypatch.setattr(client, "CONNECT", 0.5)
     with pytest.raises(InputError, match=r"tcp://127.0.0.1:9 is out of reach for 1 s.*the same command resumes"):
-        found_by(asked, lambda queue: answer_on_cluster(queue, asked.models, places, "127.0.0.1:9"))
+        found_by(asked, lambda queue: answer_on_cluster(queue, asked.models, places, ClusterAddress("127.0.0.1:9")))
     with cluster_in(tmp_path) as lonely, pytest.raises(InputError, match="has no workers for 1 s; start some"):
         found_by(asked, on(lonely, asked, places))
 
@@ -157,7 +158,9 @@ def test_a_clip_that_changes_before_it_is_sent_is_refused(
 def test_tls_needs_certificates(asked: Asked, places: LocalPlaces) -> None:
     says = "tls://127.0.0.1:9 takes certificates, and Dask's configuration names none; set DASK_DISTRIBUTED__COMM__TLS"
     with pytest.raises(InputError, match=says):
-        found_by(asked, lambda queue: answer_on_cluster(queue, asked.models, places, "tls://127.0.0.1:9"))
+        found_by(
+            asked, lambda queue: answer_on_cluster(queue, asked.models, places, ClusterAddress("tls://127.0.0.1:9"))
+        )
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes certificates")
@@ -184,7 +187,9 @@ def test_workers_that_die_on_a_batch_leave_its_other_jobs_alone() -> None:
     from tests.mimo_agreement.run.test_jobs import ASKED
 
     jobs = jobs_of(ASKED)[:3]
-    running = client.Running(QueuedJobs(Queue([], lambda hearing: None)), NotImplemented, LocalPlaces({}), "")
+    running = client.Running(
+        QueuedJobs(Queue([], lambda hearing: None)), NotImplemented, LocalPlaces({}), ClusterAddress("127.0.0.1:9")
+    )
     error = KilledWorker("key", None, 3)
     assert list(running._erred(Batch(tuple(jobs)), error)) == []
     assert [batch.jobs for batch in running.again] == [(job,) for job in jobs]
