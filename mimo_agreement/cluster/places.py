@@ -17,6 +17,8 @@ from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
 from quantize.quoting import quoted
 
+from .datasets import HubDataset
+
 MEMO, PART = ".json", ".part"
 
 
@@ -29,12 +31,14 @@ class FileFacts(NamedTuple):
 
 @dataclass
 class HashedPlaces:
-    """The `files` of a run, by their SHA-256, in the folders `roots` and the folder `cache`. What was hashed once is
-    noted in the cache with its state, and hashed again when that changes."""
+    """The `files` of a run, by their SHA-256, in the folders `roots`, the folder `cache`, and `datasets` of the Hub,
+    from which they are fetched into the cache. What was hashed once is noted there with its state, and hashed again
+    when that changes."""
 
     roots: tuple[Path, ...]
     cache: Path
     files: Mapping[str, FileFacts]
+    datasets: tuple[HubDataset, ...] = ()
     _by_size: dict[int, list[Path]] | None = field(default=None, repr=False, compare=False)
 
     def path(self, sha256: str) -> Path:
@@ -99,11 +103,15 @@ class HashedPlaces:
         write_whole(self.cache / f"{sha256}{MEMO}", json.dumps({"path": str(path), "state": state}).encode())
 
     def _candidates(self, sha256: str) -> Iterator[Path]:
-        """Files that may have the hash: one of the cache, and those of the same size, the ones of its name first."""
+        """Files that may have the hash: one of the cache, those of the same size, the ones of its name first, and one
+        of a dataset."""
         facts = self.files[sha256]
         if (self.cache / sha256).exists():
             yield self.cache / sha256
         yield from sorted(self._of_size(facts.bytes), key=lambda path: (path.name != facts.name, str(path)))
+        for dataset in self.datasets:
+            if fetched := dataset.fetch(sha256, *facts, self.cache):
+                yield fetched
 
     def _of_size(self, nbytes: int) -> list[Path]:
         """The files of `roots` of that size; they are listed once."""

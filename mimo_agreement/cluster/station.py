@@ -8,7 +8,7 @@ import platform
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from mimo_agreement.run.processes.messages import Refused, Said, Setup
 from mimo_agreement.run.processes.workers import DEAD, Process, start
 from quantize.errors import InputError
 
+from .datasets import HubDataset
 from .places import FileFacts, HashedPlaces
 
 IDLE = 120.0  # seconds without a job, after which a process ends
@@ -31,11 +32,12 @@ FOLDER = "mimo-agreement"  # of the cache, in the worker's own folder
 @dataclass
 class Operator:
     """What the operator of a worker allows (worker.py): folders whose files may be read, a folder for those that are
-    sent (None: in the worker's own), and the threads of each process."""
+    sent (None: in the worker's own), the threads of each process, and datasets that files may be fetched from."""
 
     roots: tuple[Path, ...] = ()
     cache: Path | None = None
     threads: int = 1
+    datasets: tuple[HubDataset, ...] = ()
 
 
 OPERATOR = Operator()  # of the worker that this process is
@@ -87,7 +89,8 @@ class Station(WorkerPlugin):  # type: ignore[misc]
         """Begin, in the worker."""
         self.address = worker.address
         cache = OPERATOR.cache or Path(worker.local_directory) / FOLDER
-        self.places = HashedPlaces(OPERATOR.roots, Path(os.path.abspath(cache)), self.files)
+        datasets = tuple(replace(one) for one in OPERATOR.datasets)  # listed anew for each run
+        self.places = HashedPlaces(OPERATOR.roots, Path(os.path.abspath(cache)), self.files, datasets)
         self.idle: list[Process] = []
         self.lock = threading.Lock()  # each thread of the worker takes and returns processes
 
