@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, Security
@@ -30,6 +31,7 @@ from .places import FileFacts
 from .station import Answered, Lacking, Station, answer_batch, receive
 
 PATIENCE = 60.0  # seconds without a scheduler, or without a worker
+PARTING = 5.0  # seconds that workers have to hear that the run has ended
 CONNECT = 10.0  # seconds of an attempt to connect
 LOOK = 0.5  # seconds between looks at the scheduler, where nothing comes
 AHEAD = 2  # batches for each thread of a worker, so that none waits for the client
@@ -116,10 +118,16 @@ class Running:
         try:
             yield client
         finally:
-            with suppress(Exception):  # it may be lost
-                client.unregister_worker_plugin(self.name)
+            ending = Thread(target=self._forget, args=[client], daemon=True)
+            ending.start()
+            ending.join(PARTING)  # a worker that does not answer any more would be waited for without end
             with suppress(Exception):
                 client.close(timeout=LOOK)
+
+    def _forget(self, client: Client) -> None:
+        """Tell the workers that the run has ended."""
+        with suppress(Exception):  # it may be lost
+            client.unregister_worker_plugin(self.name)
 
     def answers(self, client: Client) -> Iterator[Any]:
         """Send batches and yield what they answer, until nothing is left. Raises LostError, and InputError as
@@ -165,34 +173,52 @@ class Running:
     def _send(self, client: Client, slots: int) -> None:
         """Send batches, AHEAD for each thread; where nothing is left to send, those that are slow once more."""
         while len(self.sent) < AHEAD * slots:
-            batch = self.again.popleft() if self.again else self.source.next_batch(slots) or self._slow(slots)
-            if batch is None:
+            while self.again and self.again[0].ended:  # a copy of it was faster
+                self.again.popleft()
+            batch = self.again.popleft() if self.again else self.source.next_batch(slots)
+            workers = [batch.worker] if batch and batch.worker else []
+            if batch is None and (batch := self._slow()):
+                workers = self._idle(client)
+            if batch is None or (batch.copies and not workers):
                 return
-            where = {"workers": [batch.worker], "allow_other_workers": True} if batch.worker else {}
+            where = {"workers": workers, "allow_other_workers": True} if workers else {}
             key = f"{self.name}-{secrets.token_hex(8)}"
             future = client.submit(answer_batch, self.name, batch.jobs, key=key, pure=False, **where)
             batch.begun, batch.copies = time.monotonic(), batch.copies + 1
             self.sent[future] = batch
             future.add_done_callback(self.came.put)
 
-    def _slow(self, slots: int) -> Batch | None:
-        """A batch that takes much longer than others did, if there is a thread that has nothing to do."""
-        if len(self.sent) >= slots or not self.rates:
+    def _slow(self) -> Batch | None:
+        """A batch that takes much longer than others did."""
+        if not self.rates:
             return None
         usual = sorted(self.rates)[len(self.rates) // 2]
         for batch in self.sent.values():
             most = max(LEAST_SECONDS, SLOW * usual * batch.seconds)
-            if batch.copies < 2 and not batch.ended and time.monotonic() - batch.begun > most:
+            if batch.copies < 2 and time.monotonic() - batch.begun > most:
                 return batch
         return None
 
+    def _idle(self, client: Client) -> list[str]:
+        """The workers of which a thread has nothing to do."""
+        threads, running = client.nthreads(), client.processing()
+        return [worker for worker, n in threads.items() if len(running.get(worker, ())) < n]
+
+    def _ended(self, batch: Batch) -> None:
+        """A batch has its outcomes: what is still sent of it is not waited for."""
+        batch.ended = True
+        for future in [one for one, of in self.sent.items() if of is batch]:
+            del self.sent[future]
+            future.cancel()
+
     def _came(self, client: Client, future: Future) -> Iterator[Any]:
         """Yield what a batch has answered, unless a copy of it came before; send what it lacks."""
-        if future.status not in ("finished", "error"):
-            raise LostError(future.status)
         batch = self.sent.pop(future, None)
         if batch is None or batch.ended:
             return
+        if future.status not in ("finished", "error"):
+            self.sent[future] = batch
+            raise LostError(future.status)
         if future.status == "error":
             yield from self._erred(batch, future.exception())
             return
@@ -200,11 +226,11 @@ class Running:
             case Refused() as refused:
                 raise refused.error
             case Lacking(worker, hashes):
-                batch.worker = worker
+                batch.worker, batch.copies = worker, batch.copies - 1
                 self.again.appendleft(batch)
                 self._supply(client, worker, [one for one in hashes if not self._came_late(batch, worker, one)])
             case Answered(outcomes, said):
-                batch.ended = True
+                self._ended(batch)
                 self.rates.append((time.monotonic() - batch.begun) / max(batch.seconds, 1e-3))
                 self._tell(said)
                 for outcome in outcomes:
@@ -215,7 +241,7 @@ class Running:
         """What follows from a batch on which workers died: its jobs are sent one by one, and one alone has failed."""
         if not isinstance(error, KilledWorker):
             raise error
-        batch.ended = True
+        self._ended(batch)
         if len(batch.jobs) > 1:
             self.again.extend(Batch((job,)) for job in batch.jobs)
             return

@@ -3,12 +3,14 @@
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mimo_agreement.cluster.address import ClusterAddress
+from mimo_agreement.records import Pair
 from mimo_agreement.run.answering import Answerer
 from mimo_agreement.run.here import answer_here
 from mimo_agreement.run.jobs import Asked, Failed, Outcome
@@ -78,6 +80,31 @@ def test_it_answers_as_one_process_and_files_travel_only_where_they_lack(
 
     assert sent_to(with_clips) <= models
     assert sent_to(with_clips) | sent_to(without) >= models
+
+
+def test_what_a_slow_worker_has_is_run_by_another_one_and_counts_once(
+    asked: Asked, places: LocalPlaces, expected: dict[str, object], tmp_path: Path, tiny: Path, clips: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """One of two workers stands still with what it was given, and goes on when all else has answers."""
+    monkeypatch.setattr(client, "LEAST_SECONDS", 0.5)
+    answered = Counter[Pair]()
+    with cluster_in(tmp_path) as cluster:
+        for _ in range(2):
+            cluster.start_worker("--root", tiny, "--root", clips.parent)
+        slow = cluster.workers[-1]
+
+        def answers(queue: Queue) -> Iterator[Outcome]:
+            for outcome in on(cluster, asked, places)(queue):
+                yield outcome
+                answered[outcome.job.pair] += 1
+                if answered.total() == 1:
+                    slow.send_signal(signal.SIGSTOP)
+                if answered.total() == len(expected) - 2:
+                    slow.send_signal(signal.SIGCONT)
+
+        assert found_by(asked, answers) == (expected, [])
+    assert set(answered.values()) == {1}
 
 
 def test_a_clip_that_crashes_is_tried_three_times_and_others_go_on(
