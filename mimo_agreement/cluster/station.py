@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from mimo_agreement.run.jobs import TRIES, Failed, Job, Model
+from mimo_agreement.run.jobs import TRIES, Done, Failed, Job, Model
 from mimo_agreement.run.processes.messages import Refused, Said, Setup
 from mimo_agreement.run.processes.workers import DEAD, Process, start
 from quantize.errors import InputError
 
 from .datasets import HubDataset
 from .places import FileFacts, HashedPlaces
+from .room import Room
 
 IDLE = 120.0  # seconds without a job, after which a process ends
 PACKAGES = ("mimo-convert", "ggml-python", "numpy", "soundfile")  # what answers depend on
@@ -85,8 +86,18 @@ class Station(WorkerPlugin):  # type: ignore[misc]
         """Start a process that answers jobs."""
         return start(Setup(self.models, self.places, OPERATOR.threads, IDLE))
 
+    def memory(self, outcome: Any) -> Mapping[str, int]:
+        """The bytes that an answer took, by what for; empty: none is known."""
+        return outcome.answer.memory if isinstance(outcome, Done) else {}
+
+    @property
+    def mapped(self) -> int:
+        """The bytes of files that processes share."""
+        return max((model.facts.all_bytes for model in self.models), default=0)
+
     def setup(self, worker: Worker) -> None:
         """Begin, in the worker."""
+        self.room = Room(worker.state.nthreads, self.mapped)
         self.address = worker.address
         cache = OPERATOR.cache or Path(worker.local_directory) / FOLDER
         datasets = tuple(replace(one) for one in OPERATOR.datasets)  # listed anew for each run
@@ -111,8 +122,11 @@ class Station(WorkerPlugin):  # type: ignore[misc]
             return Lacking(self.address, lacking)
         answered = Answered()
         try:
-            for job in jobs:
-                answered.outcomes.append(self._answer(job, answered.said))
+            with self.room.taken():
+                for job in jobs:
+                    answered.outcomes.append(outcome := self._answer(job, answered.said))
+                    if (memory := self.memory(outcome)) and (line := self.room.measure(memory)):
+                        answered.said.append(f"{self.address}: {line}")
         except InputError as error:
             return Refused(error.where, error.what, error.expected, error.todo)
         return answered

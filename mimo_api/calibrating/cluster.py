@@ -56,7 +56,7 @@ def sums_on_cluster(
             match outcome:
                 case Failed():
                     raise without_sums(outcome)
-                case Collected(pack, sums):
+                case Collected(pack, sums, _):
                     kept.keep(pack.number, sums)
                     progress.advance(pack.seconds, ", ".join(pack.names))
 

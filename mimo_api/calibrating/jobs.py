@@ -51,10 +51,11 @@ class Pack:
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """The sums of each piece of a pack."""
+    """The sums of each piece of a pack, and the most bytes of memory that its process has had."""
 
     job: Pack
     sums: Sequence[AllSums]
+    peak: int
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Run packs: open the checkpoints, hear the clips, and collect the sums of each piece."""
 
+import resource
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ class PackRunner:
             sums = collect_pack([self._forward(piece) for piece in pack.pieces], self.model.weights)
         for sha256 in self.wanted.hashes:
             self.places.path(sha256)  # as it was before
-        return Collected(pack, sums)
+        return Collected(pack, sums, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
     def _forward(self, piece: ClipPiece) -> "Forward":
         clip = cut(self.clips.read(piece.clip), self.system.cutting)[piece.number]

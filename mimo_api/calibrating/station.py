@@ -7,8 +7,9 @@ from mimo_agreement.cluster.places import FileFacts
 from mimo_agreement.cluster.station import IDLE, OPERATOR, PACKAGES, Station
 from mimo_agreement.run.processes.workers import Process, start
 
-from .jobs import CalibratedModel, Pack, PackSetup
+from .jobs import CalibratedModel, Collected, Pack, PackSetup
 
+WORKING = "working"  # memory that no other process shares
 COMMAND = (sys.executable, "-m", "mimo_api.calibrating.worker")
 
 
@@ -25,6 +26,10 @@ class CalibrationStation(Station):
         """The SHA-256 of every file that a pack needs."""
         yield from self.model.hashes
         yield from (piece.clip for piece in pack.pieces)
+
+    def memory(self, collected: object) -> Mapping[str, int]:
+        """The bytes that a pack took: what was mapped is not among them, since shards are read."""
+        return {WORKING: collected.peak} if isinstance(collected, Collected) else {}
 
     def begin(self) -> Process:
         """Start a process that runs packs."""

@@ -26,7 +26,8 @@ PACK = Pack(3, (ClipPiece(CLIP, 0, (1, 2)),), ("a.wav",), 2.0)
 @pytest.fixture
 def begun(tmp_path: Path) -> CalibrationStation:
     found = CalibrationStation("run", MODEL, {of: FileFacts(of[:1], len(data)) for of, data in DATA.items()})
-    found.setup(SimpleNamespace(address="tcp://here:1", local_directory=str(tmp_path)))
+    state = SimpleNamespace(nthreads=2)
+    found.setup(SimpleNamespace(address="tcp://here:1", local_directory=str(tmp_path), state=state))
     return found
 
 
