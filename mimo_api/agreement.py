@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
-from mimo_agreement.cluster.address import checked_address
+from mimo_agreement.cluster.address import ClusterAddress
 from mimo_agreement.conditions.condition import CLEAN, parse_condition
 from mimo_agreement.measure import Material, asked_of, check_models, check_systems, measure, model_of, once, places_of
 from mimo_agreement.records import Agreement
@@ -19,7 +18,6 @@ from mimo_agreement.run.queue import Queue
 from mimo_agreement.run.references import references_of
 from mimo_agreement.store.store import Store
 from mimo_convert.claims import Claims
-from mimo_convert.installation import installation
 from mimo_convert.listener import OnMessage, OnProgress, heard_by
 from mimo_convert.model.model_file import OpenFiles
 from mimo_convert.terminal import show, tell
@@ -95,7 +93,9 @@ def measure_agreement(
 
 def _measure(o: AgreementOptions, claims: Claims) -> Agreement:
     o.outputs.check()
-    check_cluster(o)
+    if o.cluster and o.workers is not None:
+        raise InputError("--cluster", "and --workers both say where to run", todo="give one of them")
+    ClusterAddress(o.cluster, o.insecure_cluster).check()
     conditions = once("--condition", [parse_condition(text) for text in o.conditions], str)
     files = OpenFiles(families())
     material = material_of(o, files, claims)
@@ -164,24 +164,12 @@ def settings_of(o: AgreementOptions) -> Settings:
 # ── what is answered ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def check_cluster(o: AgreementOptions) -> None:
-    """Raise InputError, before anything is opened, for a cluster that cannot be used as options say."""
-    if o.insecure_cluster and not o.cluster:
-        raise InputError("--insecure-cluster", "there is no --cluster", todo="leave it out")
-    if o.cluster and o.workers is not None:
-        raise InputError("--cluster", "and --workers both say where to run", todo="give one of them")
-    if o.cluster:
-        checked_address(o.cluster, insecure=o.insecure_cluster)
-        if find_spec("distributed") is None:
-            raise InputError("--cluster", "takes Dask, which is not installed", todo=installation("cluster").phrase)
-
-
 def answers(o: AgreementOptions, asked: Asked, places: LocalPlaces, queue: Queue) -> Iterator[Outcome]:
     """Answer the jobs of a queue, in this process or in others."""
     if o.cluster:
         from mimo_agreement.cluster.client import answer_on_cluster
 
-        return answer_on_cluster(queue, asked.models, places, o.cluster, insecure=o.insecure_cluster)
+        return answer_on_cluster(queue, asked.models, places, ClusterAddress(o.cluster, o.insecure_cluster))
     if o.workers is None:
         from mimo_agreement.run.answering import Answerer  # late, as below: they import ggml
         from mimo_agreement.run.here import answer_here

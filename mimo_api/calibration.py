@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_agreement.cluster.address import ClusterAddress
 from mimo_convert.claims import Claims
 from mimo_convert.files import check_can_write
 from mimo_convert.formats.calibration import CALIBRATION, SELECTION, Calibration, CalibrationClip
@@ -30,6 +31,7 @@ from quantize.quoting import quoted
 from quantize.types import TYPES
 from runtime_check.audio.manifests import AudioFile, find_clips
 from runtime_check.calibrate import heard, split, synthetic
+from runtime_check.calibrate.per_clip.packs import PACK_SECONDS, packs_of
 from runtime_check.calibrate.tensors import Sized, by_tensor, check_known, matrices_of, names_by_matrix, rows_by_tensor
 from runtime_check.choices import AUTO, OFF
 from runtime_check.run.members import open_system
@@ -37,6 +39,7 @@ from runtime_check.run.references.sources import check_convertible, import_refer
 from runtime_check.run.system import AUTO_LANGUAGE, Compute, SystemType, Task, Work
 from runtime_check.run.validate import check_language
 
+from .calibrating.asked import RESUME, check_asked, check_can_travel
 from .checking import members
 from .paths import with_paths
 
@@ -59,7 +62,8 @@ class CalibrateOptions:
     checkpoints of the other roles; `answers` is a GGUF file of the model, which hears clips without a text. `language`
     is that of the prompt; `seed` decides which clips are held out, and what synthetic ones say. With `show`, a table of
     what was collected is a result. `sensitivity` collects the Fisher information of what each matrix gives, too;
-    `hessian` second moments of what it is multiplied with, in a folder beside the output.
+    `hessian` second moments of what it is multiplied with, in a folder beside the output. `cluster` is the address of a
+    Dask scheduler, whose workers run the clips, `insecure_cluster` whether it may be one elsewhere without TLS.
     """
 
     model: str
@@ -77,6 +81,8 @@ class CalibrateOptions:
     adapter: str | None = None
     sensitivity: bool = False
     hessian: bool = False
+    cluster: str = ""
+    insecure_cluster: bool = False
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -102,6 +108,9 @@ def calibrate(
 
 def _calibrate(o: CalibrateOptions, claims: Claims) -> Calibration:
     check_outputs(o)
+    address_of(o).check()
+    if o.cluster:
+        check_asked(collects=o.collects, sensitivity=o.sensitivity, hessian=o.hessian)
     if o.collects:
         need_pytorch(o.model)
     others = [read_calibration(path) for path in o.others]
@@ -114,6 +123,8 @@ def _calibrate(o: CalibrateOptions, claims: Claims) -> Calibration:
         opened = open_members(system, main, o.model, o.companions, checkpoints)
         for family in system.families:
             check_convertible(opened[family.role], family)
+        if o.cluster:
+            check_can_travel(opened.values())
         with Collecting(o, system, opened, sized, claims).working(others) as collected:
             return written(o, merged([collected, *others]), sized)
     return written(o, merged(others), sized)
@@ -139,6 +150,11 @@ def check_outputs(o: CalibrateOptions) -> None:
     check_can_write(o.legacy)
     if o.collects and not o.output:
         raise InputError("--output", "is not given", expected="the calibration file to write: -o calibration.gguf")
+
+
+def address_of(o: CalibrateOptions) -> ClusterAddress:
+    """The cluster that runs the clips, if there is one."""
+    return ClusterAddress(o.cluster, o.insecure_cluster, resume=RESUME)
 
 
 def sizes_of(system: SystemType, main: Checkpoint) -> Iterator[Sized]:
@@ -182,7 +198,7 @@ class Collecting:
         output, until the block ends without an error."""
         from runtime_check.calibrate.work import WorkFolder  # late: torch is slow to load
 
-        files = split.usable(self.files())
+        files = sorted(split.usable(self.files()), key=lambda file: file.sha256)  # in which order sums are added
         parts = split.split(files, self.o.seed)
         clips = tuple(CalibrationClip(file.path.name, file.sha256, parts[file.sha256]) for file in files)
         planned = Calibration(
@@ -236,6 +252,7 @@ class Collecting:
             "answers": [str(self.o.answers), answers.st_size, answers.st_mtime_ns] if answers else [],
             "task": list(self.task),
             "seed": self.o.seed,
+            "pack": PACK_SECONDS,
             "collected": {"sensitivity": self.o.sensitivity, "hessian": self.o.hessian},
         }
 
@@ -243,15 +260,43 @@ class Collecting:
         self, planned: Calibration, files: Sequence[AudioFile], selected: Sequence[AudioFile], work: "WorkFolder"
     ) -> Calibration:
         """What was `planned`, with what these clips give; those that are selected are in no sum."""
-        from runtime_check.calibrate.collect import Recorder, collect, using_threads
-        from runtime_check.calibrate.hessians import MomentRecorder
-
         open_forwards = import_reference(self.o.model, self.system.calibration, "open_forwards")
         model: Forwards = open_forwards(self.checkpoints, self.task)
         responses = self.responses([*files, *selected], model, work)
+        if self.o.cluster:
+            return self.on_cluster(planned, files, responses, work)
+        return self.here(planned, files, selected, model, responses, work)
+
+    def on_cluster(
+        self, planned: Calibration, files: Sequence[AudioFile], responses: Mapping[str, list[int]], work: "WorkFolder"
+    ) -> Calibration:
+        """What was `planned`, with what workers of a cluster collect."""
+        from runtime_check.calibrate.per_clip.in_order import PackSums
+
+        from .calibrating.cluster import sums_on_cluster
+        from .calibrating.planned import packs_over, places_of
+
+        packs = packs_over(files, responses, self.system.cutting)
+        kept = PackSums(work.folder)
+        model, places = places_of(self.system, self.checkpoints, self.task, files)
+        sums_on_cluster(packs, kept, model, places, address_of(self.o))
+        return replace(
+            planned,
+            columns=by_tensor(self.sized, {name: of.columns for name, of in kept.total.items()}),
+            tokens=sum(len(piece.response) for pack in packs for piece in pack.pieces),
+        )
+
+    def here(
+        self, planned: Calibration, files: Sequence[AudioFile], selected: Sequence[AudioFile], model: "Forwards",
+        responses: Mapping[str, list[int]], work: "WorkFolder",
+    ) -> Calibration:  # fmt: skip
+        """What was `planned`, with what is collected in this process."""
+        from runtime_check.calibrate.collect import Recorder, collect, using_threads
+        from runtime_check.calibrate.hessians import MomentRecorder
+
         with using_threads(self.o.threads):
-            forwards = self.forwards(files, model, responses, work)
-            others = self.forwards(selected, model, responses, work) if selected else {}
+            forwards, seconds = self.forwards(files, model, responses, work)
+            others = self.forwards(selected, model, responses, work)[0] if selected else {}
             every = [*forwards.values(), *others.values()]
             hessians = self.hessians(model, every[0], work) if self.o.hessian else None
             first, states, sums = work.resume(len(every[0].steps))
@@ -265,7 +310,7 @@ class Collecting:
                     backward.keep(step, states)
                 work.keep(step, states, sums)
 
-            collect(every, recorder, states, first, done, len(others))
+            collect(every, recorder, states, first, done, len(others), packs_of(seconds))
             fisher = backward.run(model.weights) if backward else {}
         return replace(
             planned,
@@ -319,19 +364,21 @@ class Collecting:
 
     def forwards(
         self, files: Sequence[AudioFile], model: "Forwards", responses: Mapping[str, list[int]], work: "WorkFolder"
-    ) -> "dict[str, Forward]":
-        """The forward of each piece with its response, by the piece's name."""
+    ) -> "tuple[dict[str, Forward], list[float]]":
+        """The forward of each piece with its response, by the piece's name, and the seconds of each."""
         running = Phase("audio features", sum(file.seconds for file in files), "s")
         found: dict[str, Forward] = {}
+        lengths: list[float] = []
         for piece in heard.pieces_of(files, self.system.cutting):
             if piece.name in responses:
                 features = work.features(piece.name, partial(model.features, piece.clip))
                 found[piece.name] = model.forward_of(features, responses[piece.name])
+                lengths.append(piece.clip.seconds)
             running.advance(piece.clip.seconds, piece.file.path.name)
         running.end()
         if not found:
             raise InputError("--audio", "no clip is left to calibrate with", todo="give more clips, or their texts")
-        return found
+        return found, lengths
 
 
 def beside(output: Path, suffix: str) -> Path:

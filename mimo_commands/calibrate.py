@@ -7,7 +7,7 @@ import click
 from mimo_families.mimo_audio import REPO
 from mimo_families.mimo_tokenizer import REPO as TOKENIZER_REPO
 
-from .check_options import adapter_option
+from .check_options import adapter_option, cluster_options
 from .console import AUDIO_TOKENIZER, handle_errors, threads_option
 from .paths import READS, SOURCE, WRITES, current_claims
 
@@ -75,6 +75,7 @@ MINUTES = 15.0  # as mimo_api has it
     show_default=True,
     help="How much synthetic speech is made, about.",
 )
+@cluster_options
 @adapter_option
 @threads_option
 @click.version_option(package_name="mimo-convert")
@@ -82,7 +83,8 @@ MINUTES = 15.0  # as mimo_api has it
 def main(
     model: str, tokenizer: str | None, audio: tuple[Path, ...], output: Path | None, answers: Path | None,
     dat: Path | None, others: tuple[Path, ...], show: bool, sensitivity: bool, hessian: bool,
-    language: str | None, seed: int, minutes: float, adapter: str | None, threads: int,
+    language: str | None, seed: int, minutes: float, cluster: str, insecure_cluster: bool, adapter: str | None,
+    threads: int,
 ) -> None:  # fmt: skip
     """Collect what each matrix of a model is multiplied with on speech, for mimo-convert --imatrix.
 
@@ -109,6 +111,8 @@ def main(
         adapter=adapter,
         sensitivity=sensitivity,
         hessian=hessian,
+        cluster=cluster,
+        insecure_cluster=insecure_cluster,
     )
     calibrate(options, claims=current_claims())
 

@@ -85,6 +85,20 @@ dtype_option = click.option(
 )
 
 
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--cluster` and `--insecure-cluster`: whose workers run what audio is heard by."""
+    command = click.option(
+        "--insecure-cluster", is_flag=True, help="Let --cluster be a plain tcp:// address elsewhere."
+    )(command)
+    return click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        default="",
+        show_default="none",
+        help="Run on the workers of a Dask scheduler: tls://HOST:PORT, or tcp://127.0.0.1:PORT on this machine.",
+    )(command)
+
+
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--json`, `--junit` and `--html`: the report as a file."""
     for name, what in (("html", "as a page"), ("junit", "as JUnit XML"), ("json", "as JSON")):

@@ -186,6 +186,8 @@ def _agreement(table: AgreementTable, repo: str, folder: Path) -> AgreementSet:
         language=table.language,
         noise=_local_if_any(folder, table.noise),
         seed=table.seed,
+        cluster=table.cluster,
+        insecure_cluster=table.insecure_cluster,
     )
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from mimo_agreement.cluster.address import ClusterAddress
 from mimo_agreement.conditions.condition import CLEAN, KNOWN, parse_condition
 from mimo_convert.fields import CONTROL, shown
 from mimo_convert.model.checkpoint import REPO as HUB_ID
@@ -210,6 +211,23 @@ class AgreementTable(Table):
     language: Language = ""
     noise: Text = ""
     seed: Seed = 0
+    cluster: Text = ""
+    insecure_cluster: Flag = False
+
+    @model_validator(mode="after")
+    def _has_a_cluster_that_is_safe(self) -> "AgreementTable":
+        if self.insecure_cluster and not self.cluster:
+            raise table_error("has insecure_cluster, and no cluster that it belongs to")
+        try:
+            if self.cluster:
+                ClusterAddress(self.cluster, self.insecure_cluster).checked()
+        except InputError as error:
+            what = f"has the cluster {shown(self.cluster)}"
+            if error.expected:  # it is not an address
+                raise table_error(what, expected=error.expected) from error
+            allowed = "tls://HOST:PORT, or insecure_cluster = true in a network where nobody else is"
+            raise table_error(f"{what}, which is not encrypted, and not on this machine", expected=allowed) from error
+        return self
 
 
 class TargetTable(Shared):

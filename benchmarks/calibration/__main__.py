@@ -25,8 +25,9 @@ from mimo_convert.model.checkpoint import open_checkpoint
 from mimo_families.mimo_audio.calibration import forward_of
 from mimo_families.mimo_audio.layout import FAMILY, SpeechLMDims, dimensions
 from mimo_families.mimo_audio.prompt import build_prompt
-from runtime_check.calibrate.collect import AllSums, Recorder, collect
+from runtime_check.calibrate.collect import Recorder, collect
 from runtime_check.calibrate.forward import Forward
+from runtime_check.calibrate.per_clip.sums import AllSums
 from runtime_check.calibrate.work import WorkFolder
 from runtime_check.pytorch.weights import CheckpointWeights
 from runtime_check.text.tokenizer import TextTokenizer

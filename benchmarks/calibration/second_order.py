@@ -18,9 +18,10 @@ from benchmarks.calibration.__main__ import CLIP_SECONDS, DOCUMENT, LAYERS, Cloc
 from benchmarks.document import insert_lines
 from benchmarks.generate import generate
 from benchmarks.machine import machine, peak_memory
-from runtime_check.calibrate.collect import AllSums, Recorder, collect
+from runtime_check.calibrate.collect import Recorder, collect
 from runtime_check.calibrate.forward import Forward
 from runtime_check.calibrate.hessians import HessianFolder, MomentRecorder
+from runtime_check.calibrate.per_clip.sums import AllSums
 from runtime_check.calibrate.sensitivity.back import DRAWS, Back
 from runtime_check.calibrate.sensitivity.kept import Backward
 from runtime_check.calibrate.structure import inputs_of

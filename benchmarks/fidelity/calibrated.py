@@ -11,9 +11,10 @@ from torch import Tensor
 from mimo_convert.budget.divergence import Sensitivity, sensitivity_of
 from mimo_convert.formats.calibration import Calibration, ColumnSums
 from quantize.kernels import Floats
-from runtime_check.calibrate.collect import AllSums, Recorder, collect
+from runtime_check.calibrate.collect import Recorder, collect
 from runtime_check.calibrate.forward import Forward, StepWeights, walk
 from runtime_check.calibrate.hessians import InputSums, Sample
+from runtime_check.calibrate.per_clip.sums import AllSums
 from runtime_check.calibrate.sensitivity.back import walk_back
 
 from .package import Whisper, matrices, padded

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from mimo_convert.disk import sha256_of
-from mimo_convert.files import write_whole
+from mimo_convert.disk import free_bytes, sha256_of
+from mimo_convert.files import input_errors, write_whole
+from mimo_convert.numbers_text import size
 from mimo_convert.own_files import open_own
 from mimo_convert.sources.shards import LocalShards
 from quantize.errors import InputError
+from quantize.quoting import quoted
+
+from .datasets import HubDataset
 
 MEMO, PART = ".json", ".part"
 
@@ -27,12 +31,14 @@ class FileFacts(NamedTuple):
 
 @dataclass
 class HashedPlaces:
-    """The `files` of a run, by their SHA-256, in the folders `roots` and the folder `cache`. What was hashed once is
-    noted in the cache with its state, and hashed again when that changes."""
+    """The `files` of a run, by their SHA-256, in the folders `roots`, the folder `cache`, and `datasets` of the Hub,
+    from which they are fetched into the cache. What was hashed once is noted there with its state, and hashed again
+    when that changes."""
 
     roots: tuple[Path, ...]
     cache: Path
     files: Mapping[str, FileFacts]
+    datasets: tuple[HubDataset, ...] = ()
     _by_size: dict[int, list[Path]] | None = field(default=None, repr=False, compare=False)
 
     def path(self, sha256: str) -> Path:
@@ -62,15 +68,19 @@ class HashedPlaces:
     def receive(self, sha256: str, begin: int, data: bytes) -> None:
         """Take the bytes of a file from `begin` on, which come in order; the last of them make it a file of the cache.
 
-        Raises InputError for what is not a file of the run, and if it has another hash in the end.
+        Raises InputError for what is not a file of the run, if the disk has no room for it, and if it has another hash
+        in the end.
         """
         facts = self.files.get(sha256)
         if facts is None or begin + len(data) > facts.bytes:
             raise InputError(sha256, "is not a file of this run")
         self.cache.mkdir(parents=True, exist_ok=True)
+        if not begin and facts.bytes > (free := free_bytes(self.cache)):
+            what = f"has {size(facts.bytes)}, and {quoted(self.cache)} of a worker has room for {size(free)}"
+            raise InputError(facts.name, what, todo="have it below a --root of the worker, or give it another --cache")
         part = self.cache / f"{sha256}.{os.getpid()}{PART}"
         flags = os.O_WRONLY | os.O_CREAT | (0 if begin else os.O_TRUNC)
-        with open_own(part, flags, "wb") as file:
+        with input_errors(part, "cannot be written"), open_own(part, flags, "wb") as file:
             file.seek(begin)
             file.write(data)
         if begin + len(data) == facts.bytes:
@@ -93,11 +103,15 @@ class HashedPlaces:
         write_whole(self.cache / f"{sha256}{MEMO}", json.dumps({"path": str(path), "state": state}).encode())
 
     def _candidates(self, sha256: str) -> Iterator[Path]:
-        """Files that may have the hash: one of the cache, and those of the same size, the ones of its name first."""
+        """Files that may have the hash: one of the cache, those of the same size, the ones of its name first, and one
+        of a dataset."""
         facts = self.files[sha256]
         if (self.cache / sha256).exists():
             yield self.cache / sha256
         yield from sorted(self._of_size(facts.bytes), key=lambda path: (path.name != facts.name, str(path)))
+        for dataset in self.datasets:
+            if fetched := dataset.fetch(sha256, *facts, self.cache):
+                yield fetched
 
     def _of_size(self, nbytes: int) -> list[Path]:
         """The files of `roots` of that size; they are listed once."""
@@ -106,8 +120,8 @@ class HashedPlaces:
             wanted = {facts.bytes for facts in self.files.values()}
             for path in (path for root in self.roots for path in files_in(root)):
                 with suppress(OSError):
-                    if (size := path.stat().st_size) in wanted and self._is_allowed(path):
-                        self._by_size.setdefault(size, []).append(path)
+                    if (found := path.stat().st_size) in wanted and self._is_allowed(path):
+                        self._by_size.setdefault(found, []).append(path)
         return self._by_size.get(nbytes, [])
 
     def _is_allowed(self, path: Path) -> bool:

@@ -10,6 +10,7 @@ from runtime_check import choices
 
 from ..check_options import (
     attention_option,
+    cluster_options,
     context_option,
     language_option,
     max_new_tokens_option,
@@ -82,14 +83,7 @@ MOST_WORKERS = 128
     type=click.IntRange(1, MOST_WORKERS),
     help="Run in so many processes, as far as they fit into memory, which share the --threads.  [default: in this one]",
 )
-@click.option(
-    "--cluster",
-    metavar="ADDRESS",
-    default="",
-    show_default="none",
-    help="Run on the workers of a Dask scheduler: tls://HOST:PORT, or tcp://127.0.0.1:PORT on this machine.",
-)
-@click.option("--insecure-cluster", is_flag=True, help="Let --cluster be a plain tcp:// address elsewhere.")
+@cluster_options
 @click.option("--keep-clips", type=FOLDER, metavar="DIR", help="Write the degraded clips into DIR, as WAV files.")
 @language_option
 @context_option

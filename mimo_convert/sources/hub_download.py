@@ -34,13 +34,15 @@ def download(
     part: Path,
     tell: Callable[[str], None],
     watch: Callable[[int], None] = lambda n: None,
+    repo_type: str = "model",
 ) -> str:
     """Complete the partial file `part` of a repository's file at a commit; returns its sha256.
 
-    `tell` gets a line about each retry, `watch` the number of bytes present after each block. Raises InputError if the
-    download fails, and keeps `part`; or if the file is not as listed, and deletes it.
+    `repo_type` is as the Hub's library has it. `tell` gets a line about each retry, `watch` the number of bytes present
+    after each block. Raises InputError if the download fails, and keeps `part`; or if the file is not as listed, and
+    deletes it.
     """
-    where, url = f"{repo}/{file.name}", hf_hub_url(repo, file.name, revision=commit)
+    where, url = f"{repo}/{file.name}", hf_hub_url(repo, file.name, repo_type=repo_type, revision=commit)
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     with raising_input_error(where, "cannot be downloaded"), full_disk(part), open_own(part, flags, "a+b") as content:
         arrived = Arrived(content, file, watch)

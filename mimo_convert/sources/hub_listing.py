@@ -29,6 +29,7 @@ TIMEOUT = 60  # seconds without an response
 BLOCK = 1 << 20  # bytes of a range in memory before they are put together
 PARTIAL = 206  # HTTP status
 COMMIT = "[0-9a-f]{40}"
+MODELS = "models"  # the kind of repository, in the addresses of the Hub
 LARGEST = 1 << 50  # bytes of a file
 MOST_BYTES = 1 << 26  # of a response; a page lists a thousand files
 MOST_PAGES = 1000
@@ -62,23 +63,23 @@ class Listing:
         return {name: file for (place, _, name), file in paths.items() if place == folder}
 
 
-def list_repo(repo: str, revision: str = "main") -> Listing:
-    """List `OWNER/NAME` at a branch, tag or commit.
+def list_repo(repo: str, revision: str = "main", kind: str = MODELS) -> Listing:
+    """List `OWNER/NAME`, of a `kind` of repositories, at a branch, tag or commit.
 
     Raises InputError if it does not exist, cannot be requested, or the response is malformed.
     """
     where = f"{repo}@{revision}"
     with raising_input_error(where, "cannot be listed"):
-        return request_listing(where, repo, revision)
+        return request_listing(where, repo, revision, kind)
 
 
-def request_listing(where: str, repo: str, revision: str) -> Listing:
+def request_listing(where: str, repo: str, revision: str, kind: str = MODELS) -> Listing:
     """`list_repo` with the Hub library's own exceptions; `where` names the request in messages.
 
     `HfApi` is not used, since it accepts responses of any size and number of pages.
     """
     validate_repo_id(repo)
-    api = f"{constants.ENDPOINT}/api/models/{repo}"
+    api = f"{constants.ENDPOINT}/api/{kind}/{repo}"
     about, _ = retry(lambda: ask(where, f"{api}/revision/{quote(revision, safe='')}"))
     info = response_fields(where, about)
     commit, private = info.text("sha", COMMIT, "a commit's 40 digits"), info.flag("private")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mimo_agreement.cluster.address import ClusterAddress
 from mimo_agreement.conditions.condition import parse_condition
 from mimo_agreement.measure import (
     Material,
@@ -33,6 +34,8 @@ from runtime_check.run.validate import check_language, check_task_options
 from .records import AgreementSet
 
 AUDIO = "audio ="  # as the config has it
+KEYS = ("cluster", "insecure_cluster")  # likewise
+RESUME = "the next run resumes"
 
 
 def measure_target(
@@ -44,6 +47,8 @@ def measure_target(
 
     Raises InputError for files and clips that cannot be run, stand there twice, or are of different models.
     """
+    address = ClusterAddress(wanted.cluster, wanted.insecure_cluster, *KEYS, resume=RESUME)
+    address.check()
     material = material_of(target, wanted, system, members, baseline, files)
     models = [model_of(material.system, paths, files) for paths in material.models]
     of_baseline = models[-1].facts.sha256
@@ -57,6 +62,10 @@ def measure_target(
     places = places_of(material, files)
 
     def answers(queue: Queue) -> Iterator[Outcome]:
+        if address.text:
+            from mimo_agreement.cluster.client import answer_on_cluster  # late: it imports Dask
+
+            return answer_on_cluster(queue, asked.models, places, address)
         return answer_here(queue, Answerer(asked.models, places, target.threads))
 
     with Store(store) as opened:

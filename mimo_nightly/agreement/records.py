@@ -10,7 +10,9 @@ class AgreementSet:
     absolute; the baseline is a name in the repository of a target that is in one.
 
     `tolerance` is in points of the error rate; `language` is that of the prompt (empty: the clips'), `noise` a folder
-    of clips for babble (empty: the set's own), `seed` that of all that conditions draw.
+    of clips for babble (empty: the set's own), `seed` that of all that conditions draw. `cluster` is the address of a
+    Dask scheduler whose workers run the clips (empty: none), `insecure_cluster` whether it may be one elsewhere without
+    TLS.
     """
 
     audio: Sequence[str]
@@ -20,3 +22,5 @@ class AgreementSet:
     language: str
     noise: str
     seed: int
+    cluster: str = ""
+    insecure_cluster: bool = False

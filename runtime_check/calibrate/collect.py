@@ -1,87 +1,67 @@
 """Collect what each matrix of a model is multiplied with: Σ x², Σ x and the number of positions x, by column.
 
-Sums are float64 over clips; what comes of them is float32, as files have it. The product of a head is not computed:
-nothing follows it.
+Sums are float64, of each clip by itself, and added in the order of the clips; what comes of them is float32, as files
+have it. Clips go through the model in packs, and products are of clips of one pack: so a clip gives the same sums, bit
+for bit, on whichever machine its pack is run. A matrix is multiplied in one step alone. The product of a head is not
+computed: nothing follows it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mimo_convert.formats.calibration import CALIBRATION, SELECTION, ColumnSums
+from mimo_convert.formats.calibration import CALIBRATION, SELECTION
 from mimo_convert.listener import Phase
 from runtime_check.pytorch.weights import Weights
 
 from .forward import Forward, StepWeights, through
+from .per_clip.sums import AllSums, Sums, add_up, sums_of
 
 
-@dataclass
-class Sums:
-    """Sums over the positions that a matrix was multiplied with: Σ x² and Σ x, (columns,) float64."""
+class ClipSums:
+    """The sums of one clip."""
 
-    squares: Tensor
-    sums: Tensor
-    count: int
+    def __init__(self) -> None:
+        self.sums = AllSums()
+        self._x: Tensor | None = None  # that `_of` are of: matrices one after the other share their input
+        self._of: Sums | None = None
 
-    def add(self, other: "Sums") -> None:
-        """Add the sums over other positions."""
-        self.squares, self.sums, self.count = (
-            self.squares + other.squares, self.sums + other.sums, self.count + other.count
-        )  # fmt: skip
+    def record(self, name: str, x: Tensor) -> None:
+        """Record an input, (…, columns), of a matrix."""
+        if self._of is None or self._x is not x:
+            self._x, self._of = x, sums_of(x.detach().flatten(0, -2).numpy())
+        add_up(self.sums, [{name: self._of}])
 
-    @property
-    def columns(self) -> ColumnSums:
-        """The sums as a file has them."""
-        return ColumnSums(self.squares.float().numpy(), self.sums.float().numpy(), self.count)
-
-
-AllSums = dict[str, Sums]  # by the matrix's name in the checkpoint
-
-
-def sums_of(x: Tensor) -> Sums:
-    """The sums over the positions of x, (…, columns). numpy takes a tenth of PyTorch's time for them."""
-    rows = x.detach().flatten(0, -2).numpy()
-    squares = np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
-    return Sums(torch.from_numpy(squares), torch.from_numpy(rows.sum(0, dtype=np.float64)), len(rows))
+    def end(self) -> None:
+        """The clip is behind a step: drop the input."""
+        self._x = self._of = None
 
 
 class Recorder(StepWeights):
-    """Weights that add up in `sums` what their matrices are multiplied with, on clips of the `part` for calibration."""
+    """Weights of a calibration, which adds up in `sums` what their matrices are multiplied with."""
 
     def __init__(self, weights: Weights, sums: AllSums) -> None:
         super().__init__(weights)
         self.sums, self.part, self.multiplies = sums, CALIBRATION, True
-        self._x: Tensor | None = None  # that `_sums` are of: matrices one after the other share their input
-        self._sums: Sums | None = None
 
     def begin(self, step: int, *, is_last: bool) -> None:
         """All clips go through a step now; the product of the last one is not computed."""
         self.multiplies = not is_last
 
     def end(self, step: int) -> None:
-        """All clips are behind a step: drop what was read, and the input."""
+        """All clips are behind a step: drop what was read."""
         self.forget()
-        self._x = self._sums = None
 
     def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
-        """As of any weights, and x recorded; of the last step x itself."""
+        """As of any weights; of the last step x itself."""
         self.record(name, x)
         return super().linear(name, x, bias) if self.multiplies else x
 
     def record(self, name: str, x: Tensor) -> None:
-        """Record an input, (…, columns), of a matrix."""
-        if self.part != CALIBRATION:
-            return
-        if self._sums is None or self._x is not x:
-            self._x, self._sums = x, sums_of(x)
-        if name in self.sums:
-            self.sums[name].add(self._sums)
-        else:
-            self.sums[name] = Sums(self._sums.squares.clone(), self._sums.sums.clone(), self._sums.count)
+        """An input, (…, columns), of a matrix, of one or several clips of `part`."""
 
 
 @contextmanager
@@ -99,19 +79,42 @@ Done = Callable[[int, Sequence[Tensor]], object]  # steps that are done, and the
 
 
 def collect(
-    forwards: Sequence[Forward], recorder: Recorder, states: list[Tensor], first: int, done: Done, n_selected: int = 0
-) -> None:
+    forwards: Sequence[Forward], recorder: Recorder, states: list[Tensor], first: int, done: Done, n_selected: int = 0,
+    packs: Sequence[int] = (),
+) -> None:  # fmt: skip
     """Record what every matrix is multiplied with, from `states` before step `first` on. `done` is told after each step
-    but the last. The last `n_selected` forwards are of the part for selection."""
+    but the last. The last `n_selected` forwards are of the part for selection; `packs` are the numbers of forwards in
+    each pack of the others, in order (empty: one pack)."""
     n_steps, n = len(forwards[0].steps), len(forwards) - n_selected
     running = Phase("calibrating", n_steps, "steps", first)
+    selected = slice(n, None)
     with torch.no_grad():
         for i in range(first, n_steps):
             recorder.begin(i, is_last=i == n_steps - 1)
-            for recorder.part, clips in ((CALIBRATION, slice(0, n)), (SELECTION, slice(n, None))):
-                states[clips] = through(i, forwards[clips], recorder, states[clips])
+            recorder.part = CALIBRATION
+            for pack in (slice(*ends) for ends in pairwise(accumulate(packs or [n], initial=0))):
+                clips = [ClipSums() for _ in forwards[pack]]
+                states[pack] = through(i, forwards[pack], recorder, states[pack], clips)
+                add_up(recorder.sums, (clip.sums for clip in clips))
+            recorder.part = SELECTION
+            states[selected] = through(i, forwards[selected], recorder, states[selected])
             recorder.end(i)
             if i + 1 < n_steps:
                 done(i + 1, states)
             running.reach(i + 1)
     running.end()
+
+
+def collect_pack(forwards: Sequence[Forward], weights: Weights) -> list[AllSums]:
+    """The sums of each clip of one pack, which goes through all steps by itself."""
+    recorder, clips = Recorder(weights, {}), [ClipSums() for _ in forwards]
+    states = [forward.start for forward in forwards]
+    n_steps = len(forwards[0].steps)
+    with torch.no_grad():
+        for i in range(n_steps):
+            recorder.begin(i, is_last=i == n_steps - 1)
+            states = through(i, forwards, recorder, states, clips)
+            recorder.end(i)
+            for clip in clips:
+                clip.end()
+    return [clip.sums for clip in clips]

@@ -90,26 +90,36 @@ def walk(forwards: Sequence[Forward], weights: StepWeights, states: list[Tensor]
         yield i
 
 
-def through(i: int, forwards: Sequence[Forward], weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
+class Records(Protocol):
+    """What is recorded of one clip."""
+
+    def record(self, name: str, x: Tensor) -> None:
+        """Record an input, (…, columns), of a matrix."""
+
+
+def through(
+    i: int, forwards: Sequence[Forward], weights: Weights, states: Sequence[Tensor], records: Sequence[Records] = ()
+) -> list[Tensor]:
     """The states behind step `i`, of those before it, one a forward. `weights.linear` gets the positions of several
-    clips at once, one behind the other, in the order of the forwards."""
+    clips at once, one behind the other, in the order of the forwards; `records`, one a forward, get a clip's own."""
     products, found = _Products(weights), list[Tensor]()
     for some in groups_of(states, POSITIONS):
-        jobs = [partial(_of_clip, forwards[j].steps[i], states[j], weights) for j in some]
+        jobs = [partial(_of_clip, forwards[j].steps[i], states[j], weights, (*records[j : j + 1],)) for j in some]
         found += together(jobs, products.compute)
     return found
 
 
-def _of_clip(step: Step, state: Tensor, weights: Weights, ask: Ask) -> Tensor:
-    return step(state, OfClip(weights, ask))
+def _of_clip(step: Step, state: Tensor, weights: Weights, records: Sequence[Records], ask: Ask) -> Tensor:
+    return step(state, OfClip(weights, ask, records))
 
 
 @dataclass
 class OfClip(Weights):
-    """Weights as one clip sees them: its products are computed with those of other clips."""
+    """Weights as one clip sees them: its products are computed with those of other clips, its inputs recorded."""
 
     weights: Weights
     ask: Ask
+    records: Sequence[Records] = ()
 
     def __call__(self, name: str) -> Tensor:
         return self.weights(name)
@@ -120,6 +130,8 @@ class OfClip(Weights):
 
     def linear(self, name: str, x: Tensor, bias: str | None = None) -> Tensor:
         """As of any weights."""
+        for one in self.records:
+            one.record(name, x)
         return self.ask((name, bias), x)
 
 

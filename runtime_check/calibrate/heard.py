@@ -46,10 +46,13 @@ def is_known(file: AudioFile) -> bool:
 def pieces_of(files: Iterable[AudioFile], cutting: Cutting) -> Iterator[Piece]:
     """The pieces of clips, none longer than LONGEST_SECONDS, cut as the model cuts long ones."""
     for file in files:
-        clip = file.read()
-        parts = [clip] if clip.seconds <= LONGEST_SECONDS else [x.clip for x in cutting.cut(clip, LONGEST_SECONDS)]
-        for number, part in enumerate(parts):
+        for number, part in enumerate(cut(file.read(), cutting)):
             yield Piece(file, number, part)
+
+
+def cut(clip: Clip, cutting: Cutting) -> list[Clip]:
+    """The pieces of one clip; itself, if it is not too long."""
+    return [clip] if clip.seconds <= LONGEST_SECONDS else [part.clip for part in cutting.cut(clip, LONGEST_SECONDS)]
 
 
 def check_answered(files: Iterable[AudioFile]) -> None:

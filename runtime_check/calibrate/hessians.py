@@ -18,7 +18,8 @@ from quantize.errors import InputError
 from quantize.kernels import Floats
 from runtime_check.pytorch.weights import Weights
 
-from .collect import AllSums, Recorder
+from .collect import Recorder
+from .per_clip.sums import AllSums
 from .structure import Input
 
 BLOCK = 1024  # rows of a triangle that are summed at once
@@ -177,7 +178,6 @@ class MomentRecorder(Recorder):
 
     def record(self, name: str, x: Tensor) -> None:
         """Record an input, (…, columns), of a matrix."""
-        super().record(name, x)
         if self.moments and self.part == CALIBRATION:
             self.moments.add(name, x)
         elif self.moments:

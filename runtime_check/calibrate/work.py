@@ -24,7 +24,7 @@ from mimo_convert.terminal import tell
 from quantize.errors import InputError
 from quantize.quoting import quoted
 
-from .collect import AllSums, Sums
+from .per_clip.sums import AllSums, Sums
 
 ORIGIN, ANSWERS, FEATURES, STEP = "origin.npz", "answers", "features", "step-"
 SQUARES, SUMS, COUNT, STATE = "squares ", "sums ", "count ", "state "
@@ -81,11 +81,7 @@ class WorkFolder:
 
     def keep(self, number: int, states: Sequence[Tensor], sums: AllSums) -> None:
         """Keep the states before step `number`, and the sums of the steps before it, in the place of earlier ones."""
-        arrays: dict[str, Array] = {f"{STATE}{i}": state.numpy() for i, state in enumerate(states)}
-        for name, of in sums.items():
-            arrays |= {f"{SQUARES}{name}": of.squares.numpy(), f"{SUMS}{name}": of.sums.numpy()}
-            arrays[f"{COUNT}{name}"] = np.array(of.count)
-        put(self.step(number), arrays)
+        put(self.step(number), {f"{STATE}{i}": state.numpy() for i, state in enumerate(states)} | arrays_of(sums))
         self.step(number - 1).unlink(missing_ok=True)
 
     def resume(self, n_steps: int) -> tuple[int, list[Tensor], AllSums]:
@@ -104,13 +100,18 @@ def states_in(found: Mapping[str, Array]) -> list[Tensor]:
     return [torch.from_numpy(found[f"{STATE}{i}"]) for i in range(n)]
 
 
+def arrays_of(sums: AllSums) -> dict[str, Array]:
+    """Sums as a file has them."""
+    arrays: dict[str, Array] = {}
+    for name, of in sums.items():
+        arrays |= {f"{SQUARES}{name}": of.squares, f"{SUMS}{name}": of.sums, f"{COUNT}{name}": np.array(of.count)}
+    return arrays
+
+
 def sums_in(found: Mapping[str, Array]) -> AllSums:
-    """The sums in a step's file."""
+    """The sums in a file."""
     counts = {name.removeprefix(COUNT): int(n) for name, n in found.items() if name.startswith(COUNT)}
-    return {
-        name: Sums(torch.from_numpy(found[f"{SQUARES}{name}"]), torch.from_numpy(found[f"{SUMS}{name}"]), n)
-        for name, n in counts.items()
-    }
+    return {name: Sums(found[f"{SQUARES}{name}"], found[f"{SUMS}{name}"], n) for name, n in counts.items()}
 
 
 # ── files of the folder ──────────────────────────────────────────────────────────────────────────────────────────

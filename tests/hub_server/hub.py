@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LARGE = (".safetensors", ".gguf")  # what is stored as large files are; all else is in git
+LARGE = (".safetensors", ".gguf", ".flac")  # what is stored as large files are; all else is in git
 
 
 @dataclass

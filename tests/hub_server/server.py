@@ -120,6 +120,7 @@ def route(request: Request) -> tuple[str, Action, re.Match[str] | None]:
 
 SLUG = r"(?P<slug>[^/]+/[^/]+)"
 REPO, REVISION = r"(?P<repo>[^/]+/[^/]+)", r"(?P<revision>[^/]+)"
+DATASET = r"(?P<repo>datasets/[^/]+/[^/]+)"
 ROUTES: list[tuple[str, str, str, Action]] = [
     ("whoami", "GET", "/api/whoami-v2", whoami),
     ("create", "POST", "/api/repos/create", create),
@@ -127,6 +128,8 @@ ROUTES: list[tuple[str, str, str, Action]] = [
     ("info", "GET", f"/api/models/{REPO}", info),
     ("info", "GET", f"/api/models/{REPO}/revision/{REVISION}", info),
     ("tree", "GET", f"/api/models/{REPO}/tree/{REVISION}/?(?P<folder>.*)", tree),
+    ("info", "GET", f"/api/{DATASET}/revision/{REVISION}", info),
+    ("tree", "GET", f"/api/{DATASET}/tree/{REVISION}/?(?P<folder>.*)", tree),
     ("refs", "GET", f"/api/models/{REPO}/refs", refs),
     ("branch", "POST", f"/api/models/{REPO}/branch/(?P<name>[^/]+)", create_branch),
     ("tag", "POST", f"/api/models/{REPO}/tag/{REVISION}", create_tag),
@@ -140,5 +143,6 @@ ROUTES: list[tuple[str, str, str, Action]] = [
     ("put", "PUT", "/store/(?P<file>[^/]+)", put),
     ("part", "PUT", r"/store/(?P<file>[^/]+)/(?P<part>\d+)", put_part),
     ("complete", "POST", "/store/(?P<file>[^/]+)/complete", complete),
+    ("resolve", "GET", f"/{DATASET}/resolve/{REVISION}/(?P<file>.+)", resolve),
     ("resolve", "GET", f"/{REPO}/resolve/{REVISION}/(?P<file>.+)", resolve),
 ]

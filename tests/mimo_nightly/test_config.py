@@ -79,6 +79,9 @@ def test_a_target_may_have_an_agreement_set(tmp_path: Path) -> None:
     assert target.agreement == AgreementSet(
         [f"{tmp_path}/set.jsonl"], ["clean", "noise:babble:5dB"], "f16.gguf", 2, "english", f"{tmp_path}/n", 3
     )
+    [target] = read(tmp_path, SET + "cluster = 'far:1'\ninsecure_cluster = true")
+    assert target.agreement
+    assert (target.agreement.cluster, target.agreement.insecure_cluster) == ("far:1", True)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +149,9 @@ def test_a_reference_is_named_as_on_a_command_line_and_paths_are_seen_from_the_c
         (TARGET + REFERENCE + "agreement = 1", "asr: agreement is 1; expected a table"),
         (AGREEMENT + "audio = 'a'", "asr [agreement]: has no baseline; expected text in quotes"),
         (AGREEMENT + "baseline = 'b'", "asr [agreement]: has no audio; expected text in quotes, or a list of such"),
+        (SET + "insecure_cluster = true", "asr [agreement]: has insecure_cluster, and no cluster that it belongs to"),
+        (SET + "cluster = 'here'", "has the cluster 'here'; expected tls://HOST:PORT, or tcp://HOST:PORT"),
+        (SET + "cluster = 'far:1'", "not encrypted, and not on this machine; expected tls://HOST:PORT, or insecure_cl"),
         (SET + "tolerence = 1", "asr [agreement]: has the unknown key 'tolerence'; did you mean 'tolerance'?"),
         (SET + "tolerance = -1", "asr [agreement]: tolerance is -1; expected points of the error rate, a number from"),
         (SET + "conditions = ['loud']", "[agreement]: conditions is ['loud']; expected a list of conditions, each"),

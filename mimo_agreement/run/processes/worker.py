@@ -4,7 +4,9 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 from mimo_convert.command.child import be_first_out_of_memory, end_with_parent
 from mimo_convert.command.crash import without_secrets
@@ -31,16 +33,17 @@ class Parent(Listener):
         self.message(line)
 
 
-def main() -> None:
-    """Answer jobs until the parent sends None, or nothing for too long, or ends. The last argument is the number of the
-    connection's descriptor; the exit status is 3 after an unexpected exception, which is shown on stderr."""
+def main(answer: "Callable[[Connection[Any, Any]], None] | None" = None) -> None:
+    """Answer jobs until the parent sends None, or nothing for too long, or ends; `answer` does so with another kind of
+    jobs. The last argument is the number of the connection's descriptor; the exit status is 3 after an unexpected
+    exception, which is shown on stderr."""
     end_with_parent()
     be_first_out_of_memory()
     connection: Connection[Message, object] = Connection(int(sys.argv[-1]))
     warnings.showwarning = lambda message, *where: connection.send(Said(f"warning: {message}"))
     try:
         with listening(Parent(connection)):
-            answer_jobs(connection)
+            (answer or answer_jobs)(connection)
     except (EOFError, BrokenPipeError):  # the parent is gone
         pass
     except Exception:

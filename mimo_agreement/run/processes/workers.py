@@ -76,13 +76,13 @@ class Process:
         return f"its process {how}" + (f": {quoted(lines[-1], LONGEST_REASON)}" if lines else "")
 
 
-def start(setup: Setup) -> Process:
-    """Start a process and tell it what it needs."""
+def start(setup: object, command: Sequence[str] = ()) -> Process:
+    """Start a process and tell it what it needs: by COMMAND and its Setup, or another kind by its own."""
     ours, theirs = Pipe()
     stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
     with theirs:
         process = subprocess.Popen(
-            [*COMMAND, str(theirs.fileno())],
+            [*(command or COMMAND), str(theirs.fileno())],
             stdin=subprocess.PIPE, stdout=stderr, stderr=stderr, pass_fds=[theirs.fileno()],
             cwd="/",  # where nothing can be imported by mistake
             env=os.environ | ALONE,

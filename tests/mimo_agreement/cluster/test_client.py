@@ -1,23 +1,23 @@
 """A local cluster of separate processes: it answers as one process does, bit for bit, whatever of it dies."""
 
-import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from mimo_agreement.cluster.address import ClusterAddress
+from mimo_agreement.records import Pair
 from mimo_agreement.run.answering import Answerer
 from mimo_agreement.run.here import answer_here
 from mimo_agreement.run.jobs import Asked, Failed, Outcome
 from mimo_agreement.run.places import LocalPlaces
 from mimo_agreement.run.queue import Queue
 from quantize.errors import InputError
+from tests.mimo_agreement.cluster.clusters import Cluster, cluster_in
 from tests.mimo_agreement.run.asking import asked_of, places_of
 from tests.mimo_agreement.run.processes.test_workers import CRASHING, found_by
 from tests.mimo_agreement.spoken import BETTER, SMALLER
@@ -30,73 +30,6 @@ from mimo_agreement.cluster import client, station
 from mimo_agreement.cluster.client import answer_on_cluster
 
 CONDITIONS = ["clean", "noise:babble:5dB"]
-PRELOAD = "mimo_agreement.cluster.worker"
-WAIT = 60.0
-
-
-class Cluster:
-    """A scheduler and workers as processes, with the certificate `tls` (None: without encryption)."""
-
-    def __init__(self, folder: Path, tls: Path | None = None) -> None:
-        self.folder, self.port, self.protocol = folder, 0, "tls" if tls else "tcp"
-        self.tls = [x for name in ("ca-file", "cert", "key") for x in (f"--tls-{name}", tls)] if tls else []
-        self.scheduler: subprocess.Popen[bytes] | None = None
-        self.workers: list[subprocess.Popen[bytes]] = []
-
-    @property
-    def address(self) -> str:
-        return f"{self.protocol}://127.0.0.1:{self.port}"
-
-    def start_scheduler(self) -> None:
-        log = self.folder / f"scheduler-{time.monotonic_ns()}.log"
-        self.scheduler = self._start(
-            log, "scheduler", "--protocol", self.protocol, "--host", "127.0.0.1", "--port", self.port
-        )
-        self.port = int(self._wait(log, rb"Scheduler at: +t..://127.0.0.1:([0-9]+)")[1])
-
-    def start_worker(self, *options: object, preload: object = PRELOAD) -> Path:
-        """Start a worker; returns its cache."""
-        name = f"worker-{time.monotonic_ns()}"
-        cache = ["--cache", self.folder / name / "cache"] if preload == PRELOAD else []
-        log = self.folder / f"{name}.log"
-        self.workers.append(self._start(
-            log, "worker", self.address, "--nthreads", 1, "--no-nanny", "--local-directory", self.folder / name,
-            "--preload", preload, *options, *cache,
-        ))  # fmt: skip
-        self._wait(log, rb"Registered to: +t..:")
-        return self.folder / name / "cache"
-
-    def stop_scheduler(self) -> None:
-        assert self.scheduler
-        self.scheduler.send_signal(signal.SIGKILL)
-        self.scheduler.wait()
-
-    def stop(self) -> None:
-        for one in (*self.workers, *([self.scheduler] if self.scheduler else [])):
-            one.kill()
-            one.wait()
-
-    def _start(self, log: Path, *arguments: object) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "dask", *map(str, [*arguments, *self.tls]), "--no-dashboard"]
-        with log.open("wb") as output:
-            return subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder)
-
-    def _wait(self, log: Path, pattern: bytes) -> "re.Match[bytes]":
-        deadline = time.monotonic() + WAIT
-        while not (found := re.search(pattern, log.read_bytes())):
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        return found
-
-
-@contextmanager
-def cluster_in(folder: Path, tls: Path | None = None) -> Iterator[Cluster]:
-    cluster = Cluster(folder, tls)
-    try:
-        cluster.start_scheduler()
-        yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +56,7 @@ def expected(asked: Asked, places: LocalPlaces) -> dict[str, object]:
 
 
 def on(cluster: Cluster, asked: Asked, places: LocalPlaces) -> Callable[[Queue], Iterator[Outcome]]:
-    return lambda queue: answer_on_cluster(queue, asked.models, places, cluster.address)
+    return lambda queue: answer_on_cluster(queue, asked.models, places, ClusterAddress(cluster.address))
 
 
 def test_it_answers_as_one_process_and_files_travel_only_where_they_lack(
@@ -147,6 +80,31 @@ def test_it_answers_as_one_process_and_files_travel_only_where_they_lack(
 
     assert sent_to(with_clips) <= models
     assert sent_to(with_clips) | sent_to(without) >= models
+
+
+def test_what_a_slow_worker_has_is_run_by_another_one_and_counts_once(
+    asked: Asked, places: LocalPlaces, expected: dict[str, object], tmp_path: Path, tiny: Path, clips: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """One of two workers stands still with what it was given, and goes on when all else has answers."""
+    monkeypatch.setattr(client, "LEAST_SECONDS", 0.5)
+    answered = Counter[Pair]()
+    with cluster_in(tmp_path) as cluster:
+        for _ in range(2):
+            cluster.start_worker("--root", tiny, "--root", clips.parent)
+        slow = cluster.workers[-1]
+
+        def answers(queue: Queue) -> Iterator[Outcome]:
+            for outcome in on(cluster, asked, places)(queue):
+                yield outcome
+                answered[outcome.job.pair] += 1
+                if answered.total() == 1:
+                    slow.send_signal(signal.SIGSTOP)
+                if answered.total() == len(expected) - 2:
+                    slow.send_signal(signal.SIGCONT)
+
+        assert found_by(asked, answers) == (expected, [])
+    assert set(answered.values()) == {1}
 
 
 def test_a_clip_that_crashes_is_tried_three_times_and_others_go_on(
@@ -195,7 +153,7 @@ def test_a_cluster_out_of_reach_ends_the_command_with_what_is_answered_kept(
     monkeypatch.setattr(client, "PATIENCE", 1.0)
     monkeypatch.setattr(client, "CONNECT", 0.5)
     with pytest.raises(InputError, match=r"tcp://127.0.0.1:9 is out of reach for 1 s.*the same command resumes"):
-        found_by(asked, lambda queue: answer_on_cluster(queue, asked.models, places, "127.0.0.1:9"))
+        found_by(asked, lambda queue: answer_on_cluster(queue, asked.models, places, ClusterAddress("127.0.0.1:9")))
     with cluster_in(tmp_path) as lonely, pytest.raises(InputError, match="has no workers for 1 s; start some"):
         found_by(asked, on(lonely, asked, places))
 
@@ -205,7 +163,7 @@ def test_workers_of_other_versions_are_refused(
 ) -> None:
     cluster.start_worker()
     here = station.versions_here()
-    monkeypatch.setattr(station, "versions_here", lambda: here | {"ggml-python": "99"})
+    monkeypatch.setattr(station, "versions_here", lambda packages: here | {"ggml-python": "99"})
     with pytest.raises(InputError, match=r"--cluster tcp://.*: has ggml-python .*; expected 99, as here; install "):
         found_by(asked, on(cluster, asked, places))
 
@@ -227,7 +185,9 @@ def test_a_clip_that_changes_before_it_is_sent_is_refused(
 def test_tls_needs_certificates(asked: Asked, places: LocalPlaces) -> None:
     says = "tls://127.0.0.1:9 takes certificates, and Dask's configuration names none; set DASK_DISTRIBUTED__COMM__TLS"
     with pytest.raises(InputError, match=says):
-        found_by(asked, lambda queue: answer_on_cluster(queue, asked.models, places, "tls://127.0.0.1:9"))
+        found_by(
+            asked, lambda queue: answer_on_cluster(queue, asked.models, places, ClusterAddress("tls://127.0.0.1:9"))
+        )
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes certificates")
@@ -249,12 +209,14 @@ def test_encrypted_with_certificates(places: LocalPlaces, tmp_path: Path, tiny: 
 def test_workers_that_die_on_a_batch_leave_its_other_jobs_alone() -> None:
     from distributed import KilledWorker
 
-    from mimo_agreement.cluster.batches import Batch
+    from mimo_agreement.cluster.batches import Batch, QueuedJobs
     from mimo_agreement.run.jobs import jobs_of
     from tests.mimo_agreement.run.test_jobs import ASKED
 
     jobs = jobs_of(ASKED)[:3]
-    running = client.Running(Queue([], lambda hearing: None), [], LocalPlaces({}), "")
+    running = client.Running(
+        QueuedJobs(Queue([], lambda hearing: None)), NotImplemented, LocalPlaces({}), ClusterAddress("127.0.0.1:9")
+    )
     error = KilledWorker("key", None, 3)
     assert list(running._erred(Batch(tuple(jobs)), error)) == []
     assert [batch.jobs for batch in running.again] == [(job,) for job in jobs]

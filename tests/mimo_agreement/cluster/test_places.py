@@ -87,3 +87,11 @@ def test_what_is_sent_is_verified(root: Path) -> None:
             here.receive(sha256, begin, data)
     assert here.lacking([HASH]) == [HASH]
     assert not [path for path in here.cache.iterdir() if path.suffix == ".part"]
+
+
+def test_a_file_for_which_the_disk_has_no_room_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "free_bytes", lambda folder: len(DATA) - 1)
+    says = r"clip.wav: has 17 bytes, and .*cache of a worker has room for 16 bytes; have it below a --root"
+    with pytest.raises(InputError, match=says):
+        of(root).receive(HASH, 0, DATA)
+    assert not list((root.parent / "cache").iterdir())

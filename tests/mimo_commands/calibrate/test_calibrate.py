@@ -25,6 +25,7 @@ from ...mimo_families.qwen3_asr.tiny_clips import FOLDER, converted, known_clips
 from ..invoked import check_one_line
 
 MODEL = "tiny-qwen3"
+SOUND, CLUSTER = ["--audio", JFK, "-o", "c.gguf"], ["--cluster", "127.0.0.1:9"]
 RATE = 16_000
 
 
@@ -83,6 +84,15 @@ def test_the_table_tells_tensors_coverage_and_the_split(calibrated: Path) -> Non
     assert {"calibration", "selection", "hold-out"} <= {line.partition(":")[0] for line in said.splitlines()}
     [coverage] = [line for line in said.splitlines() if line.endswith("matrices were reached")]
     assert coverage.split()[0] == coverage.split()[2]
+
+
+def test_the_order_of_the_clips_does_not_matter(calibrated: Path, manifest: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in reversed(manifest.read_text().splitlines())]
+    lines = [{**line, "audio": str(manifest.parent / line["audio"])} for line in lines]
+    (tmp_path / "reversed.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    result = run(MODEL, "--audio", tmp_path / "reversed.jsonl", "-o", tmp_path / "c.gguf", "--language", "english")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "c.gguf").read_bytes() == calibrated.read_bytes()
 
 
 def interrupted_at(step: int) -> Callable[[Progress], None]:
@@ -191,6 +201,12 @@ def test_calibrations_are_added_up(calibrated: Path, manifest: Path, tmp_path: P
         ),
         (["--audio", JFK, "-o", "c.gguf", "--language", "klingon"], "--language", "'klingon'; expected "),
         (["--in", TINY / "model" / "vocab.json", "--show"], TINY / "model" / "vocab.json", ""),
+        ([*SOUND, "--insecure-cluster"], "--insecure-cluster", "there is no --cluster"),
+        ([*SOUND, "--cluster", "far:1"], "--cluster", "far:1 is not encrypted, and not on this machine; use tls://"),
+        ([*SOUND, *CLUSTER, "--hessian"], "--cluster", "collects Σx² and Σx alone, and --hessian asks for more; leave"),
+        ([*SOUND, *CLUSTER, "--sensitivity"], "--cluster", "collects Σx² and Σx alone, and --sensitivity asks for "),
+        ([*CLUSTER, "--in", "a.gguf", "-o", "c.gguf"], "--cluster", "there is no --audio to run, only --in to add; le"),
+        ([*SOUND, *CLUSTER, "--adapter", TINY / "noise"], "--cluster", "tiny-qwen3-noise has the adapter noise, which"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(

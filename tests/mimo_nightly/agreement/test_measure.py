@@ -1,14 +1,19 @@
 """Targets with an agreement set, on real files: those within the tolerance, beyond it, and what cannot be measured."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
 
+from mimo_agreement.records import Row
 from mimo_convert.model.model_file import OpenFiles
+from mimo_families.mimo_audio.system import SYSTEM
 from mimo_families.registry import families
+from mimo_nightly.agreement.measure import measure_target
 from mimo_nightly.config import read_config
 from mimo_nightly.files.fetch import Fetched
 from mimo_nightly.history import FAILED, HEADER, PASSED, UNCHECKED, WHOLE, FileRow
@@ -16,6 +21,7 @@ from mimo_nightly.process import Found, Job, check_in_subprocess
 from mimo_nightly.worker import baseline_of, check_target
 from quantize.errors import InputError
 from tests.hub_server import environment, serve
+from tests.mimo_agreement.cluster.clusters import cluster_in
 from tests.mimo_agreement.spoken import BETTER, SMALLER, TOKENIZER, cut_clips, tiny_files
 from tests.mimo_nightly.nightly_runs import Files, found, of_pair, run, toml, write_config
 from tests.opened import TINY_REFERENCE
@@ -80,6 +86,38 @@ def test_what_cannot_be_measured_leaves_the_file_unchecked_with_its_report(tiny:
         checked = check_target(job(tmp_path, target(tiny, **agreement)))
         assert (checked.state, checked.report) == (UNCHECKED, True)
         assert says in checked.problems[0]
+
+
+def test_a_set_on_a_cluster_gives_what_this_machine_gives(tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    manifest = cut_clips(tmp_path / "clips", 2)
+    members = {SYSTEM.family.role: tiny / SMALLER, SYSTEM.companions[0].role: tiny / TOKENIZER}
+
+    def rows(**more: Any) -> Sequence[Row]:
+        asked = job(tmp_path, target(tiny, **more)).target
+        assert asked.agreement
+        files = OpenFiles(families())
+        return measure_target(asked, asked.agreement, SYSTEM, members, tiny / BETTER, files, None).rows
+
+    with cluster_in(tmp_path) as cluster:
+        cluster.start_worker("--root", tiny, "--root", manifest.parent)
+        there = rows(cluster=cluster.address)
+    assert [replace(row, real_time=None, peak_memory=0) for row in there] == [
+        replace(row, real_time=None, peak_memory=0) for row in rows()
+    ]
+
+
+def test_a_cluster_out_of_reach_leaves_the_file_unchecked(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = pytest.importorskip("mimo_agreement.cluster.client")
+    monkeypatch.setattr(client, "PATIENCE", 0.1)
+    monkeypatch.setattr(client, "CONNECT", 0.2)
+    cut_clips(tmp_path / "clips", 1)
+    checked = check_target(job(tmp_path, target(tiny, cluster="tcp://127.0.0.1:9")))
+    assert checked.state == UNCHECKED
+    assert "agreement: cluster: tcp://127.0.0.1:9 is out of reach for 0.1 s" in checked.problems[0]
+    assert "the next run resumes" in checked.problems[0]
 
 
 def of_repo(folder: Path) -> Job:

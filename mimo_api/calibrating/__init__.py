@@ -1,0 +1,1 @@
+"""Collect the sums of a calibration on the workers of a cluster."""

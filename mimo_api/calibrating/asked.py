@@ -1,0 +1,27 @@
+"""What a cluster can be asked to collect."""
+
+from collections.abc import Iterable
+
+from mimo_agreement.cluster.address import OPTION
+from mimo_convert.model.checkpoint import Checkpoint
+from quantize.errors import InputError
+
+RESUME = "the same command resumes"
+
+
+def check_asked(*, collects: bool, sensitivity: bool, hessian: bool) -> None:
+    """Raise InputError, before anything is opened, for what is not collected clip by clip."""
+    for option, asked in (("--sensitivity", sensitivity), ("--hessian", hessian)):
+        if asked:
+            what = f"collects Σx² and Σx alone, and {option} asks for more"
+            raise InputError(OPTION, what, todo=f"leave one of them out: {option} takes one machine")
+    if not collects:
+        raise InputError(OPTION, "there is no --audio to run, only --in to add", todo="leave it out")
+
+
+def check_can_travel(checkpoints: Iterable[Checkpoint]) -> None:
+    """Raise InputError for a checkpoint with an adapter, whose files workers are not given."""
+    for one in checkpoints:
+        if one.adapter:
+            what = f"{one.name} has the adapter {one.adapter.name}, which workers are not given"
+            raise InputError(OPTION, what, todo="leave it out: an adapter takes one machine")
