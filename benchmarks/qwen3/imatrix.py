@@ -13,7 +13,7 @@ from .conversion import convert
 
 ROUNDS = 3
 LAYERS = REAL_TEXT["num_hidden_layers"] // 4
-TYPES = "q6_k", "q5_k", "q4_k", "q3_k", "q2_k", "iq4_xs", "iq4_nl"
+TYPES = "q6_k", "q5_k", "q4_k", "q3_k", "iq4_xs"
 MOST = 1.1  # times as long as without: what was asked
 
 
