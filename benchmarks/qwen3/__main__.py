@@ -11,10 +11,11 @@ import click
 
 from benchmarks.document import insert_lines
 
-from . import conversion, gate, harness, variants
+from . import conversion, gate, harness, imatrix, variants
 
 PARTS: dict[str, Callable[[Path], list[str]]] = {
     "conversion": conversion.lines,
+    "imatrix": imatrix.lines,
     "gate": gate.lines,
     "harness": harness.lines,
     "variants": variants.lines,

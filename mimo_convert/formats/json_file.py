@@ -25,12 +25,12 @@ def parse_json(data: bytes) -> Any:
 
 def _check_depth(value: Any) -> None:
     """Raise ValueError for a value nested deeper than MAX_DEPTH."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        containers = [node for node in level if isinstance(node, (dict, list))]
-        if not containers:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH - 1):
+        each = (child for node in level for child in (node.values() if isinstance(node, dict) else node))
+        level = [child for child in each if isinstance(child, (dict, list))]
+        if not level:
             return
-        level = [child for node in containers for child in (node.values() if isinstance(node, dict) else node)]
     raise ValueError(TOO_DEEP)
 
 

@@ -10,9 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from gguf import TokenType
 
 from mimo_convert.files import MOST_JSON_BYTES, read_text
@@ -24,6 +27,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a byte-level token has none: it
 ID = re.compile("0|[1-9][0-9]{0,9}")  # as a key of added_tokens_decoder
 MAX_TOKENS = 1 << 20  # of a vocabulary: the largest published ones have 262,144
 MAX_SHOWN = 80  # characters of a value in an error
+Numbers = npt.NDArray[Any]
 
 
 def byte_letters() -> str:
@@ -89,9 +93,11 @@ def read_vocabulary(
         (text, token_id, TokenType.CONTROL if special else TokenType.USER_DEFINED)
         for token_id, (text, special) in added.items()
     ]
+    texts = [text for text, _, _ in entries]
+    all_valid = all(texts) and is_valid(" ".join(texts))  # one by one only to say which is not
     for text, token_id, token_type in entries:
         check_id(source, text, token_id)
-        if not text or SURROGATE.search(text) or CONTROL.search(text):
+        if not (all_valid or is_valid(text)):
             raise InputError(source, f"token {shown(text)} is not valid text", todo=AGAIN)
         if token_id >= vocab_size:
             raise InputError(
@@ -122,6 +128,11 @@ def read_vocabulary(
             raise InputError(source, f"token {text!r} has two ids, {token_id} and {ids[text]}")
     eos, pad = (_special_id(folder, ids, key, end_of_text) for key in ("eos_token", "pad_token"))
     return Vocabulary(padded, types, merges, eos, pad)
+
+
+def is_valid(text: str) -> bool:
+    """Whether a text can be a token's: not empty, of whole characters, none of which is a control character."""
+    return bool(text) and not SURROGATE.search(text) and not CONTROL.search(text)
 
 
 def check_id(source: object, text: str, token_id: Any) -> None:
@@ -160,22 +171,56 @@ def byte_findings(plain: Collection[str]) -> Iterator[Finding]:
 def merge_findings(plain: Mapping[str, int], merges: Sequence[str]) -> Iterator[Finding]:
     """Find merges that are malformed, duplicate, out of order, or whose parts or result are not plain tokens; and plain
     tokens longer than a byte that no merge produces. `plain` maps each plain token to its id."""
+    n_ids = max(plain.values(), default=-1) + 1
+    found = _with_ids(plain, merges)
+    suspects: list[int] = np.flatnonzero(~found.are_sound(n_ids)).tolist()
+    yield from _findings_of(suspects, plain, merges) if suspects else ()
+    reached = np.zeros(n_ids, np.bool_)
+    reached[found.whole[found.whole >= 0]] = True
+    for (text, token_id), is_reached in zip(plain.items(), reached[list(plain.values())].tolist(), strict=True):
+        if not is_reached and len(text) > 1:
+            yield Finding(f"token {token_id} ({text!r}) is the result of no merge", "one")
+
+
+class _Merges(NamedTuple):
+    """The ids of the parts of merges, and of their results, (merges,) int64, -1 for what is not a plain token; and
+    whether each has two parts."""
+
+    left: Numbers
+    right: Numbers
+    whole: Numbers
+    has_two: Numbers
+
+    def are_sound(self, n_ids: int) -> Numbers:
+        """Whether nothing is found of each merge, (merges,) bool; ids are below `n_ids`."""
+        ranks = np.arange(len(self.whole))
+        known = self.has_two & (self.left >= 0) & (self.right >= 0) & (self.whole >= 0)
+        first = np.full(n_ids + 1, -1)  # rank of the first merge that gives each token
+        ids, first_ranks = np.unique(self.whole, return_index=True)
+        first[ids] = first_ranks
+        once = np.zeros(len(ranks), np.bool_)
+        pairs = np.where(known, self.left * n_ids + self.right, -1)
+        _, ranks_of_pairs, times = np.unique(pairs, return_index=True, return_counts=True)
+        once[ranks_of_pairs[times == 1]] = True
+        return known & once & (first[self.left] <= ranks) & (first[self.right] <= ranks)
+
+
+def _with_ids(plain: Mapping[str, int], merges: Sequence[str]) -> _Merges:
+    parts = [merge.partition(" ") for merge in merges]
+    texts = [part[0] for part in parts], [part[2] for part in parts], [merge.replace(" ", "") for merge in merges]
+    left, right, whole = (np.fromiter(map(plain.get, of, repeat(-1)), np.int64, len(merges)) for of in texts)
+    return _Merges(left, right, whole, np.fromiter(map(str.count, merges, repeat(" ")), np.int64, len(merges)) == 1)
+
+
+def _findings_of(ranks: Iterable[int], plain: Mapping[str, int], merges: Sequence[str]) -> Iterator[Finding]:
+    """The findings of the merges of these ranks."""
     pairs = [tuple(merge.split(" ")) for merge in merges]
+    times = Counter(pairs)
     first: dict[str, int] = {}  # rank of the first merge that gives a token
     for rank, pair in enumerate(pairs):
         first.setdefault("".join(pair), rank)
-    times = Counter(pairs)
-
-    def is_sound(rank: int, pair: tuple[str, ...]) -> bool:
-        """Whether nothing is found: what is said of a merge takes longer than to see that nothing is to be said."""
-        return (
-            len(pair) == 2 and times[pair] == 1 and pair[0] in plain and pair[1] in plain and pair[0] + pair[1] in plain
-            and first.get(pair[0], -1) <= rank and first.get(pair[1], -1) <= rank
-        )  # fmt: skip
-
-    for rank, (merge, pair) in enumerate(zip(merges, pairs, strict=True)):
-        if is_sound(rank, pair):
-            continue
+    for rank in ranks:
+        merge, pair = merges[rank], pairs[rank]
         what = f"merge {rank} ({merge!r})"
         if len(pair) != 2 or not all(pair):
             yield Finding(f"{what} is malformed", "two parts")
@@ -189,9 +234,6 @@ def merge_findings(plain: Mapping[str, int], merges: Sequence[str]) -> Iterator[
                 yield Finding(needs, "that one before it", fatal=False)
         if times[pair] > 1 and first["".join(pair)] != rank:
             yield Finding(f"{what} is a duplicate", "it once", fatal=False)
-    for text, token_id in plain.items():
-        if len(text) > 1 and text not in first:
-            yield Finding(f"token {token_id} ({text!r}) is the result of no merge", "one")
 
 
 Added = dict[int, tuple[str, bool]]  # id → text, special

@@ -1,6 +1,7 @@
 """One pass over a model: one thread reads chunks in order, others process them in any order."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from itertools import groupby
@@ -16,6 +17,7 @@ from .chunks import Chunk
 from .shard_hashes import ShardHashes
 
 FORGET_BYTES = 1 << 24  # read before the system is asked to forget them
+LATE_HASHES = 8  # chunks that are done and may wait for their hashing, of which one thread does the oldest first
 
 
 def one_pass(
@@ -32,16 +34,13 @@ def one_pass(
     """
     buffers = Buffers()
 
-    def job(read: Read) -> tuple[Chunk, Bytes, Any]:
-        result = work(read.chunk, read.rows)
-        if read.hashed:
-            read.hashed.result()  # the rows, and the file, are used up only then
-        return read.chunk, read.rows, result
+    def job(read: Read) -> tuple[Read, Any]:
+        return read, work(read.chunk, read.rows)
 
     with closing(over_threads(job, read(chunks, shards, buffers, hashes), threads)) as done:
-        for chunk, rows, result in done:
-            buffers.give_back(rows)
-            yield chunk, result
+        for read_before, result in when_hashed(done):
+            buffers.give_back(read_before.rows)
+            yield read_before.chunk, result
 
 
 class Read(NamedTuple):
@@ -50,6 +49,29 @@ class Read(NamedTuple):
     chunk: Chunk
     rows: Bytes
     hashed: Future[None] | None
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether the rows need not be kept for their hash."""
+        return self.hashed is None or self.hashed.done()
+
+
+def when_hashed(done: Iterable[tuple[Read, Any]]) -> Iterator[tuple[Read, Any]]:
+    """Yield what is done when its rows are hashed, too: they, and the file, are used up only then."""
+    waiting: deque[tuple[Read, Any]] = deque()
+    for one in done:
+        waiting.append(one)
+        while waiting and (len(waiting) > LATE_HASHES or waiting[0][0].is_hashed):
+            yield hashed(*waiting.popleft())
+    for one in waiting:
+        yield hashed(*one)
+
+
+def hashed(read: Read, result: Any) -> tuple[Read, Any]:
+    """The same, hashed. Raises what the hashing does."""
+    if read.hashed:
+        read.hashed.result()
+    return read, result
 
 
 class Buffers:

@@ -1,5 +1,6 @@
 // Search the scale and the minimum of sub-blocks, one sub-block per lane: make_qkx2_quants and make_qkx3_quants of
-// ggml-quants.c. Two vectors are searched together, since either's sums alone would wait for one another.
+// ggml-quants.c. Several vectors are searched together: the sums of one alone would wait for one another, and so would
+// what follows from them, try after try. Levels are rounded of two at once, for which there are registers.
 //
 // Most tries are worse than what was found before. The error of such a try follows from the sums of its levels up to
 // rounding, and is not summed over the weights if it must be the greater one all the same (`may_be_better`).
@@ -10,7 +11,7 @@
 
 namespace {
 
-constexpr int PAIR = 2;
+constexpr int PAIR = 2, GROUP = 4;
 
 // A vector of sub-blocks of N weights: what was found, and what is tried.
 template <int N>
@@ -48,7 +49,7 @@ struct Searched {
         // Where all weights are equal the inverse is infinite, the scale 0, and nothing is better.
         kept_origin = choose(bottom > 0, Floats{}, bottom);
         kept_inverse = inverse = (float)top_level / (top - kept_origin);
-        kept = {1 / inverse, kept_origin};
+        tried = kept = {1 / inverse, kept_origin};
     }
 
     // The scale and the minimum, at most 0, that suit the rounded levels best.
@@ -126,17 +127,19 @@ inline void try_inverses(Searched<N>* pair) {
 
 enum class Error { SQUARED, ABSOLUTE };
 
-// The weighted errors of the grids for the levels of the last try.
+// The weighted errors of COUNT vectors of what was tried last.
 template <int N, Error ERROR, int COUNT>
-inline void weighted_errors(const Searched<N>* searched, const Grid* grids, Floats* errors) {
+inline void weighted_errors(Searched<N>* const* searched, Floats* errors) {
     Floats sums[COUNT] = {};
+    Grid grids[COUNT];
+    for (int k = 0; k < COUNT; ++k) grids[k] = searched[k]->tried;
 #pragma GCC unroll 2
     for (int i = 0; i < N; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int k = 0; k < COUNT; ++k) {
-            const Floats difference = grids[k].scale * searched[k].levels[i] + grids[k].min - searched[k].x[i];
+            const Floats difference = grids[k].scale * searched[k]->levels[i] + grids[k].min - searched[k]->x[i];
             const Floats error = ERROR == Error::SQUARED ? difference * difference : magnitude(difference);
-            sums[k] += searched[k].weights[i] * error;
+            sums[k] += searched[k]->weights[i] * error;
         }
     for (int k = 0; k < COUNT; ++k) errors[k] = sums[k];
 }
@@ -145,33 +148,32 @@ inline void weighted_errors(const Searched<N>* searched, const Grid* grids, Floa
 // minimum that suit the rounded levels best, and keeps them if their error is less; later tries start from the minimum
 // that was kept.
 template <int N, int TOP, Error ERROR>
-void search_above_minimum(Searched<N>* pair, float first, float step, int n_steps) {
-    Floats errors[PAIR];
-    for (int k = 0; k < PAIR; ++k) pair[k].begin(TOP);
-    try_inverses<N, TOP>(pair);
-    const Grid firsts[PAIR] = {pair[0].kept, pair[1].kept};
-    weighted_errors<N, ERROR, PAIR>(pair, firsts, errors);
-    for (int k = 0; k < PAIR; ++k) pair[k].least = errors[k];
+void search_above_minimum(Searched<N>* group, float first, float step, int n_steps) {
+    Searched<N>* promising[GROUP];
+    Floats errors[GROUP];
+    for (int k = 0; k < GROUP; ++k) {
+        group[k].begin(TOP);
+        promising[k] = group + k;
+    }
+    for (int k = 0; k < GROUP; k += PAIR) try_inverses<N, TOP>(group + k);
+    weighted_errors<N, ERROR, GROUP>(promising, errors);
+    for (int k = 0; k < GROUP; ++k) group[k].least = errors[k];
 
     for (int i = 0; i <= n_steps; ++i) {
-        for (int k = 0; k < PAIR; ++k) pair[k].inverse = (first + step * i + TOP) / (pair[k].top - pair[k].kept.min);
-        try_inverses<N, TOP>(pair);
-        bool promising[PAIR];
-        for (int k = 0; k < PAIR; ++k) {
-            pair[k].solve();
-            promising[k] = ERROR != Error::SQUARED || pair[k].may_be_better();
+        for (int k = 0; k < GROUP; ++k) group[k].inverse = (first + step * i + TOP) / (group[k].top - group[k].kept.min);
+        for (int k = 0; k < GROUP; k += PAIR) try_inverses<N, TOP>(group + k);
+        int n = 0;
+        for (int k = 0; k < GROUP; ++k) {
+            group[k].solve();
+            promising[n] = group + k;
+            n += ERROR != Error::SQUARED || group[k].may_be_better();
         }
-        if (promising[0] && promising[1]) {
-            const Grid grids[PAIR] = {pair[0].tried, pair[1].tried};
-            weighted_errors<N, ERROR, PAIR>(pair, grids, errors);
-            for (int k = 0; k < PAIR; ++k) pair[k].keep_if_better(errors[k]);
-            continue;
-        }
-        for (int k = 0; k < PAIR; ++k) {
-            if (!promising[k]) continue;
-            weighted_errors<N, ERROR, 1>(pair + k, &pair[k].tried, errors);
-            pair[k].keep_if_better(errors[0]);
-        }
+        static_assert(GROUP == 4);
+        if (n == 4) weighted_errors<N, ERROR, 4>(promising, errors);
+        if (n == 3) weighted_errors<N, ERROR, 3>(promising, errors);
+        if (n == 2) weighted_errors<N, ERROR, 2>(promising, errors);
+        if (n == 1) weighted_errors<N, ERROR, 1>(promising, errors);
+        for (int k = 0; k < n; ++k) promising[k]->keep_if_better(errors[k]);
     }
 }
 

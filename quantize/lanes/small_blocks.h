@@ -94,7 +94,7 @@ using Q5_0 = Symmetric<BlockQ5_0, 16>;
 template <class Block_, int TOP>
 struct Between {
     using Block = Block_;
-    using Tile = TileAboveMinimum<32, 32, Span::ROW, PAIR>;
+    using Tile = TileAboveMinimum<32, 32, Span::ROW, GROUP>;
 
     static void search(Tile& tile) {
         if (tile.weighted) return tile.template search_weighted<TOP>(1);

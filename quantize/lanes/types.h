@@ -58,30 +58,30 @@ struct RoundedScales {
 template <int BLOCK_WEIGHTS, int SUB, Span SPAN, int VECTORS>
 struct TileAboveMinimum : Tile<BLOCK_WEIGHTS, SUB, SPAN, VECTORS> {
     using Base = Tile<BLOCK_WEIGHTS, SUB, SPAN, VECTORS>;
-    static_assert(Base::LANES % (PAIR * WIDTH) == 0, "pairs of vectors");
+    static_assert(Base::LANES % (GROUP * WIDTH) == 0, "whole groups of vectors");
     alignas(64) float inverse[Base::LANES], origin[Base::LANES];  // levels are nearest to inverse × (x - origin)
 
     // weigh(x lanes, first lane, weights) gives what the squares (or absolutes) of errors are multiplied with.
     template <int TOP, Error ERROR, class Weigh>
-    void search_pairs(float first_try, float step, int n_steps, Weigh weigh) {
-        for (int first = 0; first < this->n_blocks * Base::N_SUBS; first += PAIR * WIDTH) {
-            Floats x[PAIR][SUB], weights[PAIR][SUB];
-            Searched<SUB> pair[PAIR];
-            for (int k = 0; k < PAIR; ++k) {
+    void search_groups(float first_try, float step, int n_steps, Weigh weigh) {
+        for (int first = 0; first < this->n_blocks * Base::N_SUBS; first += GROUP * WIDTH) {
+            Floats x[GROUP][SUB], weights[GROUP][SUB];
+            Searched<SUB> group[GROUP];
+            for (int k = 0; k < GROUP; ++k) {
                 const int lane = first + k * WIDTH;
                 to_lanes<SUB>(this->x + lane * SUB, x[k]);
                 weigh(x[k], lane, weights[k]);
-                pair[k].x = x[k];
-                pair[k].weights = weights[k];
-                pair[k].levels = this->levels[lane / WIDTH];
+                group[k].x = x[k];
+                group[k].weights = weights[k];
+                group[k].levels = this->levels[lane / WIDTH];
             }
-            search_above_minimum<SUB, TOP, ERROR>(pair, first_try, step, n_steps);
-            for (int k = 0; k < PAIR; ++k) {
+            search_above_minimum<SUB, TOP, ERROR>(group, first_try, step, n_steps);
+            for (int k = 0; k < GROUP; ++k) {
                 const int lane = first + k * WIDTH;
-                memcpy(this->scale + lane, &pair[k].kept.scale, sizeof(Floats));
-                memcpy(this->min + lane, &pair[k].kept.min, sizeof(Floats));
-                memcpy(inverse + lane, &pair[k].kept_inverse, sizeof(Floats));
-                memcpy(origin + lane, &pair[k].kept_origin, sizeof(Floats));
+                memcpy(this->scale + lane, &group[k].kept.scale, sizeof(Floats));
+                memcpy(this->min + lane, &group[k].kept.min, sizeof(Floats));
+                memcpy(inverse + lane, &group[k].kept_inverse, sizeof(Floats));
+                memcpy(origin + lane, &group[k].kept_origin, sizeof(Floats));
             }
         }
     }
@@ -89,7 +89,7 @@ struct TileAboveMinimum : Tile<BLOCK_WEIGHTS, SUB, SPAN, VECTORS> {
     // With an imatrix: make_qkx3_quants, as all types call it.
     template <int TOP>
     void search_weighted(float mean_factor) {
-        search_pairs<TOP, Error::SQUARED>(-0.9f, 0.05f, 36, [&](const Floats* x, int first, Floats* weights) {
+        search_groups<TOP, Error::SQUARED>(-0.9f, 0.05f, 36, [&](const Floats* x, int first, Floats* weights) {
             Floats imatrix[SUB];
             to_lanes<SUB>(this->imatrix + first * SUB, imatrix);
             this->weigh(x, imatrix, first, mean_factor, weights);
@@ -116,7 +116,7 @@ struct AboveMinimum {
 
     static void search(Tile& tile) {
         if (!tile.weighted)
-            return tile.template search_pairs<Of::TOP, Of::ERROR>(
+            return tile.template search_groups<Of::TOP, Of::ERROR>(
                 Of::FIRST, 0.1f, Of::N_STEPS, [](const Floats* x, int, Floats* weights) { Of::weigh(x, weights); });
         tile.template search_weighted<Of::TOP>(Of::MEAN_FACTOR);
         tile.scales.search(tile.scale, 1, tile.sum_w, search_above_zero<N_SUBS, Of::SCALE_TOP>);
