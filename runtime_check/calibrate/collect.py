@@ -108,8 +108,8 @@ def collect(
     with torch.no_grad():
         for i in range(first, n_steps):
             recorder.begin(i, is_last=i == n_steps - 1)
-            for recorder.part, clips in ((CALIBRATION, slice(0, n)), (SELECTION, slice(n, None))):
-                states[clips] = through(i, forwards[clips], recorder, states[clips])
+            for recorder.part, clips in ((CALIBRATION, range(n)), (SELECTION, range(n, len(states)))):
+                through(i, forwards, recorder, states, clips)
             recorder.end(i)
             if i + 1 < n_steps:
                 done(i + 1, states)

@@ -85,19 +85,22 @@ def walk(forwards: Sequence[Forward], weights: StepWeights, states: list[Tensor]
     """Take `states`, one a forward, from before the first step to behind the last, in place; yields the number of each
     step that all are behind of."""
     for i in range(len(forwards[0].steps)):
-        states[:] = through(i, forwards, weights, states)
+        through(i, forwards, weights, states)
         weights.forget()
         yield i
 
 
-def through(i: int, forwards: Sequence[Forward], weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
-    """The states behind step `i`, of those before it, one a forward. `weights.linear` gets the positions of several
-    clips at once, one behind the other, in the order of the forwards."""
-    products, found = _Products(weights), list[Tensor]()
-    for some in groups_of(states, POSITIONS):
-        jobs = [partial(_of_clip, forwards[j].steps[i], states[j], weights) for j in some]
-        found += together(jobs, products.compute)
-    return found
+def through(
+    i: int, forwards: Sequence[Forward], weights: Weights, states: list[Tensor], clips: Sequence[int] | None = None
+) -> None:
+    """Take `states`, one a forward, from before step `i` to behind it, in place, of all clips or those of these
+    numbers. `weights.linear` gets the positions of several clips at once, one behind the other, in their order."""
+    products, numbers = _Products(weights), range(len(states)) if clips is None else clips
+    for some in list(groups_of([states[j] for j in numbers], POSITIONS)):  # which keeps no state that is replaced
+        these = [numbers[k] for k in some]
+        jobs = [partial(_of_clip, forwards[j].steps[i], states[j], weights) for j in these]
+        for j, state in zip(these, together(jobs, products.compute), strict=True):
+            states[j] = state
 
 
 def _of_clip(step: Step, state: Tensor, weights: Weights, ask: Ask) -> Tensor:
