@@ -20,7 +20,7 @@ from runtime_check.choices import AUTO
 
 from .agreement.records import AgreementSet
 from .config_errors import as_input_error
-from .config_schema import COMPANION_KEYS, AgreementTable, ConfigTable, Shared, TargetTable
+from .config_schema import COMPANION_KEYS, ON_DISK, AgreementTable, ConfigTable, Shared, TargetTable
 from .regression import METRICS, Gates
 
 if sys.version_info >= (3, 11):
@@ -42,6 +42,8 @@ class Target:
     config, `tokenizer` or `mmproj`, and empty if none is named.
     `reference` is what to compare with, a stored one or a checkpoint. Of a checkpoint are `reference_tokenizer` beside
     it and `adapter`, a folder or `none` (empty: its own). `context` and `attention` are those of the task.
+    `rows` is the checkpoint that every row of `file` is compared with, and `imatrix` the importance matrix that it was
+    made with, a path or a name in `repo`; empty: nothing.
     `timeout` is in seconds; good runs before `compare_since` (UTC in ISO 8601; empty: none) are not compared with.
     `agreement` is the set on which it may get few more words wrong than a baseline; None: none.
     """
@@ -66,6 +68,8 @@ class Target:
     context: str = ""
     attention: str = AUTO
     agreement: AgreementSet | None = None
+    rows: str = ""
+    imatrix: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,10 @@ def _target(table: TargetTable, shared: Shared, folder: Path) -> Target:
         context=table.context,
         attention=table.attention,
         agreement=_agreement(table.agreement, table.repo, folder) if table.agreement else None,
+        rows=_source_if_any(folder, table.rows),
+        imatrix=table.imatrix
+        if table.repo and not table.imatrix.startswith(ON_DISK)
+        else _local_if_any(folder, table.imatrix),
     )
 
 

@@ -41,6 +41,10 @@ RESERVED = ".agreement"  # which a target's page of agreement has behind its nam
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of the environment
 NOTIFY = "command, a program and its arguments, or webhook_env, the environment variable that holds the URL"
 COMPANION_KEYS = ("tokenizer", "mmproj")  # of the file beside `file`
+TOGETHER = {  # keys, and those without which they mean nothing
+    "revision": "repo", "checkpoint_tokenizer": "checkpoint", "reference_tokenizer": "reference", "imatrix": "rows",
+}  # fmt: skip
+ON_DISK = ("/", "./", "../", "~")  # how a path begins where names are those of a repository
 HUB_FILE = "a file's name in the repository, without .. and \\, and not one of the cache's own"
 
 
@@ -240,6 +244,8 @@ class TargetTable(Shared):
     mmproj: Text = ""
     reference: Text = ""
     reference_tokenizer: Text = ""
+    rows: Text = ""
+    imatrix: Text = ""
     revision: Text = ""
     checkpoint: Text = ""  # older names of `reference` and `reference_tokenizer`, for what is not a stored reference
     checkpoint_tokenizer: Text = ""
@@ -272,17 +278,17 @@ class TargetTable(Shared):
 
     @model_validator(mode="after")
     def _has_keys_that_belong_together(self) -> "TargetTable":
-        pairs = ("revision", "repo"), ("checkpoint_tokenizer", "checkpoint"), ("reference_tokenizer", "reference")
-        for key, other in pairs:
+        for key, other in TOGETHER.items():
             if getattr(self, key) and not getattr(self, other):
                 raise table_error(f"has {key}, and no {other} that it belongs to")
         return self
 
     @model_validator(mode="after")
     def _names_files_of_the_repository(self) -> "TargetTable":
-        for key in ("file", *COMPANION_KEYS):
+        for key in ("file", *COMPANION_KEYS, "imatrix"):
             name = getattr(self, key)
-            if self.repo and name and not may_be_kept(name):
+            is_path = key == "imatrix" and name.startswith(ON_DISK)
+            if self.repo and name and not (is_path or may_be_kept(name)):
                 raise table_error(f"{key} is {shown(name)}", expected=HUB_FILE)
         return self
 

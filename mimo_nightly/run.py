@@ -147,11 +147,13 @@ def report_of_worker(path: Path) -> Report:
 
 
 def versions_of(target: Target) -> dict[str, str]:
-    """Versions that the result depends on: packages, and the hash of a stored reference."""
+    """Versions that the result depends on: packages, and the hashes of a stored reference and an importance matrix on
+    this disk."""
     found = versions()
-    with suppress(InputError):  # then it is what the target could not be checked for
-        if os.path.isfile(target.reference):
-            found["reference"] = sha256_of(Path(target.reference))[:12]
+    for name, path in (("reference", target.reference), ("imatrix", target.imatrix)):
+        with suppress(InputError):  # then it is what the target could not be checked for
+            if os.path.isabs(path) and os.path.isfile(path):
+                found[name] = sha256_of(Path(path))[:12]
     return found
 
 

@@ -5,6 +5,7 @@ the harness cannot open mean that it failed.
 """
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,7 @@ def check_target(job: Job) -> Found:
     try:
         check(job, found)
     except EndedEarlyError as ended:
-        found.state, found.problems = ended.state, [str(ended)]
+        found.state, found.problems = ended.state, [*found.problems, str(ended)]
         tell(f"{ended.state}: {ended}")
     return found
 
@@ -110,10 +111,14 @@ def check(job: Job, found: Found) -> None:
             results.add(lint(path, files, target.threads, weights=found.scope == WHOLE, hashed=True))
         can_run = bool(results.passed) and found.scope == WHOLE
         if can_run:
-            run(target, paths, files, results)
+            checkpoints = OpenCheckpoints(adapter=adapter_for(paths[target.file], files, target.adapter or None))
+            run(target, paths, files, checkpoints, results)
+            if target.rows:
+                found.problems = [*compare_with_checkpoint(job, paths, files, checkpoints, results, found)]
         html, data = (beside(Path(job.folder), target.name, kind) for kind in ("html", "json"))
         results.write(Outputs(json=data, junit=None, html=html))
-        found.report, found.state = True, PASSED if results.passed else FAILED
+        passed = UNCHECKED if found.problems else PASSED
+        found.report, found.state = True, passed if results.passed else FAILED
     if target.agreement and can_run:
         with if_wrong(UNCHECKED, "agreement: "):
             agree(job, target.agreement, paths, files, found)
@@ -125,31 +130,49 @@ def agree(job: Job, wanted: AgreementSet, paths: Mapping[str, Path], files: Open
     from mimo_nightly.agreement.measure import measure_target  # late: most targets have no such set
 
     system, members = members_of_target(job.target, paths, files)
-    baseline = baseline_of(job, wanted, paths, files, found)
+    baseline = other_file(job, wanted.baseline, "the agreement's baseline", paths, files, found)
     store = Path(job.answers) if job.answers else None
     agreement = measure_target(job.target, wanted, system, members, baseline, files, store)
     html, data = (beside(Path(job.folder), job.target.name, f"agreement.{kind}") for kind in ("html", "json"))
     AgreementOutputs(json=data, html=html).write(agreement)
     beyond, unknown = list(beyond_tolerance(agreement, wanted)), list(not_measured(agreement, wanted))
-    found.problems = [*beyond, *unknown]
-    if found.state == PASSED and found.problems:
+    found.problems = [*found.problems, *beyond, *unknown]
+    if found.state != FAILED and (beyond or unknown):
         found.state = FAILED if beyond else UNCHECKED
 
 
-def baseline_of(job: Job, wanted: AgreementSet, paths: Mapping[str, Path], files: OpenFiles, found: Found) -> Path:
-    """The baseline's file on this disk. Raises InputError if there is no room for it, or if the repository has changed
-    since the target's own files were fetched."""
+def compare_with_checkpoint(
+    job: Job, paths: Mapping[str, Path], files: OpenFiles, checkpoints: OpenCheckpoints, results: Results, found: Found
+) -> Iterator[str]:
+    """Compare every row with the checkpoint; yields why that could not be done, beside what else was found. Raises
+    EndedEarlyError for a file of another model."""
+    from .rows import check_same_model, compare_rows, files_of_checkpoint, open_pairs  # late: few targets ask for it
+
+    target, (main, *others) = job.target, paths.values()
+    try:
+        imatrix = other_file(job, target.imatrix, "the imatrix", paths, files, found) if target.imatrix else None
+        pairs = open_pairs(target, files_of_checkpoint(main, others, files), files, checkpoints)
+        with if_wrong(FAILED, "rows: "):
+            check_same_model(pairs)
+        for check in compare_rows(pairs, imatrix, target.threads):
+            results.add(check)
+    except InputError as error:
+        yield f"rows: {error}"
+
+
+def other_file(job: Job, name: str, about: str, paths: Mapping[str, Path], files: OpenFiles, found: Found) -> Path:
+    """A file on this disk that is no member of the target's system. Raises InputError if there is no room for it, or if
+    the repository has changed since the target's own files were fetched."""
     target = job.target
-    if not target.repo:
-        return Path(wanted.baseline)
-    fetched = fetch(target.repo, target.revision, [*paths, wanted.baseline], Path(job.cache), tell)
+    if not target.repo or os.path.isabs(name):
+        return Path(name)
+    fetched = fetch(target.repo, target.revision, [*paths, name], Path(job.cache), tell)
     if fetched.scope != WHOLE:
-        raise InputError(f"{target.repo}/{wanted.baseline}", "the disk has no room for it, the agreement's baseline")
+        raise InputError(f"{target.repo}/{name}", f"the disk has no room for it, {about}")
     if fetched.commit != found.files[0].revision:
         raise InputError(f"{target.repo}@{target.revision}", "has changed during the run", todo="run it again")
-    baseline = fetched.paths[wanted.baseline]
-    files.set_sha256(baseline, fetched.rows[-1].sha256)
-    return baseline
+    files.set_sha256(fetched.paths[name], fetched.rows[-1].sha256)
+    return fetched.paths[name]
 
 
 def download(target: Target, cache: Path, files: OpenFiles, found: Found) -> Mapping[str, Path]:
@@ -200,11 +223,12 @@ def local_row(path: Path, name: str, files: OpenFiles) -> FileRow:
     return FileRow(name, files.sha256(path), path.stat().st_size)
 
 
-def run(target: Target, paths: Mapping[str, Path], files: OpenFiles, results: Results) -> None:
+def run(
+    target: Target, paths: Mapping[str, Path], files: OpenFiles, checkpoints: OpenCheckpoints, results: Results
+) -> None:
     """Run the files on every clip and compare them with the reference."""
     system, members = members_of_target(target, paths, files)
-    adapter = adapter_for(paths[target.file], files, target.adapter or None)
-    inputs = prepared(target, system, OpenCheckpoints(adapter=adapter))
+    inputs = prepared(target, system, checkpoints)
     with if_wrong(FAILED):
         opened = open_system(system, members, files, inputs.compute(target.threads), inputs.work)
         assert inputs.reference

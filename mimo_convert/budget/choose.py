@@ -183,7 +183,7 @@ class Choice:
         """The error for a target that cannot be met."""
         least = self.smallest
         is_met = f"{least.size:,} bytes, {size_text(least.size)}, {least.bits_per_weight:.3f} bits per weight"
-        what = "cannot be met: floors and rules allow no smaller file than the expected"
+        what = "cannot be met: floors and rules allow no file that small"
         todo = "lower a --floor, or leave out a part"
         return InputError(self.target.option, what, expected=f"at least {is_met}", todo=todo)
 

@@ -10,7 +10,7 @@ calibration clips; `<weight>.inputs`, (≤ 256, n): positions of the selection c
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import isqrt
@@ -18,17 +18,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors.numpy import save
 
 from mimo_convert.disk import sha256_of
-from mimo_convert.files import did_you_mean, input_errors, open_regular, write_whole
+from mimo_convert.files import did_you_mean, input_errors, open_regular, replacing
 from quantize.errors import InputError
 from quantize.kernels import Floats
 from quantize.quoting import quoted
 from quantize.types import F32
 
 from .json_file import parse_json
-from .safetensors import read_header
+from .safetensors import float_header, read_header
 from .tensor import TensorSlice, shape_text
 
 FORMAT, ENTRY = "mimo-convert second moments 1", "second_moments"
@@ -42,12 +41,12 @@ AGAIN = "make it again"
 class SecondMoment(NamedTuple):
     """The second moment of one input x, (n,), of the matrices `tensors`, which are GGUF tensors' names.
 
-    `packed` is the lower triangle of Σ x xᵀ / count row by row, (n (n + 1) / 2,) float32; `inputs` are positions of
-    clips that are not in it, (at most MOST_INPUTS, n) float32.
+    `packed` is the lower triangle of Σ x xᵀ / count row by row, n (n + 1) / 2 float32 in pieces of any length, made as
+    they are written; `inputs` are positions of clips that are not in it, (at most MOST_INPUTS, n) float32.
     """
 
     tensors: tuple[str, ...]
-    packed: Floats
+    packed: Iterable[Floats]
     inputs: Floats
     positions: int
 
@@ -65,16 +64,29 @@ def file_of(folder: Path, layer: int) -> Path:
 def write_layer(path: Path, moments: Iterable[SecondMoment], origin: str) -> str:
     """Write the second moments of a step atomically, and return the file's sha256. `origin` says what they were made
     of (`origin_of`). Raises InputError if the file cannot be written."""
-    arrays: dict[str, Floats] = {}
-    tensors, counts = {}, {}
-    for one in moments:
-        first = one.tensors[0]
-        arrays |= {first: one.packed, first + INPUTS: np.ascontiguousarray(one.inputs)}
-        tensors[first], counts[first] = one.tensors, one.positions
+    moments = list(moments)
+    tensors = {one.tensors[0]: one.tensors for one in moments}
+    counts = {one.tensors[0]: one.positions for one in moments}
     about = {"format": FORMAT, "origin": origin, "tensors": tensors, "counts": counts}
-    data = save(arrays, {ENTRY: json.dumps(about)})
-    write_whole(path, data)
-    return sha256(data).hexdigest()
+    shapes: dict[str, tuple[int, ...]] = {}
+    pieces: dict[str, Iterable[Floats]] = {}
+    for one in moments:
+        name, n = one.tensors[0], one.inputs.shape[1]
+        shapes |= {name: (_before(n),), name + INPUTS: one.inputs.shape}
+        pieces |= {name: one.packed, name + INPUTS: [one.inputs]}
+    digest = sha256()
+    with replacing(path) as file:
+        for data in _file_bytes(float_header(shapes, {ENTRY: json.dumps(about)}), pieces):
+            file.write(data)
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _file_bytes(header: bytes, pieces: Mapping[str, Iterable[Floats]]) -> Iterator[bytes | memoryview]:
+    """The bytes of a file, a piece of a tensor at a time."""
+    yield header
+    for name in sorted(pieces):
+        yield from (np.ascontiguousarray(piece, "<f4").reshape(-1).view(np.uint8).data for piece in pieces[name])
 
 
 def origin_of(path: Path) -> str:

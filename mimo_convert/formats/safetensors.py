@@ -3,6 +3,7 @@
 Every count is bounded before it is used, and every offset verified before a byte of a tensor is read.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -22,6 +23,7 @@ MAX_HEADER_BYTES = 32 * MB  # published shards have less than 1 MB; the format i
 MAX_TENSORS = 1 << 18
 MAX_DIMENSIONS = 8
 MAX_SIZE = 1 << 48  # of a dimension
+METADATA, ALIGNMENT = "__metadata__", 8  # of a header's bytes, which spaces fill up
 WEIGHT_TYPES = {"F32": F32, "F16": F16, "BF16": BF16}
 OTHER_DTYPES = {"F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
 OTHER_DTYPES |= {"U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
@@ -57,6 +59,19 @@ def read_header(path: Path, size: int, file: BinaryIO) -> SafetensorsHeader:
     return SafetensorsHeader(tuple(replace(info, begin=8 + length + begin) for info, begin, _ in tensors), metadata)
 
 
+def float_header(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:
+    """The bytes before those of F32 tensors, which follow one another in the order of their names: what the library
+    writes, which takes all of them at once."""
+    entries: dict[str, Any] = {METADATA: metadata}
+    end = 0
+    for name in sorted(shapes):
+        begin, end = end, end + prod(shapes[name]) * F32.block_bytes
+        entries[name] = {"dtype": "F32", "shape": shapes[name], "data_offsets": (begin, end)}
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
 def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         if not raw.startswith(b"{"):
@@ -64,9 +79,9 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], dict[str, str]]:
         header: dict[str, Any] = parse_json(raw)
     except ValueError as error:
         raise InputError(path, f"header is not JSON ({error})", todo=AGAIN) from error
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise InputError(path, "header entry __metadata__ is malformed", expected="texts by name", todo=AGAIN)
+        raise InputError(path, f"header entry {METADATA} is malformed", expected="texts by name", todo=AGAIN)
     return header, metadata
 
 

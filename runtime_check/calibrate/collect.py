@@ -87,17 +87,16 @@ def collect(
     each pack of the others, in order (empty: one pack)."""
     n_steps, n = len(forwards[0].steps), len(forwards) - n_selected
     running = Phase("calibrating", n_steps, "steps", first)
-    selected = slice(n, None)
     with torch.no_grad():
         for i in range(first, n_steps):
             recorder.begin(i, is_last=i == n_steps - 1)
             recorder.part = CALIBRATION
-            for pack in (slice(*ends) for ends in pairwise(accumulate(packs or [n], initial=0))):
-                clips = [ClipSums() for _ in forwards[pack]]
-                states[pack] = through(i, forwards[pack], recorder, states[pack], clips)
+            for pack in (range(*ends) for ends in pairwise(accumulate(packs or [n], initial=0))):
+                clips = [ClipSums() for _ in pack]
+                through(i, forwards, recorder, states, pack, clips)
                 add_up(recorder.sums, (clip.sums for clip in clips))
             recorder.part = SELECTION
-            states[selected] = through(i, forwards[selected], recorder, states[selected])
+            through(i, forwards, recorder, states, range(n, len(states)))
             recorder.end(i)
             if i + 1 < n_steps:
                 done(i + 1, states)
@@ -113,7 +112,7 @@ def collect_pack(forwards: Sequence[Forward], weights: Weights) -> list[AllSums]
     with torch.no_grad():
         for i in range(n_steps):
             recorder.begin(i, is_last=i == n_steps - 1)
-            states = through(i, forwards, recorder, states, clips)
+            through(i, forwards, recorder, states, records=clips)
             recorder.end(i)
             for clip in clips:
                 clip.end()

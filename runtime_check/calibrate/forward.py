@@ -85,7 +85,7 @@ def walk(forwards: Sequence[Forward], weights: StepWeights, states: list[Tensor]
     """Take `states`, one a forward, from before the first step to behind the last, in place; yields the number of each
     step that all are behind of."""
     for i in range(len(forwards[0].steps)):
-        states[:] = through(i, forwards, weights, states)
+        through(i, forwards, weights, states)
         weights.forget()
         yield i
 
@@ -98,15 +98,20 @@ class Records(Protocol):
 
 
 def through(
-    i: int, forwards: Sequence[Forward], weights: Weights, states: Sequence[Tensor], records: Sequence[Records] = ()
-) -> list[Tensor]:
-    """The states behind step `i`, of those before it, one a forward. `weights.linear` gets the positions of several
-    clips at once, one behind the other, in the order of the forwards; `records`, one a forward, get a clip's own."""
-    products, found = _Products(weights), list[Tensor]()
-    for some in groups_of(states, POSITIONS):
-        jobs = [partial(_of_clip, forwards[j].steps[i], states[j], weights, (*records[j : j + 1],)) for j in some]
-        found += together(jobs, products.compute)
-    return found
+    i: int, forwards: Sequence[Forward], weights: Weights, states: list[Tensor], clips: Sequence[int] | None = None,
+    records: Sequence[Records] = (),
+) -> None:  # fmt: skip
+    """Take `states`, one a forward, from before step `i` to behind it, in place, of all clips or those of these
+    numbers. `weights.linear` gets the positions of several clips at once, one behind the other, in their order;
+    `records`, one for each of them, get a clip's own."""
+    products, numbers = _Products(weights), range(len(states)) if clips is None else clips
+    for some in list(groups_of([states[j] for j in numbers], POSITIONS)):  # which keeps no state that is replaced
+        jobs = [
+            partial(_of_clip, forwards[numbers[k]].steps[i], states[numbers[k]], weights, (*records[k : k + 1],))
+            for k in some
+        ]
+        for k, state in zip(some, together(jobs, products.compute), strict=True):
+            states[numbers[k]] = state
 
 
 def _of_clip(step: Step, state: Tensor, weights: Weights, records: Sequence[Records], ask: Ask) -> Tensor:

@@ -22,7 +22,8 @@ from .collect import Recorder
 from .per_clip.sums import AllSums
 from .structure import Input
 
-BLOCK = 1024  # rows of a triangle that are summed at once
+BLOCK = 512  # rows of a triangle that are summed at once
+STRIP = 8  # rows of a block that are added to float64 sums at once: their conversion takes little memory
 POSITIONS = 1024  # whose products are in float32, before they are added to the sums
 
 Names = Callable[[str], tuple[str, ...]]  # of a checkpoint's matrix in GGUF files, separate and fused
@@ -46,25 +47,37 @@ class InputSums:
             self._sum()
 
     def _sum(self) -> None:
-        waiting, self.waiting = torch.cat(self.waiting), []
-        for x in waiting.split(POSITIONS):
+        waiting, self.waiting = self.waiting, []
+        for x in _chunks(waiting):
             for block in self.blocks:
                 end = block.shape[1]
-                block += x[:, end - len(block) : end].T @ x[:, :end]
+                product = x[:, end - len(block) : end].T @ x[:, :end]
+                for sums, part in zip(block.split(STRIP), product.split(STRIP), strict=True):
+                    sums += part
 
-    def packed(self) -> Floats:
-        """The lower triangle of the mean, (n (n + 1) / 2,) float32; the sums are given up for it."""
+    def packed(self) -> Iterator[Floats]:
+        """The lower triangle of the mean, row by row, n (n + 1) / 2 float32 in pieces; the sums are given up for it."""
         if self.waiting:
             self._sum()
-        packed, at = np.empty(self.n * (self.n + 1) // 2, np.float32), 0
         while self.blocks:
             block = self.blocks.pop(0)
             block /= self.positions
-            means = block.numpy()
-            for i, row in enumerate(means, block.shape[1] - len(block) + 1):
-                packed[at : at + i] = row[:i]
-                at += i
-        return packed
+            means = block.float().numpy()
+            yield np.concatenate([row[:i] for i, row in enumerate(means, block.shape[1] - len(block) + 1)])
+
+
+def _chunks(waiting: list[Tensor]) -> Iterator[Tensor]:
+    """The positions that wait, POSITIONS at a time, and the rest; `waiting` is given up for them."""
+    while waiting:
+        some, n = list[Tensor](), 0
+        while waiting and n < POSITIONS:
+            taken = waiting[0][: POSITIONS - n]
+            waiting[0] = waiting[0][len(taken) :]
+            some.append(taken)
+            n += len(taken)
+            if not len(waiting[0]):
+                del waiting[0]
+        yield some[0] if len(some) == 1 else torch.cat(some)
 
 
 class Sample:

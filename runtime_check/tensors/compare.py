@@ -134,7 +134,7 @@ def check_imatrix(ours: SourceModel, calibration: Calibration | None) -> None:
     recorded = ours.provenance.imatrix
     if IMATRIX not in ours.backends or not recorded:
         what = f"is given for {ours.where}, which records none"
-        raise InputError(calibration.where, what, todo="leave out --imatrix")
+        raise InputError(calibration.where, what, todo="leave it out")
     if calibration.sha256 != recorded:
         expected = f"{recorded}, as {ours.where} records"
         todo = "give the file that it was made with"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from benchmarks.document import insert
 
+from .calibrations import calibration_table
 from .defect import Defect
 from .mimo.decoder import DECODER
 from .mimo.harness import HARNESS
@@ -47,5 +48,6 @@ def table() -> list[str]:
 
 
 def document() -> str:
-    """The document with the table as it is now."""
-    return insert(DOCUMENT.read_text(encoding="utf-8"), "defects", table())
+    """The document with the tables as they are now."""
+    text = insert(DOCUMENT.read_text(encoding="utf-8"), "defects", table())
+    return insert(text, "calibrations", calibration_table())

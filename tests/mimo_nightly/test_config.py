@@ -48,6 +48,20 @@ def test_an_adapter_is_a_folder_seen_from_the_config_or_none(tmp_path: Path) -> 
         assert (target.adapter, target.context, target.attention) == (found, "Berlin", "full")
 
 
+@pytest.mark.parametrize(
+    ("repo", "written", "found"),
+    [
+        ("", "c.gguf", "{}/c.gguf"),
+        ("repo = 'a/b'\n", "sub/c.gguf", "sub/c.gguf"),
+        ("repo = 'a/b'\n", "./c.gguf", "{}/./c.gguf"),
+        ("repo = 'a/b'\n", "/c.gguf", "/c.gguf"),
+    ],
+)
+def test_an_imatrix_is_a_path_or_a_name_in_the_repository(tmp_path: Path, repo: str, written: str, found: str) -> None:
+    [target] = read(tmp_path, f"{TARGET}{REFERENCE}{repo}rows = 'tiny'\nimatrix = '{written}'")
+    assert (target.rows, target.imatrix) == ("tiny", found.format(tmp_path))
+
+
 def test_a_target_may_have_it_otherwise_than_the_others(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     shared = 'history = "h/all.db"\ntimeout = "1.5 h"\nthreads = 3\n[tolerance]\ncos_mean = 0.01\nkl_mean = 1\n'
@@ -129,6 +143,11 @@ def test_a_reference_is_named_as_on_a_command_line_and_paths_are_seen_from_the_c
         (TARGET + REFERENCE + "checkpoint_tokenizer = 'x'", "asr: has checkpoint_tokenizer, and no checkpoint"),
         (TARGET + "checkpoint = 'x'\nreference_tokenizer = 'x'", "asr: has reference_tokenizer, and no reference"),
         (TARGET + REFERENCE + "revision = 'x'", "asr: has revision, and no repo that it belongs to"),
+        (TARGET + REFERENCE + "imatrix = 'x'", "asr: has imatrix, and no rows that it belongs to"),
+        (
+            TARGET + REFERENCE + "repo = 'a/b'\nrows = 'tiny'\nimatrix = 'a/../c.gguf'",
+            "asr: imatrix is 'a/../c.gguf'; expected a file's name in the repository",
+        ),
         (TARGET + REFERENCE + "repo = 'x'", "asr: repo is 'x'; expected OWNER/NAME"),
         (TARGET + REFERENCE + "audios = []", "asr: has the unknown key 'audios'; did you mean 'audio'?"),
         (TARGET + REFERENCE + "xyz = 1", "asr: has the unknown key 'xyz'; expected one of timeout, threads, repack"),
@@ -283,7 +302,7 @@ TOML = st.recursive(
     max_leaves=5,
 )  # fmt: skip
 KEYS = ["name", "file", "tokenizer", "repo", "revision", "reference", "reference_tokenizer", "checkpoint", "audio",
-        "language", "timeout", "threads", "repack", "products", "tolerance", "gates",
+        "language", "timeout", "threads", "repack", "products", "tolerance", "gates", "rows", "imatrix",
         "compare_since"]  # fmt: skip
 
 

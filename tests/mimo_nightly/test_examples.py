@@ -39,10 +39,12 @@ def test_an_option_that_does_not_exist_would_be_found() -> None:
 def test_the_config_is_one() -> None:
     config = read_config(EXAMPLES / "nightly.toml")
     assert [(target.name, bool(target.repo), target.timeout) for target in config.targets] == [
-        ("q4_k", True, 2700), ("q8_0-v1", True, 2700), ("qwen3-q4_k_m", True, 2700), ("local-f16", False, 10800),
+        ("q4_k", True, 2700), ("q4_k-calibrated", True, 2700), ("q8_0-v1", True, 2700), ("qwen3-q4_k_m", True, 2700),
+        ("local-f16", False, 10800),
     ]  # fmt: skip
     assert config.targets[0].gates["transcript"] == {"error_rate": 0.05}
     assert [target.agreement.baseline for target in config.targets if target.agreement] == ["mimo-asr-f16.gguf"]
+    assert [target.imatrix for target in config.targets if target.rows] == ["calibrated/calibration.gguf"]
     assert config.notify == Notify((), "MIMO_WEBHOOK", transcripts=False)
 
 

@@ -46,7 +46,7 @@ def write_calibrated(folder: Path, path: Path, *, noise: bool = False) -> Path:
         x = inputs(n, POSITIONS, random, noise=noise)
         packed = (x.T @ x / np.float32(POSITIONS))[np.tril_indices(n)]
         columns |= dict.fromkeys(names, ColumnSums(np.square(x).sum(axis=0), x.sum(axis=0), POSITIONS))
-        moments.append(SecondMoment(tuple(names), packed, inputs(n, 128, random, noise=noise), POSITIONS))
+        moments.append(SecondMoment(tuple(names), [packed], inputs(n, 128, random, noise=noise), POSITIONS))
     file = file_of(folder_of(path), 0)
     hashes = {file.name: write_layer(file, moments, "test")}
     write_calibration(path, Calibration(path, "", model.family.architecture, columns, hessians=hashes))

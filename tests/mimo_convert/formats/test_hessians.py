@@ -1,5 +1,6 @@
 """Files of second moments, against the safetensors library and numpy; damaged and foreign ones are named."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 from mimo_convert.formats import hessians
 from mimo_convert.formats.hessians import SecondMoment, file_of, folder_of, open_hessians, origin_of, write_layer
+from mimo_convert.formats.safetensors import float_header
 from quantize.errors import InputError
 
 QKV, DOWN = ("blk.0.attn.q.weight", "blk.0.attn.k.weight", "blk.0.attn.qkv.weight"), ("blk.0.ffn.down.weight",)
@@ -23,7 +25,7 @@ def moment(tensors: tuple[str, ...], n: int, positions: int, seed: int = 0) -> t
     """A second moment of random inputs, and the matrix that it is."""
     x = np.random.default_rng(seed).standard_normal((positions, n)).astype(np.float32)
     whole = (x.T @ x / positions).astype(np.float32)
-    return SecondMoment(tensors, whole[np.tril_indices(n)], x[:3], positions), whole
+    return SecondMoment(tensors, [whole[np.tril_indices(n)]], x[:3], positions), whole
 
 
 @pytest.fixture
@@ -65,6 +67,25 @@ def test_the_safetensors_library_reads_the_lower_triangle_and_the_counts(folder:
     np.testing.assert_array_equal(theirs[QKV[0] + ".inputs"], one.inputs)
     with safe_open(file_of(folder, 0), "numpy") as file:
         assert json.loads(file.metadata()["second_moments"])["counts"] == {QKV[0]: 40, DOWN[0]: 30}
+
+
+def test_a_file_is_what_the_safetensors_library_writes_whatever_the_pieces(tmp_path: Path) -> None:
+    (one, whole), (other, _) = moment(DOWN, 7, 30), moment(QKV, 5, 40)
+    packed = whole[np.tril_indices(7)]
+    pieces = one._replace(packed=iter([packed[:1], packed[1:20], packed[20:]]))
+    sha256 = write_layer(tmp_path / "a", iter([pieces, other]), "x")
+    written = (tmp_path / "a").read_bytes()
+    with safe_open(tmp_path / "a", "numpy") as file:
+        assert written == save(load_file(tmp_path / "a"), file.metadata())
+    assert hashlib.sha256(written).hexdigest() == sha256
+    np.testing.assert_array_equal(load_file(tmp_path / "a")[DOWN[0]], packed)
+
+
+@given(shapes=st.dictionaries(st.text(min_size=1), st.lists(st.integers(0, 3), max_size=3).map(tuple)), text=st.text())
+def test_a_header_is_that_of_the_safetensors_library(shapes: dict[str, tuple[int, ...]], text: str) -> None:
+    shapes.pop("__metadata__", None)
+    theirs = save({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, {"about": text})
+    assert theirs.startswith(float_header(shapes, {"about": text}))
 
 
 def test_it_lies_beside_the_calibration_file() -> None:

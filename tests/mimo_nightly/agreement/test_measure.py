@@ -18,7 +18,7 @@ from mimo_nightly.config import read_config
 from mimo_nightly.files.fetch import Fetched
 from mimo_nightly.history import FAILED, HEADER, PASSED, UNCHECKED, WHOLE, FileRow
 from mimo_nightly.process import Found, Job, check_in_subprocess
-from mimo_nightly.worker import baseline_of, check_target
+from mimo_nightly.worker import check_target, other_file
 from quantize.errors import InputError
 from tests.hub_server import environment, serve
 from tests.mimo_agreement.cluster.clusters import cluster_in
@@ -156,4 +156,4 @@ def test_a_baseline_that_cannot_be_had(
     assert asked.target.agreement
     before = Found(files=[FileRow(SMALLER, "0" * 64, 1, "old")])
     with pytest.raises(InputError, match=re.escape(says)):
-        baseline_of(asked, asked.target.agreement, {}, OpenFiles(families()), before)
+        other_file(asked, asked.target.agreement.baseline, "the baseline", {}, OpenFiles(families()), before)

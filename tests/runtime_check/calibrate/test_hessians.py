@@ -40,7 +40,7 @@ def test_sums_are_those_of_numpy_in_float64(n: int, lengths: list[int], block: i
         sums = InputSums(n)
         for x in clips:
             sums.add(x)
-        packed = sums.packed()
+        packed = np.concatenate(list(sums.packed()))
     x = torch.cat(clips).double().numpy()
     np.testing.assert_allclose(packed, (x.T @ x / len(x))[np.tril_indices(n)], rtol=2e-6, atol=2e-6)
 

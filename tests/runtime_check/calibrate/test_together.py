@@ -83,7 +83,7 @@ def test_clips_go_through_a_step_together_as_they_do_alone() -> None:
     forwards, weights = toy_forwards(), ToyWeights()
     states, alone = [forward.start for forward in forwards], [forward.start for forward in forwards]
     for i in range(len(forwards[0].steps)):
-        states = through(i, forwards, StepWeights(weights), states)
+        through(i, forwards, StepWeights(weights), states)
         alone = [forward.steps[i](x, weights) for forward, x in zip(forwards, alone, strict=True)]
         for state, x in zip(states, alone, strict=True):
             torch.testing.assert_close(state, x)

@@ -77,7 +77,7 @@ def test_another_imatrix_than_the_file_records_is_refused_with_both_hashes(
     other = read_calibration(write_imatrix(small_lm, tmp_path / "other.gguf", seed=1))
     for given, of, says in (
         (other, file, f"has the sha256 {other.sha256}; expected {calibration.sha256}, as {file} records; give"),
-        (calibration, plain, f"is given for {plain}, which records none; leave out --imatrix"),
+        (calibration, plain, f"is given for {plain}, which records none; leave it out"),
     ):
         with pytest.raises(InputError) as caught:
             compare_tensors(model_of_file(of), source, 2, given)
