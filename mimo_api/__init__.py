@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runtime_check.report.records import Report
     from runtime_check.report.results import Outputs
     from runtime_check.run.speech.tasks import Sampling
-    from runtime_check.run.transcribe import Piece, Transcript
+    from runtime_check.run.transcription.transcribe import Piece, Transcript
 
     from .agreement import AgreementOptions, measure_agreement
     from .calibration import CalibrateOptions, calibrate
@@ -53,7 +53,7 @@ HOMES = {
     "runtime_check.report.records": ("Report",),
     "runtime_check.report.results": ("Outputs",),
     "runtime_check.run.speech.tasks": ("Sampling",),
-    "runtime_check.run.transcribe": ("Piece", "Transcript"),
+    "runtime_check.run.transcription.transcribe": ("Piece", "Transcript"),
 }
 HOME = {name: module for module, names in HOMES.items() for name in names}
 

@@ -17,7 +17,7 @@ from runtime_check.audio.manifests import AudioFile, find_clips
 from runtime_check.choices import AUTO
 from runtime_check.run.members import open_system
 from runtime_check.run.system import AUTO_LANGUAGE, Compute, System, SystemType, Task, Work
-from runtime_check.run.transcribe import Piece, Transcript, longest_piece, transcribe_clip
+from runtime_check.run.transcription.transcribe import Piece, Transcript, longest_piece, transcribe_clip
 from runtime_check.run.validate import check_language, check_task_options, choose_language
 
 from .checking import members

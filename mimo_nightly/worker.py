@@ -32,9 +32,9 @@ from mimo_nightly.files.fetch import Fetched, fetch
 from quantize.errors import InputError
 from runtime_check.audio.manifests import find_clips
 from runtime_check.report.results import Outputs, Results
-from runtime_check.run.length import check_length
 from runtime_check.run.members import Paths, companion_names, declared_type, members_of, open_system
 from runtime_check.run.system import SystemType
+from runtime_check.run.transcription.length import check_length
 from runtime_check.run.validate import Inputs, Ready, check_language, check_task_options, validate_clip
 from runtime_check.static.lint import lint
 
@@ -146,7 +146,12 @@ def compare_with_checkpoint(
 ) -> Iterator[str]:
     """Compare every row with the checkpoint; yields why that could not be done, beside what else was found. Raises
     EndedEarlyError for a file of another model."""
-    from .rows import check_same_model, compare_rows, files_of_checkpoint, open_pairs  # late: few targets ask for it
+    from .files.rows import (  # late: few targets ask for it
+        check_same_model,
+        compare_rows,
+        files_of_checkpoint,
+        open_pairs,
+    )
 
     target, (main, *others) = job.target, paths.values()
     try:

@@ -14,9 +14,9 @@ from runtime_check.audio.clips import Clip
 from runtime_check.audio.cutting import AT_PAUSES, CutClip, Cutting
 from runtime_check.run.activations import GREEDY, Activations
 from runtime_check.run.members import open_system
-from runtime_check.run.system import Compute, SystemType
-from runtime_check.run.transcribe import longest_piece
-from runtime_check.run.transcriber import Request, Transcriber
+from runtime_check.run.system import Compute, System, SystemType
+from runtime_check.run.transcription.transcribe import longest_piece
+from runtime_check.run.transcription.transcriber import Request, Transcriber
 from runtime_check.text.loops import loop_of
 
 from .clips import Clips
@@ -38,7 +38,7 @@ class Open:
 
     model: Model
     kind: SystemType
-    system: Transcriber
+    system: System
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,7 @@ class Answerer:
         kind = next(one for one in systems() if one.name == model.system)
         paths = {role: self.places.path(sha256) for role, sha256 in model.members.items()}
         compute = Compute(self.threads, job.settings.repack, job.settings.products)
-        system = open_system(kind, paths, OpenFiles(families()), compute)
-        assert isinstance(system, Transcriber)  # what writes no words was refused
-        return Open(model, kind, system)
+        return Open(model, kind, open_system(kind, paths, OpenFiles(families()), compute))
 
     def _check_unchanged(self, model: Model) -> None:
         """Raise InputError for a file that has changed since it was hashed: what was answered is of neither."""
@@ -120,8 +118,11 @@ class Answerer:
             self.places.path(sha256)
 
 
-def run_all(system: Transcriber, requests: Sequence[Request], *, keep_logits: bool) -> Iterator[Activations]:
-    """The run of each request, AT_ONCE of them together."""
+def run_all(system: System, requests: Sequence[Request], *, keep_logits: bool) -> Iterator[Activations]:
+    """The run of each request: of a Transcriber, AT_ONCE of them together."""
+    if not isinstance(system, Transcriber):
+        yield from (system.run(*request[:2], heard=request.heard) for request in requests)
+        return
     for first in range(0, len(requests), AT_ONCE):
         yield from system.run_together(requests[first : first + AT_ONCE], keep_logits=keep_logits)
 
@@ -141,8 +142,9 @@ def shared(
     return answer, Heard(packed(stages, [len(part.clip.wave) for part in parts]), timings, dict(answer.memory))
 
 
-def answer_of(system: Transcriber, clip: Clip, runs: Sequence[Activations], cutting: Cutting) -> Answer:
+def answer_of(system: System, clip: Clip, runs: Sequence[Activations], cutting: Cutting) -> Answer:
     """The answer of the runs on the parts of a clip."""
+    assert system.text is not None  # what writes no words was refused
     ids = [run.stages[GREEDY].tolist() for run in runs]
     spoken = system.text.encode(clip.text or "")
     loops = [loop for one in ids if (loop := loop_of(one, spoken, system.text.decode))]

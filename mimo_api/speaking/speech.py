@@ -48,7 +48,7 @@ from runtime_check.run.speech.tasks import (
     option,
 )
 from runtime_check.run.system import AUTO_LANGUAGE, SystemType, Task
-from runtime_check.run.transcribe import longest_piece
+from runtime_check.run.transcription.transcribe import longest_piece
 from runtime_check.run.validate import Inputs, Ready, check_language, open_ready
 from runtime_check.text.tokenizer import TextTokenizer
 from runtime_check.text.words import count_words

@@ -38,7 +38,7 @@ from runtime_check.run.system import (
     Task,
     Work,
 )
-from runtime_check.run.transcriber import Read, Request, Said, Transcriber
+from runtime_check.run.transcription.transcriber import Read, Request, Said, Transcriber
 
 from . import REPO
 from .layout import FAMILY, speaks

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from quantize.errors import InputError
 from runtime_check.run.system import AUTO_LANGUAGE, Task
-from runtime_check.run.transcriber import Said
+from runtime_check.run.transcription.transcriber import Said
 
 from .front_end import LLAMA_CPP
 from .sizes import Qwen3ASRDims

@@ -33,7 +33,7 @@ from runtime_check.run.system import (
     Task,
     Work,
 )
-from runtime_check.run.transcriber import Read, Request, Said, Transcriber
+from runtime_check.run.transcription.transcriber import Read, Request, Said, Transcriber
 
 from . import REPO
 from .front_end import FRONT_ENDS, LLAMA_CPP, n_frames, n_tokens, samples

@@ -121,9 +121,12 @@ class Steps:
         if kind not in self._planned:
             g = self._planned[kind] = Graph(self.cached.backend, self.cached.weights)
             self.cached.blocks(g, embed(g), cache_of(self.state, self.size), 1, keep_stages=False)
-        places_of_it = places(self.n_past, 1, self.size)
+        return self._planned[kind].run(inputs | self.next_place())
+
+    def next_place(self, clip: int = 0) -> Arrays:
+        """The places of a position that is appended (`places`), of the clip with that number."""
         self.n_past += 1
-        return self._planned[kind].run(inputs | places_of_it)
+        return places(self.n_past - 1, 1, self.size, clip)
 
     def truncate(self, n_past: int) -> None:
         """Truncate the cache to its first `n_past` positions."""

@@ -10,7 +10,7 @@ import numpy as np
 from mimo_convert.listener import advance, phase
 from runtime_check.choices import GGML
 
-from .decoder import LOGITS, TOKEN, Cache, ClipCache, Decoder, Logits, places
+from .decoder import LOGITS, TOKEN, Cache, ClipCache, Decoder, Logits
 from .graph import Graph
 
 TOGETHER = 4  # clips of a step: of so many columns, own kernels sum each as they sum one, whatever the type of weights
@@ -46,11 +46,9 @@ class Together:
 
     def step(self, tokens: Sequence[int]) -> Logits:
         """Append a token to the cache of each decoder; returns the next logits, (decoders, vocab_size)."""
-        of_clips = [places(one.n_past, 1, one.size, clip) for clip, one in enumerate(self.decoders)]
+        of_clips = [one.next_place(clip) for clip, one in enumerate(self.decoders)]
         inputs = {name: x for of_clip in of_clips for name, x in of_clip.items()}
         inputs["positions"] = np.concatenate([of_clip["positions"] for of_clip in of_clips])
-        for one in self.decoders:
-            one.n_past += 1
         logits = self.graph.run(inputs | {TOKEN: np.array(tokens, np.int32)})[LOGITS]
         return logits.reshape(len(tokens), -1)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
 from quantize.quoting import escaped
-from runtime_check.run.transcribe import Piece, Transcript
+from runtime_check.run.transcription.transcribe import Piece, Transcript
 
 TSV_HEAD = "audio\tpiece_begin\tpiece_end\ttext\n"
 

@@ -14,11 +14,11 @@ from runtime_check.choices import AUTO
 from .activations import Activations
 from .check import Checked, check
 from .facts import file_facts
-from .length import check_length
 from .members import Paths, open_system
 from .records import FileFacts
 from .references.sources import Reference
 from .system import AUTO_LANGUAGE, RUNTIME, TASK_OPTIONS, Compute, System, SystemType, Task, Work
+from .transcription.length import check_length
 
 JFK_LANGUAGE = "english"
 

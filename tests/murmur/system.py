@@ -15,7 +15,7 @@ from runtime_check.run.activations import (
     Stages,
 )
 from runtime_check.run.system import NO_WORK, TRANSCRIBE, Compute, Member, System, SystemType, Task, Work
-from runtime_check.run.transcriber import Read, Request, Said, Transcriber
+from runtime_check.run.transcription.transcriber import Read, Request, Said, Transcriber
 
 from .front_end import HOP, LANGUAGES, RATE, frames_of, tokens_of
 from .layout import FAMILY

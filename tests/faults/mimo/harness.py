@@ -56,8 +56,8 @@ def twice(g: Graph, x: Any, name: str) -> Any:
 def places_with(wrong: Callable[[Any, int], dict[str, Any]]) -> Callable[[Patch], None]:
     """Inputs of the language model for `n` positions, some of them wrong."""
 
-    def change(places: Any, first: int, n: int, n_kv: int) -> Any:
-        inputs = places(first, n, n_kv)
+    def change(places: Any, first: int, n: int, n_kv: int, *clip: int) -> Any:
+        inputs = places(first, n, n_kv, *clip)
         return inputs | wrong(inputs, n)
 
     return around(decoder, "places", change)
@@ -142,10 +142,10 @@ HARNESS = [
         around(Graph, "rms_norm", lambda norm, g, x, name, eps: twice(g, norm(g, x, name, eps), name)),
         run="prefill_last_hidden: norm_ratio 2.0000"),
     harness("the prompt sees what comes after it", LM,
-        places_with(lambda inputs, n: {"mask": np.zeros_like(inputs["mask"])}),
+        places_with(lambda inputs, n: {"mask_0": np.zeros_like(inputs["mask_0"])}),
         run="layer_00: cos_"),
     harness("rows of the KV cache off by one in a step", LM,
-        places_with(lambda inputs, n: {"cache_rows": inputs["cache_rows"] - (n == 1)}),
+        places_with(lambda inputs, n: {"cache_rows_0": inputs["cache_rows_0"] - (n == 1)}),
         run="cached: rel_rmse"),
     harness("positions off by one in a step", LM,
         places_with(lambda inputs, n: {"positions": inputs["positions"] + np.int32(n == 1)}),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime_check.report.transcripts import FORMATS, TSV_HEAD, clock
-from runtime_check.run.transcribe import Piece, Transcript
+from runtime_check.run.transcription.transcribe import Piece, Transcript
 
 PIECES = [Piece(0, 59.9, "And so,"), Piece(59.9, 61.25, ""), Piece(61.25, 3725.0004, "my\tfellow\x1b[31m\nAmericans")]
 

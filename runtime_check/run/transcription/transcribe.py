@@ -11,10 +11,10 @@ from quantize.errors import InputError
 from quantize.quoting import quoted
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.cutting import AT_PAUSES, Cutting, join_words
+from runtime_check.run.activations import GREEDY, Activations
+from runtime_check.run.system import System, Task
 
-from .activations import GREEDY, Activations
 from .length import longest
-from .system import System, Task
 
 
 @dataclass(frozen=True)

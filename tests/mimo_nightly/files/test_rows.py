@@ -20,10 +20,9 @@ from tests.hub_server import environment, serve
 from tests.mimo_commands.invoked import invoke
 from tests.mimo_convert.budget.made_up import written_calibration
 from tests.mimo_convert.formats.moments import write_calibrated
+from tests.mimo_nightly.nightly_runs import Files, of_pair, toml, write_config
 from tests.opened import TINY_ASR, TINY_REFERENCE
 from tests.runtime_check.tensors.compared import DOWN, flip, put
-
-from .nightly_runs import Files, of_pair, toml, write_config
 
 BYTES, ERROR = "bytes", "error"
 

@@ -9,9 +9,9 @@ import pytest
 from quantize.errors import InputError
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.cutting import join_words
-from runtime_check.run.length import check_length, longest
 from runtime_check.run.system import System, Task
-from runtime_check.run.transcribe import Piece, Transcript, transcribe_clip
+from runtime_check.run.transcription.length import check_length, longest
+from runtime_check.run.transcription.transcribe import Piece, Transcript, transcribe_clip
 
 
 class Counting:

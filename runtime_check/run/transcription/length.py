@@ -4,8 +4,7 @@ from pathlib import Path
 
 from quantize.errors import InputError
 from runtime_check.audio.clips import longest_response
-
-from .system import System
+from runtime_check.run.system import System
 
 MOST_SECONDS = 24 * 3600  # longer clips are cut even where the context is unbounded
 

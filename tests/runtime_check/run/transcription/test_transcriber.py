@@ -15,7 +15,7 @@ from runtime_check.audio.clips import Clip
 from runtime_check.run.activations import GREEDY, RESPONSE_LOGITS, Activations
 from runtime_check.run.members import open_system
 from runtime_check.run.system import Compute, Task
-from runtime_check.run.transcriber import Request, Transcriber
+from runtime_check.run.transcription.transcriber import Request, Transcriber
 from tests.opened import open_pair
 from tests.runtime_check.conftest import Converter
 

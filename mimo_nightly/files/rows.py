@@ -9,10 +9,9 @@ from mimo_convert.model.source_model import SourceModel, model_of_checkpoint, mo
 from mimo_families.opening import OpenCheckpoints, open_source
 from mimo_families.registry import system_of
 from mimo_families.same_model import check_same
+from mimo_nightly.config import Target
 from runtime_check.tensors.compare import compare_tensors
 from runtime_check.tensors.records import TensorCheck
-
-from .config import Target
 
 Pairs = list[tuple[SourceModel, SourceModel]]
 

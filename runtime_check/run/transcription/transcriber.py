@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from runtime_check.audio.clips import Clip
+from runtime_check.run.activations import GREEDY, RESPONSE, RESPONSE_LOGITS, Activations, Origin, Stages
+from runtime_check.run.stages import Stage
+from runtime_check.run.system import Member, Task
 from runtime_check.text.tokenizer import TextTokenizer
-
-from .activations import GREEDY, RESPONSE, RESPONSE_LOGITS, Activations, Origin, Stages
-from .stages import Stage
-from .system import Member, Task
 
 if TYPE_CHECKING:
     from runtime_check.ggml.greedy import Prompted, Response
-
-    from .session import Session
+    from runtime_check.run.session import Session
 
 
 class Request(NamedTuple):
