@@ -15,12 +15,13 @@ import click
 from benchmarks.document import insert_lines
 from benchmarks.machine import machine
 from benchmarks.qwen3.checkpoint import checkpoint_in
+from benchmarks.qwen3.running import POSITIONS
 from benchmarks.validation import CONVERT, watched
 from mimo_agreement.records import ALL_CONDITIONS
 from runtime_check.audio.jfk import JFK
 
 from .__main__ import DOCUMENT, computing, timed
-from .steps import CLIPS, POSITIONS
+from .steps import CLIPS
 
 TOKENS = 32  # of a response
 ASKED, ASKED_BEYOND = 1.2, 0.03
@@ -52,8 +53,8 @@ def measure(folder: Path, temporary: Path, clips: int) -> list[str]:
         "",
         f"A step: {steps} clips; reading its weights once {step['reading'] * 1e3:.0f} ms, at "
         f"{step['bandwidth'] / 1e9:.1f} GB/s; a position of a prompt of {POSITIONS} {step['position'] * 1e3:.1f} ms. A "
-        f"position of a clip's cache takes {step['cache of a position'] / 1e3:.0f} kB; all clips of a step took "
-        f"{row.peak_memory / 1e9:.2f} GB with graphs.",
+        f"position of a clip's cache takes {step['cache of a position'] / 1e3:.0f} kB; a run of four took "
+        f"{row.peak_memory / 1e9:.2f} GB, the mapped file included.",
         "",
         "| asked | measured |",
         "| --- | --- |",

@@ -6,8 +6,6 @@ process.
 
 import json
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -15,6 +13,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.machine import bandwidth
+from benchmarks.qwen3.running import POSITIONS, read_by_step, seconds
 from mimo_convert.threads import default_threads
 from mimo_families.qwen3_asr.harness import Prompt, Recognizer
 from runtime_check.choices import OWN
@@ -23,7 +22,7 @@ from runtime_check.ggml.graph import Backend
 from runtime_check.ggml.greedy import TOGETHER, Together
 from tests.opened import model_file
 
-POSITIONS, STEPS, ROUNDS = 161, 16, 5  # of JFK's prompt in the published vocabulary; steps behind it
+STEPS, ROUNDS = 16, 5
 CLIPS = (1, 2, TOGETHER)
 
 
@@ -54,18 +53,6 @@ def run(together: Together, n: int) -> None:
     """STEPS steps of `n` clips."""
     for token in range(STEPS):
         together.step([token] * n)
-
-
-def read_by_step(model: Recognizer) -> int:
-    """Bytes of weights that a step reads, each once."""
-    names = ("blk.", "output_norm.", f"{model.head}.")
-    return sum(tensor.nbytes for tensor in model.model.file.tensors.values() if tensor.name.startswith(names))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

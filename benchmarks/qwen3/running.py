@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.machine import bandwidth
 from mimo_convert.threads import default_threads
 from mimo_families.qwen3_asr.front_end import samples
-from mimo_families.qwen3_asr.harness import Prompt
+from mimo_families.qwen3_asr.harness import Prompt, Recognizer
 from mimo_families.qwen3_asr.prompt import build_prompt
 from mimo_families.qwen3_asr.stages import AUDIO_EMBEDS, ROLE
 from mimo_families.qwen3_asr.system import Qwen3ASRSystem
@@ -72,8 +72,7 @@ class Phases:
     @property
     def read_by_step(self) -> int:
         """Bytes of weights that a decoding step reads, each once."""
-        names = ("blk.", "output_norm.", f"{self.model.head}.")
-        return sum(t.nbytes for t in self.model.model.file.tensors.values() if t.name.startswith(names))
+        return read_by_step(self.model)
 
     def measure(self) -> dict[str, float]:
         """Seconds of each phase, and of its products; how many times as long as those a phase takes, and a step as
@@ -92,6 +91,12 @@ class Phases:
         found["encoder and prefill by products"] = found["encoder and prefill"] / both
         found["real-time factor"] = (found["encoder and prefill"] + STEPS * found["step"]) / read_clip(JFK).seconds
         return found
+
+
+def read_by_step(model: Recognizer) -> int:
+    """Bytes of weights that a decoding step of a model reads, each once."""
+    names = ("blk.", "output_norm.", f"{model.head}.")
+    return sum(tensor.nbytes for tensor in model.model.file.tensors.values() if tensor.name.startswith(names))
 
 
 def run_all(graphs: list[Alone]) -> None:

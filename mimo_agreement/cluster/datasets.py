@@ -1,7 +1,6 @@
 """Datasets of the Hub from which a worker may fetch clips: at one commit, which its operator names."""
 
 import logging
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from mimo_convert.disk import sha256_of
 from mimo_convert.model.checkpoint import REPO
+from mimo_convert.sources.hub_folder import COMMIT
 from quantize.errors import InputError
 
 if TYPE_CHECKING:
     from mimo_convert.sources.hub_listing import HubFile
 
 EXPECTED = "OWNER/NAME@COMMIT, the commit in 40 digits: a branch or a tag may move"
-COMMIT = re.compile("[0-9a-f]{40}")
 DATASETS = "datasets"  # the kind of repository
 PART = ".dataset"  # of the name under which a file is fetched
 LOG = logging.getLogger("distributed.worker")

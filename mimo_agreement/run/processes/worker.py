@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -15,6 +15,8 @@ from mimo_convert.listener import Listener, listening
 from quantize.errors import InputError
 
 from .messages import READY, Message, Refused, Said, Setup
+
+Answer = Callable[[Any], Iterable[Any]]  # jobs → their outcomes
 
 
 class Parent(Listener):
@@ -33,17 +35,24 @@ class Parent(Listener):
         self.message(line)
 
 
-def main(answer: "Callable[[Connection[Any, Any]], None] | None" = None) -> None:
-    """Answer jobs until the parent sends None, or nothing for too long, or ends; `answer` does so with another kind of
-    jobs. The last argument is the number of the connection's descriptor; the exit status is 3 after an unexpected
-    exception, which is shown on stderr."""
+def answerer(setup: Setup) -> Answer:
+    """What answers the jobs of an agreement."""
+    from ..answering import Answerer  # late: it imports ggml
+
+    return Answerer(setup.models, setup.places, setup.threads).answer
+
+
+def main(begin: Callable[[Any], Answer] = answerer) -> None:
+    """Answer jobs until the parent sends none, or nothing for too long, or ends; `begin` makes what answers them of the
+    setup, which is sent first. The last argument is the number of the connection's descriptor; the exit status is 3
+    after an unexpected exception, which is shown on stderr."""
     end_with_parent()
     be_first_out_of_memory()
-    connection: Connection[Message, object] = Connection(int(sys.argv[-1]))
+    connection: Connection[Message, Any] = Connection(int(sys.argv[-1]))
     warnings.showwarning = lambda message, *where: connection.send(Said(f"warning: {message}"))
     try:
         with listening(Parent(connection)):
-            (answer or answer_jobs)(connection)
+            serve(connection, begin)
     except (EOFError, BrokenPipeError):  # the parent is gone
         pass
     except Exception:
@@ -52,17 +61,14 @@ def main(answer: "Callable[[Connection[Any, Any]], None] | None" = None) -> None
         os._exit(INTERNAL_ERROR)
 
 
-def answer_jobs(connection: "Connection[Message, object]") -> None:
+def serve(connection: "Connection[Message, Any]", begin: Callable[[Any], Answer]) -> None:
     """Answer the jobs that come by the connection, to its end."""
-    from ..answering import Answerer  # late: it imports ggml
-
     setup = connection.recv()
-    assert isinstance(setup, Setup)
-    answerer = Answerer(setup.models, setup.places, setup.threads)
+    answer = begin(setup)
     connection.send(READY)
     while connection.poll(setup.idle) and (jobs := connection.recv()):
         try:
-            for outcome in answerer.answer(jobs):  # type: ignore[arg-type]
+            for outcome in answer(jobs):
                 connection.send(outcome)
         except InputError as error:
             connection.send(Refused(error.where, error.what, error.expected, error.todo))

@@ -11,20 +11,19 @@ from runtime_check.audio.jfk import JFK
 from runtime_check.calibrate.per_clip import packs
 from tests.mimo_families.qwen3_asr.tiny_clips import known_clips
 
-SECONDS = 3  # of a clip
 PACK_SECONDS = 7.0
 
 
-def write_clips(folder: Path) -> Path:
-    """A manifest of clips in a folder, of English sentences at six levels."""
+def write_clips(folder: Path, n: int, seconds: int) -> Path:
+    """A manifest of clips in a folder: of English sentences that the model knows, at `n` levels, so many seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for clip in known_clips():
         if clip.language == "English" and clip.path != JFK and "passage" not in clip.path.name:
             wave, rate = soundfile.read(clip.path, dtype="float32")
-            for i in range(6):
+            for i in range(n):
                 name = f"{clip.path.stem}-{i}.wav"
-                soundfile.write(folder / name, wave[: SECONDS * rate] * (1 - i / 7), rate)
+                soundfile.write(folder / name, wave[: seconds * rate] * (1 - i / (n + 1)), rate)
                 lines.append({"audio": name, "text": clip.text, "recording": f"{i}-{clip.path.stem}"})
     (folder / "clips.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return folder / "clips.jsonl"
@@ -33,7 +32,7 @@ def write_clips(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of the clips. Shared: copy its folder before changing it."""
-    return write_clips(tmp_path_factory.mktemp("calibrated-clips"))
+    return write_clips(tmp_path_factory.mktemp("calibrated-clips"), n=6, seconds=3)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 from click.testing import CliRunner, Result
 from gguf import GGUFReader
 
@@ -20,6 +19,7 @@ from mimo_convert.formats.calibration import CALIBRATION, HOLD_OUT, SELECTION, C
 from mimo_convert.formats.imatrix import read_calibration
 from mimo_families.qwen3_asr.system import TINY
 from runtime_check.audio.jfk import JFK
+from tests.mimo_api.calibrating.spoken import write_clips
 
 from ...mimo_families.qwen3_asr.tiny_clips import FOLDER, converted, known_clips
 from ..invoked import check_one_line
@@ -36,17 +36,7 @@ def run(*arguments: Any) -> Result:
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """English clips that the model knows, each from three speakers' mouths: at three levels."""
-    folder = tmp_path_factory.mktemp("clips")
-    lines = []
-    for clip in known_clips():
-        if clip.language == "English" and clip.path != JFK and "passage" not in clip.path.name:
-            wave, rate = soundfile.read(clip.path, dtype="float32")
-            for i in range(3):
-                name = f"{clip.path.stem}-{i}.wav"
-                soundfile.write(folder / name, wave[: 4 * rate] * (1 - i / 4), rate)
-                lines.append({"audio": name, "text": clip.text, "recording": f"{i}-{clip.path.stem}"})
-    (folder / "clips.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    return folder / "clips.jsonl"
+    return write_clips(tmp_path_factory.mktemp("clips"), n=3, seconds=4)
 
 
 @pytest.fixture(scope="module")
