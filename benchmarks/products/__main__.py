@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.document import insert_lines
-from benchmarks.machine import bandwidth, machine
+from benchmarks.machine import bandwidth, kind, machine
 from mimo_convert.formats.gguf import GGUFFile
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.threads import default_threads
@@ -143,7 +143,7 @@ def main() -> None:
         f"A single position by {best} takes, beside reading the weights of a block once at the bandwidth measured just "
         f"before: {', '.join(steps)}.",
     ]
-    insert_lines(f"products {best}", lines)
+    insert_lines(f"products {kind()}", lines)
 
 
 if __name__ == "__main__":

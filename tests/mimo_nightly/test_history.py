@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -147,17 +148,26 @@ def test_another_file_is_no_history(tmp_path: Path) -> None:
 # ── what others wrote ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def recorded(folder: Path) -> Path:
+@cache
+def recording() -> bytes:
     """A history of two runs of a target, of which nobody could be told."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "history.sqlite"
+        with closing(History(path)) as history:
+            for state in (PASSED, FAILED):
+                run = history.begin("2026-11-21T03:00:00Z", "ff" * 32)
+                history.record(result(run, state))
+                history.finish(run, "2026-11-21T03:10:00Z")
+            outbox, change = Outbox(history), Change(2, "asr", "PASS", "FAIL")
+            outbox.add(change)
+            outbox.set_failed([change], "2026-11-21T03:11:00Z", "hooks.example.org: HTTP 404 Not Found")
+        return path.read_bytes()
+
+
+def recorded(folder: Path) -> Path:
+    """A copy of `recording()`."""
     path = folder / "history.sqlite"
-    with closing(History(path)) as history:
-        for state in (PASSED, FAILED):
-            run = history.begin("2026-11-21T03:00:00Z", "ff" * 32)
-            history.record(result(run, state))
-            history.finish(run, "2026-11-21T03:10:00Z")
-        outbox, change = Outbox(history), Change(2, "asr", "PASS", "FAIL")
-        outbox.add(change)
-        outbox.set_failed([change], "2026-11-21T03:11:00Z", "hooks.example.org: HTTP 404 Not Found")
+    path.write_bytes(recording())
     return path
 
 

@@ -39,7 +39,9 @@ struct Product {
 
 static_assert(sizeof(std::atomic<int64_t>) == 8, "as in products/library.py");
 
-constexpr int64_t RUN = 64;  // rows that a thread claims
+// Rows that a thread claims: a multiple of those of a panel; with few columns an odd multiple of lanes, whose rows then lie
+// in different sets of a cache, though a row often has a multiple of a power of 2 of bytes.
+constexpr int64_t RUN = 64, FEW_RUN = 80;
 
 // Pieces of a column.
 int64_t pieces_of(const Product& product) {
@@ -141,12 +143,13 @@ EXPORT void products_multiply(Tensor* dst, int, int nth, void* userdata) {
     const uint8_t* weights = product.weights ? product.weights : (const uint8_t*)dst->src[1]->data;
     products::Rows rows = {weights, product.row_bytes, product.n_rows, product.row, 0, 0, 0,
                            dst->ne[1] * dst->ne[2] * dst->ne[3], dst->src[0]->data, (float*)dst->data};
-    const auto multiply =
-        rows.n_columns <= product.kernel->few ? product.kernel->multiply_few : product.kernel->multiply;
-    for (int64_t first = product.claimed.fetch_add(RUN); first < rows.n_rows; first = rows.ahead) {
+    const bool few = rows.n_columns <= product.kernel->few;
+    const auto multiply = few ? product.kernel->multiply_few : product.kernel->multiply;
+    const int64_t run = few ? FEW_RUN : RUN;
+    for (int64_t first = product.claimed.fetch_add(run); first < rows.n_rows; first = rows.ahead) {
         rows.first = first;
-        rows.end = first + RUN < rows.n_rows ? first + RUN : rows.n_rows;
-        rows.ahead = product.claimed.fetch_add(RUN);  // early, so that it can be fetched
+        rows.end = first + run < rows.n_rows ? first + run : rows.n_rows;
+        rows.ahead = product.claimed.fetch_add(run);  // early, so that it can be fetched
         multiply(rows);
     }
     if (product.finished.fetch_add(1) + 1 == nth) product.claimed = product.finished = 0;

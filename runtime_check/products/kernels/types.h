@@ -107,6 +107,7 @@ struct Q5_K : SuperForm<32, OWN, 5> {
 
 struct Q6_K : SuperForm<16, OFFSET, 6> {
     using Block = BlockQ6_K;
+    static constexpr bool SCALES_LAST = true;
 
     template <class At, class Out>
     [[gnu::always_inline]] static void decode(const At& rows, int, Out& out) {
@@ -213,34 +214,32 @@ struct IQ4_XS : SuperForm<32, OFFSET, 8> {
     }
 };
 
-// A type of blocks of 32: decode_block(rows, offset of the block, out, first) decodes one block of each row, from level
-// number `first` on. Blocks behind the n weights that are left of the row are 0.
+// A type of blocks of 32: decode_block(rows, offset of the block, out, b) decodes block b of a super-block of each row.
+// Blocks behind the n weights that are left of the row are 0.
 template <class Type, class At, class Out>
 [[gnu::always_inline]] inline void decode_blocks(const At& rows, int n, Out& out) {
     if (n < SUPER) out.clear();
-    for (int b = 0; b < n / 32; ++b) {
-        const int64_t offset = b * (int64_t)sizeof(typename Type::Block);
-        if (Type::MINS == OWN) {
-            const Ints both = pick<uint32_t>(rows, offset);
-            out.d[b] = widen_halves(both);
-            out.min[b] = widen_halves(both >> 16);
-        } else {
-            out.d[b] = pick_halves(rows, offset);
-        }
-        Type::decode_block(rows, offset, out, 8 * b);
-    }
+    for (int b = 0; b < n / 32; ++b) Type::decode_block(rows, b * (int64_t)sizeof(typename Type::Block), out, b);
+}
+
+// A scale and a minimum, one behind the other.
+template <class Out>
+[[gnu::always_inline]] inline void put_both(Ints both, Out& out, int b) {
+    out.d[b] = widen_halves(both);
+    out.min[b] = widen_halves(both >> 16);
 }
 
 struct Q8_0 : FlatForm<SIGNED_OFFSET, OFFSET, 8> {
     using Block = BlockQ8_0;
 
     template <class At, class Out>
-    [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int first) {
+    [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int b) {
+        out.d[b] = pick_halves(rows, offset);
         for (int piece = 0; piece < 2; ++piece) {
             Ints four[4];
             transpose(rows, offset + offsetof(Block, levels) + 16 * piece, four);
             for (int i = 0; i < 4; ++i) four[i] = store_signed(four[i]);
-            out.put(first + 4 * piece, four);
+            out.put(8 * b + 4 * piece, four);
         }
     }
     template <class At, class Out>
@@ -255,8 +254,12 @@ struct Nibbles : FlatForm<LEVEL_OFFSET, MINS_, 4> {
     using Block = Block_;
 
     template <class At, class Out>
-    [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int first) {
-        decode_nibbles(rows, offset + offsetof(Block, nibbles), out, first, 4);
+    [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int b) {
+        if constexpr (MINS_ == OWN)
+            put_both(pick<uint32_t>(rows, offset), out, b);
+        else
+            out.d[b] = pick_halves(rows, offset);
+        decode_nibbles(rows, offset + offsetof(Block, nibbles), out, 8 * b, 4);
     }
     template <class At, class Out>
     [[gnu::always_inline]] static void decode(const At& rows, int n, Out& out) {
@@ -269,10 +272,18 @@ struct FiveBits : FlatForm<LEVEL_OFFSET, MINS_, 5> {
     using Block = Block_;
 
     template <class At, class Out>
-    [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int first) {
-        const Ints bits = pick<uint32_t>(rows, offset + offsetof(Block, fifth_bits));
-        decode_nibbles(rows, offset + offsetof(Block, nibbles), out, first, 4,
-                       [bits](Ints nibbles, int four) { return nibbles | spread_bits(bits, four) << 4; });
+    [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int b) {
+        Ints words[4], bits;  // what lies before the nibbles, and some of these
+        transpose(rows, offset, words);
+        if constexpr (MINS_ == OWN) {
+            put_both(words[0], out, b);
+            bits = words[1];
+        } else {
+            out.d[b] = widen_halves(words[0]);
+            bits = (words[0] >> 16 & 0xFFFF) | words[1] << 16;
+        }
+        decode_nibbles(rows, offset + offsetof(Block, nibbles), out, 8 * b, 4,
+                       [bits](Ints nibbles, int four) { return nibbles | fifth_bits(bits, four); });
     }
     template <class At, class Out>
     [[gnu::always_inline]] static void decode(const At& rows, int n, Out& out) {
@@ -289,8 +300,9 @@ struct IQ4_NL : FlatForm<SIGNED_OFFSET, OFFSET, 8> {
     using Block = BlockIQ4_NL;
 
     template <class At, class Out>
-    [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int first) {
-        decode_nibbles(rows, offset + offsetof(Block, nibbles), out, first, 4, nonlinear_levels);
+    [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int b) {
+        out.d[b] = pick_halves(rows, offset);
+        decode_nibbles(rows, offset + offsetof(Block, nibbles), out, 8 * b, 4, nonlinear_levels);
     }
     template <class At, class Out>
     [[gnu::always_inline]] static void decode(const At& rows, int n, Out& out) {

@@ -2,9 +2,9 @@
 
 #include <cstddef>
 
-#include "few.h"
 #include "floats.h"
 #include "multiply.h"
+#include "rows.h"
 
 namespace {
 
@@ -35,7 +35,7 @@ const products::Kernel KERNELS[] = {
     kernel<Q3_K>(11, Q8_K_BLOCKS, quantize_super),
     kernel<Q4_K>(12, Q8_K_BLOCKS, quantize_super),
     kernel<Q5_K>(13, Q8_K_BLOCKS, quantize_super),
-    kernel<Q6_K>(14, Q8_K_BLOCKS, quantize_super),
+    kernel<Q6_K>(14, Q8_K_BLOCKS, quantize_super, multiply_few_q6_k),
     kernel<IQ4_NL>(20, Q8_0_BLOCKS, quantize_q8_0),
     kernel<IQ4_XS>(23, Q8_K_BLOCKS, quantize_super),
     float_kernel<FloatBF16>(30),

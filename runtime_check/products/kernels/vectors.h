@@ -169,14 +169,18 @@ inline Ints minus_pair_of_signed_bytes(Ints four, int i) {
 #endif
 }
 
-// Four bits of each lane, from bit 4 i on → the lowest bits of four bytes.
-inline Ints spread_bits(Ints bits, int i) {
-#if defined(AVX_256)
-    const __m256i each = _mm256_set1_epi32(0x08040201 << i % 2 * 4), bytes = (__m256i)bytes_of(bits, i / 2, i / 2, i / 2, i / 2);
-    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, each), each);
-    return (Ints)_mm256_and_si256(set, _mm256_set1_epi8(1));
+// Four bits of each lane, from bit 4 i on → bit 4 of four bytes.
+inline Ints fifth_bits(Ints bits, int i) {
+#if defined(__AVX2__)
+    const Ints each = broadcast((int32_t)0x80402010), sixteen = broadcast(0x10101010);
+    const Ints set = bytes_of(i % 2 ? bits : bits << 4, i / 2, i / 2, i / 2, i / 2) & each;
+#if defined(__AVX512F__)
+    return (Ints)_mm512_min_epu8((__m512i)set, (__m512i)sixteen);
 #else
-    return (bits >> 4 * i & 15) * 0x00204081 & 0x01010101;  // the product moves bit j of four to bit 8 j
+    return (Ints)_mm256_min_epu8((__m256i)set, (__m256i)sixteen);
+#endif
+#else
+    return ((bits >> 4 * i & 15) * 0x00204081 & 0x01010101) << 4;  // the product moves bit j of four to bit 8 j
 #endif
 }
 
