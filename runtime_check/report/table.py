@@ -164,7 +164,7 @@ def _gate_lines(check: Check) -> Iterator[str]:
 
 
 def _stage_line(result: StageResult, gates: Mapping[str, Gate]) -> str:
-    bounds = [gates[metric].bound for metric in ("cos_mean", "cos_min") if metric in gates]
+    bounds = [gates[metric].bound for metric in ("cos_mean", "cos_min", "cos_median") if metric in gates]
     thresholds = " / ".join(f"{bound:.3f}" for bound in bounds)
     cells = map(_decimals, (result.cos_mean, result.cos_min, result.rel_rmse))
     passed = all(gate.passed for metric, gate in gates.items() if metric != "top1")

@@ -13,7 +13,7 @@ class Stage(NamedTuple):
     `dimensions` names the axes, slowest first; axes of one name have the same size in all stages of a run. `least` is
     the smallest id of a stage of ids; `threshold` the column of the threshold table (compare/thresholds.py), whose row
     is the type of the file, or, of a file whose parts are of several types, the lowest type of the tensors of the roles
-    `weights`.
+    `weights`; `by_median`, whether the cosine of the middle position is judged instead of their mean and of the worst.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Stage(NamedTuple):
     numbered: bool = False
     weights: tuple[str, ...] = ()
     digits: int = 2
+    by_median: bool = False
 
     def matches(self, name: str) -> bool:
         """Whether `name` is this stage in a run."""

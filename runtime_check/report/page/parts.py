@@ -203,7 +203,7 @@ def stage_rows(check: Check) -> list[tuple[str, Row]]:
 
 
 def _stage_row(result: StageResult, gates: Mapping[str, Gate]) -> Row:
-    bounds = [gates[metric].bound for metric in ("cos_mean", "cos_min") if metric in gates]
+    bounds = [gates[metric].bound for metric in ("cos_mean", "cos_min", "cos_median") if metric in gates]
     found = f"{cosine(result.cos_mean)} / {cosine(result.cos_min)}"
     wanted = " / ".join(map(gate, bounds)) or gate(None)
     passed = all(one.passed for metric, one in gates.items() if metric != "top1")

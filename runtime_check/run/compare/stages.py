@@ -163,11 +163,14 @@ def compare_values(
         name, stage.role, stage.kind, theirs.shape, len(cos), mean, least, relative_rmse(ours, theirs), ratio
     )
     threshold = thresholds.columns[stage.threshold]
-    gates = [
-        at_least(subject, "cos_mean", mean, threshold.cos_mean),
-        at_least(subject, "cos_min", least, threshold.cos_min),
-        within_factor(subject, "norm_ratio", ratio, threshold.norm_ratio),  # which no cosine sees
-    ]
+    if stage.by_median:
+        gates = [at_least(subject, "cos_median", float(np.median(cos)) if len(cos) else 1.0, threshold.cos_mean)]
+    else:
+        gates = [
+            at_least(subject, "cos_mean", mean, threshold.cos_mean),
+            at_least(subject, "cos_min", least, threshold.cos_min),
+        ]
+    gates.append(within_factor(subject, "norm_ratio", ratio, threshold.norm_ratio))  # which no cosine sees
     if threshold.rel_rmse is not None and reference_dtype == "f32":
         gates.append(at_most(subject, "rel_rmse", relative_rmse(ours, theirs), threshold.rel_rmse, "{:.2g}"))
     return result, gates + ([top1_gate(subject, ours, theirs, thresholds)] if stage.kind == LOGITS else [])

@@ -20,7 +20,8 @@ FIRST, SECOND = SENTENCES.read_text(encoding="utf-8").splitlines()[:3:2]
 @pytest.fixture(scope="session")
 def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def write(folder: Path) -> None:
-        options = ["tiny", "--with", "decoder", "--outtype", "q8_0", "--out", str(folder), "--no-check"]
+        types = ["--outtype", "q8_0", "--outtype", "q4_k"]
+        options = ["tiny", "--with", "decoder", *types, "--out", str(folder), "--no-check"]
         result = CliRunner().invoke(mimo_convert, options)
         assert result.exit_code == 0, result.output
 
@@ -45,6 +46,16 @@ def said(lm: Path, out: Path, text: str) -> str:
 def test_two_texts_exchanged_are_heard_exchanged(lm: Path, tmp_path: Path) -> None:
     for text in (FIRST, SECOND, FIRST):
         assert count_words(text, said(lm, tmp_path, text)).errors == 0, text
+
+
+@pytest.mark.parametrize("outtype", ["q8_0", "q4_k"])
+def test_a_block_type_passes_its_gates_beside_pytorch(lm: Path, tmp_path: Path, outtype: str) -> None:
+    """Though a single position of the last block, where a neuron that finds a text is on or off, tells nothing."""
+    file, options = lm.with_name(f"mimo-asr-{outtype}.gguf"), ["--task", "speak", "--greedy", "--max-new", "60"]
+    found = check(file, tmp_path / "spoken.json", *options, "--text", SECOND, "--reference", "tiny")
+    judged = {gate["metric"] for gate in found["gates"] if gate["stage"] == "layer_01"}
+    assert judged == {"cos_median", "norm_ratio"}
+    assert found["heads"], "no head of codes was compared"
 
 
 def test_a_clip_through_the_audio_tokenizer_and_back_is_understood(lm: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from mimo_families.mimo_audio.stages import FIRST_LOGITS, ROLE, STAGES
 from mimo_families.mimo_tokenizer.stages import CODES
 from mimo_families.mimo_tokenizer.stages import ROLE as TOKENIZER_ROLE
 from quantize.types import TYPES
-from runtime_check.gate import CACHED, STEPS, TRANSCRIPT, VOCABULARY
+from runtime_check.gate import CACHED, LAYER, STEPS, TRANSCRIPT, VOCABULARY
 from runtime_check.run.activations import Stages
 from runtime_check.run.compare.measures import cosines
 from runtime_check.run.compare.stages import Comparison, Texts, compare, compare_codes
@@ -269,3 +269,17 @@ def test_every_type_has_thresholds_and_more_bits_never_a_weaker_one() -> None:
             assert a.steps.kl_mean <= b.steps.kl_mean
     for exact in ("f32", "f16", "bf16"):
         assert {THRESHOLDS[exact].columns[column] for column in (EXACT, *COLUMNS)} == {(0.999, 0.999, None)}
+
+
+@pytest.mark.parametrize(("wrong", "passes"), [(1, True), (2, True), (4, False)])
+def test_by_the_middle_position_few_wrong_ones_do_not_count(wrong: int, passes: bool) -> None:
+    """Of six positions; by mean and worst, the first wrong one fails."""
+    ours, theirs = stages(), stages()
+    ours["layer_00"][:wrong] *= np.array([1, -1] * 4)
+    layers = [one._replace(by_median=one.kind == LAYER) for one in STAGES]
+    found = {
+        by: compare(of, ours, theirs, {ROLE: "q8_0", TOKENIZER_ROLE: "q8_0"}, TEXTS)
+        for by, of in (("median", layers), ("mean", STAGES))
+    }
+    failed = {by: {gate.stage for gate in one.gates if not gate.passed} for by, one in found.items()}
+    assert failed == {"median": set() if passes else {"layer_00"}, "mean": {"layer_00"}}
