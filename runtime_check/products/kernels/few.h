@@ -92,19 +92,21 @@ inline void fetch_beginnings(const products::Rows& rows, int64_t i, int64_t each
             __builtin_prefetch(rows.weights + (rows.ahead + lane * each) * rows.row_bytes + 64 * line, 0, 2);
 }
 
-// The super-blocks of each lane that come next, in the order in which they lie: what is read in another one, a processor
-// does not fetch by itself.
+// The next super-block of each lane, in the order of its addresses: the processor's own prefetcher does not follow reads
+// that begin at the end of a block.
 template <class Type>
 [[gnu::always_inline]] inline void fetch_next(const RowsInTurn& at) {
     constexpr int64_t bytes = bytes_of<Type>();
 #pragma GCC unroll 1
-    for (int lane = 0; lane < ROWS; ++lane)
+    for (int lane = 0; lane < ROWS; ++lane) {
+        const uintptr_t next = (uintptr_t)at[lane] + bytes;
 #pragma GCC unroll 8
-        for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at[lane] + bytes + line, 0, 3);
+        for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch((const void*)(next + line), 0, 3);
+    }
 }
 
 // Rows from `first` on, a lane each, of which each lane takes `each` that lie one behind the other: so many streams are read
-// at the pace of memory without a hint, but for their beginnings.
+// at the pace of memory without a hint, but for their beginnings, and for types that FETCH_NEXT.
 template <class Type, int N>
 void multiply_lanes(const products::Rows& rows, int64_t first, int64_t each, int lanes) {
     const int64_t supers = (rows.row + Type::WEIGHTS - 1) / Type::WEIGHTS;
@@ -114,7 +116,8 @@ void multiply_lanes(const products::Rows& rows, int64_t first, int64_t each, int
         RowsInTurn at = {rows.weights + (first + i) * rows.row_bytes, lanes > 1 ? each * rows.row_bytes : 0};
         Floats y[N] = {};
         for (int64_t b = 0; b < supers; ++b, at.first += bytes_of<Type>()) {
-            if (Type::SCALES_LAST) fetch_next<Type>(at);
+            if constexpr (Type::FETCH_NEXT)
+                if (lanes > 1) fetch_next<Type>(at);
             auto sums = new_sums<Type, N>(columns + b * N, y);
             Type::decode(at, weights_left<Type>(rows, b), sums);
             sums.finish();

@@ -27,8 +27,9 @@ struct Tensor {
 
 const int64_t OFFSETS[] = {offsetof(Tensor, ne), offsetof(Tensor, nb), offsetof(Tensor, src), offsetof(Tensor, data)};
 
-// `Product` of products/library.py: a product in a graph. `weights` are null if the graph computes them. Threads claim runs of rows; the last to find none left makes the
-// counters ready for the graph's next run, which no thread begins before all have met at the barrier behind the operation.
+// `Product` of products/library.py: a product in a graph. `weights` are null if the graph computes them. Threads claim runs of
+// rows; the last to find none left makes the counters ready for the graph's next run, which no thread begins before all have
+// met at the barrier behind the operation.
 struct Product {
     const products::Kernel* kernel;
     products::FromFloat from_float;
@@ -39,8 +40,8 @@ struct Product {
 
 static_assert(sizeof(std::atomic<int64_t>) == 8, "as in products/library.py");
 
-// Rows that a thread claims: a multiple of those of a panel; with few columns an odd multiple of lanes, whose rows then lie
-// in different sets of a cache, though a row often has a multiple of a power of 2 of bytes.
+// Rows that a thread claims: a multiple of those of two panels; with few columns five a lane of 512 bits, since with four,
+// lanes would often lie a multiple of 4096 bytes apart, and share one set of a cache.
 constexpr int64_t RUN = 64, FEW_RUN = 80;
 
 // Pieces of a column.

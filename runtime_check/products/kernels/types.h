@@ -107,7 +107,8 @@ struct Q5_K : SuperForm<32, OWN, 5> {
 
 struct Q6_K : SuperForm<16, OFFSET, 6> {
     using Block = BlockQ6_K;
-    static constexpr bool SCALES_LAST = true;
+    static constexpr bool FETCH_NEXT = true;
+    static constexpr int MOST_FEW = 2;
 
     template <class At, class Out>
     [[gnu::always_inline]] static void decode(const At& rows, int, Out& out) {
@@ -222,9 +223,9 @@ template <class Type, class At, class Out>
     for (int b = 0; b < n / 32; ++b) Type::decode_block(rows, b * (int64_t)sizeof(typename Type::Block), out, b);
 }
 
-// A scale and a minimum, one behind the other.
+// A scale in the lower 16 bits, and a minimum in the upper ones.
 template <class Out>
-[[gnu::always_inline]] inline void put_both(Ints both, Out& out, int b) {
+[[gnu::always_inline]] inline void put_scale_and_min(Ints both, Out& out, int b) {
     out.d[b] = widen_halves(both);
     out.min[b] = widen_halves(both >> 16);
 }
@@ -256,7 +257,7 @@ struct Nibbles : FlatForm<LEVEL_OFFSET, MINS_, 4> {
     template <class At, class Out>
     [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int b) {
         if constexpr (MINS_ == OWN)
-            put_both(pick<uint32_t>(rows, offset), out, b);
+            put_scale_and_min(pick<uint32_t>(rows, offset), out, b);
         else
             out.d[b] = pick_halves(rows, offset);
         decode_nibbles(rows, offset + offsetof(Block, nibbles), out, 8 * b, 4);
@@ -273,10 +274,10 @@ struct FiveBits : FlatForm<LEVEL_OFFSET, MINS_, 5> {
 
     template <class At, class Out>
     [[gnu::always_inline]] static void decode_block(const At& rows, int64_t offset, Out& out, int b) {
-        Ints words[4], bits;  // what lies before the nibbles, and some of these
+        Ints words[4], bits;  // the first 16 bytes: scale, minimum if there is one, fifth bits, and some nibbles
         transpose(rows, offset, words);
         if constexpr (MINS_ == OWN) {
-            put_both(words[0], out, b);
+            put_scale_and_min(words[0], out, b);
             bits = words[1];
         } else {
             out.d[b] = widen_halves(words[0]);

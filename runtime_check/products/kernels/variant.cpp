@@ -4,7 +4,7 @@
 
 #include "floats.h"
 #include "multiply.h"
-#include "rows.h"
+#include "q6_k.h"
 
 namespace {
 

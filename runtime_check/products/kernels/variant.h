@@ -9,7 +9,7 @@ namespace products {
 typedef void (*FromFloat)(const float* x, void* blocks, int64_t n);  // of ggml's ggml_type_traits_cpu
 
 // Rows `first` to `end` of a product: y, (n_columns, n_rows) floats, of weights, (n_rows, row) in rows of `row_bytes`, and
-// columns, as the kernel quantizes them. Rows from `ahead` on come next, and are fetched from memory before.
+// columns, as the kernel quantizes them. Rows from `ahead` on come next, and may be fetched from memory before.
 struct Rows {
     const uint8_t* weights;
     int64_t row_bytes, n_rows, row, first, end, ahead, n_columns;

@@ -16,9 +16,9 @@ METADATA = "Metadata-Version: 2.1\nName: murmur\nVersion: 1.0\n"
 REGISTRY_LINE = "[mimo_convert.families]\nmurmur = murmur.system:SYSTEM\n"
 SDIST = """
 import gzip, sys
-from functools import partial
-gzip.GzipFile = partial(gzip.GzipFile, compresslevel=0)  # weights take seconds, and become no smaller
 from scikit_build_core.build import build_sdist
+compress = gzip.GzipFile
+gzip.GzipFile = lambda *names, **options: compress(*names, **options | {"compresslevel": 0})  # weights take long
 print(build_sdist(sys.argv[1]))
 """
 

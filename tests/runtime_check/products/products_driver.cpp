@@ -102,9 +102,10 @@ int main() {
             uint64_t hashes[2] = {0, 0};
             engine.seed(type.number);
             for (int64_t n_columns : {5, 7, 13, 259, 1, 2, 3, 4})
-                for (int64_t n_rows : {1, 17, 32, 75})
-                    for (int64_t blocks : {1, 3, 9, 301}) {
-                        if ((n_columns > 99 && blocks > 1) || blocks * type.block > 9 * 256) continue;
+                for (int64_t n_rows : {1, 17, 32, 83})
+                    for (int64_t blocks : {1, 3, 9, 17, 301}) {
+                        const int64_t most = (n_columns <= 2 ? 17 : 9) * 256;
+                        if ((n_columns > 99 && blocks > 1) || blocks * type.block > most) continue;
                         if (run(*kernel, type, n_rows, blocks * type.block, n_columns, hashes)) continue;
                         fprintf(stderr, "%s, type %d: %d rows, %d blocks, %d columns differ in pieces\n",
                                 products_variant(variant), type.number, (int)n_rows, (int)blocks, (int)n_columns);

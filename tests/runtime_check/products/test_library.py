@@ -85,6 +85,17 @@ def test_any_number_of_threads_gives_the_same_bytes_run_after_run(type: Type, va
         assert all(np.array_equal(product(x, threads), once) for threads in (2, 5, 1, 3))
 
 
+@pytest.mark.parametrize(("type", "variant"), [case for case in CASES if case[0].block > 1], ids=str)
+@pytest.mark.parametrize(("n_rows", "n_supers"), [(97, 3), (17, 19)])
+def test_any_number_of_columns_gives_the_same_bytes(type: Type, variant: str, n_rows: int, n_supers: int) -> None:
+    """With weights in blocks; rows and super-blocks are more than are multiplied in one turn."""
+    row = n_supers * SUPER
+    rows, x = weights(type, n_rows, row), activations(7, row)
+    whole = multiply(type, rows, x, variant)
+    for n in range(1, 6):
+        np.testing.assert_array_equal(multiply(type, rows, np.ascontiguousarray(x[:n]), variant), whole[:n])
+
+
 def test_graphs_multiply_at_once_with_the_same_weights() -> None:
     type, variant = CASES[0]
     rows = weights(type, 300, SUPER)

@@ -1,5 +1,5 @@
-// Products of Q6_K with one column or two. In 512 bits row by row: one stream of memory, and a quarter of a super-block in a
-// vector. What is transposed are sums, and not levels, whose bits are in two places.
+// Products of Q6_K with one column or two. In 512 bits they are computed row by row: one stream of memory, and a quarter of a
+// super-block in a vector. What is transposed are sums, and not levels, whose bits are in two places.
 
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace {
 
-#if defined(__AVX512F__)
+#if defined(__AVX512VNNI__)
 
 // The sum of the lanes of each of 16 vectors, in the lane with its number.
 inline Ints sums_of(const __m512i* each) {
@@ -29,10 +29,10 @@ inline Ints sums_of(const __m512i* each) {
 }
 
 // A super-block: its levels, and their scales, one for each four of them.
-struct Quarters {
+struct DecodedQ6_K {
     __m512i levels[4], factors[4], scales;
 
-    [[gnu::always_inline]] explicit Quarters(const BlockQ6_K& block) {
+    [[gnu::always_inline]] explicit DecodedQ6_K(const BlockQ6_K& block) {
         const __m512i low = _mm512_set1_epi8(0x0F), upper = _mm512_set1_epi8(0x30);
         const __m512i left = _mm512_inserti64x4(_mm512_set1_epi32(4), _mm256_set1_epi32(2), 1);     // bits 0, 1; 2, 3
         const __m512i right = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi32(2), 1);  // 4, 5; 6, 7
@@ -66,7 +66,7 @@ struct Quarters {
 
 // 16 super-blocks at once; floats are summed in their order.
 template <int N>
-void multiply_by_rows(const products::Rows& rows) {
+void multiply_rows_q6_k(const products::Rows& rows) {
     const int64_t supers = rows.row / SUPER;
     const auto* columns = (const SuperColumn*)rows.columns;
     for (int64_t row = rows.first; row < rows.end; ++row) {
@@ -77,7 +77,7 @@ void multiply_by_rows(const products::Rows& rows) {
             __m512i each[N][16] = {};
             float d[16], totals[16];
             for (int i = 0; i < n_blocks; ++i) {
-                const Quarters block(blocks[first + i]);
+                const DecodedQ6_K block(blocks[first + i]);
                 d[i] = widen_half(blocks[first + i].d);
                 for (int n = 0; n < N; ++n) each[n][i] = block.dot(columns[(first + i) * N + n]);
             }
@@ -94,11 +94,12 @@ void multiply_by_rows(const products::Rows& rows) {
 #endif
 
 inline void multiply_few_q6_k(const products::Rows& rows) {
-#if defined(__AVX512F__)
-    if (rows.n_columns == 1) return multiply_by_rows<1>(rows);
-    if (rows.n_columns == 2) return multiply_by_rows<2>(rows);
-#endif
+#if defined(__AVX512VNNI__)
+    if (rows.n_columns == 1) return multiply_rows_q6_k<1>(rows);
+    multiply_rows_q6_k<2>(rows);
+#else
     multiply_few<Q6_K>(rows);
+#endif
 }
 
 }  // namespace
