@@ -18,20 +18,21 @@ from runtime_check.products.library import variants
 SLICE_BYTES = 1 << 22
 
 
-def of_cpu(field: str) -> str:
-    """A field of /proc/cpuinfo."""
-    return next(line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if field in line)
+def cpu_field(field: str) -> str:
+    """A field of /proc/cpuinfo; empty where this processor has none."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ")[1] for line in lines if line.startswith(field)), "")
 
 
-def kind() -> str:
+def machine_kind() -> str:
     """The kind of machine that has a table of its own: the fastest variant of products that runs here, and who made the
     processor."""
-    return f"{variants()[0]}, {of_cpu('vendor_id')}"
+    return f"{variants()[0]}, {cpu_field('vendor_id')}"
 
 
 def machine() -> str:
     """What the figures were measured on, when, and of which commit."""
-    cpu = of_cpu("model name")
+    cpu = cpu_field("model name")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip()
     date = datetime.datetime.now(datetime.timezone.utc).date()

@@ -21,7 +21,7 @@ import click
 from benchmarks.document import insert_lines
 from benchmarks.full_size import cat_cold, forget, shards
 from benchmarks.generate import pair, pair_options
-from benchmarks.machine import kind, machine
+from benchmarks.machine import machine, machine_kind
 from runtime_check.audio.jfk import JFK
 
 POLL_SECONDS = 0.02
@@ -81,7 +81,7 @@ def main(size: str, checkpoint: Path | None, folder: Path | None) -> None:
             types = ["--outtype", outtype, "--fuse-qkv", "--no-check", "--force", "--out", out]
             watched(CONVERT, lm, "--tokenizer", tokenizer, *types)
         insert_lines("validation", validation_lines(lm, tokenizer, out, Path(name)))
-        insert_lines(f"harness {kind()}", harness_lines(out, Path(name)))
+        insert_lines(f"harness {machine_kind()}", harness_lines(out, Path(name)))
 
 
 def validation_lines(lm: Path, tokenizer: Path, out: Path, folder: Path) -> list[str]:

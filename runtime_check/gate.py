@@ -14,6 +14,7 @@ VOCABULARY, TEXT, LINT, TENSOR = "vocabulary", "text", "lint", "tensor"
 # Stages that every system has: teacher forcing step by step, and incremental against full decoding.
 STEPS, CACHED = "steps", "cached"
 TRANSCRIPT = "transcript"  # what a response spells
+OF_THEIR_OWN = ("top1", "cos_median")  # metrics of a stage of floats that have a row of their own in a table
 FILE = "file"  # in the place of a stage: the file as a whole
 
 

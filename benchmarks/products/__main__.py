@@ -2,7 +2,7 @@
 
 Each is a graph of the harness over matrices in a mapped file, with all threads, quantization of the activations
 included. All are run in turn, so that they have the same neighbours; ratios are medians of pairs. The table goes into
-docs/benchmarks.md, one for each best variant.
+docs/benchmarks.md, one for each kind of machine.
 """
 
 import os
@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.document import insert_lines
-from benchmarks.machine import bandwidth, kind, machine
+from benchmarks.machine import bandwidth, machine, machine_kind
 from mimo_convert.formats.gguf import GGUFFile
 from mimo_convert.formats.tensor import TensorSlice
 from mimo_convert.threads import default_threads
@@ -143,7 +143,7 @@ def main() -> None:
         f"A single position by {best} takes, beside reading the weights of a block once at the bandwidth measured just "
         f"before: {', '.join(steps)}.",
     ]
-    insert_lines(f"products {kind()}", lines)
+    insert_lines(f"products {machine_kind()}", lines)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from mimo_convert.numbers_text import brief, decimals, rate
 from mimo_convert.terminal import wrapped
 from quantize.quoting import quoted
 from runtime_check.choices import AUTO, SPEECH
-from runtime_check.gate import Gate, Subject
+from runtime_check.gate import OF_THEIR_OWN, Gate, Subject
 from runtime_check.run.compare.fidelity import Fidelity
 from runtime_check.run.records import Check, FileFacts, StageResult, Steps
 from runtime_check.static.records import LintResult
@@ -29,6 +29,7 @@ FIDELITY_HEAD = FIDELITY_ROW(
 # Gates of no stage's cosines, by their metric: the word for it, if not the stage's name, and how numbers are written.
 WRITTEN = {
     "agreement": ("", "{:.2%}"),
+    "cos_median": ("  median over positions", "{:.6f}"),
     "top1_agreement": ("top-1 token", "{:.1%}"),
     "kl_mean": ("KL divergence", "{:.3g}"),
     "rel_rmse": ("incremental vs. full", "{:.3g}"),
@@ -159,15 +160,15 @@ def _gate_lines(check: Check) -> Iterator[str]:
         result = results.get((subject.role, subject.stage))
         if result and result.cos_mean is not None:
             yield _stage_line(result, gates)
-            gates = {metric: gate for metric, gate in gates.items() if metric == "top1"}
+            gates = {metric: gate for metric, gate in gates.items() if metric in OF_THEIR_OWN}
         yield from (_line(subject, gate) for gate in gates.values())
 
 
 def _stage_line(result: StageResult, gates: Mapping[str, Gate]) -> str:
-    bounds = [gates[metric].bound for metric in ("cos_mean", "cos_min", "cos_median") if metric in gates]
+    bounds = [gates[metric].bound for metric in ("cos_mean", "cos_min") if metric in gates]
     thresholds = " / ".join(f"{bound:.3f}" for bound in bounds)
     cells = map(_decimals, (result.cos_mean, result.cos_min, result.rel_rmse))
-    passed = all(gate.passed for metric, gate in gates.items() if metric != "top1")
+    passed = all(gate.passed for metric, gate in gates.items() if metric not in OF_THEIR_OWN)
     return ROW(result.name, shape_text(result.shape), *cells, thresholds, _ok(passed))
 
 

@@ -13,7 +13,8 @@ class Stage(NamedTuple):
     `dimensions` names the axes, slowest first; axes of one name have the same size in all stages of a run. `least` is
     the smallest id of a stage of ids; `threshold` the column of the threshold table (compare/thresholds.py), whose row
     is the type of the file, or, of a file whose parts are of several types, the lowest type of the tensors of the roles
-    `weights`; `by_median`, whether the cosine of the middle position is judged instead of their mean and of the worst.
+    `weights`; `by_median`: of a file that is no F32, F16 or BF16, the median over positions of cosines and of ratios of
+    norms is judged, instead of mean, worst and whole.
     """
 
     name: str

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from mimo_convert.numbers_text import cosine, decibels, gate, percent, plain, small, times_expected
-from runtime_check.gate import CACHED, LAYER, STEPS, Gate, Subject
+from runtime_check.gate import CACHED, LAYER, OF_THEIR_OWN, STEPS, Gate, Subject
 from runtime_check.report.records import check_name, file_name
 from runtime_check.report.speech import Words, speech_text, words_of
 from runtime_check.run.records import Check, StageResult
@@ -196,17 +196,17 @@ def stage_rows(check: Check) -> list[tuple[str, Row]]:
         result = results.get((subject.role, subject.stage))
         if result and result.cos_mean is not None:
             rows.append((subject.role, _stage_row(result, gates)))
-            gates = {metric: one for metric, one in gates.items() if metric == "top1"}
+            gates = {metric: one for metric, one in gates.items() if metric in OF_THEIR_OWN}
         if subject.stage not in (STEPS, CACHED):
             rows += [(subject.role, _gate_row(subject, one)) for one in gates.values()]
     return rows
 
 
 def _stage_row(result: StageResult, gates: Mapping[str, Gate]) -> Row:
-    bounds = [gates[metric].bound for metric in ("cos_mean", "cos_min", "cos_median") if metric in gates]
+    bounds = [gates[metric].bound for metric in ("cos_mean", "cos_min") if metric in gates]
     found = f"{cosine(result.cos_mean)} / {cosine(result.cos_min)}"
     wanted = " / ".join(map(gate, bounds)) or gate(None)
-    passed = all(one.passed for metric, one in gates.items() if metric != "top1")
+    passed = all(one.passed for metric, one in gates.items() if metric not in OF_THEIR_OWN)
     return Row(result.name, found, wanted, passed, limit="≥ ", stage=result)
 
 
@@ -215,6 +215,9 @@ def _gate_row(subject: Subject, one: Gate) -> Row:
         return Row(subject.stage, f"{percent(one.value)} equal", percent(one.bound), one.passed, limit="≥ ")
     if one.metric == "head_top1":
         return Row(f"{subject.stage}, top-1", f"{percent(one.value)} equal", percent(one.bound), one.passed, limit="≥ ")
+    if one.metric == "cos_median":
+        name = f"{subject.stage}, median over positions"
+        return Row(name, cosine(one.value), gate(one.bound), one.passed, limit="≥ ")
     if one.metric == "head_kl":
         return Row(f"{subject.stage}, KL", small(one.value), plain(one.bound), one.passed, limit="≤ ")
     if one.metric == "snr_db":

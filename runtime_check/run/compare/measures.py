@@ -43,6 +43,12 @@ def norm_ratio(ours: Array, theirs: Array) -> float:
     return a / b if b else (float("inf") if a else 1.0)
 
 
+def norm_ratios(ours: Array, theirs: Array) -> npt.NDArray[np.float64]:
+    """‖a‖ / ‖b‖ of each row: (n, d) → (n,). Rows that are zero in the reference are skipped."""
+    a, b = (np.linalg.norm(np.atleast_2d(x).astype(np.float64), axis=1) for x in (ours, theirs))
+    return np.asarray(a[b > 0] / b[b > 0])
+
+
 def norm(x: Array) -> float:
     """Euclidean norm."""
     return float(np.linalg.norm(x.astype(np.float64)))

@@ -34,7 +34,7 @@ from ..activations import RESPONSE_LOGITS, Stages
 from ..records import HeadResult, StageResult, Steps
 from ..stages import Stage, in_order
 from .heads import compare_head
-from .measures import cosines, mean_difference, norm_ratio, relative_rmse, snr_db
+from .measures import cosines, mean_difference, norm_ratio, norm_ratios, relative_rmse, snr_db
 from .steps import compare_steps, step_gates
 from .thresholds import OF_WAVE, THRESHOLDS, Thresholds, WaveThreshold, code_threshold
 
@@ -91,9 +91,9 @@ def compare(
     for name, stage in in_order(stages, ours):
         if texts and stage.role == texts.role and not any(gate.kind == VOCABULARY for gate in gates):
             gates.append(vocabulary_gate(texts))
-        thresholds = THRESHOLDS[
-            lowest([role_types[x] for x in stage.weights if x in role_types] or [types[stage.role]])
-        ]
+        outtype = lowest([role_types[x] for x in stage.weights if x in role_types] or [types[stage.role]])
+        thresholds = THRESHOLDS[outtype]
+        stage = stage._replace(by_median=stage.by_median and TYPES[outtype].block > 1)
         pair = ours[name], theirs[name]
         if stage.kind == IDS:
             gates.append(ids_gate(stage.subject(name), *pair))
@@ -164,7 +164,8 @@ def compare_values(
     )
     threshold = thresholds.columns[stage.threshold]
     if stage.by_median:
-        gates = [at_least(subject, "cos_median", float(np.median(cos)) if len(cos) else 1.0, threshold.cos_mean)]
+        ratio = median(norm_ratios(ours, theirs))
+        gates = [at_least(subject, "cos_median", median(cos), threshold.cos_mean)]
     else:
         gates = [
             at_least(subject, "cos_mean", mean, threshold.cos_mean),
@@ -174,6 +175,11 @@ def compare_values(
     if threshold.rel_rmse is not None and reference_dtype == "f32":
         gates.append(at_most(subject, "rel_rmse", relative_rmse(ours, theirs), threshold.rel_rmse, "{:.2g}"))
     return result, gates + ([top1_gate(subject, ours, theirs, thresholds)] if stage.kind == LOGITS else [])
+
+
+def median(values: npt.NDArray[np.float64]) -> float:
+    """The median; 1 of no values."""
+    return float(np.median(values)) if len(values) else 1.0
 
 
 def compare_waves(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from quantize.types import TYPES
 from runtime_check.choices import SPEECH
 from runtime_check.gate import CHOICES, LAYER, Gate, Subject, must_hold
 
@@ -22,8 +21,7 @@ def compare_generation(found: Check, system: System, speaker: Speaker, forced: F
     types = {file.role: file.judged_as for file in found.files}
     role_types = {role: name for file in reversed(found.files) for role, name in file.role_types.items()}
     # Rounding may switch a neuron that finds a text on or off at a single position of it (docs/gates.md).
-    rounded = {role for role, name in types.items() if TYPES[name].block > 1}
-    stages = [one._replace(by_median=one.kind == LAYER and one.role in rounded) for one in system.stages]
+    stages = [one._replace(by_median=one.kind == LAYER) for one in system.stages]
     made = compare(
         (*stages, *speaker.stages), forced.stages, reference.stages, types,
         Texts(found.main.role, vocabularies, texts, tokens), reference.origin.dtype, role_types,

@@ -14,13 +14,14 @@ from runtime_check.text.words import count_words
 from tests.system.once import once
 from tools.train_tiny.text import SENTENCES
 
-FIRST, SECOND = SENTENCES.read_text(encoding="utf-8").splitlines()[:3:2]
+TEXTS = SENTENCES.read_text(encoding="utf-8").splitlines()
+FIRST, SECOND = TEXTS[:3:2]
 
 
 @pytest.fixture(scope="session")
 def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def write(folder: Path) -> None:
-        types = ["--outtype", "q8_0", "--outtype", "q4_k"]
+        types = ["--outtype", "q8_0", "--outtype", "q6_k"]
         options = ["tiny", "--with", "decoder", *types, "--out", str(folder), "--no-check"]
         result = CliRunner().invoke(mimo_convert, options)
         assert result.exit_code == 0, result.output
@@ -48,13 +49,13 @@ def test_two_texts_exchanged_are_heard_exchanged(lm: Path, tmp_path: Path) -> No
         assert count_words(text, said(lm, tmp_path, text)).errors == 0, text
 
 
-@pytest.mark.parametrize("outtype", ["q8_0", "q4_k"])
-def test_a_block_type_passes_its_gates_beside_pytorch(lm: Path, tmp_path: Path, outtype: str) -> None:
-    """Though a single position of the last block, where a neuron that finds a text is on or off, tells nothing."""
+@pytest.mark.parametrize(("outtype", "text"), [("q8_0", TEXTS[15]), ("q6_k", TEXTS[0])], ids=["q8_0", "q6_k"])
+def test_a_block_type_passes_its_gates_beside_pytorch(lm: Path, tmp_path: Path, outtype: str, text: str) -> None:
+    """Though a single position, where a neuron that finds a text is on or off, tells nothing."""
     file, options = lm.with_name(f"mimo-asr-{outtype}.gguf"), ["--task", "speak", "--greedy", "--max-new", "60"]
-    found = check(file, tmp_path / "spoken.json", *options, "--text", SECOND, "--reference", "tiny")
-    judged = {gate["metric"] for gate in found["gates"] if gate["stage"] == "layer_01"}
-    assert judged == {"cos_median", "norm_ratio"}
+    found = check(file, tmp_path / "spoken.json", *options, "--text", text, "--reference", "tiny")
+    for stage in ("layer_01", "gen_last_hidden"):
+        assert {gate["metric"] for gate in found["gates"] if gate["stage"] == stage} == {"cos_median", "norm_ratio"}
     assert found["heads"], "no head of codes was compared"
 
 

@@ -272,7 +272,7 @@ def test_every_type_has_thresholds_and_more_bits_never_a_weaker_one() -> None:
 
 
 @pytest.mark.parametrize(("wrong", "passes"), [(1, True), (2, True), (4, False)])
-def test_by_the_middle_position_few_wrong_ones_do_not_count(wrong: int, passes: bool) -> None:
+def test_by_the_median_few_wrong_positions_do_not_count(wrong: int, passes: bool) -> None:
     """Of six positions; by mean and worst, the first wrong one fails."""
     ours, theirs = stages(), stages()
     ours["layer_00"][:wrong] *= np.array([1, -1] * 4)
