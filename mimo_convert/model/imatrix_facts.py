@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from mimo_convert.formats.calibration import Calibration
 from mimo_convert.formats.imatrix import chunks_of, datasets_of
 
-from .provenance import IMATRIX, IMATRIX_FILE
+from .provenance import IMATRIX, IMATRIX_DATASET, IMATRIX_FILE
 
-DATASET = "quantize.imatrix.dataset"
+SYNTHETIC = "synthetic speech: "  # before the dataset of a calibration without a recording
 ENTRIES, CHUNKS = "quantize.imatrix.entries_count", "quantize.imatrix.chunks_count"
-KEYS = (IMATRIX, IMATRIX_FILE, DATASET, ENTRIES, CHUNKS)
+KEYS = (IMATRIX, IMATRIX_FILE, IMATRIX_DATASET, ENTRIES, CHUNKS)
 
 
 def imatrix_entries(calibration: Calibration | None) -> Mapping[str, str | int]:
@@ -17,10 +17,11 @@ def imatrix_entries(calibration: Calibration | None) -> Mapping[str, str | int]:
     if calibration is None:
         return dict.fromkeys(KEYS, "")
     first, *others = (*datasets_of(calibration), "")
+    kind = SYNTHETIC if calibration.is_synthetic else ""
     values = (
         calibration.sha256,
         calibration.where.name,
-        f"{first} and {len(others) - 1} more" if len(others) > 1 else first,
+        f"{kind}{first} and {len(others) - 1} more" if len(others) > 1 else f"{kind}{first}",
         len(calibration.columns),
         chunks_of(calibration),
     )

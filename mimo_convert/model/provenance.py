@@ -25,6 +25,7 @@ ADAPTER_OMITTED = "mimo_convert.adapter.omitted"  # the folder of one in the rep
 IMATRIX = "mimo_convert.imatrix"  # the sha256 of the importance matrix
 FEEDBACK = "mimo_convert.feedback"  # the method of each matrix: a line `name=method`
 IMATRIX_FILE = "quantize.imatrix.file"  # what it was called; llama.cpp's key
+IMATRIX_DATASET = "quantize.imatrix.dataset"  # what it was collected from; llama.cpp's key
 QUANTIZED_FROM = "mimo_convert.quantized_from"
 HUB = "https://huggingface.co/"
 NOT_READ = "0" * 64  # in place of the sha256 of a shard that is yet to be read
@@ -56,8 +57,8 @@ class Provenance:
     `repo` is the base model's id on the Hub, `revision` its commit; `shards` the sha256 of each shard; `version` that
     of mimo-convert; `adapter` the sha256 of each file of the adapter, `adapter_name` and `adapter_model` (OWNER/NAME or
     OWNER/NAME@REVISION) what it is; `adapter_omitted` the adapter in the repository of the base that was not merged;
-    `imatrix` is the sha256 of the importance matrix, `imatrix_file` what its file was called, `feedback` the methods of
-    matrices as text;
+    `imatrix` is the sha256 of the importance matrix, `imatrix_file` what its file was called, `imatrix_dataset` what it
+    was collected from, `feedback` the methods of matrices as text;
     `intermediates` the files in between, in order, as far as they may have changed a weight.
     """
 
@@ -73,6 +74,7 @@ class Provenance:
     adapter_omitted: str = ""
     imatrix: str = ""
     imatrix_file: str = ""
+    imatrix_dataset: str = ""
     feedback: str = ""
 
     @property
@@ -111,6 +113,7 @@ def provenance_of(file: GGUFFile) -> Provenance:
         adapter_omitted=text(ADAPTER_OMITTED),
         imatrix=imatrix if SHA256.fullmatch(imatrix := text(IMATRIX)) else "",
         imatrix_file=text(IMATRIX_FILE),
+        imatrix_dataset=text(IMATRIX_DATASET),
         feedback=text(FEEDBACK),
         intermediates=tuple(_intermediates(text(QUANTIZED_FROM), text)),
     )

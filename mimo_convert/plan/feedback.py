@@ -87,7 +87,7 @@ def open_feedback(calibration: Calibration | None, threads: int) -> Feedback:
     if calibration is None:
         raise InputError("--feedback", "needs a calibration", todo="give one: --imatrix FILE")
     folder = folder_of(calibration.where)
-    if not calibration.hessians and not folder.is_dir():
+    if not calibration.hessians:  # of another calibration, if a folder is there
         what = "has no second moments of inputs, which --feedback needs"
         raise InputError(calibration.where, what, expected=folder.name, todo="make them: mimo-calibrate --hessian")
     return Feedback(Factors(open_hessians(folder, calibration.hessians), threads))

@@ -91,6 +91,12 @@ def check_rules_of(requests: Iterable[Request]) -> None:
     check_rules(requests[0].options.rules, tensors)
 
 
+def names_of(model: SourceModel) -> list[str]:
+    """What a model is called: its folder or file, and the name that a file records."""
+    recorded = [entry.value for entry in model.metadata if entry.key == "general.name"]
+    return [model.name, *map(str, recorded)]
+
+
 def check_calibration_of(requests: Iterable[Request], families: Iterable[Family]) -> None:
     """Raise InputError for a calibration of another model than these, among the known `families`; warn of one that
     was collected from a model of another name, and of matrices that it knows nothing of, embeddings, which nothing is
@@ -101,10 +107,13 @@ def check_calibration_of(requests: Iterable[Request], families: Iterable[Family]
         return
     models = [request.model for request in requests]
     check_calibration(models, calibration, families)
-    names = [model.name for model in models if model.family.architecture == calibration.architecture]
+    same = [model for model in models if model.family.architecture == calibration.architecture]
+    names = [name for model in same for name in names_of(model)]
     if calibration.model and names and calibration.model not in names:
         told = f"was collected from {quoted(calibration.model)}, and this is {quoted(names[0])}"
         warn(f"{quoted(calibration.where)} {told}: of another model it makes files worse")
+    if calibration.is_synthetic:
+        warn(f"{quoted(calibration.where)} is of synthetic speech: no clip is a recording")
     tensors = [tensor for request in requests for plan in request.plans for tensor in plan.tensors]
     for why in (NO_ENTRY, UNREACHED):
         names = list(dict.fromkeys(t.name for t in tensors if why in t.note and t.role != "embedding"))

@@ -92,14 +92,15 @@ def summary(requests: Iterable[Request]) -> str:
 def inputs_of(request: Request, feedback: Feedback) -> dict[str, list[Matrix]]:
     """The matrices of a request that are rounded by their importance and whose second moments are known, by input."""
     hessians = feedback.factors.hessians
-    found: dict[str, dict[tuple[TensorSlice, Type], Matrix]] = {}
+    found: dict[str, dict[tuple[TensorSlice, Type, str], Matrix]] = {}
     for tensor in (tensor for plan in request.plans for tensor in plan.tensors):
         for source, name in zip(tensor.sources, tensor.inputs, strict=False):  # none, of most types
             weights = tensor.importance_of(source)
             if weights is not None and name:
                 backend = SIMD if SIMD in tensor.backends else GGML
                 one = Matrix(source, tensor.ggml_type, backend, weights, name)
-                found.setdefault(hessians.sharing(name)[0], {})[one[:2]] = one
+                # A source may be two tensors, as a tied head is, each with a name of its own for its input.
+                found.setdefault(hessians.sharing(name)[0], {})[one.source, one.ggml_type, one.name] = one
     return {first: list(group.values()) for first, group in found.items()}
 
 

@@ -36,13 +36,13 @@ def columns_of(model: SourceModel, seed: int = 0) -> Columns:
 
 def write_imatrix(
     folder: Path, path: Path, change: Callable[[Columns], Any] = lambda columns: None, seed: int = 0,
-    architecture: str | None = None, name: str = "",
+    architecture: str | None = None, name: str = "", is_synthetic: bool = False,
 ) -> Path:  # fmt: skip
     """A calibration file of the checkpoint in a folder, whose sums `change` may change, collected from a
-    model of that name."""
+    model of that name, with synthetic speech or recordings."""
     model = model_of_checkpoint(open_checkpoint(str(folder)))
     columns = columns_of(model, seed)
     change(columns)
     named = model.family.architecture if architecture is None else architecture
-    write_calibration(path, Calibration(path, "", named, columns, model=name))
+    write_calibration(path, Calibration(path, "", named, columns, model=name, is_synthetic=is_synthetic))
     return path

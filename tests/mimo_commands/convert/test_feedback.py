@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from mimo_api.quantization import QuantizeOptions, quantize
 from mimo_convert.formats.hessians import folder_of, open_hessians
+from mimo_convert.formats.imatrix import read_calibration, write_calibration
 from mimo_convert.write import choices
 from quantize.feedback.choice import METHODS, PLAIN, alpha_of
 from quantize.feedback.library import variants
@@ -155,3 +157,6 @@ def test_feedback_without_a_calibration_or_its_second_moments_is_refused(
     alone.write_bytes(calibrated.read_bytes())
     check_one_line(invoke(*common, "--imatrix", alone), tmp_path / "alone.hessian", ".*mimo-calibrate --hessian")
     assert not (tmp_path / "out").exists()
+    hashed = read_calibration(calibrated)
+    write_calibration(calibrated, replace(hashed, hessians={}))  # the folder is that of another calibration now
+    check_one_line(invoke(*common, "--imatrix", calibrated), calibrated, "has no second moments")

@@ -160,6 +160,14 @@ def test_an_imatrix_of_a_model_of_another_name_is_told(
     assert warnings(result) == ([f"warning: {imatrix} {what}"] if is_of_another else [])
 
 
+def test_an_imatrix_of_synthetic_speech_is_told_and_recorded(lm: Path, tokenizer: Path, tmp_path: Path) -> None:
+    imatrix = write_imatrix(lm, tmp_path / "imatrix.gguf", is_synthetic=True)
+    result = invoke(lm, "--tokenizer", tokenizer, "--outtype", "q4_k", "--imatrix", imatrix, "--out", tmp_path / "out")
+    assert warnings(result) == [f"warning: {imatrix} is of synthetic speech: no clip is a recording"]
+    told = gguf_metadata(tmp_path / "out" / "mimo-asr-q4_k.gguf")
+    assert str(told["quantize.imatrix.dataset"]).startswith("synthetic speech: ")
+
+
 def rename(old: str, new: str) -> Callable[[Columns], Any]:
     return lambda columns: columns.update({name.replace(old, new): columns.pop(name) for name in list(columns)})
 

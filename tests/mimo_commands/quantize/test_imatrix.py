@@ -40,6 +40,14 @@ def test_fused_and_separate_blocks_are_the_same_and_copies_keep_what_they_were_m
     }
 
 
+def test_an_imatrix_of_the_model_that_a_file_was_made_of_is_no_other_models(
+    lm: Files, small_lm: Path, tmp_path: Path
+) -> None:
+    imatrix = write_imatrix(small_lm, tmp_path / "imatrix.gguf", name=small_lm.name)
+    result = quantize(lm(False, "f32"), tmp_path / "q4_k.gguf", "--outtype", "q4_k", "--imatrix", imatrix)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_blocks_that_are_made_anew_without_it_do_not_claim_it(lm: Files, imatrix: Path, tmp_path: Path) -> None:
     made = done(lm(False, "f32"), tmp_path / "q4_k.gguf", "--outtype", "q4_k", "--imatrix", imatrix)
     again = done(made, tmp_path / "q8_0.gguf", "--outtype", "q8_0", "--allow-requantize")
