@@ -15,7 +15,7 @@ from quantize.feedback.choice import PLAIN
 from quantize.feedback.library import variants
 from tests.readers import gguf_metadata, gguf_tensors
 
-from .tiny_clips import converted, known_clips
+from ..tiny_clips import converted, known_clips
 
 
 @pytest.mark.skipif(not variants(), reason="no kernels for this platform")
