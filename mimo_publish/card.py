@@ -38,6 +38,7 @@ from .sections.speech import heads_of, utterances_of
 from .sections.stages import stage_tables
 from .sections.transcripts import transcripts_of
 from .shell import command
+from .used_imatrix import imatrices_of
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 BEGIN = "<!-- mimo-publish: your own text from here -->"
@@ -188,6 +189,7 @@ def _values(report: Report, own: str) -> dict[str, Any]:
         "chosen_files": chosen_files(files),
         "plots": sorted(plots, key=lambda plot: plot.name != chosen.file.name),
         "made": made,
+        "imatrices": imatrices_of((file.name, file.facts.provenance) for file in files if file.facts),
         "tool": PROJECT,
         "tool_url": home_page(),
         "shards": _shards(files),

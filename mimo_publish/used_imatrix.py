@@ -1,8 +1,10 @@
 """The importance matrix of a file, in the commands of a model card."""
 
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import NamedTuple
 
+from mimo_convert.model.imatrix_facts import SYNTHETIC
 from mimo_convert.model.provenance import Provenance
 from quantize.backends import IMATRIX
 from runtime_check.run.records import FileFacts
@@ -13,12 +15,13 @@ UNNAMED = "imatrix.gguf"
 
 
 class UsedImatrix(NamedTuple):
-    """An importance matrix: its name as a file in the same folder, its sha256, and whether the second moments beside it
-    were used, too (`feedback`)."""
+    """An importance matrix: its name as a file in the same folder, its sha256, whether the second moments beside it
+    were used, too (`feedback`), and whether no clip of it is a recording (`synthetic`)."""
 
     name: str
     sha256: str
     feedback: bool = False
+    synthetic: bool = False
 
     @property
     def check(self) -> str:
@@ -36,7 +39,17 @@ def used_imatrix(told: Provenance) -> UsedImatrix | None:
     is_plain = name.isprintable() and name not in ("", "..") and not {"'", "\\"} & set(name)
     if not told.imatrix:
         return None
-    return UsedImatrix(name if is_plain else UNNAMED, told.imatrix, bool(told.feedback))
+    synthetic = told.imatrix_dataset.startswith(SYNTHETIC)
+    return UsedImatrix(name if is_plain else UNNAMED, told.imatrix, bool(told.feedback), synthetic)
+
+
+def imatrices_of(files: Iterable[tuple[str, Provenance]]) -> list[tuple[UsedImatrix, list[str]]]:
+    """The importance matrices of files, by name, each with the files that were made with it."""
+    found: dict[UsedImatrix, list[str]] = {}
+    for name, told in files:
+        if used := used_imatrix(told):
+            found.setdefault(used, []).append(name)
+    return list(found.items())
 
 
 def lost_imatrix(facts: FileFacts) -> str:

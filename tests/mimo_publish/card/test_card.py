@@ -276,6 +276,14 @@ def test_nothing_is_invented_for_a_file_that_does_not_say_how_it_was_made() -> N
     assert "from which commit" not in text
 
 
+def test_the_importance_matrix_of_a_file_is_named_and_what_it_was_collected_from() -> None:
+    about = {"imatrix": "ab" * 32, "imatrix_file": "speech.gguf", "imatrix_dataset": "synthetic speech: 00  a.wav"}
+    body = read(as_card(with_provenance(good(), LM, **about, feedback="x=feedback-0.1")))
+    said = f"{LM}: quantized with the importance matrix speech.gguf (sha256 {'ab' * 32}), which was collected from"
+    assert f"{said} synthetic speech alone, and with error feedback." in body.text
+    assert "importance matrix" not in read(as_card(good())).text
+
+
 def test_the_same_bytes_are_not_promised_of_a_checkpoint_at_no_commit() -> None:
     report = good()
     assert f"{LM}, {Q8} and {TOKENIZER}, the same bytes, in an empty folder:" in read(as_card(report)).text
