@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_agreement.cluster.address import ClusterAddress
 from mimo_convert.claims import Claims
-from mimo_convert.files import check_can_write
 from mimo_convert.formats.calibration import CALIBRATION, SELECTION, Calibration, CalibrationClip
 from mimo_convert.formats.hessians import folder_of
 from mimo_convert.formats.imatrix import read_calibration, write_calibration, write_legacy
@@ -39,7 +38,7 @@ from runtime_check.run.references.sources import check_convertible, import_refer
 from runtime_check.run.system import AUTO_LANGUAGE, Compute, SystemType, Task, Work
 from runtime_check.run.validate import check_language
 
-from .calibrating.asked import RESUME, check_asked, check_can_travel
+from .calibrating.asked import RESUME, check_asked, check_can_travel, check_output
 from .checking import members
 from .paths import with_paths
 
@@ -64,6 +63,7 @@ class CalibrateOptions:
     what was collected is a result. `sensitivity` collects the Fisher information of what each matrix gives, too;
     `hessian` second moments of what it is multiplied with, in a folder beside the output. `cluster` is the address of a
     Dask scheduler, whose workers run the clips, `insecure_cluster` whether it may be one elsewhere without TLS.
+    `force` replaces files that are there.
     """
 
     model: str
@@ -83,6 +83,7 @@ class CalibrateOptions:
     hessian: bool = False
     cluster: str = ""
     insecure_cluster: bool = False
+    force: bool = False
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -100,7 +101,7 @@ def calibrate(
     """Collect what each matrix of a checkpoint is multiplied with on clips, and write it to a calibration file.
 
     Raises InputError, before anything is computed, for a checkpoint that could not be converted, clips that cannot be
-    decoded, one without a text that nothing hears, and outputs that cannot be written.
+    decoded, one without a text that nothing hears, and outputs that cannot be written, or are there (unless `force`).
     """
     with heard_by(progress, message):
         return _calibrate(options, claims or Claims())
@@ -131,7 +132,8 @@ def _calibrate(o: CalibrateOptions, claims: Claims) -> Calibration:
 
 
 def written(o: CalibrateOptions, found: Calibration, sized: Sequence[Sized]) -> Calibration:
-    """A calibration as it was written, and shown."""
+    """A calibration as it was written, and shown. Raises InputError as `check_outputs`: work took long."""
+    check_outputs(o)
     if o.output:
         write_calibration(o.output, found)
         found = read_calibration(o.output)
@@ -145,9 +147,9 @@ def written(o: CalibrateOptions, found: Calibration, sized: Sequence[Sized]) -> 
 
 
 def check_outputs(o: CalibrateOptions) -> None:
-    """Raise InputError for outputs that cannot be written, and where nothing would come of long work."""
-    check_can_write(o.output)
-    check_can_write(o.legacy)
+    """Raise InputError for outputs that cannot be written, or are there, and where nothing would come of long work."""
+    for path in (o.output, o.legacy):
+        check_output(path, force=o.force)
     if o.collects and not o.output:
         raise InputError("--output", "is not given", expected="the calibration file to write: -o calibration.gguf")
 
