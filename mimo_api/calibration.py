@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from runtime_check.calibrate.work import WorkFolder
 
 LEAST_ANSWERING = TYPES["q8_0"]  # of a file whose answers are taken for the model's own
+SECONDS = "s of audio"  # of which phases tell how many are done
 WORK, SPEECH = ".part", ".synthetic"  # what is behind the output's name in those of the work folder, and of clips
 
 
@@ -355,7 +356,7 @@ class Collecting:
         assert self.o.answers is not None
         opened, paths = self.opened, members(self.o.answers, self.opened, {})[1]
         seconds = sum(file.seconds for file in files)
-        compute, running = Compute(self.o.threads, OFF, AUTO), Phase("answers", seconds, "s")
+        compute, running = Compute(self.o.threads, OFF, AUTO), Phase("answers", seconds, SECONDS)
         answer = heard.heard_by(open_system(self.system, paths, opened, compute, Work(seconds, len(files))), self.task)
         found = {}
         for piece in heard.pieces_of(files, self.system.cutting):
@@ -368,7 +369,7 @@ class Collecting:
         self, files: Sequence[AudioFile], model: "Forwards", responses: Mapping[str, list[int]], work: "WorkFolder"
     ) -> "tuple[dict[str, Forward], list[float]]":
         """The forward of each piece with its response, by the piece's name, and the seconds of each."""
-        running = Phase("audio features", sum(file.seconds for file in files), "s")
+        running = Phase("audio features", sum(file.seconds for file in files), SECONDS)
         found: dict[str, Forward] = {}
         lengths: list[float] = []
         for piece in heard.pieces_of(files, self.system.cutting):
