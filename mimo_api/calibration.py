@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_agreement.cluster.address import ClusterAddress
 from mimo_convert.claims import Claims
-from mimo_convert.files import check_can_write
 from mimo_convert.formats.calibration import CALIBRATION, SELECTION, Calibration, CalibrationClip
 from mimo_convert.formats.hessians import folder_of
 from mimo_convert.formats.imatrix import read_calibration, write_calibration, write_legacy
@@ -39,7 +38,7 @@ from runtime_check.run.references.sources import check_convertible, import_refer
 from runtime_check.run.system import AUTO_LANGUAGE, Compute, SystemType, Task, Work
 from runtime_check.run.validate import check_language
 
-from .calibrating.asked import RESUME, check_asked, check_can_travel
+from .calibrating.asked import RESUME, check_asked, check_can_travel, check_output
 from .checking import members
 from .paths import with_paths
 
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from runtime_check.calibrate.work import WorkFolder
 
 LEAST_ANSWERING = TYPES["q8_0"]  # of a file whose answers are taken for the model's own
+SECONDS = "s of audio"  # of which phases tell how many are done
 WORK, SPEECH = ".part", ".synthetic"  # what is behind the output's name in those of the work folder, and of clips
 
 
@@ -64,6 +64,7 @@ class CalibrateOptions:
     what was collected is a result. `sensitivity` collects the Fisher information of what each matrix gives, too;
     `hessian` second moments of what it is multiplied with, in a folder beside the output. `cluster` is the address of a
     Dask scheduler, whose workers run the clips, `insecure_cluster` whether it may be one elsewhere without TLS.
+    `force` replaces files that are there.
     """
 
     model: str
@@ -83,6 +84,7 @@ class CalibrateOptions:
     hessian: bool = False
     cluster: str = ""
     insecure_cluster: bool = False
+    force: bool = False
 
     def __post_init__(self) -> None:
         with_paths(self)
@@ -100,7 +102,7 @@ def calibrate(
     """Collect what each matrix of a checkpoint is multiplied with on clips, and write it to a calibration file.
 
     Raises InputError, before anything is computed, for a checkpoint that could not be converted, clips that cannot be
-    decoded, one without a text that nothing hears, and outputs that cannot be written.
+    decoded, one without a text that nothing hears, and outputs that cannot be written, or are there (unless `force`).
     """
     with heard_by(progress, message):
         return _calibrate(options, claims or Claims())
@@ -131,7 +133,8 @@ def _calibrate(o: CalibrateOptions, claims: Claims) -> Calibration:
 
 
 def written(o: CalibrateOptions, found: Calibration, sized: Sequence[Sized]) -> Calibration:
-    """A calibration as it was written, and shown."""
+    """A calibration as it was written, and shown. Raises InputError as `check_outputs`: work took long."""
+    check_outputs(o)
     if o.output:
         write_calibration(o.output, found)
         found = read_calibration(o.output)
@@ -145,9 +148,9 @@ def written(o: CalibrateOptions, found: Calibration, sized: Sequence[Sized]) -> 
 
 
 def check_outputs(o: CalibrateOptions) -> None:
-    """Raise InputError for outputs that cannot be written, and where nothing would come of long work."""
-    check_can_write(o.output)
-    check_can_write(o.legacy)
+    """Raise InputError for outputs that cannot be written, or are there, and where nothing would come of long work."""
+    for path in (o.output, o.legacy):
+        check_output(path, force=o.force)
     if o.collects and not o.output:
         raise InputError("--output", "is not given", expected="the calibration file to write: -o calibration.gguf")
 
@@ -353,7 +356,7 @@ class Collecting:
         assert self.o.answers is not None
         opened, paths = self.opened, members(self.o.answers, self.opened, {})[1]
         seconds = sum(file.seconds for file in files)
-        compute, running = Compute(self.o.threads, OFF, AUTO), Phase("answers", seconds, "s")
+        compute, running = Compute(self.o.threads, OFF, AUTO), Phase("answers", seconds, SECONDS)
         answer = heard.heard_by(open_system(self.system, paths, opened, compute, Work(seconds, len(files))), self.task)
         found = {}
         for piece in heard.pieces_of(files, self.system.cutting):
@@ -366,7 +369,7 @@ class Collecting:
         self, files: Sequence[AudioFile], model: "Forwards", responses: Mapping[str, list[int]], work: "WorkFolder"
     ) -> "tuple[dict[str, Forward], list[float]]":
         """The forward of each piece with its response, by the piece's name, and the seconds of each."""
-        running = Phase("audio features", sum(file.seconds for file in files), "s")
+        running = Phase("audio features", sum(file.seconds for file in files), SECONDS)
         found: dict[str, Forward] = {}
         lengths: list[float] = []
         for piece in heard.pieces_of(files, self.system.cutting):

@@ -75,6 +75,7 @@ MINUTES = 15.0  # as mimo_api has it
     show_default=True,
     help="How much synthetic speech is made, about.",
 )
+@click.option("--force", is_flag=True, help="Replace files that are already there.")
 @cluster_options
 @adapter_option
 @threads_option
@@ -83,8 +84,8 @@ MINUTES = 15.0  # as mimo_api has it
 def main(
     model: str, tokenizer: str | None, audio: tuple[Path, ...], output: Path | None, answers: Path | None,
     dat: Path | None, others: tuple[Path, ...], show: bool, sensitivity: bool, hessian: bool,
-    language: str | None, seed: int, minutes: float, cluster: str, insecure_cluster: bool, adapter: str | None,
-    threads: int,
+    language: str | None, seed: int, minutes: float, force: bool, cluster: str, insecure_cluster: bool,
+    adapter: str | None, threads: int,
 ) -> None:  # fmt: skip
     """Collect what each matrix of a model is multiplied with on speech, for mimo-convert --imatrix.
 
@@ -113,6 +114,7 @@ def main(
         hessian=hessian,
         cluster=cluster,
         insecure_cluster=insecure_cluster,
+        force=force,
     )
     calibrate(options, claims=current_claims())
 

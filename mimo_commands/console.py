@@ -15,7 +15,7 @@ from mimo_convert.command.outcome import exit_with_status, want_debug
 from mimo_convert.files import MB, check_can_write, read_text, write_whole
 from mimo_convert.files import did_you_mean as did_you_mean_file
 from mimo_convert.listener import listening
-from mimo_convert.plan.mix import BITS, BITS_OPTION, SIZE_OPTION, Target, parse_target
+from mimo_convert.plan.mix import BITS_OPTION, SIZE_OPTION, Target, parse_bits, parse_target
 from mimo_convert.plan.named_recipes import NAMED, NamedRecipe, list_of_recipes
 from mimo_convert.plan.named_recipes import did_you_mean as did_you_mean_recipe
 from mimo_convert.threads import MAX_THREADS, default_threads
@@ -201,7 +201,7 @@ def read_target(target_size: str | None, target_bpw: str | None, floors: Iterabl
         raise InputError(SIZE_OPTION, f"and {BITS_OPTION} both say how large the file may be", todo="give one of them")
     rules = tuple(parse_rule(text, "--floor") for text in floors)
     if target_bpw is not None:
-        return Size(parse_target(f"{target_bpw}{BITS}", BITS_OPTION), rules)
+        return Size(parse_bits(target_bpw), rules)
     return Size(parse_target(target_size, SIZE_OPTION) if target_size is not None else None, rules)
 
 

@@ -1,12 +1,23 @@
-"""What a cluster can be asked to collect."""
+"""What a calibration can be asked for: outputs that are free, and what a cluster can collect."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from mimo_agreement.cluster.address import OPTION
+from mimo_convert.files import check_can_write, is_stream
 from mimo_convert.model.checkpoint import Checkpoint
+from mimo_convert.write.made import EXISTS, FORCE
 from quantize.errors import InputError
 
 RESUME = "the same command resumes"
+
+
+def check_output(path: Path | None, *, force: bool) -> None:
+    """Raise InputError for an output that cannot be written, and for a file that is there already, unless `force`."""
+    check_can_write(path)
+    if path and not force and os.path.exists(path) and not is_stream(path):
+        raise InputError(path, EXISTS, todo=FORCE)
 
 
 def check_asked(*, collects: bool, sensitivity: bool, hessian: bool) -> None:

@@ -99,15 +99,16 @@ class Console(Listener):
         from tqdm import tqdm  # late: not every command has progress
 
         self._begun.setdefault(now.phase, time.monotonic())
+        done, total = round(now.done), now.total and max(1, round(now.total))  # which tqdm writes in all their digits
         bar = self._bars.get(now.phase)
         if bar is None:
             bar = self._bars[now.phase] = tqdm(
-                desc=quoted(now.phase, LONGEST_NAME), total=now.total, initial=now.done, unit=_unit(now.unit),
+                desc=quoted(now.phase, LONGEST_NAME), total=total, initial=done, unit=_unit(now.unit),
                 unit_scale=now.unit == BYTES, dynamic_ncols=True, leave=False, delay=DELAY, file=sys.stderr,
             )  # fmt: skip
-        bar.total = now.total
+        bar.total = total
         bar.set_postfix_str(quoted(now.item, LONGEST_NAME), refresh=False)
-        bar.update(now.done - bar.n)
+        bar.update(done - bar.n)
         if now.ended:
             self._bars.pop(now.phase).close()
 

@@ -28,7 +28,8 @@ UNITS = {
 }  # fmt: skip
 BITS = "bpw"
 BY_LOWER = {unit.lower(): unit for unit in (*UNITS, BITS)}
-SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]+)\s*")
+AMOUNT = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
+SIZE = re.compile(rf"\s*({AMOUNT.pattern})\s*([A-Za-z]+)\s*")
 NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?(e[+-]?\d{1,2})?")
 LEAST_BITS, MOST_BITS = 1, 32
 
@@ -67,6 +68,14 @@ def parse_target(text: str, where: str) -> Target:
         expected = f"{LEAST_BITS} to {MOST_BITS} bits per weight" if unit == BITS else "a positive size"
         raise InputError(where, f"is {text}", expected=expected)
     return Target(amount, unit)
+
+
+def parse_bits(text: str) -> Target:
+    """Parse the value of `--target-bpw`, such as `4.5`. Raises InputError for anything else."""
+    if not AMOUNT.fullmatch(text.strip()):
+        expected = f"a number of bits per weight from {LEAST_BITS} to {MOST_BITS}, such as 4.5"
+        raise InputError(BITS_OPTION, f"{text!r} is not a number", expected=expected)
+    return parse_target(f"{text}{BITS}", BITS_OPTION)
 
 
 class SizeRequest(NamedTuple):

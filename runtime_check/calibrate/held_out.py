@@ -29,7 +29,8 @@ def held_out_of(clips: Sequence[AudioFile], calibration: Calibration) -> tuple[S
         more = f", and {len(used) - 1} more were used, too" if used[1:] else ""
         what = f"is one of the {parts[used[0].sha256]} clips of {name}{more}"
         todo = "give clips that it was not made with"
-        raise InputError(used[0].path, what, expected=expected_clips(calibration), todo=todo)
+        expected = expected_clips(calibration) if HOLD_OUT in parts.values() else f"other clips: {name} holds none out"
+        raise InputError(used[0].path, what, expected=expected, todo=todo)
     found = HeldOut(calibration.where.name, calibration.sha256, calibration.is_synthetic, bool(chosen))
     if not chosen:
         tell(f"{len(clips)} clips are other ones than {name} holds out: {expected_clips(calibration)}")

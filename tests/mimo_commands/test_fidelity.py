@@ -98,8 +98,9 @@ def test_a_clip_that_was_calibrated_with_is_refused_by_name(clips: Path, convert
     made = calibration(tmp_path / "made.gguf", clips, [CALIBRATION, CALIBRATION])
     result = run(converted("q8_0")[0], "--audio", clips, "--calibration", made)
     assert (result.exit_code, result.stdout) == (2, "")
-    says = "is one of the calibration clips of made.gguf, and 1 more were used, too; expected it records none"
-    assert result.stderr == f"error: {clips.parent / '0.wav'}: {says}; give clips that it was not made with\n"
+    says = "is one of the calibration clips of made.gguf, and 1 more were used, too; expected other clips: "
+    says += "made.gguf holds none out; give clips that it was not made with"
+    assert result.stderr == f"error: {clips.parent / '0.wav'}: {says}\n"
 
 
 def test_only_clips_that_are_held_out_are_run(clips: Path, converted: Converter, tmp_path: Path) -> None:

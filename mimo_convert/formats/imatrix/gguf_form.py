@@ -6,7 +6,7 @@ the tensor `<weight>`, Σ x² again, and the key `count.<weight>`. `<weight>.fis
 `mimo_convert.calibration.*` are this project's own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from quantize.types import F32
 from .sums import checked_numbers, checked_sums
 
 MAX_COUNT = 1 << 53
+MAKE = "mimo-calibrate writes one"  # what to do without an importance matrix
 
 ARCHITECTURE = "crispasr-imatrix"  # llama.cpp does not ask for one
 TYPE, TYPE_IMATRIX = "general.type", "imatrix"
@@ -120,6 +121,7 @@ def parse(path: Path, data: bytes, expected: str) -> Calibration:
     """The calibration in the bytes of a GGUF file. Raises InputError, which says that it should be as `expected`, for a
     file of something else, and for a damaged one."""
     file = parse_header(path, data, len(data))
+    check_kind(file, expected)
     meta = file.metadata
     tensors = dict(_numbers(file, data))
     if (made := _text(file, DIGEST)) and made != digest(tensors):
@@ -131,8 +133,6 @@ def parse(path: Path, data: bytes, expected: str) -> Calibration:
         for name, values in tensors.items()
         if name.endswith(FISHER)
     }
-    if not columns and meta.get(TYPE) != TYPE_IMATRIX and file.architecture != ARCHITECTURE:
-        raise InputError(path, f"is a GGUF file of {file.architecture or 'no architecture'}", expected=expected)
     has_clips = bool(_texts(file, CLIPS))
     return Calibration(
         path,
@@ -148,6 +148,14 @@ def parse(path: Path, data: bytes, expected: str) -> Calibration:
         model=_text(file, MODEL),
         chunks=_whole(file, CHUNK_COUNT),
     )
+
+
+def check_kind(file: GGUFFile, expected: str) -> None:
+    """Raise InputError, which says that it should be as `expected`, for the header of a model, or of something else."""
+    is_imatrix = file.metadata.get(TYPE) == TYPE_IMATRIX or file.architecture == ARCHITECTURE
+    if not is_imatrix and not _weights(file, file.tensors):
+        what = f"a GGUF file of {file.architecture or 'no architecture'}"
+        raise InputError(file.path, f"is {'a model: ' if file.tensors else ''}{what}", expected=expected, todo=MAKE)
 
 
 def _numbers(file: GGUFFile, data: bytes) -> Iterator[tuple[str, Floats]]:
@@ -183,8 +191,8 @@ def _columns(file: GGUFFile, tensors: Mapping[str, Floats]) -> Iterator[tuple[st
         yield name, checked_sums(path, name, squares, tensors.get(f"{name}{SUMS}"), exact)
 
 
-def _weights(file: GGUFFile, tensors: Mapping[str, Floats]) -> set[str]:
-    """The names of weights of which a file has anything but Fisher information."""
+def _weights(file: GGUFFile, tensors: Collection[str]) -> set[str]:
+    """The names of weights of which a file with these tensors has anything but Fisher information."""
     of_llama_cpp = {name.removesuffix(end) for name in tensors for end in (SQUARES, COUNTS) if name.endswith(end)}
     return of_llama_cpp | {name for name in tensors if f"{COUNT}{name}" in file.metadata}
 

@@ -17,7 +17,7 @@ from mimo_convert.formats.calibration import Calibration, ColumnSums
 from quantize.errors import InputError
 from quantize.quoting import quoted
 
-from .gguf_form import chunks_of, datasets_of
+from .gguf_form import MAKE, chunks_of, datasets_of
 from .sums import checked_sums
 
 INTEGER = struct.Struct("<i")
@@ -47,6 +47,9 @@ def _packed(text: str) -> bytes:
 def parse(path: Path, data: bytes, expected: str) -> Calibration:
     """The importance matrix in the bytes of a file. Raises InputError, which says that it should be as `expected`,
     unless they are one."""
+    if not 0 <= int.from_bytes(data[: INTEGER.size], "little", signed=True) <= MAX_ENTRIES:
+        what = "is neither a GGUF file nor a .dat importance matrix"
+        raise InputError(path, what, expected=expected, todo=MAKE)
     try:
         return _Reader(path, data).parse()
     except (struct.error, UnicodeDecodeError, EOFError) as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mimo_convert.formats.tensor import TensorSlice
-from mimo_convert.listener import phase
+from mimo_convert.listener import Phase
 from mimo_convert.terminal import warn
 from quantize.errors import InputError
 from quantize.kernels import Floats
@@ -57,17 +57,21 @@ class Backward:
         before the first step must have been kept."""
         begun = back = self._begun()
         states = [partial(self._states, i) for i in range(len(self.forwards[0].steps))]
-        with phase("sensitivity", self._bytes_to_read(begun)):
-            for back in walk_back(self.forwards, self.seeds, states, weights, self.draws, begun):
-                self._keep_gradients(back)
+        nbytes = self._bytes_of_steps()
+        done = 0 if begun is None else sum(nbytes[begun.step :])
+        running = Phase("sensitivity", sum(nbytes), done=done)  # by steps: what is read depends on clips and draws
+        for back in walk_back(self.forwards, self.seeds, states, weights, self.draws, begun):
+            self._keep_gradients(back)
+            running.reach(sum(nbytes[back.step :]))
+        running.end()
         assert back is not None
         return back.squares.means()
 
-    def _bytes_to_read(self, begun: Back | None) -> int:
-        """Bytes of the matrices that are multiplied before where a walk has begun; that of the head is read twice."""
+    def _bytes_of_steps(self) -> list[int]:
+        """The bytes of the matrices that each step multiplies; that of the head, the last step, counts twice."""
         steps = inputs_of(self.forwards[0], self.tensors)
-        left = [*steps, steps[-1]] if begun is None else steps[: begun.step]
-        return sum(self.tensors[name].nbytes for inputs in left for one in inputs for name in one.matrices)
+        steps[-1] *= 2
+        return [sum(self.tensors[name].nbytes for one in step for name in one.matrices) for step in steps]
 
     def _states(self, step: int) -> list[Tensor]:
         """The states of the chosen clips before a step."""

@@ -18,6 +18,7 @@ from mimo_commands.quantize import main as mimo_quantize
 from mimo_convert.formats.calibration import CALIBRATION, HOLD_OUT, SELECTION, Calibration
 from mimo_convert.formats.imatrix import read_calibration
 from mimo_families.qwen3_asr.system import TINY
+from quantize.errors import InputError
 from runtime_check.audio.jfk import JFK
 from tests.mimo_api.calibrating.spoken import write_clips
 
@@ -207,6 +208,39 @@ def test_what_cannot_be_is_said_in_a_line(
     assert result.exit_code == 2
     assert f"error: {where}: {says}" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["-o", "--dat"])
+def test_a_file_that_is_there_is_replaced_only_if_forced(
+    calibrated: Path, manifest: Path, tmp_path: Path, option: str
+) -> None:
+    there = tmp_path / "notes.txt"
+    there.write_text("mine")
+    for what in (["--in", calibrated], ["--audio", manifest, *(["-o", tmp_path / "c.gguf"] if option != "-o" else [])]):
+        result = run(MODEL, *what, option, there)
+        assert result.exit_code == 2
+        check_one_line(result, there, "already exists; --force replaces it")
+        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+        assert there.read_text() == "mine"
+    assert run(MODEL, "--in", calibrated, option, there, "--force").exit_code == 0
+    assert read_calibration(there).columns.keys() == read_calibration(calibrated).columns.keys()
+
+
+def test_a_file_that_appears_meanwhile_is_kept(calibrated: Path, manifest: Path, tmp_path: Path) -> None:
+    """What was computed is kept, too: the same command with `force` resumes."""
+    options = CalibrateOptions(MODEL, tmp_path / "c.gguf", [manifest], 1, language="english")
+
+    def progress(now: Progress) -> None:
+        if now.phase == "calibrating" and now.ended:
+            (tmp_path / "c.gguf").write_text("mine")
+
+    with pytest.raises(InputError, match=r"c\.gguf: already exists; --force replaces it"):
+        calibrate(options, progress=progress)
+    assert (tmp_path / "c.gguf").read_text() == "mine"
+    said = list[str]()
+    calibrate(replace(options, force=True), message=said.append)
+    assert any(line.endswith("c.gguf.part: resumed") for line in said)
+    assert (tmp_path / "c.gguf").read_bytes() == calibrated.read_bytes()
 
 
 def test_the_interface_gives_the_record(calibrated: Path, manifest: Path) -> None:

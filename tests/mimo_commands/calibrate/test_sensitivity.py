@@ -80,14 +80,15 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(
     assert not (tmp_path / "c.gguf").exists()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "c.hessian").iterdir()}
     assert before
-    begun = list[float]()
+    told = list[Progress]()
 
     def progress(now: Progress) -> None:
         if now.phase == phase:
-            begun.append(now.total if phase == "sensitivity" else now.done)
+            told.append(now)
 
     calibrate(asked, progress=progress)
-    assert begun[0] > 0
+    assert told[0].done > 0
+    assert {now.total for now in told} == {told[-1].done}  # known from the beginning, and reached
     assert (tmp_path / "c.gguf").read_bytes() == calibrated[0].read_bytes()
     assert {path: path.stat().st_mtime_ns for path in before} == before  # a complete file is not made again
 

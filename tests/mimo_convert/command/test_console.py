@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_without_a_terminal_a_line_is_told_now_and_then(
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["converting: 6.00 GB of 16.00 GB, 38%; about 50 s left",
                      "converting: 12.00 GB of 16.00 GB, 75%; about 20 s left"]  # fmt: skip
+
+
+def test_a_bar_has_whole_numbers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(console, "DELAY", 0)
+    with listening(Console()), phase("audio features", 643.8532426303855, "s of audio") as progress:
+        time.sleep(0.2)  # tqdm draws ten times a second
+        progress.advance(58.2021768707483)
+    assert re.search(r"audio features: .* 58/644 \[[^]]* s of audio/s", capsys.readouterr().err)
 
 
 def test_verbose_says_how_long_each_phase_took(capsys: pytest.CaptureFixture[str]) -> None:

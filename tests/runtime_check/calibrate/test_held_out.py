@@ -1,6 +1,7 @@
 """Clips to measure on: those that a calibration holds out, and none that it was made with."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,14 @@ def test_clips_that_were_calibrated_with_are_refused_by_name(names: str, says: s
     with pytest.raises(InputError) as raised:
         held_out_of(clips(names), calibration())
     assert str(raised.value).startswith(f"/other/names/{says}")
+
+
+def test_a_clip_of_a_calibration_that_holds_none_out_is_refused_with_what_to_give() -> None:
+    alone = replace(calibration(), clips=(CalibrationClip("a.wav", "sha of a", CALIBRATION),))
+    with pytest.raises(InputError) as raised:
+        held_out_of(clips("a"), alone)
+    says = "expected other clips: calibration.gguf holds none out; give clips that it was not made with"
+    assert raised.value.message == f"is one of the calibration clips of calibration.gguf; {says}"
 
 
 def test_a_file_that_records_no_clips_holds_none_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_convert.formats.calibration import Calibration, CalibrationClip, ColumnSums
-from mimo_convert.formats.imatrix import read_calibration, write_calibration
+from mimo_convert.formats.imatrix import read, read_calibration, write_calibration
 from quantize.errors import InputError
 from tests.readers import gguf_metadata
 
@@ -245,7 +245,17 @@ def test_sums_of_two_layers_that_were_exchanged_are_noticed(tmp_path: Path) -> N
 
 def test_a_model_is_not_an_importance_matrix(tmp_path: Path) -> None:
     path = write(tmp_path / "x.gguf", {"output.weight": SQUARES}, "qwen3asr")
-    with pytest.raises(InputError, match="is a GGUF file of qwen3asr; expected an importance matrix: of"):
+    says = "is a model: a GGUF file of qwen3asr; expected an importance matrix: of .*; mimo-calibrate writes one$"
+    with pytest.raises(InputError, match=says):
+        read_calibration(path)
+
+
+@pytest.mark.parametrize("most", [1 << 30, 64])
+def test_a_model_is_told_by_its_header_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Of whatever types its tensors are, and however large it is."""
+    monkeypatch.setattr(read, "MAX_BYTES", most)
+    path = write(tmp_path / "x.gguf", {"llm.embed.weight": SQUARES.astype(np.float16)}, "mimo_asr")
+    with pytest.raises(InputError, match="is a model: a GGUF file of mimo_asr; expected an importance matrix: of"):
         read_calibration(path)
 
 
