@@ -12,20 +12,13 @@ import numpy as np
 
 from benchmarks.document import insert_lines
 from benchmarks.gates.__main__ import DOCUMENT
-from benchmarks.tiny_speaks.__main__ import MOST_GROUPS, TEXTS
-from mimo_api import ConvertOptions, convert
+from benchmarks.tiny_speaks.__main__ import TEXTS, said, speaker_of
 from mimo_families.mimo_audio.speech.stages import LAST_HIDDEN, LOCAL_INPUT
 from mimo_families.mimo_audio.stages import layer
-from mimo_families.mimo_audio.system import MimoAudioSystem
-from mimo_families.mimo_audio.tasks.speaker import MimoAudioSpeaker
-from mimo_families.mimo_audio.tasks.table import TASKS
 from quantize.types import TYPES
-from runtime_check.choices import SPEAK
 from runtime_check.run.activations import Stages
 from runtime_check.run.compare.measures import cosines, norm_ratios
 from runtime_check.run.compare.thresholds import PATCH, THRESHOLDS
-from runtime_check.run.speech.tasks import Asked, Reply, Sampling, find_task
-from tests.opened import open_pair
 
 COLUMNS = {layer(0): "layers", layer(1): "layers", LAST_HIDDEN: "last hidden", LOCAL_INPUT: PATCH}
 
@@ -37,32 +30,15 @@ def main() -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        exact = speaker("f32", Path(folder))
+        exact = speaker_of("f32", Path(folder))
         replies = [said(exact, text) for text in TEXTS]
         theirs = [exact.force(reply).stages for reply in replies]
         for type in TYPES.values():
             if type.block > 1:
-                of_type = speaker(type.name, Path(folder))
+                of_type = speaker_of(type.name, Path(folder))
                 lines += rows(type.name, [of_type.force(reply).stages for reply in replies], theirs)
                 print("\n".join(lines[-len(COLUMNS) :]), flush=True)
     insert_lines("texts", lines, DOCUMENT)
-
-
-def speaker(outtype: str, folder: Path) -> MimoAudioSpeaker:
-    """The tiny pair in a type."""
-    out = folder / outtype
-    convert(ConvertOptions("tiny", types=[outtype], parts=frozenset({"decoder"}), out=out, checked=False))
-    [lm], [tokenizer] = out.glob("mimo-asr-*.gguf"), out.glob("mimo-tokenizer-*.gguf")
-    system = open_pair(lm, tokenizer)
-    assert isinstance(system, MimoAudioSystem)
-    return MimoAudioSpeaker(system)
-
-
-def said(speaker: MimoAudioSpeaker, text: str) -> Reply:
-    """The groups of a text, spoken greedily."""
-    task = find_task(TASKS, SPEAK, None, "mimo_asr")
-    prompt = task.make_prompt(Asked(text=text), speaker.lm.text, speaker.lm.d)
-    return speaker.reply(task, prompt, Sampling(greedy=True, max_new=MOST_GROUPS), None)
 
 
 def rows(type: str, ours: list[Stages], theirs: list[Stages]) -> Iterator[str]:

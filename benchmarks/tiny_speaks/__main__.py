@@ -19,7 +19,7 @@ from mimo_families.mimo_audio.tasks.table import TASKS
 from runtime_check.audio.clips import Clip, read_clip
 from runtime_check.audio.jfk import JFK, JFK_TEXT
 from runtime_check.choices import SPEAK
-from runtime_check.run.speech.tasks import Asked, Codes, Sampling, find_task
+from runtime_check.run.speech.tasks import Asked, Codes, Reply, Sampling, find_task
 from runtime_check.run.system import Task
 from runtime_check.text.words import NO_WORDS, WordErrors, count_words
 from tests.opened import open_pair
@@ -62,26 +62,32 @@ def main() -> None:
 def measured(folder: Path) -> Iterator[Heard]:
     """The types, one after the other."""
     for outtype in TYPES:
-        out = folder / outtype
-        convert(ConvertOptions("tiny", types=[outtype], parts=frozenset({"decoder"}), out=out, checked=False))
-        [lm], [tokenizer] = out.glob("mimo-asr-*.gguf"), out.glob("mimo-tokenizer-*.gguf")
-        system = open_pair(lm, tokenizer)
-        assert isinstance(system, MimoAudioSystem)
-        speaker = MimoAudioSpeaker(system)
-        counts = [heard(speaker, said(speaker, text), text) for text in TEXTS]
+        speaker = speaker_of(outtype, folder)
+        counts = [heard(speaker, said(speaker, text).codes, text) for text in TEXTS]
         for text, count in zip(TEXTS, counts, strict=True):
             if count.errors:
                 print(f"{outtype}: {count.errors} words wrong of: {text}")
         right = sum(one.errors == 0 for one in counts)
         jfk = heard(speaker, speaker.encode(read_clip(JFK)), JFK_TEXT)
+        [tokenizer] = (folder / outtype).glob("mimo-tokenizer-*.gguf")
         yield Heard(outtype, tokenizer.stem.rpartition("-")[2], right, sum(counts, start=NO_WORDS), jfk)
 
 
-def said(speaker: MimoAudioSpeaker, text: str) -> Codes:
-    """The codes of a text, spoken greedily."""
+def speaker_of(outtype: str, folder: Path) -> MimoAudioSpeaker:
+    """The tiny pair in a type, converted into a folder of the type's name."""
+    out = folder / outtype
+    convert(ConvertOptions("tiny", types=[outtype], parts=frozenset({"decoder"}), out=out, checked=False))
+    [lm], [tokenizer] = out.glob("mimo-asr-*.gguf"), out.glob("mimo-tokenizer-*.gguf")
+    system = open_pair(lm, tokenizer)
+    assert isinstance(system, MimoAudioSystem)
+    return MimoAudioSpeaker(system)
+
+
+def said(speaker: MimoAudioSpeaker, text: str) -> Reply:
+    """The groups of a text, spoken greedily."""
     task = find_task(TASKS, SPEAK, None, "mimo_asr")
     prompt = task.make_prompt(Asked(text=text), speaker.lm.text, speaker.lm.d)
-    return speaker.reply(task, prompt, Sampling(greedy=True, max_new=MOST_GROUPS), None).codes
+    return speaker.reply(task, prompt, Sampling(greedy=True, max_new=MOST_GROUPS), None)
 
 
 def heard(speaker: MimoAudioSpeaker, codes: Codes, text: str) -> WordErrors:
