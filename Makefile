@@ -62,7 +62,7 @@ neon: .venv/extras
 clean:
 	rm -rf .venv build demo
 
-.venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/* quantize/feedback/kernels/* runtime_check/products/kernels/*)
+.venv/package: pyproject.toml constraints.txt CMakeLists.txt $(wildcard quantize/lanes/* quantize/feedback/kernels/* runtime_check/products/kernels/* runtime_check/products/kernels/layers/*)
 	@echo "installing into .venv, which takes a minute or two: ggml and our kernels are compiled"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --editable .

@@ -66,7 +66,7 @@ products_option = click.option(
     type=click.Choice(choices.PRODUCTS),
     default=choices.AUTO,
     show_default=True,
-    help="What multiplies with weights: own kernels, as far as they equal ggml, or ggml alone.",
+    help="What computes products, attention and GELU: own kernels, as far as they equal ggml, or ggml alone.",
 )
 adapter_option = click.option(
     "--adapter",

@@ -5,6 +5,7 @@ process.
 """
 
 import json
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -45,8 +46,7 @@ def main(file: Path, report: Path) -> None:
         once["by bound"] = once[f"step of {TOGETHER}"] / bound
         found.append(once)
     middle = {name: median(one[name] for one in found) for name in found[0]}
-    n_layers, row = model.kv_shape
-    report.write_text(json.dumps(middle | {"cache of a position": 2 * n_layers * row * 4}))
+    report.write_text(json.dumps(middle | {"cache of a position": 2 * math.prod(model.kv_shape) * 4}))
 
 
 def run(together: Together, n: int) -> None:

@@ -38,9 +38,9 @@ class SpeechLM:
         return PatchDecoder(self.model, self.weights, self.backend)
 
     @property
-    def kv_shape(self) -> tuple[int, int]:
-        """Number of blocks, and floats of a position's keys in one of them."""
-        return self.d.num_layers, self.d.num_kv_heads * self.d.head_dim
+    def kv_shape(self) -> tuple[int, int, int]:
+        """Number of blocks, heads of keys in each, and floats of one of them."""
+        return self.d.num_layers, self.d.num_kv_heads, self.d.head_dim
 
     def length(self, prompt: Ids) -> int:
         """Groups of a prompt, (1 + channels, T)."""

@@ -119,9 +119,9 @@ class Recognizer:
     # ── decoder ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def kv_shape(self) -> tuple[int, int]:
-        """Number of blocks, and floats of a position's keys in one of them."""
-        return self.d.num_layers, self.d.num_kv_heads * self.d.head_dim
+    def kv_shape(self) -> tuple[int, int, int]:
+        """Number of blocks, heads of keys in each, and floats of one of them."""
+        return self.d.num_layers, self.d.num_kv_heads, self.d.head_dim
 
     def length(self, prompt: Prompt) -> int:
         """Positions of a prompt."""

@@ -28,8 +28,8 @@ class CachedModel(Protocol):
     weights: Weights
 
     @property
-    def kv_shape(self) -> tuple[int, int]:
-        """Number of blocks, and floats of a position's keys in one of them."""
+    def kv_shape(self) -> tuple[int, int, int]:
+        """Number of blocks, heads of keys in each, and floats of one of them."""
 
     def blocks(self, g: Graph, x: TensorPtr, cache: "Cache", n_logits: int, keep_stages: bool) -> None:
         """(n, hidden_size) → the outputs HIDDEN and LOGITS of the last `n_logits` positions, and the stages."""
@@ -110,9 +110,10 @@ class Steps:
         self._make(size)
 
     def _make(self, size: int) -> None:
-        n_layers, row = self.cached.kv_shape
+        n_layers, n_heads, head_dim = self.cached.kv_shape
         names = [f"{c}{i}" for i in range(n_layers) for c in "kv"]
-        self.size, self.state = size, State(self.cached.backend, dict.fromkeys(names, (size, row)))
+        # head by head, so that what a head reads lies in one piece
+        self.size, self.state = size, State(self.cached.backend, dict.fromkeys(names, (n_heads, size, head_dim)))
         self._planned: dict[str, Graph] = {}
 
     def append(self, kind: str, embed: Embed, inputs: Arrays) -> Arrays:
@@ -137,8 +138,10 @@ class Steps:
         before = self.state  # its memory is needed until it is copied
         self._make(size)
         for name, tensor in before.tensors.items():
-            nbytes = self.n_past * tensor.contents.nb[1]
-            ctypes.memmove(self.state[name].contents.data, tensor.contents.data, nbytes)
+            old, new = tensor.contents, self.state[name].contents
+            for head in range(old.ne[2]):
+                begin, end = old.data + head * old.nb[2], new.data + head * new.nb[2]
+                ctypes.memmove(end, begin, self.n_past * old.nb[1])
 
 
 class Decoder(Steps):

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from quantize.types import BY_GGML
 from runtime_check.near import mask_of
-from runtime_check.products.choice import add_product
+from runtime_check.products.choice import ATTENTION, GELU, add_product
+from runtime_check.products.layers import Layer, add_attention, add_gelu, add_ggml_attention, covers_attention
 from runtime_check.products.library import Product
 
 from .memory import Backend, State, TensorPtr, Weights, new_context, new_tensor, shape_of
@@ -56,6 +57,7 @@ class Graph:
         self.outputs: dict[str, TensorPtr] = {}
         self.constants: dict[str, Array] = {}  # the values of inputs that are the same in every run
         self.products: list[Product] = []  # that operations of the graph refer to
+        self.layers: list[Layer] = []  # likewise
         self.quantized: dict[tuple[int, int], TensorPtr] = {}  # activations, for own products
         self.planned = False
         self.work = 0  # weights' bytes × rows they are multiplied with
@@ -191,14 +193,15 @@ class Graph:
         """Scaled dot-product attention (grouped-query): q (…, T, n_heads, head_dim) over k, v (…, S, n_kv_heads,
         head_dim) → (… × T, n_heads × head_dim).
 
-        `mask`, (T, S) float16 of 0 and -infinity, is added to the scores. It is computed in float32 by flash attention,
-        which holds only a tile of scores in memory.
+        `mask`, (T, S) float16 of 0 and -infinity, hides keys from queries. It is computed in float32, as flash
+        attention (Dao et al. 2022), which holds only a tile of scores in memory.
         """
-        head_dim, n_heads = q.contents.ne[0], q.contents.ne[1]
-        q, k, v = (ggml.ggml_permute(self.ctx, t, 0, 2, 1, 3) for t in (q, k, v))  # (…, heads, T, head_dim)
-        out = ggml.ggml_flash_attn_ext(self.ctx, q, k, v, mask, head_dim**-0.5, 0.0, 0.0)  # (…, T, heads, head_dim)
-        batch = ggml.ggml_nelements(out) // (head_dim * n_heads)
-        return ggml.ggml_reshape_2d(self.ctx, out, head_dim * n_heads, batch)
+        scale = q.contents.ne[0] ** -0.5
+        layer = covers_attention(q, k, v, mask) and self.backend.products.layer(ATTENTION, scale)
+        if not layer:
+            return add_ggml_attention(self.ctx, scale, q, k, v, mask)
+        self.layers.append(layer)
+        return add_attention(self.ctx, layer, q, k, v, mask)
 
     def attend_windows(self, q: TensorPtr, k: TensorPtr, v: TensorPtr, n: int) -> TensorPtr:
         """Attention within each of `n` equal windows: q, k, v (T, heads, head_dim) → (T, n_heads × head_dim)."""
@@ -233,13 +236,12 @@ class Graph:
         return ggml.ggml_reshape_4d(self.ctx, rows, head_dim, n_heads, len(parts[0]), len(parts))
 
     def kv_write(self, cache: TensorPtr, x: TensorPtr, rows: TensorPtr, n: int) -> TensorPtr:
-        """Write x (T, heads, head_dim) to `rows` (T,) of a cache (S, row); returns its first `n` rows, (n, heads,
-        head_dim)."""
-        head_dim, n_heads, n_tokens = x.contents.ne[:3]
-        flat = ggml.ggml_view_2d(self.ctx, x, n_heads * head_dim, n_tokens, x.contents.nb[2], 0)
-        written = ggml.ggml_set_rows(self.ctx, cache, flat, rows)
-        nb = written.contents.nb
-        return ggml.ggml_view_3d(self.ctx, written, head_dim, n_heads, n, head_dim * nb[0], nb[1], 0)
+        """Write x (T, heads, head_dim) to `rows` (T,) of each head of a cache (heads, S, head_dim); returns the first
+        `n` rows, (n, heads, head_dim)."""
+        by_head = ggml.ggml_permute(self.ctx, x, 0, 2, 1, 3)
+        written = ggml.ggml_set_rows(self.ctx, cache, by_head, rows)
+        (head_dim, _, n_heads), nb = written.contents.ne[:3], written.contents.nb
+        return ggml.ggml_view_3d(self.ctx, written, head_dim, n_heads, n, nb[2], nb[1], 0)
 
     def last_rows(self, x: TensorPtr, n: int) -> TensorPtr:
         """View the last `n` rows of x (T, columns)."""
@@ -358,4 +360,8 @@ class Graph:
 
     def gelu(self, x: TensorPtr) -> TensorPtr:
         """GELU (Hendrycks & Gimpel 2016), exact, with erf."""
-        return ggml.ggml_gelu_erf(self.ctx, x)
+        layer = ggml.ggml_is_contiguous(x) and self.backend.products.layer(GELU)
+        if not layer:
+            return ggml.ggml_gelu_erf(self.ctx, x)
+        self.layers.append(layer)
+        return add_gelu(self.ctx, layer, x)

@@ -11,7 +11,7 @@ from quantize.errors import InputError
 from quantize.types import BY_GGML, Type
 from runtime_check.choices import AUTO, GGML, OWN
 
-from . import library
+from . import layers, library
 from .comparison import OneProduct, difference, multiply, quantize
 
 # Sums of floats in another order differ by a few times 2⁻²⁴ of the result's norm, by more the longer the row, and where
@@ -20,6 +20,8 @@ TOLERANCE, TOLERANCES = 1e-6, {"q4_1": 4e-6, "q5_1": 4e-6}
 SAMPLE_ROWS = 75  # no multiple of what is multiplied at once
 FEW, SEVERAL = "few columns", "several columns"
 SAMPLE_COLUMNS = {FEW: 1, SEVERAL: 9}
+ATTENTION, GELU = "attention", "GELU"
+LAYERS = {ATTENTION: layers.attention_difference, GELU: layers.gelu_difference}  # between products
 
 
 class Products:
@@ -36,7 +38,7 @@ class Products:
         self.choice = choice
         self.variant = "" if choice == GGML else next(iter(library.variants()), "")
         self.used: dict[str, set[str]] = {}
-        self._problems: dict[tuple[Type, str], str] = {}
+        self._sound: dict[object, bool] = {}  # of what was compared with ggml
 
     def multiplies(self, ggml_type: Type) -> bool:
         """Whether a kernel multiplies with weights of `ggml_type`, if it is equal to ggml."""
@@ -57,28 +59,41 @@ class Products:
         if not (self.multiplies(ggml_type) and _rows_in_turn(weights) and _in_rows(x)):
             return ""
         kind = FEW if library.are_few(ggml_type, self.variant, ggml.ggml_nrows(x)) else SEVERAL
-        if (ggml_type, kind) not in self._problems:
-            self._problems[ggml_type, kind] = problem = self._problem(ggml_type, weights, _shape(weights, x), kind)
-            if problem and self.choice == OWN:
-                raise InputError("--products own", problem, expected=f"{AUTO} or {GGML}", todo="please report this")
-            if problem:
-                warnings.warn(f"{problem}; ggml is used: please report this", library.ProductsWarning, stacklevel=2)
-        return "" if self._problems[ggml_type, kind] else self.variant
+        if (ggml_type, kind) not in self._sound:
+            found = self._sample_difference(ggml_type, weights, _shape(weights, x), kind)
+            self._judge((ggml_type, kind), f"{ggml_type.name} for {kind}", found, tolerance(ggml_type))
+        return self.variant if self._sound[ggml_type, kind] else ""
 
-    def _problem(self, ggml_type: Type, weights: Any, shape: tuple[int, int], kind: str) -> str:
+    def layer(self, name: str, scale: float = 1.0) -> layers.Layer | None:
+        """ATTENTION, with `scale` for its scores, or GELU, of activations that its kernel covers; None if ggml computes
+        it."""
+        if not self.variant:
+            return None
+        if name not in self._sound:
+            self._judge(name, name, LAYERS[name](self.variant), layers.TOLERANCE)
+        return layers.new_layer(self.variant, scale) if self._sound[name] else None
+
+    def _judge(self, key: object, what: str, found: float, most: float) -> None:
+        """Whether a kernel may be used that differs from ggml by `found`: warn, or refuse to go on, if not."""
+        self._sound[key] = found <= most  # NaN is not
+        if self._sound[key]:
+            return
+        problem = (
+            f"the {self.variant} kernel of {what} differs from ggml by {found:.2g} of the result's norm, "
+            f"expected at most {most:g}"
+        )
+        if self.choice == OWN:
+            raise InputError("--products own", problem, expected=f"{AUTO} or {GGML}", todo="please report this")
+        warnings.warn(f"{problem}; ggml is used: please report this", library.ProductsWarning, stacklevel=2)
+
+    def _sample_difference(self, ggml_type: Type, weights: Any, shape: tuple[int, int], kind: str) -> float:
         """Compare the kernel with ggml on the first rows of (n_rows, row) weights, or on Gaussian ones if the graph
-        computes them: a message if they differ, else empty."""
+        computes them."""
         n_rows, row = min(shape[0], SAMPLE_ROWS), shape[1]
         address = _address(weights)
         drawn = np.random.default_rng(0).standard_normal((0 if address else n_rows, row), np.float32)
         address = address or drawn.ctypes.data
-        found = sample_difference(ggml_type, address, n_rows, row, SAMPLE_COLUMNS[kind], self.variant)
-        if found <= tolerance(ggml_type):  # NaN is not
-            return ""
-        return (
-            f"the {self.variant} kernel of {ggml_type.name} for {kind} differs from ggml by {found:.2g} of the "
-            f"result's norm, expected at most {tolerance(ggml_type):g}"
-        )
+        return sample_difference(ggml_type, address, n_rows, row, SAMPLE_COLUMNS[kind], self.variant)
 
 
 def tolerance(ggml_type: Type) -> float:

@@ -1,14 +1,14 @@
 """The kernels of `products/kernels`: products of quantized weights, where they lie in the mapped file, and activations.
 
 They are compiled for several instruction sets, of which the fastest that this processor has is the default. A graph
-calls them as two custom operations of ggml, in which no Python runs. Where none was built for the platform, ggml
+calls them as custom operations of ggml, in which no Python runs. Where none was built for the platform, ggml
 multiplies.
 """
 
 import ctypes
 import warnings
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import ggml
 
@@ -45,13 +45,6 @@ class Product(ctypes.Structure):
     ]  # fmt: skip
 
 
-class Operations(NamedTuple):
-    """The two operations of a product, as ggml_custom_4d takes them."""
-
-    quantize: Any
-    multiply: Any
-
-
 @cache
 def variants() -> tuple[str, ...]:
     """Instruction sets that both the processor and the kernels support, the fastest first."""
@@ -71,6 +64,14 @@ def kernel(ggml_type: Type, variant: str) -> "ctypes._Pointer[Kernel] | None":
     rounded_to = ggml.ggml_get_type_traits_cpu(ggml_type.ggml).contents.vec_dot_type
     # Activations of products with floats are not rounded at all.
     return found if found.contents.activations in (rounded_to, ggml.GGML_TYPE_F32) else None
+
+
+@cache
+def layers(variant: str) -> int:
+    """Where the layers of a variant are, `products::Layers` of kernels/variant.h."""
+    library = _library()
+    assert library is not None
+    return library.products_layers(variants().index(variant))
 
 
 @cache
@@ -99,12 +100,12 @@ def columns_bytes(product: Product, n_columns: int) -> int:
 
 
 @cache
-def operations() -> Operations:
-    """The operations for ggml_custom_4d; their userdata is a Product."""
+def operation(name: str) -> Any:
+    """The operation of that name in C, as ggml_custom_4d takes it; its userdata is a Product or, for the operations of
+    layers.py, a Layer."""
     library = _library()
     assert library is not None
-    functions = (library.products_quantize, library.products_multiply)
-    return Operations(*(ggml.ggml_custom_op_t(ctypes.cast(each, ctypes.c_void_p).value) for each in functions))
+    return ggml.ggml_custom_op_t(ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
 
 
 @cache
@@ -116,6 +117,7 @@ def _library() -> ctypes.CDLL | None:
     library.products_variant.argtypes, library.products_variant.restype = [ctypes.c_int], ctypes.c_char_p
     library.products_kernel.argtypes = [ctypes.c_int, ctypes.c_int]
     library.products_kernel.restype = ctypes.POINTER(Kernel)
+    library.products_layers.argtypes, library.products_layers.restype = [ctypes.c_int], ctypes.c_void_p
     library.products_columns_bytes.argtypes = [ctypes.POINTER(Product), ctypes.c_int64]
     library.products_columns_bytes.restype = ctypes.c_int64
     library.products_offsets.restype = ctypes.POINTER(ctypes.c_int64)

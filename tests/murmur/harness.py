@@ -35,8 +35,8 @@ class Recogniser:
         self.audio_id = self.text.id_of("<audio>")
 
     @property
-    def kv_shape(self) -> tuple[int, int]:
-        return self.d.n_blocks, self.d.n_kv_heads * self.d.head_dim
+    def kv_shape(self) -> tuple[int, int, int]:
+        return self.d.n_blocks, self.d.n_kv_heads, self.d.head_dim
 
     def length(self, prompt: Prompt) -> int:
         return prompt.ids.shape[1] + len(prompt.response)

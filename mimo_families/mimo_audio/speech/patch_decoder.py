@@ -41,9 +41,9 @@ class PatchDecoder:
         self.steps = Steps(self, len(self.places))
 
     @property
-    def kv_shape(self) -> tuple[int, int]:
-        """Number of blocks, and floats of a position's keys in one of them."""
-        return self.d.patch_layers, self.d.patch_heads * self.d.patch_head_dim
+    def kv_shape(self) -> tuple[int, int, int]:
+        """Number of blocks, heads of keys in each, and floats of one of them."""
+        return self.d.patch_layers, self.d.patch_heads, self.d.patch_head_dim
 
     def decode(self, hidden: npt.NDArray[np.float32], choose: ChooseCode) -> Decoded:
         """Decode a group from the LM's hidden state, (hidden_size,) float32. `choose` is asked for each code, by its

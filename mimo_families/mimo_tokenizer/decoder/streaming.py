@@ -117,8 +117,9 @@ class Cached:
         self.decoder, self.d, self.piece_frames = decoder, decoder.d, piece_frames
         self.frozen = up, mel
         names = [f"{c}{i}" for i in range(self.d.decoder_layers) for c in "kv"]
-        size = piece_frames * self.d.avg_pooler, self.d.d_model
-        self.state = State(decoder.backend, dict.fromkeys(names, size))
+        heads = self.d.decoder_heads
+        shape = heads, piece_frames * self.d.avg_pooler, self.d.d_model // heads
+        self.state = State(decoder.backend, dict.fromkeys(names, shape))
         self._begin()
 
     def _begin(self) -> None:

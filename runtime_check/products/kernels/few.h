@@ -106,7 +106,7 @@ template <class Type>
 }
 
 // Rows from `first` on, a lane each, of which each lane takes `each` that lie one behind the other: so many streams are read
-// at the pace of memory without a hint, but for their beginnings, and for types that FETCH_NEXT.
+// at the pace of memory without a hint, but for their beginnings, and from FETCH_FROM columns on.
 template <class Type, int N>
 void multiply_lanes(const products::Rows& rows, int64_t first, int64_t each, int lanes) {
     const int64_t supers = (rows.row + Type::WEIGHTS - 1) / Type::WEIGHTS;
@@ -116,7 +116,7 @@ void multiply_lanes(const products::Rows& rows, int64_t first, int64_t each, int
         RowsInTurn at = {rows.weights + (first + i) * rows.row_bytes, lanes > 1 ? each * rows.row_bytes : 0};
         Floats y[N] = {};
         for (int64_t b = 0; b < supers; ++b, at.first += bytes_of<Type>()) {
-            if constexpr (Type::FETCH_NEXT)
+            if constexpr (N >= Type::FETCH_FROM)
                 if (lanes > 1) fetch_next<Type>(at);
             auto sums = new_sums<Type, N>(columns + b * N, y);
             Type::decode(at, weights_left<Type>(rows, b), sums);

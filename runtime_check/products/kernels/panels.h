@@ -160,8 +160,9 @@ inline void multiply_flat(const FlatPanel* panels, const FlatColumn* x, Floats (
 }
 
 // The forms of types: what is decoded to, and multiplied by N columns. WEIGHTS: decoded at once; BLOCK: weights of a block;
-// SUB: of a sub-block; COLUMNS: multiplied at once; BITS: of levels, of which those of eight bits are signed; FETCH_NEXT:
-// whether few columns gain by fetching the next super-blocks, as where the scales, read first, lie behind long levels.
+// SUB: of a sub-block; COLUMNS: multiplied at once; BITS: of levels, of which those of eight bits are signed; FETCH_FROM: the
+// number of columns from which few gain by fetching the next super-blocks, of one where the scales, read first, lie behind
+// long levels.
 template <int SUB_, Mins MINS_, int BITS_>
 struct SuperForm {
     using Panel = SuperPanel;
@@ -169,7 +170,7 @@ struct SuperForm {
     static constexpr int WEIGHTS = SUPER, BLOCK = SUPER, COLUMNS = BLOCK_COLUMNS, SUB = SUB_, BITS = BITS_;
     static constexpr int MOST_FEW = MOST_FEW_COLUMNS;
     static constexpr Mins MINS = MINS_;
-    static constexpr bool FETCH_NEXT = false;
+    static constexpr int FETCH_FROM = 3;
     template <int N>
     static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
         multiply_super<SUB, MINS, BITS, N>(panels, x, y);
@@ -183,7 +184,7 @@ struct FlatForm {
     static constexpr int WEIGHTS = SUPER, BLOCK = 32, COLUMNS = BLOCK_COLUMNS, LEVEL_OFFSET = LEVEL_OFFSET_;
     static constexpr int BITS = BITS_, MOST_FEW = MOST_FEW_COLUMNS;
     static constexpr Mins MINS = MINS_;
-    static constexpr bool FETCH_NEXT = false;
+    static constexpr int FETCH_FROM = MOST_FEW + 1;
     template <int N>
     static void multiply(const Panel* panels, const Column* x, Floats (*y)[PANELS]) {
         multiply_flat<LEVEL_OFFSET, MINS, BITS, N>(panels, x, y);

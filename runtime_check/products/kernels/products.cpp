@@ -1,5 +1,5 @@
-// The C interface: which variants this processor runs, their kernels, and two ggml operations with which a graph multiplies:
-// quantize activations, then multiply them with weights.
+// The C interface: which variants this processor runs, their kernels, and ggml operations: with two of them a graph multiplies
+// (quantize activations, then multiply them with weights), others are layers between products.
 
 #include <atomic>
 #include <cstddef>
@@ -93,6 +93,30 @@ const Variant VARIANTS[] = {
 #endif
 };
 
+// What that variant of this processor's offers; nothing if it has fewer.
+products::Kernels kernels_of(int number) {
+    for (const Variant& variant : VARIANTS)
+        if (variant.runs_here() && number-- == 0) return variant.kernels();
+    return {};
+}
+
+// `Layer` of products/layers.py: a layer in a graph. Threads claim its parts as they do those of a product.
+struct Layer {
+    const products::Layers* layers;
+    float scale;
+    std::atomic<int64_t> claimed, finished;
+};
+
+// Heads of a 4-dimensional tensor of floats, (batch, positions, heads, dim).
+struct Heads {
+    const Tensor& tensor;
+
+    int64_t floats(int dimension) const { return tensor.nb[dimension] / sizeof(float); }
+    const float* at(int64_t batch, int64_t position, int64_t head) const {
+        return (const float*)tensor.data + batch * floats(3) + position * floats(2) + head * floats(1);
+    }
+};
+
 }  // namespace
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -106,14 +130,14 @@ EXPORT const char* products_variant(int i) {
 
 // The kernel of that variant for a ggml type; null if it has none.
 EXPORT const products::Kernel* products_kernel(int number, int type) {
-    for (const Variant& variant : VARIANTS) {
-        if (!variant.runs_here() || number-- != 0) continue;
-        const products::Kernels kernels = variant.kernels();
-        for (int i = 0; i < kernels.n; ++i)
-            if (kernels.first[i].type == type) return kernels.first + i;
-    }
+    const products::Kernels kernels = kernels_of(number);
+    for (int i = 0; i < kernels.n; ++i)
+        if (kernels.first[i].type == type) return kernels.first + i;
     return nullptr;
 }
+
+// The layers of that variant; null if there is none.
+EXPORT const products::Layers* products_layers(int number) { return kernels_of(number).layers; }
 
 // Where ggml_tensor's ne, nb, src and data are expected.
 EXPORT const int64_t* products_offsets() { return OFFSETS; }
@@ -154,4 +178,33 @@ EXPORT void products_multiply(Tensor* dst, int, int nth, void* userdata) {
         multiply(rows);
     }
     if (product.finished.fetch_add(1) + 1 == nth) product.claimed = product.finished = 0;
+}
+
+// Attention of src[0], queries, over src[1], keys, and src[2], values, with a mask of halves, src[3], or without → dst. Of all,
+// each row of a head is in one piece.
+EXPORT void products_attend(Tensor* dst, int, int nth, void* userdata) {
+    Layer& layer = *(Layer*)userdata;
+    const Heads q{*dst->src[0]}, k{*dst->src[1]}, v{*dst->src[2]};
+    const Tensor* mask = dst->src[3];
+    const int64_t dim = q.tensor.ne[0], n_heads = q.tensor.ne[1], n = q.tensor.ne[2];
+    const int64_t shared = k.tensor.ne[1], heads = n_heads / shared;
+    const int64_t queries = heads < products::Attention::MOST_ROWS ? products::Attention::MOST_ROWS / heads : 1;
+    const int64_t blocks = (n + queries - 1) / queries, parts = q.tensor.ne[3] * blocks * shared;
+    const int64_t masks = mask ? mask->nb[1] / sizeof(uint16_t) : 0;
+    for (int64_t i = layer.claimed.fetch_add(1); i < parts; i = layer.claimed.fetch_add(1)) {
+        const int64_t head = i % shared, first = i / shared % blocks * queries, batch = i / shared / blocks;
+        layer.layers->attend({q.at(batch, first, head * heads), k.at(batch, 0, head), v.at(batch, 0, head),
+                mask ? (const uint16_t*)((const char*)mask->data + batch % mask->ne[3] * mask->nb[3]) + first * masks : nullptr,
+                (float*)dst->data + ((batch * n + first) * n_heads + head * heads) * dim, dim,
+                first + queries < n ? queries : n - first, k.tensor.ne[2], heads, q.floats(2), q.floats(1), k.floats(2),
+                v.floats(2), masks, n_heads * dim, layer.scale});
+    }
+    if (layer.finished.fetch_add(1) + 1 == nth) layer.claimed = layer.finished = 0;
+}
+
+// src[0], floats in one piece → dst, as many.
+EXPORT void products_gelu(Tensor* dst, int ith, int nth, void* userdata) {
+    const Tensor& x = *dst->src[0];
+    const int64_t n = x.ne[0] * x.ne[1] * x.ne[2] * x.ne[3], begin = n * ith / nth, end = n * (ith + 1) / nth;
+    ((const Layer*)userdata)->layers->gelu((const float*)x.data + begin, (float*)dst->data + begin, end - begin);
 }

@@ -107,7 +107,7 @@ struct Q5_K : SuperForm<32, OWN, 5> {
 
 struct Q6_K : SuperForm<16, OFFSET, 6> {
     using Block = BlockQ6_K;
-    static constexpr bool FETCH_NEXT = true;
+    static constexpr int FETCH_FROM = 1;
     static constexpr int MOST_FEW = 2;
 
     template <class At, class Out>

@@ -3,6 +3,8 @@
 #include <cstddef>
 
 #include "floats.h"
+#include "layers/attention.h"
+#include "layers/gelu.h"
 #include "multiply.h"
 #include "q6_k.h"
 
@@ -41,6 +43,8 @@ const products::Kernel KERNELS[] = {
     float_kernel<FloatBF16>(30),
 };
 
+const products::Layers LAYERS = {attend, gelu};
+
 }  // namespace
 
-products::Kernels products::VARIANT() { return {KERNELS, sizeof KERNELS / sizeof *KERNELS}; }
+products::Kernels products::VARIANT() { return {KERNELS, sizeof KERNELS / sizeof *KERNELS, &LAYERS}; }

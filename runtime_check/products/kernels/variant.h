@@ -1,4 +1,4 @@
-// What each variant offers, a table for one instruction set, to the C interface.
+// What each variant, for one instruction set, offers to the C interface: kernels of products, and of layers between them.
 
 #pragma once
 
@@ -27,9 +27,27 @@ struct Kernel {
     int few;
 };
 
+// Scaled dot-product attention of the heads that share one head of keys and values, for some of the queries: q,
+// (n_queries, heads, dim) over k and v, (n_keys, dim) each → y, (n_queries, heads, dim). Rows lie as many floats apart; of
+// the mask, (n_queries, n_keys), what is not 0 hides a key; null: each query sees every key.
+struct Attention {
+    static constexpr int MOST_ROWS = 64, MOST_DIM = 256;  // n_queries × heads; dim, a multiple of 16
+    const float *q, *k, *v;
+    const uint16_t* mask;
+    float* y;
+    int64_t dim, n_queries, n_keys, heads, q_row, q_head, k_row, v_row, mask_row, y_row;
+    float scale;
+};
+
+struct Layers {
+    void (*attend)(const Attention& attention);
+    void (*gelu)(const float* x, float* y, int64_t n);
+};
+
 struct Kernels {
     const Kernel* first;
     int n;
+    const Layers* layers;
 };
 
 Kernels avx2_kernels();

@@ -35,9 +35,9 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clips(tmp_path_factory.mktemp("calibrated-clips"), n=6, seconds=3)
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def small_packs() -> Iterator[None]:
-    """Packs are of a few clips."""
+    """Packs are of a few clips, here alone: other tests of this process know how long they are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packs, "PACK_SECONDS", PACK_SECONDS)
         yield

@@ -1,11 +1,13 @@
 // Runs every kernel of products.cpp over random blocks, for sanitizers: each buffer is on the heap, not a byte larger than a
 // kernel may touch. Rows that are multiplied in two pieces must give the bytes of rows that are multiplied at once. For each
-// kernel it prints the variant, the type, and hashes of the products of several columns and of few.
+// kernel it prints the variant, the type, and hashes of the products of several columns and of few; for the layers of each
+// variant, "layers" and hashes of attention and of GELU.
 
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "../../../runtime_check/products/kernels/variant.h"
@@ -13,6 +15,7 @@
 extern "C" {
 const char* products_variant(int i);
 const products::Kernel* products_kernel(int number, int type);
+const products::Layers* products_layers(int number);
 }
 
 namespace {
@@ -92,10 +95,50 @@ bool run(const products::Kernel& kernel, const Type& type, int64_t n_rows, int64
     return memcmp(results[0].get(), results[1].get(), n_rows * n_columns * sizeof(float)) == 0;
 }
 
+std::unique_ptr<float[]> random_floats(int64_t n) {
+    std::unique_ptr<float[]> x(new float[n]);
+    for (int64_t i = 0; i < n; ++i) x[i] = (float)(engine() % 20001) / 2000 - 5;
+    return x;
+}
+
+// Of rows that lie in one piece, and of some whose end a mask hides from all queries.
+void run_attention(const products::Layers& layers, int64_t dim, int64_t queries, int64_t keys, int64_t heads, uint64_t& hash) {
+    const int64_t row = heads * dim, n = queries * row;
+    const auto q = random_floats(n), k = random_floats(keys * dim), v = random_floats(keys * dim);
+    const std::unique_ptr<uint16_t[]> mask(new uint16_t[queries * keys]);
+    for (int64_t i = 0; i < queries * keys; ++i) mask[i] = i % keys <= i / keys + keys / 2 ? 0 : 0xFC00;
+    for (const uint16_t* hidden : {(const uint16_t*)nullptr, (const uint16_t*)mask.get()}) {
+        const std::unique_ptr<float[]> y(new float[n]);
+        layers.attend({q.get(), k.get(), v.get(), hidden, y.get(), dim, queries, keys, heads, row, dim, dim, dim, keys, row, 0.25f});
+        join(hash, y.get(), n * sizeof(float));
+    }
+}
+
+void run_layers(const products::Layers& layers, uint64_t* hashes) {
+    for (int64_t dim : {16, 48, 256})
+        for (int64_t queries : {1, 2, 3, 21})
+            for (int64_t heads : {1, 2, 3})
+                for (int64_t keys : {1, 15, 64, 130}) run_attention(layers, dim, queries, keys, heads, hashes[0]);
+    for (int64_t n : {1, 16, 37, 2003}) {
+        const auto x = random_floats(n), y = random_floats(n);
+        layers.gelu(x.get(), y.get(), n);
+        join(hashes[1], y.get(), n * sizeof(float));
+    }
+}
+
+void print(int variant, const char* what, const uint64_t* hashes) {
+    printf("%s %s %016llx %016llx\n", products_variant(variant), what, (unsigned long long)hashes[0],
+           (unsigned long long)hashes[1]);
+}
+
 }  // namespace
 
 int main() {
-    for (int variant = 0; products_variant(variant); ++variant)
+    for (int variant = 0; products_variant(variant); ++variant) {
+        uint64_t of_layers[2] = {0, 0};
+        engine.seed(0);
+        run_layers(*products_layers(variant), of_layers);
+        print(variant, "layers", of_layers);
         for (const Type& type : TYPES) {
             const products::Kernel* kernel = products_kernel(variant, type.number);
             if (!kernel) continue;
@@ -111,8 +154,8 @@ int main() {
                                 products_variant(variant), type.number, (int)n_rows, (int)blocks, (int)n_columns);
                         return 1;
                     }
-            printf("%s %d %016llx %016llx\n", products_variant(variant), type.number, (unsigned long long)hashes[0],
-                   (unsigned long long)hashes[1]);
+            print(variant, std::to_string(type.number).c_str(), hashes);
         }
+    }
     return 0;
 }

@@ -16,7 +16,7 @@ import pytest
 from quantize.types import TYPES
 from tests.system.once import once
 
-from .weights import CASES, VARIANTS
+from .weights import VARIANTS
 
 ROOT = Path(__file__).parents[3]
 CMAKE = (sys.executable, "-m", "cmake")
@@ -27,8 +27,12 @@ STAND_IN = "avx_vnni"  # runs on every processor with AVX2
 EMULATOR = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
 
 
-def products_by_kernel(factory: pytest.TempPathFactory, target: str) -> dict[tuple[str, int], tuple[str, str]]:
-    """(variant, number of the type) → hashes of the products of several columns and of few, of a build for `target`."""
+LAYERS = "layers"
+
+
+def hashes_by_kernel(factory: pytest.TempPathFactory, target: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """(variant, number of the type) → hashes of the products of several columns and of few, and (variant, LAYERS) →
+    those of attention and GELU, of a build for `target`."""
     cross = target != "native"
 
     def build(folder: Path) -> None:
@@ -46,22 +50,23 @@ def products_by_kernel(factory: pytest.TempPathFactory, target: str) -> dict[tup
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=options)
     assert (ended.returncode, ended.stderr) == (0, "")
     rows = [line.split() for line in ended.stdout.splitlines()]
-    return {(variant, int(type)): (several, few) for variant, type, several, few in rows}
+    return {(variant, what): (first, second) for variant, what, first, second in rows}
 
 
 @pytest.mark.skipif(not VARIANTS, reason="no kernels for this processor")
-def test_no_kernel_touches_what_is_not_its_own_and_all_variants_multiply_alike(
+def test_no_kernel_touches_what_is_not_its_own_and_all_variants_compute_alike(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Several columns give the same bytes in every variant, and so do few with weights in blocks."""
-    found = products_by_kernel(tmp_path_factory, "native")
-    stood_in_for = {(STAND_IN, type.ggml) for type in TYPES.values()}
-    assert set(found) == {(variant, type.ggml) for type, variant in CASES} | stood_in_for
+    """Several columns give the same bytes in every variant, and so do few with weights in blocks, and layers."""
+    found = hashes_by_kernel(tmp_path_factory, "native")
+    numbers = [str(type.ggml) for type in TYPES.values()]
+    assert set(found) == {(variant, what) for variant in {STAND_IN, *VARIANTS} for what in (LAYERS, *numbers)}
     if (target := os.environ.get("LANES_TARGET", "native")) != "native":
-        emulated = products_by_kernel(tmp_path_factory, target)
+        emulated = hashes_by_kernel(tmp_path_factory, target)
         assert {variant for variant, _ in emulated} == {"neon_dot"}
         found |= emulated
+    assert len({hashes for (_, what), hashes in found.items() if what == LAYERS}) == 1
     for type in TYPES.values():
-        of_type = {variant: hashes for (variant, number), hashes in found.items() if number == type.ggml}
+        of_type = {variant: hashes for (variant, what), hashes in found.items() if what == str(type.ggml)}
         assert len({several for several, _ in of_type.values()}) == 1, type.name
         assert len({few for _, few in of_type.values()}) == 1 or type.block == 1, type.name

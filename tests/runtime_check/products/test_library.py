@@ -41,7 +41,7 @@ def equal(type: Type, variant: str, n_rows: int, row: int, n: int, threads: int 
 @pytest.fixture
 def not_loaded() -> Iterator[None]:
     """The library is loaded anew in the test, and after it."""
-    caches = (library._library, library.variants, library.kernel, library.are_few)
+    caches = (library._library, library.variants, library.kernel, library.layers, library.operation, library.are_few)
     for cache in caches:
         cache.cache_clear()
     yield
