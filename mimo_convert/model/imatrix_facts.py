@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mimo_convert.formats.calibration import Calibration
 from mimo_convert.formats.imatrix import chunks_of, datasets_of
 
-from .provenance import IMATRIX, IMATRIX_DATASET, IMATRIX_FILE
+from .provenance import IMATRIX, IMATRIX_DATASET, IMATRIX_FILE, Provenance
 
 SYNTHETIC = "synthetic speech: "  # before the dataset of a calibration without a recording
 ENTRIES, CHUNKS = "quantize.imatrix.entries_count", "quantize.imatrix.chunks_count"
@@ -26,3 +26,11 @@ def imatrix_entries(calibration: Calibration | None) -> Mapping[str, str | int]:
         chunks_of(calibration),
     )
     return dict(zip(KEYS, values, strict=True))
+
+
+def imatrix_words(told: Provenance) -> str:
+    """The importance matrix of a file, such as `calibration.gguf, of synthetic speech alone`; empty without one."""
+    if not told.imatrix:
+        return ""
+    name = told.imatrix_file or f"sha256 {told.imatrix[:16]}…"
+    return f"{name}, of synthetic speech alone" if told.imatrix_dataset.startswith(SYNTHETIC) else name

@@ -1,6 +1,7 @@
 """Error feedback of a conversion: how each matrix is rounded, and the factors that its chunks share."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -102,3 +103,9 @@ def feedback_of_text(text: str) -> dict[str, str]:
     """The methods that a file records, by name; other lines are ignored."""
     lines = [line.rpartition("=") for line in text.splitlines()]
     return {name: method for name, _, method in lines if name and method in METHODS}
+
+
+def methods_words(methods: Mapping[str, str]) -> str:
+    """How many matrices each method was kept for, such as `3 plain, 40 feedback-0.1`, in METHODS' order."""
+    counts = Counter(methods.values())
+    return ", ".join(f"{counts[method]} {method}" for method in METHODS if counts[method])

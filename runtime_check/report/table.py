@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from mimo_convert.formats.tensor import shape_text
+from mimo_convert.model.imatrix_facts import imatrix_words
 from mimo_convert.numbers_text import brief, decimals, rate
+from mimo_convert.plan.feedback import feedback_of_text, methods_words
 from mimo_convert.terminal import wrapped
 from quantize.quoting import quoted
 from runtime_check.choices import AUTO, SPEECH
@@ -48,7 +50,7 @@ TIMINGS = {
 
 def check_as_text(check: Check, *, with_files: bool = True) -> str:
     """A check as a table, ending in PASS, FAIL with every failure, or NOT COMPARED."""
-    lines = [_file_line(file) for file in check.files] if with_files else []
+    lines = [line for file in check.files for line in _file_lines(file)] if with_files else []
     clip = check.clip
     length = f"{clip.seconds:.1f} s, " if clip.seconds else ""
     lines.append(f"{quoted(file_name(clip.file))}  {length}{_task_text(check)}")
@@ -144,12 +146,15 @@ def tensors_as_text(part: TensorCheck) -> str:
     return "\n".join([*lines, "", *_pass_or_fail(part.passed, part.gates, "tensors and keys")])
 
 
-def _file_line(facts: FileFacts) -> str:
+def _file_lines(facts: FileFacts) -> Iterator[str]:
     layout = f", {facts.layout} QKV" if facts.layout == "fused" else ""
     quantizer = f", quantized by {facts.quantizer}" if facts.quantizer else ""
     bits = f"{facts.bits_per_weight or 0:.2f} bits per weight"
     name = quoted(file_name(facts.file))
-    return f"{name}  {facts.label}{layout}, {facts.bytes:,} bytes, {bits}{quantizer}, sha256 {facts.sha256[:16]}…"
+    yield f"{name}  {facts.label}{layout}, {facts.bytes:,} bytes, {bits}{quantizer}, sha256 {facts.sha256[:16]}…"
+    if imatrix := imatrix_words(facts.provenance):
+        methods = methods_words(feedback_of_text(facts.provenance.feedback))
+        yield f"  importance matrix {quoted(imatrix)}{f'; matrices: {methods}' if methods else ''}"
 
 
 def _gate_lines(check: Check) -> Iterator[str]:

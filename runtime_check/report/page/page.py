@@ -13,12 +13,15 @@ from typing import NamedTuple
 
 import jinja2
 
+from mimo_convert.model.imatrix_facts import imatrix_words
 from mimo_convert.numbers_text import FILTERS, brief, cosine, count, decimals, rate, size, small
+from mimo_convert.plan.feedback import feedback_of_text, methods_words
 from runtime_check.audio.wave import Sound
 from runtime_check.report.records import Conversion, Report, file_name, files_run
 from runtime_check.report.safe_text import safe
 from runtime_check.report.suites import LINT, TENSORS, Suite, suites_of
 from runtime_check.run.compare.fidelity import DRAWS
+from runtime_check.run.records import FileFacts
 
 from .chosen import chosen_of
 from .parts import CheckView, TensorsView, verdict_word
@@ -119,11 +122,27 @@ class FileView(NamedTuple):
     quantizer: str = ""
     tensor_types: Mapping[str, int] | None = None
     sha256: str = ""
+    imatrix: str = ""
+    methods: Mapping[str, str] = {}
+
+    @property
+    def methods_words(self) -> str:
+        """How many matrices each method was kept for."""
+        return methods_words(self.methods)
+
+
+def run_view(facts: FileFacts) -> FileView:
+    """A file that was run, with the importance matrix that it was made with, and the method of each matrix."""
+    told = facts.provenance
+    return FileView(
+        facts.file, facts.bytes, facts.label, facts.layout, facts.bits_per_weight, facts.quantizer, facts.tensor_types,
+        facts.sha256, imatrix_words(told), feedback_of_text(told.feedback),
+    )  # fmt: skip
 
 
 def files_of(report: Report) -> list[FileView]:
     """Every GGUF file once: files that were run, then files that were converted, linted or compared."""
-    files = [FileView(**{name: getattr(file, name) for name in FileView._fields}) for file in files_run(report.checks)]
+    files = [run_view(facts) for facts in files_run(report.checks)]
     known = {file_name(file.file) for file in files}
     converted = [
         FileView(one.file, one.bytes, one.label, one.layout, one.bits_per_weight, one.quantizer, one.tensor_types)

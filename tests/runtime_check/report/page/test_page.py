@@ -22,6 +22,7 @@ from runtime_check.report.junit import as_junit
 from runtime_check.report.page.page import as_html
 from runtime_check.report.page.parts import stacks_of
 from runtime_check.report.records import Report
+from runtime_check.report.table import check_as_text
 from runtime_check.run.records import StageResult
 from runtime_check.text.words import align_words, count_words
 from tests import reports
@@ -102,6 +103,36 @@ def test_files_stand_side_by_side_with_every_clip(browser: Browser, tmp_path: Pa
     text = browser.run("return document.body.innerText")
     assert "2 clips, 54 tokens, held out by calibration.gguf, which was made with synthetic speech" in text
     assert "Loop: “and so” stands 12 times in a row, 36 tokens." in text
+
+
+def calibrated() -> Report:
+    """A report of a file that was made with an importance matrix of synthetic speech, and with error feedback."""
+    report = reports.report()
+    [check] = report.checks
+    main, *others = check.files
+    methods = {
+        "blk.0.attn_q.weight": "feedback-0.1",
+        "blk.0.attn_k.weight": "plain",
+        "blk.1.attn_q.weight": "feedback-0.1",
+    }
+    told = replace(
+        main.provenance, imatrix="01" * 32, imatrix_file="speech.gguf", imatrix_dataset="synthetic speech: espeak-ng",
+        feedback="".join(f"{name}={method}\n" for name, method in methods.items()),
+    )  # fmt: skip
+    check = replace(check, files=(replace(main, provenance=told), *others))
+    return replace(report, checks=(check,))
+
+
+def test_the_importance_matrix_and_the_method_of_each_matrix_are_told(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written(tmp_path, calibrated()))
+    browser.run(OPEN_ALL)
+    row = browser.run("return document.querySelector('#files ~ .box table').innerText")
+    assert "importance matrix speech.gguf, of synthetic speech alone; of its matrices:" in row
+    assert "1 plain, 2 feedback-0.1" in row
+    assert "blk.0.attn_k.weight plain" in row
+    assert browser.run("return document.body.innerText").count("importance matrix") == 1
+    table = check_as_text(calibrated().checks[0])
+    assert "  importance matrix speech.gguf, of synthetic speech alone; matrices: 1 plain, 2 feedback-0.1\n" in table
 
 
 def test_plots_have_a_mark_for_every_stage_layer_step_and_tensor(browser: Browser, passed: Path) -> None:
