@@ -17,17 +17,14 @@ from mimo_convert.listener import OnMessage, OnProgress, Phase, heard_by
 from mimo_convert.model.checkpoint import Checkpoint
 from mimo_convert.model.merged_calibration import merged
 from mimo_convert.model.model_file import OpenFiles
-from mimo_convert.model.source_model import model_of_checkpoint, model_of_file
 from mimo_convert.numbers_text import size
 from mimo_convert.plan.describe_calibration import describe_calibration
 from mimo_convert.terminal import show, tell, warn
 from mimo_convert.threads import default_threads
 from mimo_families.opening import OpenCheckpoints, open_main, open_members
 from mimo_families.registry import families, systems
-from mimo_families.same_model import check_same
 from quantize.errors import InputError
 from quantize.quoting import quoted
-from quantize.types import TYPES
 from runtime_check.audio.manifests import AudioFile, find_clips
 from runtime_check.calibrate import heard, split, synthetic
 from runtime_check.calibrate.per_clip.packs import PACK_SECONDS, packs_of
@@ -38,7 +35,7 @@ from runtime_check.run.references.sources import check_convertible, import_refer
 from runtime_check.run.system import AUTO_LANGUAGE, Compute, SystemType, Task, Work
 from runtime_check.run.validate import check_language
 
-from .calibrating.asked import RESUME, check_asked, check_can_travel, check_output
+from .calibrating.asked import RESUME, check_answering, check_asked, check_can_travel, check_output
 from .checking import members
 from .paths import with_paths
 
@@ -48,7 +45,6 @@ if TYPE_CHECKING:
     from runtime_check.calibrate.sensitivity.kept import Backward
     from runtime_check.calibrate.work import WorkFolder
 
-LEAST_ANSWERING = TYPES["q8_0"]  # of a file whose answers are taken for the model's own
 SECONDS = "s of audio"  # of which phases tell how many are done
 WORK, SPEECH = ".part", ".synthetic"  # what is behind the output's name in those of the work folder, and of clips
 
@@ -299,6 +295,7 @@ class Collecting:
 
         with using_threads(self.o.threads):
             forwards, seconds = self.forwards(files, model, responses, work)
+            selected = heard.without_noise(selected)
             others = self.forwards(selected, model, responses, work)[0] if selected else {}
             every = [*forwards.values(), *others.values()]
             hessians = self.hessians(model, every[0], work) if self.o.hessian else None
@@ -387,13 +384,3 @@ class Collecting:
 def beside(output: Path, suffix: str) -> Path:
     """A folder beside the output, named after it."""
     return output.with_name(output.name + suffix)
-
-
-def check_answering(path: Path, system: SystemType, main: Checkpoint, files: OpenFiles) -> None:
-    """Raise InputError unless the file is of the checkpoint, and of a type that answers as the model does."""
-    check_same(model_of_checkpoint(main, system.family), model_of_file(path, files))
-    tensors = files.header(path).tensors.values()
-    least = min((tensor for tensor in tensors if len(tensor.shape) > 1), key=lambda one: one.ggml_type.bits_per_weight)
-    if least.ggml_type.bits_per_weight < LEAST_ANSWERING.bits_per_weight:
-        expected = f"{LEAST_ANSWERING.name} or more: its answers stand for the model's own"
-        raise InputError(path, f"tensor {least.name} is {least.ggml_type.name}", expected=expected)

@@ -1,4 +1,4 @@
-"""What a calibration can be asked for: outputs that are free, and what a cluster can collect."""
+"""What a calibration can be asked for: outputs that are free, a file that answers, and what a cluster can collect."""
 
 import os
 from collections.abc import Iterable
@@ -7,10 +7,16 @@ from pathlib import Path
 from mimo_agreement.cluster.address import OPTION
 from mimo_convert.files import check_can_write, is_stream
 from mimo_convert.model.checkpoint import Checkpoint
+from mimo_convert.model.model_file import OpenFiles
+from mimo_convert.model.source_model import model_of_checkpoint, model_of_file
 from mimo_convert.write.made import EXISTS, FORCE
+from mimo_families.same_model import check_same
 from quantize.errors import InputError
+from quantize.types import TYPES
+from runtime_check.run.system import SystemType
 
 RESUME = "the same command resumes"
+LEAST_ANSWERING = TYPES["q8_0"]  # of a file whose answers are taken for the model's own
 
 
 def check_output(path: Path | None, *, force: bool) -> None:
@@ -36,3 +42,13 @@ def check_can_travel(checkpoints: Iterable[Checkpoint]) -> None:
         if one.adapter:
             what = f"{one.name} has the adapter {one.adapter.name}, which workers are not given"
             raise InputError(OPTION, what, todo="leave it out: an adapter takes one machine")
+
+
+def check_answering(path: Path, system: SystemType, main: Checkpoint, files: OpenFiles) -> None:
+    """Raise InputError unless the file is of the checkpoint, and of a type that answers as the model does."""
+    check_same(model_of_checkpoint(main, system.family), model_of_file(path, files))
+    tensors = files.header(path).tensors.values()
+    least = min((tensor for tensor in tensors if len(tensor.shape) > 1), key=lambda one: one.ggml_type.bits_per_weight)
+    if least.ggml_type.bits_per_weight < LEAST_ANSWERING.bits_per_weight:
+        expected = f"{LEAST_ANSWERING.name} or more: its answers stand for the model's own"
+        raise InputError(path, f"tensor {least.name} is {least.ggml_type.name}", expected=expected)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Wave = npt.NDArray[np.float32]  # (samples,)
 SAMPLING_RATES = range(1_000, 768_001)  # in Hz
+PIECE_SECONDS, LEAST_PIECES, STEADY = 0.1, 10, 1.0  # whose levels are compared, and their standard deviation, dB
 BLOCK = 1 << 16  # samples resampled at once, so that memory does not grow with the clip
 
 
@@ -44,3 +45,13 @@ def resample(wave: Wave, rate: int, new_rate: int) -> Wave:
         starts = positions // new * old + first[positions % new]
         out[positions] = np.einsum("ij,ij->i", spans[starts], kernel[positions % new])
     return out
+
+
+def is_steady(wave: Wave, rate: int) -> bool:
+    """Whether the level of (samples,) at `rate` hardly changes, as that of stationary noise, a hum or silence, and as
+    that of speech never does: in pieces of PIECE_SECONDS it has a standard deviation below STEADY. Of less than
+    LEAST_PIECES nothing is known: False."""
+    length = round(PIECE_SECONDS * rate)
+    n = len(wave) // length
+    power = np.square(wave[: n * length].reshape(n, length), dtype=np.float64).mean(axis=1)
+    return n >= LEAST_PIECES and float(np.std(10 * np.log10(np.maximum(power, 1e-12)))) < STEADY

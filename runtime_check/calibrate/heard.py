@@ -1,15 +1,16 @@
 """The pieces of clips that a model is calibrated with, and what it answers to each: the known text, or what a GGUF file
 of the model hears."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from mimo_convert.terminal import tell
+from mimo_convert.terminal import tell, warn
 from quantize.errors import InputError
 from quantize.quoting import quoted
 from runtime_check.audio.clips import Clip
 from runtime_check.audio.cutting import Cutting
 from runtime_check.audio.manifests import AudioFile
+from runtime_check.audio.wave import is_steady
 from runtime_check.run.activations import GREEDY
 from runtime_check.run.system import System, Task
 
@@ -76,3 +77,14 @@ def heard_by(system: System, task: Task) -> Answer:
         return ids
 
     return answer
+
+
+def without_noise(files: Sequence[AudioFile]) -> list[AudioFile]:
+    """The clips by which choices can be made: those whose level changes. Warns of the others: by noise, what suits
+    noise would be chosen."""
+    clips = ((file, file.read()) for file in files)
+    found = [file for file, clip in clips if not is_steady(clip.wave, clip.rate)]
+    if len(found) < len(files):
+        left = f"{len(files) - len(found)} of {len(files)} clips for selection"
+        warn(f"{left} have a level that hardly changes, as noise has: nothing is chosen by them")
+    return found
