@@ -115,6 +115,8 @@ def once(option: str, found: Sequence[T], key: Callable[[T], str], name: Callabl
 
 def model_of(system: SystemType, paths: Paths, files: OpenFiles) -> Model:
     """The files of a model, hashed. Raises InputError for one that cannot be run."""
+    for role in system.roles:
+        files.hash_of(paths[role]).begin()  # beside the check of its vocabulary
     opened = {role: files.model(paths[role]).check() for role in system.roles}
     main, *others = (file_facts(role, model, files) for role, model in opened.items())
     companion = (others[0].file, others[0].sha256, others[0].bytes) if others else ()

@@ -107,7 +107,7 @@ def _measure(o: AgreementOptions, claims: Claims) -> Agreement:
         places = places_of(material, files)
         if o.keep_clips:
             keep_clips(o.keep_clips, asked, Clips(places), claims)
-        agreement = measure(asked, baseline, store, lambda queue: answers(o, asked, places, queue))
+        agreement = measure(asked, baseline, store, lambda queue: answers(o, asked, places, files, queue))
     n = len(agreement.quarantined)
     show(agreement_as_text(agreement), f"{n} pairs have no answer" if n else "")
     o.outputs.write(agreement, sounds_of(agreement.worst, asked, Clips(places)) if o.include_audio else {})
@@ -164,8 +164,10 @@ def settings_of(o: AgreementOptions) -> Settings:
 # ── what is answered ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def answers(o: AgreementOptions, asked: Asked, places: LocalPlaces, queue: Queue) -> Iterator[Outcome]:
-    """Answer the jobs of a queue, in this process or in others."""
+def answers(
+    o: AgreementOptions, asked: Asked, places: LocalPlaces, files: OpenFiles, queue: Queue
+) -> Iterator[Outcome]:
+    """Answer the jobs of a queue, in this process, where `files` are open, or in others."""
     if o.cluster:
         from mimo_agreement.cluster.client import answer_on_cluster
 
@@ -174,7 +176,7 @@ def answers(o: AgreementOptions, asked: Asked, places: LocalPlaces, queue: Queue
         from mimo_agreement.run.answering import Answerer  # late, as below: they import ggml
         from mimo_agreement.run.here import answer_here
 
-        return answer_here(queue, Answerer(asked.models, places, o.threads))
+        return answer_here(queue, Answerer(asked.models, places, o.threads, files))
     from mimo_agreement.run.processes.messages import Setup
     from mimo_agreement.run.processes.workers import answer_in_processes
 

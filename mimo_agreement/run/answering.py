@@ -53,11 +53,13 @@ class Cut:
 
 
 class Answerer:
-    """Answers jobs about `models`, whose files are in `places`, with so many threads. One model is open at a time."""
+    """Answers jobs about `models`, whose files are in `places`, with so many threads. One model is open at a time;
+    `files` are those that the command has read already."""
 
-    def __init__(self, models: Sequence[Model], places: Places, threads: int) -> None:
+    def __init__(self, models: Sequence[Model], places: Places, threads: int, files: OpenFiles | None = None) -> None:
         self.models = {(model.facts.sha256, model.facts.companion_sha256): model for model in models}
         self.places, self.threads, self.clips = places, threads, Clips(places)
+        self.files = files or OpenFiles(families())
         self._open: Open | None = None
 
     def answer(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -110,7 +112,7 @@ class Answerer:
         kind = next(one for one in systems() if one.name == model.system)
         paths = {role: self.places.path(sha256) for role, sha256 in model.members.items()}
         compute = Compute(self.threads, job.settings.repack, job.settings.products)
-        return Open(model, kind, open_system(kind, paths, OpenFiles(families()), compute))
+        return Open(model, kind, open_system(kind, paths, self.files, compute))
 
     def _check_unchanged(self, model: Model) -> None:
         """Raise InputError for a file that has changed since it was hashed: what was answered is of neither."""

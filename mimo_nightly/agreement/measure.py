@@ -66,7 +66,7 @@ def measure_target(
             from mimo_agreement.cluster.client import answer_on_cluster  # late: it imports Dask
 
             return answer_on_cluster(queue, asked.models, places, address)
-        return answer_here(queue, Answerer(asked.models, places, target.threads))
+        return answer_here(queue, Answerer(asked.models, places, target.threads, files))
 
     with Store(store) as opened:
         agreement = measure(asked, of_baseline, opened, answers)
