@@ -14,7 +14,8 @@ from . import library
 from .comparison import SmallGraph, custom, difference
 
 MOST_SHARED, MOST_DIM, DIMS = 64, 256, 16  # heads that share one of keys; of a head, a multiple of DIMS
-TOLERANCE = 1e-6  # of the result's norm, as for products
+TOLERANCE = 4e-6  # of the result's norm; of a step, whose values nearly cancel, ggml's sums are the less exact ones
+SAMPLE_QUERIES = 70, 1  # of a prompt, no multiple of what is computed at once, and of a step
 
 
 class Layer(ctypes.Structure):
@@ -66,9 +67,14 @@ def add_gelu(context: Any, layer: Layer, x: Any) -> Any:
 
 
 def attention_difference(variant: str) -> float:
-    """The difference of the variant's attention from ggml's, relative to the norm, of Gaussian activations: causal
-    attention of two heads that share one of keys, with tiles and vectors that are not full."""
-    draw, head_dim, keys, queries = np.random.default_rng(0), 48, 150, 70
+    """The largest difference of the variant's attention from ggml's, relative to the norm, of Gaussian activations:
+    causal attention of a prompt, with tiles and vectors that are not full, and of a step."""
+    return max(_attention_difference(variant, queries) for queries in SAMPLE_QUERIES)
+
+
+def _attention_difference(variant: str, queries: int) -> float:
+    """That of the last positions, of four heads, over all keys, of two."""
+    draw, keys, head_dim = np.random.default_rng(0), 150, 48
     shapes = (queries, 4, head_dim), (keys, 2, head_dim), (keys, 2, head_dim)
     arrays = [draw.standard_normal(shape, np.float32) for shape in shapes]
     seen = np.arange(keys) <= np.arange(queries)[:, None] + keys - queries

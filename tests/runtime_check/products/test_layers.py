@@ -186,16 +186,31 @@ def test_a_defective_layer_gives_way_to_ggml_with_a_warning(name: str, monkeypat
         warnings.simplefilter("error")
         assert Products(OWN).layer(name) is not None
     assert Products(GGML).layer(name) is None
-    monkeypatch.setitem(choice.LAYERS, name, lambda variant: 2e-6)
-    problem = f"the {VARIANTS[0]} kernel of {name} differs from ggml by 2e-06 of the result's norm"
+    monkeypatch.setitem(choice.LAYERS, name, lambda variant: 5e-6)
+    problem = f"the {VARIANTS[0]} kernel of {name} differs from ggml by 5e-06 of the result's norm"
     products = Products(AUTO)
-    with pytest.warns(library.ProductsWarning, match=f"{problem}, expected at most 1e-06; ggml is used"):
+    with pytest.warns(library.ProductsWarning, match=f"{problem}, expected at most 4e-06; ggml is used"):
         assert products.layer(name) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is told once
         assert products.layer(name) is None
     with pytest.raises(InputError, match=f"--products own: {problem}.*expected auto or ggml"):
         Products(OWN).layer(name)
+
+
+def test_the_comparison_has_prompts_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few queries are computed otherwise than several: each alone would go unseen."""
+    whole = layers.add_attention
+    for defective in layers.SAMPLE_QUERIES:
+
+        def add(context: Any, layer: Any, q: Any, *others: Any, of: int = defective) -> Any:
+            layer.scale *= 1.001 if q.contents.ne[2] == of else 1
+            return whole(context, layer, q, *others)
+
+        monkeypatch.setattr(layers, "add_attention", add)
+        assert layers.attention_difference(VARIANTS[0]) > layers.TOLERANCE
+    monkeypatch.undo()
+    assert layers.attention_difference(VARIANTS[0]) <= layers.TOLERANCE
 
 
 def tensors(context: Any, *shapes: tuple[int, ...], ggml_type: int = ggml.GGML_TYPE_F32) -> list[Any]:
